@@ -85,10 +85,10 @@ def _imports(path: Path) -> frozenset[Path]:
             base += node.module.split(".") if node.module else []
             names.add(".".join(base))
             names.update(".".join([*base, alias.name]) for alias in node.names)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+        elif isinstance(node, ast.Constant) and str(node.value).startswith(f"{PACKAGE}."):
             # Registries name the modules that they import lazily as text.
-            if node.value.startswith(f"{PACKAGE}.") and " " not in node.value:
-                names.add(node.value)
-    found = (_source(name) for name in names if name.split(".")[0] == PACKAGE)
+            names.add(str(node.value))
     # An import of a module runs the packages above it, so these count too.
+    names.update(name.rpartition(".")[0] for name in tuple(names))
+    found = (_source(name) for name in names if name.split(".")[0] == PACKAGE)
     return frozenset(p for p in found if p is not None)
