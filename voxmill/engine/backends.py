@@ -57,6 +57,7 @@ class Backend:
 
 
 _ALL = (
+    Backend("fourier", "voxmill.engine.fourier", 10),
     Backend("torch-fast", "voxmill.engine.torch_backends", 50, ("float32",), "fast_"),
     Backend("torch", "voxmill.engine.torch_backends", 90, ("float32", "bfloat16"), "plain_"),
 )
