@@ -69,6 +69,11 @@ def volume_shape(wildcards):
     return list(CONFIG.volumes[wildcards.volume].shape)
 
 
+def volume_voxel_size(wildcards):
+    """Voxel size, z, y, x, micrometres."""
+    return list(CONFIG.volumes[wildcards.volume].voxel_size_um)
+
+
 def phantom_settings(wildcards):
     """Settings of a phantom volume."""
     return CONFIG.volumes[wildcards.volume].settings["phantom"]
@@ -250,6 +255,18 @@ def per_method(name):
         if section.has_truth
         for method in methods_of(volume)
     ]
+
+
+def matches_if_any(wildcards):
+    """Matched points of a network, where the volume has a truth."""
+    if CONFIG.volumes[wildcards.volume].has_truth:
+        return f"results/{wildcards.volume}/{wildcards.network}/matches.csv"
+    return []
+
+
+def methods_on(wildcards):
+    """Names of all methods on one volume."""
+    return methods_of(wildcards.volume)
 
 
 def evaluations_of(wildcards):

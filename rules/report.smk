@@ -8,7 +8,7 @@ rule draw_overview:
         volume=volume_file,
         probability="results/{volume}/{network}/probability.ome.tif",
         cells="results/{volume}/{network}/cells.csv",
-        evaluation=evaluation_if_any,
+        matches=matches_if_any,
     output:
         picture=report(
             "results/{volume}/{network}/overview.png",

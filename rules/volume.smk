@@ -30,7 +30,7 @@ rule unpack_volume:
     params:
         source=original_arguments,
         fingerprint=volume_fingerprint,
-        code=source_digest("voxmill.volumes"),
+        code=source_digest("voxmill.unpacking"),
     log:
         "logs/{volume}/unpack_volume.log",
     resources:

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import yaml
 
 from voxmill.errors import VoxmillError
@@ -163,13 +164,11 @@ def _volume(name: str, settings: dict, source: str) -> Volume:
         identity = f"phantom {sorted(phantom.items())}"
         return Volume(name, shape, size, 2, identity, None, section, True, networks)
     with _naming(f"{source}: volumes.{name}.path"):
-        header = read_header(
-            section["path"], section.get("channel"), section.get("voxel_size_um")
-        )
+        header = read_header(section["path"], section.get("channel"), section.get("voxel_size_um"))
         mark = fingerprint(header)
     _check_frame(name, section, header, source)
     return Volume(
-        name, header.shape, header.voxel_size_um, header.dtype.itemsize, mark, section["path"],
+        name, header.shape, header.voxel_size_um, np.dtype(header.dtype).itemsize, mark, section["path"],
         section, header.windows, networks,
     )  # fmt: skip
 

@@ -11,6 +11,9 @@ from voxmill.jobs import job, logger
 from voxmill.tiling import Tile, Triple, plan_tiles, slab_name
 from voxmill.volumes import read_header
 
+# What to do about a broken tile: Snakemake sees no difference until the file is gone.
+REMAKE = "Delete it and run again: it alone is made anew, with what depends on it."
+
 
 def make_plan(source: dict, fingerprint: str, tile_shape_vox: Triple, halo_vox: Triple) -> dict:
     """Plan of a volume as plain JSON values.

@@ -10,7 +10,7 @@ from voxmill.engine.backends import forward
 from voxmill.errors import VoxmillError
 from voxmill.files import read_json
 from voxmill.jobs import job, log_rate, logger
-from voxmill.planning import find_tile, read_plan
+from voxmill.planning import REMAKE, find_tile, read_plan
 from voxmill.statistics import normalise
 from voxmill.volumes import read_tile, write_tile
 
