@@ -167,8 +167,9 @@ def _volume(name: str, settings: dict, source: str) -> Volume:
         header = read_header(section["path"], section.get("channel"), section.get("voxel_size_um"))
         mark = fingerprint(header)
     _check_frame(name, section, header, source)
+    itemsize = np.dtype(header.dtype).itemsize
     return Volume(
-        name, header.shape, header.voxel_size_um, np.dtype(header.dtype).itemsize, mark, section["path"],
+        name, header.shape, header.voxel_size_um, itemsize, mark, section["path"],
         section, header.windows, networks,
     )  # fmt: skip
 

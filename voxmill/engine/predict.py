@@ -129,7 +129,7 @@ def predict_tile(
         box.window_shape,
         plan["source"]["dtype"],
         {"tile": key},
-        f"snakemake {tile_path}",
+        REMAKE,
     )
     card, network = models.load(weights_path)
     normalised = normalise(voxels, read_json(statistics_path, "statistics"), card.normalisation)
