@@ -119,13 +119,14 @@ def open_volume(header: VolumeHeader) -> Windows:
 
 
 def fingerprint(header: VolumeHeader, samples: int = 16, sample_bytes: int = 1 << 16) -> str:
-    """Hex digest of a volume's header, sizes and evenly spaced pieces of its bytes.
+    """Hex digest of a volume's shape, type, channel, sizes and evenly spaced pieces of its bytes.
 
-    A touched or copied volume keeps it; another content changes it, unless the files have the same
-    sizes and differ only between the pieces.
+    A touched or copied volume keeps it, a given voxel size doesn't enter it. Another content
+    changes it, unless the files have the same sizes and differ only between the pieces.
     """
     known = dataclasses.asdict(header)
-    known.pop("path")
+    for key in ("path", "voxel_size_um", "voxel_size_source"):
+        known.pop(key)
     digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode())
     path = Path(header.path)
     if path.is_dir():

@@ -66,6 +66,12 @@ class VolumeHeader:
     file_shape: tuple[int, ...]
     file_axes: str
 
+    def __post_init__(self):
+        # JSON turns tuples into lists.
+        for name in ("shape", "file_shape", "voxel_size_um"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+
     @property
     def nbytes(self) -> int:
         """Size of the voxels in memory."""

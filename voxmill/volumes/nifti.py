@@ -185,7 +185,9 @@ def _parse(path: Path, packed: bool, channel: int | None) -> _Nifti:
             f"{path}: expected grey values, found a colour image (RGB). Save one channel of it."
         )
     layout = find_layout(path, shape, _axes(shape), channel)
-    return _Nifti(header, layout, shape, dtype, int(header["vox_offset"]), scale)
+    # Some writers leave the offset of a single file at 0: the data follow the header.
+    offset = int(header["vox_offset"]) or header.single_vox_offset
+    return _Nifti(header, layout, shape, dtype, offset, scale)
 
 
 def _axes(shape: tuple[int, ...]) -> str:

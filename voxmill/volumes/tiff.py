@@ -1,6 +1,7 @@
 """TIFF, BigTIFF, OME-TIFF and ImageJ TIFF: headers by tifffile, windows read in pieces."""
 
 import contextlib
+import json
 import logging
 import math
 import struct
@@ -140,13 +141,20 @@ def find_stack(tif: tifffile.TiffFile, path: Path) -> Stack:
         return stack
     if shape_in_metadata and first.is_final:
         count_pages(tif, path)
-    _check_last_page(path, stack)
+    if tif.is_ome and any(page is None for page in stack.pages):
+        raise VoxmillError(
+            f"{path}: expected {len(stack.pages)} planes as its OME-XML announces, found some "
+            "missing. Put all files of the volume into one folder, under their first names."
+        )
+    _check_ends(path, stack)
     return stack
 
 
 def _is_single_plane(tif: tifffile.TiffFile) -> bool:
     """Whether the file was written plane by plane, each announced as an image of its own."""
-    return len(tif.shaped_metadata[0]["shape"]) == 2
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        return len(json.loads(tif.pages.first.shaped_description)["shape"]) == 2
+    return False
 
 
 def _stack_of_planes(tif: tifffile.TiffFile, path: Path) -> Stack:
@@ -160,7 +168,7 @@ def _stack_of_planes(tif: tifffile.TiffFile, path: Path) -> Stack:
                 "per file."
             )
     stack = Stack(pages, first, (len(pages), *first.shape), "I" + first.axes, None)
-    _check_last_page(path, stack)
+    _check_ends(path, stack)
     return stack
 
 
@@ -188,11 +196,9 @@ def count_pages(tif: tifffile.TiffFile, path: Path) -> int:
     return len(seen)
 
 
-def _check_last_page(path: Path, stack: Stack) -> None:
+def _check_ends(path: Path, stack: Stack) -> None:
     for index in (0, len(stack.pages) - 1):
         page = stack.pages[index]
-        if page is None:
-            raise VoxmillError(f"{path}: plane {index} that the header announces is missing.")
         ends = [a + b for a, b in zip(page.dataoffsets, page.databytecounts, strict=True) if b]
         check_end(path, page.parent.filehandle.size, max(ends, default=0))
 
