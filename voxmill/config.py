@@ -163,9 +163,7 @@ def _volume(name: str, settings: dict, source: str) -> Volume:
         identity = f"phantom {sorted(phantom.items())}"
         return Volume(name, shape, size, 2, identity, None, section, True, networks)
     with _naming(f"{source}: volumes.{name}.path"):
-        header = read_header(
-            section["path"], section.get("channel"), section.get("voxel_size_um")
-        )
+        header = read_header(section["path"], section.get("channel"), section.get("voxel_size_um"))
         mark = fingerprint(header)
     _check_frame(name, section, header, source)
     return Volume(
