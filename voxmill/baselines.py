@@ -8,7 +8,6 @@ blocks.
 """
 
 import dataclasses
-import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,10 +16,11 @@ from scipy import ndimage
 from voxmill.blocks import SerialReader, block_list, dilate, inner, map_blocks
 from voxmill.cells import COLUMNS, write_cells
 from voxmill.errors import VoxmillError
+from voxmill.jobs import job, logger
 from voxmill.matching import check_lengths, incremental_matching
 from voxmill.maxima import ball, local_maxima, margin
-
-logger = logging.getLogger(__name__)
+from voxmill.truth import read_truth
+from voxmill.volumes import open_volume, read_header
 
 SIGMA_RATIO = 1.6
 
@@ -166,7 +166,9 @@ def best_threshold(truth, points, scores, max_distance_um, voxel_size_um) -> tup
     return float(sorted_scores[best]), float(f1[best])
 
 
-def find_cells_oracle(volume, truth, settings: DogSettings, voxel_size_um, max_distance_um):
+def find_cells_oracle(
+    volume, truth, settings: DogSettings, voxel_size_um, max_distance_um, threads=1
+):
     """The best that the filter can do on this very volume: scale and threshold chosen by its truth.
 
     An upper bound, not a method: no user has the truth of the volume at hand.
@@ -180,6 +182,8 @@ def find_cells_oracle(volume, truth, settings: DogSettings, voxel_size_um, max_d
         Its scales are tried one by one.
     voxel_size_um, max_distance_um
         As in `voxmill.matching.match_points`.
+    threads : int
+        Blocks worked on at once.
 
     Returns
     -------
@@ -190,7 +194,7 @@ def find_cells_oracle(volume, truth, settings: DogSettings, voxel_size_um, max_d
     """
     best = None
     for scale in settings.scales:
-        points, scores = find_cells_dog(volume, settings, voxel_size_um, scale)
+        points, scores = find_cells_dog(volume, settings, voxel_size_um, scale, threads)
         threshold, f1 = best_threshold(truth, points, scores, max_distance_um, voxel_size_um)
         if best is None or f1 > best[2]["f1"]:
             keep = scores >= threshold
@@ -213,39 +217,33 @@ def cells_table(points, scores, voxel_size_um):
     return table
 
 
-def write_cells_oracle(
-    volume_path, output_path, settings: dict, truth, max_distance_um: float, voxel_size_um
-) -> dict:
-    """Job: cells.csv of the best difference of Gaussians for this very volume.
+@job
+def find_baseline_cells(
+    *, volume: dict, truth_path: str, output_path: str, settings: dict, threads: int
+) -> None:
+    """Write cells.csv of the best difference of Gaussians for this very volume.
 
     Parameters
     ----------
-    volume_path, output_path : path
-        Volume of grey values, and the table to write.
+    volume : dict
+        Arguments of `voxmill.volumes.read_header`.
+    truth_path : path
+        Checked truth, see `voxmill.truth`.
+    output_path : path
     settings : dict
-        Keys of `DogSettings`.
-    truth : (N, 3) float array
-        True cells, voxels.
-    max_distance_um : float
-        Matching distance.
-    voxel_size_um : (3,) float
-        Edge lengths of a voxel, z, y, x.
-
-    Returns
-    -------
-    dict
-        `scale`, `threshold` and `f1` of the choice.
+        Keys of `DogSettings`, and `max_distance_um`, the matching distance.
+    threads : int
     """
-    from voxmill.volumes import open_volume, read_header
-
-    checked = dog_settings(settings)
-    volume = open_volume(read_header(volume_path))
-    points, scores, choice = find_cells_oracle(
-        volume, np.asarray(truth, float), checked, voxel_size_um, max_distance_um
-    )
-    write_cells(output_path, cells_table(points, scores, voxel_size_um))
+    settings = dict(settings)
+    max_distance_um = settings.pop("max_distance_um")
+    header = read_header(**volume)
+    truth = read_truth(truth_path, "points", header.shape, header.voxel_size_um)
+    with open_volume(header) as source:
+        points, scores, choice = find_cells_oracle(
+            source, truth, dog_settings(settings), header.voxel_size_um, max_distance_um, threads
+        )
+    write_cells(output_path, cells_table(points, scores, header.voxel_size_um))
     logger.info("%d cells by difference of Gaussians, %s", len(points), choice)
-    return choice
 
 
 def dog_settings(settings: dict) -> DogSettings:

@@ -17,7 +17,9 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from voxmill.errors import VoxmillError
-from voxmill.files import write_text, writing
+from voxmill.files import write_text
+from voxmill.jobs import job
+from voxmill.volumes import write_planes
 
 _POSITIVE = ("density_per_mm3", "cell_diameter_um", "signal_photons", "attenuation_um")
 _FRACTIONS = ("touching", "hollow", "stripes", "background_variation", "brightness_spread")
@@ -365,8 +367,9 @@ def _illumination(rng, settings: PhantomSettings) -> np.ndarray:
     return (light[:, None, None] * stripes).astype(np.float32)
 
 
-def write_phantom(volume_path: str | Path, truth_path: str | Path, settings: dict) -> None:
-    """Write a phantom as a BigTIFF with its voxel size, and its cells as a CSV.
+@job
+def write_phantom(*, volume_path: str | Path, truth_path: str | Path, settings: dict) -> None:
+    """Write a phantom as an OME-TIFF with its voxel size, and its cells as a CSV.
 
     Parameters
     ----------
@@ -380,19 +383,8 @@ def write_phantom(volume_path: str | Path, truth_path: str | Path, settings: dic
     VoxmillError
         If a setting is unknown or out of range.
     """
-    import tifffile
-
     checked = phantom_settings(settings)
     volume, truth = make_phantom(checked)
-    dz, dy, dx = checked.voxel_size_um
-    with writing(volume_path) as scratch:
-        tifffile.imwrite(
-            scratch,
-            volume,
-            bigtiff=True,
-            resolution=(1e4 / dx, 1e4 / dy),
-            resolutionunit="CENTIMETER",
-            metadata={"axes": "ZYX", "spacing": dz, "unit": "um"},
-        )
+    write_planes(volume_path, volume, volume.shape, volume.dtype, checked.voxel_size_um)
     rows = "".join(f"{z:.3f},{y:.3f},{x:.3f}\n" for z, y, x in truth)
     write_text(truth_path, "z_vox,y_vox,x_vox\n" + rows)
