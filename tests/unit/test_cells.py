@@ -168,7 +168,7 @@ def test_refined_at_the_border_of_the_volume(centre):
 def test_volumes_thinner_than_a_ball(planes, method):
     array = blobs((planes, 20, 20), [(planes // 2, 9.8, 10.3)], 3.0)
     table = find(array, method=method, threshold=0.5, min_distance_um=6, smoothing_um=1.0)
-    np.testing.assert_allclose(places(table)[:, 1:], [[9.8, 10.3]], atol=0.1)
+    np.testing.assert_allclose(places(table)[:, 1:], [[9.8, 10.3]], atol=0.25)
 
 
 @pytest.mark.parametrize("size", [UNIT, (2.0, 1.0, 0.7)])
