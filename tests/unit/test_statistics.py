@@ -1,7 +1,5 @@
 """Percentiles against NumPy's, streamed; normalisation by hand-checked numbers."""
 
-import json
-
 import numpy as np
 import pytest
 import tifffile
@@ -10,14 +8,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from voxmill.errors import VoxmillError
-from voxmill.files import read_json, write_json
-from voxmill.statistics import PERCENTILES, measure, normalise
+from voxmill.files import read_json
+from voxmill.statistics import PERCENTILES, measure, measure_volume, normalise
 from voxmill.volumes import read_header
 
 
 def measured(path, array, **options):
     tifffile.imwrite(path, array, photometric="minisblack")
-    return measure(read_header(path), progress=False, **options)
+    return measure(read_header(path), **options)
 
 
 def check(statistics, array):
@@ -88,25 +86,15 @@ def test_labels_are_no_image(tmp_path):
     path = tmp_path / "labels.tif"
     tifffile.imwrite(path, np.zeros((5, 6, 7), "int32"))
     with pytest.raises(VoxmillError, match="expected voxels of type uint8"):
-        measure(read_header(path, dtypes=("int32",)), progress=False)
+        measure(read_header(path, dtypes=("int32",)))
 
 
-def test_progress_goes_to_stderr(tmp_path, capsys):
-    array = np.random.default_rng(0).integers(0, 9, (5, 6, 7)).astype("uint8")
-    tifffile.imwrite(tmp_path / "volume.tif", array)
-    measure(read_header(tmp_path / "volume.tif"))
-    captured = capsys.readouterr()
-    assert not captured.out
-    assert "Measuring grey values" in captured.err
-
-
-def test_result_is_json(tmp_path):
+def test_job_writes_json(tmp_path):
     array = np.random.default_rng(0).integers(0, 9, (5, 6, 7)).astype("uint8")
     statistics = measured(tmp_path / "volume.tif", array)
-    write_json(tmp_path / "statistics.json", statistics)
-    assert (
-        read_json(tmp_path / "statistics.json") == statistics == json.loads(json.dumps(statistics))
-    )
+    path = tmp_path / "statistics.json"
+    measure_volume(volume={"path": str(tmp_path / "volume.tif")}, output_path=path)
+    assert read_json(path) == statistics
 
 
 STATISTICS = {"percentiles": {"1": 100.0, "5": 200.0, "50": 200.0, "99": 600.0, "99.9": 1000.0}}

@@ -94,7 +94,7 @@ class TestMemory:
                 file.write(bytes([1, 0, 9, 0]))
             allow(64)
             header = read_header(folder / "volume")
-            assert measure(header, progress=False)["maximum"] == 9
+            assert measure(header)["maximum"] == 9
             assert read_points(header).tolist() == [[200.0, 0.0, 0.0]]
             """,
         )
