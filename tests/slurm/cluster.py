@@ -51,7 +51,7 @@ class Cluster:
     nodes: int = 2
     gpus: int = 2
     cpus: int = 4
-    memory_mb: int = 8000
+    memory_mb: int = 32000
     max_array_size: int = 1001
     accounting: bool = False
     daemons: dict[str, subprocess.Popen] = field(default_factory=dict)
@@ -176,8 +176,10 @@ class Cluster:
         database_socket = self.folder / "db.sock"
         user = getpass.getuser()
         subprocess.run(
-            ["mariadb-install-db", "--no-defaults", f"--datadir={database}", f"--user={user}"]
-            + ["--auth-root-authentication-method=normal", "--skip-test-db"],
+            [
+                *("mariadb-install-db", "--no-defaults", f"--datadir={database}"),
+                *(f"--user={user}", "--auth-root-authentication-method=normal", "--skip-test-db"),
+            ],
             check=True,
             capture_output=True,
             timeout=120,
@@ -299,7 +301,9 @@ InactiveLimit=0
             if dead:
                 raise ClusterError(f"{dead[0]} ended: {self._log_end(dead[0])}")
             if time.monotonic() > end:
-                raise ClusterError(f"{name} not ready in {START_TIMEOUT_S} s: {self._log_end(name)}")
+                raise ClusterError(
+                    f"{name} not ready in {START_TIMEOUT_S} s: {self._log_end(name)}"
+                )
             time.sleep(0.05)
 
     def _log_end(self, name: str) -> str:
@@ -378,11 +382,17 @@ def _answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def _interrupt(number, frame) -> None:
+    raise KeyboardInterrupt
+
+
 def main(arguments: list[str]) -> int:
     """Keep a cluster up for a shell until Ctrl-C."""
     sweep()
     cluster = Cluster(base_folder() / str(os.getpid()), accounting="--accounting" in arguments)
     started = time.monotonic()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     try:
         cluster.start()
     except ClusterError as error:
