@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,6 +131,27 @@ def owners(points_vox: np.ndarray, shape: Triple, tile_shape: Triple) -> np.ndar
     voxels = np.clip(voxels, 0, np.array(shape) - 1)
     counts = [math.ceil(n / t) for n, t in zip(shape, tile_shape, strict=True)]
     return np.ravel_multi_index(tuple((voxels // np.array(tile_shape)).T), counts)
+
+
+def parse_region(text: str, shape: Triple) -> tuple[Triple, Triple]:
+    """Start and stop of a region written as "z0:z1, y0:y1, x0:x1", absolute voxels, half-open.
+
+    Raises
+    ------
+    VoxmillError
+        If the text is no such region, or the region is empty or leaves the volume.
+    """
+    match = re.fullmatch(r"\s*,\s*".join([r"(\d+)\s*:\s*(\d+)"] * 3), text.strip())
+    if match is None:
+        raise VoxmillError(f'region: expected "z0:z1, y0:y1, x0:x1", found {text!r}')
+    numbers = [int(number) for number in match.groups()]
+    start, stop = tuple(numbers[::2]), tuple(numbers[1::2])
+    if any(not 0 <= a < b <= n for a, b, n in zip(start, stop, shape, strict=True)):
+        raise VoxmillError(
+            f"region: expected a part of the volume of shape {tuple(shape)} (z, y, x) that is not "
+            f"empty, found {text!r}"
+        )
+    return start, stop
 
 
 def _check_shape(key: str, values: Triple, least: int) -> None:
