@@ -26,7 +26,7 @@ from pathlib import Path
 from voxmill.errors import VoxmillError
 from voxmill.files import write_json, write_text
 from voxmill.slurm import commands
-from voxmill.slurm.dag import PlannedJob, planned_jobs
+from voxmill.slurm.dag import ON_CLUSTER, PlannedJob, planned_jobs
 
 RULE = "predict_tile"
 STAGE = "predict"
@@ -252,7 +252,7 @@ def _common(run: ArrayRun) -> list[str]:
 def _stage_options(run: ArrayRun, jobs: list[PlannedJob]) -> list[str]:
     """Options of sbatch for a job that runs other jobs of the workflow inside it."""
     memory = _stage_memory_mb(run, jobs)
-    resources = most(jobs) | {"runtime": run.stage_minutes, "gpu": 0, "mem_mb": memory}
+    resources = most(jobs) | {"runtime": run.stage_minutes, "mem_mb": memory}
     return [
         f"--job-name={run.name}",
         f"--chdir={run.directory}",
@@ -262,8 +262,9 @@ def _stage_options(run: ArrayRun, jobs: list[PlannedJob]) -> list[str]:
 
 def _stage_limits(run: ArrayRun, jobs: list[PlannedJob]) -> list[str]:
     """Arguments that keep Snakemake inside the allocation of a stage's job."""
-    memory = _stage_memory_mb(run, jobs)
-    limits = ["--resources", f"mem_mb={memory}"] if memory else []
+    resources = most(jobs) | {"mem_mb": _stage_memory_mb(run, jobs)}
+    limits = [f"{name}={resources[name]}" for name in ("mem_mb", "gpu") if resources.get(name)]
+    limits = ["--resources", *limits] if limits else []
     return ["--executor", "local", "--cores", str(run.stage_cpus), *limits]
 
 
@@ -281,6 +282,7 @@ def _script(run: ArrayRun, arguments: list[str], rest: str = "") -> str:
     return (
         "#!/bin/bash\n"
         f"# Part of {run.name}; see docs/cluster.md.\n"
+        f"export {ON_CLUSTER}=1\n"
         f"cd {here} || exit 1\n"
         f"exec {shlex.join([sys.executable, *arguments])}{rest}\n"
     )

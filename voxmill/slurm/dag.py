@@ -6,6 +6,7 @@ them. They are read by a filter on its logger, in a process of its own.
 
 import json
 import logging
+import os
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from voxmill.errors import VoxmillError
+
+ON_CLUSTER = "VOXMILL_ON_CLUSTER"
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ def planned_jobs(arguments: list[str]) -> list[PlannedJob]:
         found = Path(folder) / "jobs.json"
         done = subprocess.run(
             [sys.executable, "-m", "voxmill.slurm.dag", str(found), *arguments],
+            # A dry run has no executor that would tell the rules that they are on a cluster.
+            env=os.environ | {ON_CLUSTER: "1"},
             capture_output=True,
             text=True,
             check=False,

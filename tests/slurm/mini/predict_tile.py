@@ -14,14 +14,14 @@ if __name__ == "__main__":
     record_path = devices.record_path(snakemake.log[0])  # noqa: F821
     earlier = record_path.read_text().count('"event": "start"') if record_path.exists() else 0
     with (
-        devices.claim(gpus=1, record_path=record_path, task=str(output)) as held,
+        devices.claim(snakemake.resources.gpu, "auto", record_path, str(output)) as held,  # noqa: F821
         files.writing(output) as scratch,
     ):
         print(f"attempt {earlier + 1} on {held.node}, GPU {held.visible}", file=sys.stderr)
         if earlier < behaviour.get("allocate_attempts", 0):
             hoard = bytearray(behaviour["allocate_mb"] * 2**20)
             hoard[::4096] = b"x" * len(hoard[::4096])
-        seconds = behaviour.get("sleep_s", 1)
+        seconds = behaviour.get("sleep_s", 0)
         if earlier < behaviour.get("slow_attempts", 0):
             seconds = behaviour["slow_s"]
         time.sleep(seconds)
