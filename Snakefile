@@ -18,8 +18,8 @@ wildcard_constraints:
     volume="|".join(CONFIG.volumes),
     network="|".join(CONFIG.cards),
     method="|".join([*CONFIG.cards, "baseline"]),
-    tile=r"z\d{4,}_y\d{4,}_x\d{4,}",
-    slab=r"z\d{4,}",
+    tile=r"z\d+_y\d+_x\d+",
+    slab=r"z\d+",
 
 
 localrules:

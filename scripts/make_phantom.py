@@ -1,9 +1,9 @@
 """Make a synthetic volume and its truth."""
 
-from voxmill.phantoms import make_phantom
+from voxmill.phantoms import write_phantom
 
 if __name__ == "__main__":
-    make_phantom(
+    write_phantom(
         settings=snakemake.params.settings,
         volume_path=snakemake.output.volume,
         truth_path=snakemake.output.truth,

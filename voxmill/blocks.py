@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from tqdm import tqdm
+
+from voxmill.jobs import progress
 
 Corner = tuple[int, int, int]
 
@@ -52,14 +53,14 @@ def inner(start, stop, outer_start) -> tuple[slice, slice, slice]:
 
 
 def map_blocks(work: Callable, blocks: list, threads: int, description: str) -> Iterator:
-    """Yield `work(start, stop)` for every block, in order, with a progress bar.
+    """Yield `work(start, stop)` for every block, in order, with progress.
 
     At most `threads` blocks are in memory at once. The first error cancels what has not begun.
     """
     executor = ThreadPoolExecutor(max_workers=threads)
     try:
         results = executor.map(lambda block: work(*block), blocks)
-        yield from tqdm(results, total=len(blocks), desc=description, unit="block")
+        yield from progress(results, len(blocks), "block", description)
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
 

@@ -5,11 +5,10 @@ with tiles, and the table is the same, bit for bit, for every block size (`voxmi
 `voxmill.components` say why).
 """
 
-import logging
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,10 +18,9 @@ from voxmill.blocks import SerialReader, block_list, dilate, inner, map_blocks
 from voxmill.components import find_components
 from voxmill.errors import VoxmillError
 from voxmill.files import writing
+from voxmill.jobs import job, log_rate, logger
 from voxmill.matching import check_lengths
 from voxmill.maxima import ball, local_maxima, margin
-
-logger = logging.getLogger(__name__)
 
 # Columns of cells.csv and how their numbers are written; nine digits give a float32 back.
 COLUMNS = {
@@ -36,7 +34,7 @@ COLUMNS = {
     "score": "{:.9g}",
     "volume_um3": "{:.4f}",
 }
-# A ball of more voxels than this is a distance in the wrong unit.
+# More voxels in a ball mean a distance in the wrong unit.
 MOST_BALL_VOXELS = 200_000
 
 
@@ -230,8 +228,9 @@ def _components(volume, settings: CellSettings, size, threads: int):
 METHODS: dict[str, Callable] = {"maxima": _maxima, "components": _components}
 
 
-def find_cells(probability_path, output_path, settings: dict, voxel_size_um, threads: int = 1):
-    """Job: write cells.csv of a probability volume.
+@job
+def find_cells(*, probability_path, output_path, settings: dict, voxel_size_um, threads=1) -> None:
+    """Write cells.csv of a probability volume.
 
     Parameters
     ----------
@@ -247,15 +246,16 @@ def find_cells(probability_path, output_path, settings: dict, voxel_size_um, thr
     from voxmill.volumes import open_volume, read_header
 
     checked = CellSettings.from_dict(settings)
-    try:
-        volume = open_volume(read_header(probability_path))
-        cells = cells_of_volume(volume, checked, voxel_size_um, threads)
-    except VoxmillError as error:
-        if str(probability_path) in str(error):
-            raise
-        raise VoxmillError(f"{probability_path}: {error}") from None
+    start = time.perf_counter()
+    with open_volume(read_header(probability_path)) as volume:
+        try:
+            cells = cells_of_volume(volume, checked, voxel_size_um, threads)
+        except VoxmillError as error:
+            known = str(probability_path) in str(error)
+            raise error if known else VoxmillError(f"{probability_path}: {error}") from None
+        log_rate("cells", math.prod(volume.shape), time.perf_counter() - start)
     write_cells(output_path, cells)
-    logger.info("%d cells by %s in %s", len(cells), checked.method, probability_path)
+    logger.info("%s: %d cells by %s", probability_path, len(cells), checked)
 
 
 def write_cells(path, cells) -> None:
@@ -297,7 +297,7 @@ def read_cells(path):
         bad = np.flatnonzero(~np.isfinite(numbers))
         if len(bad):
             raise VoxmillError(
-                f"{Path(path)}: expected a number in column {column!r} of data row {bad[0] + 1}, "
+                f"{path}: expected a number in column {column!r} of data row {bad[0] + 1}, "
                 f"found {cells[column].iloc[bad[0]]!r}"
             )
     return cells

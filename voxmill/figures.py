@@ -11,7 +11,7 @@ from voxmill.jobs import job
 from voxmill.volumes import open_volume, read_header
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib import pyplot as plt
 
 # Found by a colour-blind-safe palette (Okabe & Ito): green, yellow, vermilion.
 STATUS_COLOURS = {"TP": "#009E73", "FN": "#F0E442", "FP": "#D55E00", "found": "#56B4E9"}

@@ -7,6 +7,7 @@ import io
 import sys
 from pathlib import Path
 
+from voxmill.cells import read_cells
 from voxmill.evaluation import table
 from voxmill.files import read_json, write_text
 from voxmill.jobs import job
@@ -83,8 +84,7 @@ def print_results(results: str | Path) -> None:
     for folder in sorted(path.parent for path in Path(results).glob("*/plan.json")):
         print(f"\nResults of {folder.name}: {folder}/")
         for path in sorted(folder.glob("*/cells.csv")):
-            count = sum(1 for _ in open(path)) - 1
-            print(f"  {path}: {count} cells")
+            print(f"  {path}: {len(read_cells(path))} cells")
         for name in ("probability.ome.tif", "overview.png"):
             for path in sorted(folder.glob(f"*/{name}")):
                 print(f"  {path}")

@@ -1,13 +1,14 @@
 """Percentiles of a whole volume, streamed plane by plane, and the normalisation that uses them."""
 
 import math
-import sys
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from voxmill.errors import VoxmillError
-from voxmill.volumes import VOLUME_DTYPES, VolumeHeader, check_finite, open_volume
+from voxmill.files import write_json
+from voxmill.jobs import job, progress
+from voxmill.volumes import VOLUME_DTYPES, VolumeHeader, check_finite, open_volume, read_header
 from voxmill.volumes.header import check_dtype
 
 PERCENTILES = (0.1, 1.0, 5.0, 25.0, 50.0, 75.0, 95.0, 99.0, 99.9)
@@ -22,7 +23,6 @@ def measure(
     max_voxels: int = 2**33,
     max_samples: int = 2**23,
     seed: int = 0,
-    progress: bool = True,
 ) -> dict:
     """Percentiles, extremes, mean and standard deviation of a volume.
 
@@ -64,7 +64,7 @@ def measure(
     else:
         summary = _Histogram(np.dtype(header.dtype))
     with open_volume(header) as volume:
-        for z in _bar(planes, progress):
+        for z in progress(planes, len(planes), "plane", "measuring grey values"):
             plane = volume.read_window((z, 0, 0), (z + 1, *header.shape[1:]))
             check_finite(plane, header.path, (z, 0, 0))
             values = plane.ravel()
@@ -84,14 +84,6 @@ def measure(
         "voxels_read": len(planes) * plane_voxels,
         "method": f"{statistics['method']} of {read}",
     }
-
-
-def _bar(planes: range, progress: bool):
-    from tqdm import tqdm
-
-    return tqdm(
-        planes, desc="Measuring grey values", unit="plane", disable=not progress, file=sys.stderr
-    )
 
 
 class _Histogram:
@@ -242,3 +234,16 @@ def check_normalisation(statistics: dict, normalisation: dict) -> tuple[float, f
             "Choose percentiles farther apart, or check that the volume isn't nearly empty."
         )
     return values[0], values[1], float(clip)
+
+
+@job
+def measure_volume(*, volume: dict, output_path: str) -> None:
+    """Write the statistics of a volume as JSON; see `measure`.
+
+    Parameters
+    ----------
+    volume : dict
+        Arguments of `voxmill.volumes.read_header`.
+    output_path : path
+    """
+    write_json(output_path, measure(read_header(**volume)))

@@ -16,11 +16,13 @@ from voxmill.cells import (
     METHODS,
     CellSettings,
     cells_of_volume,
+    find_cells,
     read_cells,
     write_cells,
 )
 from voxmill.errors import VoxmillError
 from voxmill.maxima import ball
+from voxmill.volumes import write_planes
 
 UNIT = (1.0, 1.0, 1.0)
 LIGHTSHEET = (5.0, 1.6, 1.6)
@@ -268,6 +270,37 @@ def test_no_cells_make_a_table_of_no_rows(tmp_path):
     back = read_cells(tmp_path / "cells.csv")
     assert len(back) == 0
     assert list(back.columns) == list(COLUMNS)
+
+
+def test_the_job_reads_a_volume_and_writes_the_table(tmp_path):
+    array, path = random_volume(1), tmp_path / "probability.tif"
+    write_planes(path, array, array.shape, array.dtype, LIGHTSHEET)
+    find_cells(
+        probability_path=path,
+        output_path=tmp_path / "cells.csv",
+        settings={"min_distance_um": 3, "block_vox": 8},
+        voxel_size_um=list(LIGHTSHEET),
+        threads=2,
+        log_path=tmp_path / "log.txt",
+    )
+    expected = find(array, LIGHTSHEET, min_distance_um=3)
+    assert len(expected) > 5
+    np.testing.assert_allclose(read_cells(tmp_path / "cells.csv"), expected, atol=1e-4)
+    assert f"{len(expected)} cells by" in (tmp_path / "log.txt").read_text()
+
+
+def test_the_job_names_the_volume_whose_probabilities_are_wrong(tmp_path, capsys):
+    path = tmp_path / "probability.tif"
+    write_planes(path, np.zeros((9, 9, 9), np.int16), (9, 9, 9), np.int16)
+    with pytest.raises(SystemExit):
+        find_cells(
+            probability_path=path,
+            output_path=tmp_path / "cells.csv",
+            settings={"min_distance_um": 3},
+            voxel_size_um=UNIT,
+        )
+    assert "probability.tif: expected probabilities, found voxels" in capsys.readouterr().err
+    assert not (tmp_path / "cells.csv").exists()
 
 
 @pytest.mark.parametrize(

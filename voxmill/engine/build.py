@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 _FOLDER = Path(__file__).parent / "native"
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")
+_QUIET = ("-Wno-ignored-attributes",)  # alignment of vectors as template arguments
 
 
 def cache_folder() -> Path:
@@ -85,7 +86,14 @@ def build(source: str, compiler_path: str, folder: Path | None = None) -> Path:
         if not library.exists():
             logger.info("compiling %s for this machine (once)", source)
             scratch = library.with_suffix(f".{os.getpid()}")
-            command = [compiler_path, *_FLAGS, str(_FOLDER / f"{source}.cpp"), "-o", str(scratch)]
+            command = [
+                compiler_path,
+                *_FLAGS,
+                *_QUIET,
+                str(_FOLDER / f"{source}.cpp"),
+                "-o",
+                str(scratch),
+            ]
             subprocess.run(command, capture_output=True, text=True, check=True)
             os.replace(scratch, library)
     return library

@@ -58,11 +58,10 @@ def fft_length(least: int, lanes: int = 1) -> int:
         Numbers in a vector, where the transformed axis is cut in vectors: what is left of the
         last one is paid for too.
     """
-    best = min(
+    return min(
         (n for n in range(least, 2 * least + 1) if _is_smooth(n)),
         key=lambda n: (-(-n // lanes) * lanes * (1 + 0.01 * _odd_factors(n)), n),
     )
-    return best
 
 
 def _is_smooth(n: int) -> bool:
@@ -121,6 +120,28 @@ def predict_bytes(settings, box_shape, precision: str = "float32", training: boo
         voxels = box_shape[0] * box_shape[1] * x_blocks * lanes
         total += voxels * settings.depth * settings.width
     return total + size * settings.outputs * int(np.prod(box_shape))
+
+
+class Workspace:
+    """Scratch that the gradients of one box need; boxes of a batch share it in turn.
+
+    Raises
+    ------
+    MemoryError
+        If the system does not give the memory.
+    """
+
+    def __init__(self, library, size: int):
+        self._library, self.size = library, size
+        library.voxmill_allocate.restype = library.voxmill_address.restype = ctypes.c_void_p
+        self._storage = library.voxmill_allocate(ctypes.c_size_t(size))
+        if not self._storage:
+            raise MemoryError(f"native engine: no {size} bytes for gradients")
+        self.address = library.voxmill_address(ctypes.c_void_p(self._storage))
+
+    def __del__(self):
+        if getattr(self, "_storage", None):
+            self._library.voxmill_free(ctypes.c_void_p(self._storage))
 
 
 class Engine:
@@ -212,8 +233,23 @@ class Engine:
         )
         return logits
 
-    def backward(self, parameters, logits_gradient, threads: int, volume_wanted: bool = False):
+    def workspace(self) -> Workspace:
+        """Scratch for `backward`."""
+        size = self._function("workspace_bytes")
+        size.restype = ctypes.c_size_t
+        return Workspace(self._library, size(ctypes.c_void_p(self._handle)))
+
+    def backward(self, parameters, logits_gradient, workspace, threads: int, volume_wanted=False):
         """Gradients after a `forward` with the same parameters.
+
+        Parameters
+        ----------
+        parameters : (P,) array
+        logits_gradient : (outputs, z, y, x) array
+        workspace : Workspace
+        threads : int
+        volume_wanted : bool
+            Whether to compute the gradient of the volume too.
 
         Returns
         -------
@@ -232,6 +268,7 @@ class Engine:
             self._pointer(logits_gradient, (self.settings.outputs, *self.box_shape)),
             self._pointer(gradient, gradient.shape),
             self._pointer(volume_gradient, shape),
+            ctypes.c_void_p(workspace.address),
             ctypes.c_int(threads),
         )
         return gradient, volume_gradient

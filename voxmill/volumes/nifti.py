@@ -91,9 +91,9 @@ def open_windows(header: VolumeHeader) -> Windows:
     # NIfTI stores its first axis fastest.
     strides = np.cumprod([nifti.dtype.itemsize, *nifti.shape[:-1]]).tolist()
     skip = strides[nifti.layout.channel_axis] * header.channel if header.channel else 0
-    kind = RawWindows if header.windows else GzipWindows
     zyx = [strides[axis] for axis in nifti.layout.zyx]
-    return kind(header, nifti.dtype, nifti.offset + skip, zyx, nifti.scale)
+    known = header, nifti.dtype, nifti.offset + skip, zyx, nifti.scale
+    return RawWindows(*known) if header.windows else GzipWindows(*known, end=nifti.end)
 
 
 class GzipWindows(RawWindows):
@@ -103,8 +103,9 @@ class GzipWindows(RawWindows):
     those who need windows.
     """
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
+    def __init__(self, *args, end: int):
+        super().__init__(*args)
+        self._end = end
         self._packed = gzip.GzipFile(fileobj=self._file)
 
     def close(self):
@@ -117,6 +118,9 @@ class GzipWindows(RawWindows):
             data = self._packed.read(count)
             if len(data) < count:
                 raise EOFError(f"plane {z} ends early")
+            # gzip compares its checksum at the end of the file, never before.
+            while position + count >= self._end and self._packed.read(1 << 20):
+                pass
         return data
 
 
@@ -164,6 +168,7 @@ def _head(path: Path) -> bytes:
 def _parse(path: Path, packed: bool, channel: int | None) -> _Nifti:
     from nibabel import Nifti1Header, Nifti2Header  # slow to import, needed for this format alone
     from nibabel.spatialimages import HeaderDataError
+    from nibabel.wrapstruct import WrapStructError
 
     with _decoding(path), (gzip.open if packed else open)(path, "rb") as file:
         version = _version(file.read(352))
@@ -178,8 +183,10 @@ def _parse(path: Path, packed: bool, channel: int | None) -> _Nifti:
             shape = tuple(int(n) for n in header.get_data_shape())
             dtype = header.get_data_dtype()
             scale = _scale(path, header)
-        except (HeaderDataError, struct.error, ValueError, KeyError) as error:
-            raise VoxmillError(f"{path}: damaged NIfTI header ({error}).") from None
+        except (HeaderDataError, WrapStructError, ValueError, KeyError) as error:
+            raise VoxmillError(
+                f"{path}: damaged or truncated NIfTI header ({error}). Copy the file again."
+            ) from None
     if dtype.fields:
         raise VoxmillError(
             f"{path}: expected grey values, found a colour image (RGB). Save one channel of it."

@@ -21,15 +21,16 @@ class Engine {
         : net_(net),
           grid_(box),
           training_(training),
-          spectra_(grid_.spectrum_size() * (net.maps() + net.outputs)),
-          gradients_(training ? grid_.spectrum_size() * (net.maps() + net.outputs) : 0),
+          spectra_(spectra_size()),
           columns_(grid_.columns_size() * std::max({net.inputs, net.width, net.outputs})),
           alive_(training ? voxels() * net.depth * net.width : 0) {}
 
     void forward(const T* parameters, const T* volume, T* logits, int threads);
-    // `gradient` has the parameters' layout, `volume_gradient` may be null. After `forward`.
+    // After `forward`. `gradient` has the parameters' layout, `volume_gradient` may be null;
+    // `workspace` is scratch of `spectra_size()`: one serves all engines of a batch in turn.
     void backward(const T* parameters, const T* logits_gradient, T* gradient,
-                  T* volume_gradient, int threads);
+                  T* volume_gradient, C* workspace, int threads);
+    size_t spectra_size() const { return grid_.spectrum_size() * (net_.maps() + net_.outputs); }
 
   private:
     // Voxels of the box with whole vectors along x.
@@ -60,9 +61,18 @@ class Engine {
 
     template <bool kInverse, bool kForward, typename Change>
     void sweep_columns(int maps, int threads, Change change);
+    template <typename Visit>
+    void sweep_planes(int threads, size_t kernels_size, Visit visit);
+    // Plane k of a group's maps: from columns to spectra and back.
+    void to_spectra(Group group, C* spectra, int k, C* scratch);
+    void to_columns(Group group, const C* spectra, int k, C* scratch);
+    C* plane_columns(int map, int k) {
+        return columns_.get() + map * grid_.columns_size() +
+               size_t(k) * grid_.box.n[1] * grid_.x_blocks;
+    }
     template <typename Order, typename Column>
     void evaluate(const Order& order, C* spectra, int sign, int threads, Column column);
-    void add_weight_gradient(T* gradient, int threads);
+    void add_weight_gradient(const C* gradients, T* gradient, int threads);
     // How many maps a map or an output reads, both by forward numbers.
     int reads(int target) const {
         return target < net_.maps() ? net_.before(net_.layer_of(target)) : net_.maps();
@@ -71,7 +81,7 @@ class Engine {
     const Network net_;
     const Grid<T> grid_;
     const bool training_;
-    Storage<C> spectra_, gradients_;  // forward numbers; backward numbers
+    Storage<C> spectra_;  // of all maps and the outputs, in forward order
     Storage<C> columns_;
     Storage<char> alive_;  // where a map is positive, all bits set in that voxel's byte
 };
@@ -103,6 +113,36 @@ void Engine<T>::sweep_columns(int maps, int threads, Change change) {
     }
 }
 
+// Call `visit(k, scratch, kernels)` for each plane of one frequency along z.
+template <typename T>
+template <typename Visit>
+void Engine<T>::sweep_planes(int threads, size_t kernels_size, Visit visit) {
+#pragma omp parallel num_threads(threads)
+    {
+        auto scratch = make_array<C>(grid_.scratch_size());
+        auto kernels = make_array<V>(kernels_size);
+#pragma omp for schedule(static)
+        for (int k = 0; k < grid_.planes; k++) visit(k, scratch.get(), kernels.get());
+    }
+}
+
+template <typename T>
+void Engine<T>::to_spectra(Group group, C* spectra, int k, C* scratch) {
+    for (int i = 0; i < group.count; i++)
+        grid_.plane_forward(plane_columns(i, k),
+                            spectra + (group.first + i) * grid_.spectrum_size() +
+                                k * grid_.plane_size(),
+                            scratch);
+}
+
+template <typename T>
+void Engine<T>::to_columns(Group group, const C* spectra, int k, C* scratch) {
+    for (int i = 0; i < group.count; i++)
+        grid_.plane_inverse(spectra + (group.first + i) * grid_.spectrum_size() +
+                                k * grid_.plane_size(),
+                            plane_columns(i, k), scratch);
+}
+
 // Go through the groups of `order`; `column(group)` sweeps the columns of a group's maps.
 template <typename T>
 template <typename Order, typename Column>
@@ -125,27 +165,17 @@ void Engine<T>::evaluate(const Order& order, C* spectra, int sign, int threads, 
                             next.first - panel_first);
         }
         const Pull<T>& pull = panel.targets ? panel : own;
-#pragma omp parallel num_threads(threads)
-        {
-            auto scratch = make_array<C>(grid_.scratch_size());
-            auto kernels = make_array<V>(pull.scratch_size());
-#pragma omp for schedule(static)
-            for (int k = 0; k < grid_.planes; k++) {
-                const size_t plane = k * grid_.plane_size();
-                const size_t columns = size_t(k) * grid_.box.n[1] * grid_.x_blocks;
-                const size_t size = grid_.spectrum_size(), step = grid_.columns_size();
-                for (int i = 0; i < done.count; i++)
-                    grid_.plane_forward(columns_.get() + i * step + columns,
-                                        spectra + (done.first + i) * size + plane,
-                                        scratch.get());
-                Puller<T>::plane(grid_, pull, spectra, k, &pull == &panel, kernels.get());
-                for (int i = 0; i < next.count; i++)
-                    grid_.plane_inverse(spectra + (next.first + i) * size + plane,
-                                        columns_.get() + i * step + columns, scratch.get());
-            }
-        }
+        sweep_planes(threads, pull.scratch_size(), [&](int k, C* scratch, V* kernels) {
+            to_spectra(done, spectra, k, scratch);
+            Puller<T>::plane(grid_, pull, spectra, k, &pull == &panel, kernels);
+            to_columns(next, spectra, k, scratch);
+        });
         column(g);
     }
+    if (order.last_is_read())
+        sweep_planes(threads, 0, [&](int k, C* scratch, V*) {
+            to_spectra(groups.back(), spectra, k, scratch);
+        });
 }
 
 template <typename T>
@@ -181,7 +211,7 @@ void Engine<T>::forward(const T* parameters, const T* volume, T* logits, int thr
 
 template <typename T>
 void Engine<T>::backward(const T* parameters, const T* logits_gradient, T* gradient,
-                         T* volume_gradient, int threads) {
+                         T* volume_gradient, C* workspace, int threads) {
     const T scale = grid_.scale();
     const int rows = grid_.box.n[1];
     const BackwardKernels<T> order(net_, parameters, volume_gradient != nullptr);
@@ -193,7 +223,7 @@ void Engine<T>::backward(const T* parameters, const T* logits_gradient, T* gradi
             to[map] = T(sum);
         }
     };
-    evaluate(order, gradients_.get(), -1, threads, [&](int group) {
+    evaluate(order, workspace, -1, threads, [&](int group) {
         const int layer = net_.depth - group;
         if (group == 0) {
             row_sums.assign(net_.outputs * rows, 0.0);
@@ -223,7 +253,7 @@ void Engine<T>::backward(const T* parameters, const T* logits_gradient, T* gradi
                 });
         }
     });
-    add_weight_gradient(gradient, threads);
+    add_weight_gradient(workspace, gradient, threads);
 }
 
 }  // namespace voxmill

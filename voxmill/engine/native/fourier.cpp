@@ -44,12 +44,27 @@ void* create(const Settings* settings) {
         static_cast<voxmill::Engine<T>*>(engine)->forward(parameters, volume, logits, threads); \
     }                                                                                           \
     void voxmill_backward_##NAME(void* engine, const T* parameters, const T* logits_gradient,   \
-                                 T* gradient, T* volume_gradient, int threads) {                \
-        static_cast<voxmill::Engine<T>*>(engine)->backward(parameters, logits_gradient,         \
-                                                           gradient, volume_gradient, threads); \
+                                 T* gradient, T* volume_gradient, void* workspace,              \
+                                 int threads) {                                                 \
+        static_cast<voxmill::Engine<T>*>(engine)->backward(                                     \
+            parameters, logits_gradient, gradient, volume_gradient,                             \
+            static_cast<voxmill::Complex<T>*>(workspace), threads);                             \
+    }                                                                                           \
+    size_t voxmill_workspace_bytes_##NAME(void* engine) {                                       \
+        return static_cast<voxmill::Engine<T>*>(engine)->spectra_size() *                       \
+               sizeof(voxmill::Complex<T>);                                                     \
     }
 
 extern "C" {
+void* voxmill_allocate(size_t bytes) {
+    try {
+        return new voxmill::Storage<char>(bytes);
+    } catch (const std::bad_alloc&) {
+        return nullptr;
+    }
+}
+void* voxmill_address(void* storage) { return static_cast<voxmill::Storage<char>*>(storage)->get(); }
+void voxmill_free(void* storage) { delete static_cast<voxmill::Storage<char>*>(storage); }
 const char* voxmill_problem() { return problem.c_str(); }
 VOXMILL_EXPORT(float, float32)
 VOXMILL_EXPORT(double, float64)

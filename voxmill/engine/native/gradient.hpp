@@ -167,7 +167,7 @@ class TapSums {
 };
 
 template <typename T>
-void Engine<T>::add_weight_gradient(T* gradient, int threads) {
+void Engine<T>::add_weight_gradient(const C* gradients, T* gradient, int threads) {
     constexpr int tile = TapSums<T>::kTile;
     const BackwardKernels<T> order(net_, nullptr, false);
     const int readers = net_.outputs + net_.depth * net_.width;  // backward numbers
@@ -186,7 +186,7 @@ void Engine<T>::add_weight_gradient(T* gradient, int threads) {
             std::vector<const C*> from, maps;
             std::vector<int> dilations;
             for (int r = tiles[i].first; r < std::min(readers, tiles[i].first + tile); r++) {
-                from.push_back(gradients_.get() + r * size);
+                from.push_back(gradients + r * size);
                 dilations.push_back(order.forward.dilation(order.mirrored(r), 0));
             }
             for (int m = tiles[i].second; m < std::min(net_.maps(), tiles[i].second + tile); m++)

@@ -53,6 +53,7 @@ struct ForwardKernels : Kernels<T> {
     int dilation(int target, int) const override {
         return target < net.maps() ? net.dilations[net.layer_of(target)] : 0;
     }
+    bool last_is_read() const { return false; }
     std::vector<Group> groups() const {
         std::vector<Group> groups{{0, net.inputs}};
         for (int i = 0; i < net.depth; i++) groups.push_back({net.before(i), net.width});
@@ -85,6 +86,8 @@ struct BackwardKernels : Kernels<T> {
     int dilation(int target, int source) const override {
         return forward.dilation(mirrored(source), mirrored(target));
     }
+    // The weight gradient reads the spectra of the first layer's gradients.
+    bool last_is_read() const { return !inputs; }
     std::vector<Group> groups() const {
         const Network& n = forward.net;
         std::vector<Group> groups{{0, n.outputs}};
