@@ -194,9 +194,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, finished):
     # Two jobs at most were under way; what was finished before is kept.
     assert sum(p.stat().st_mtime_ns != t for p, t in kept.items()) <= 2
     assert sum(p.stat().st_mtime_ns == t for p, t in kept.items()) >= 1
-    assert same_files(
-        project.path("v/identity/cells.csv"), finished.path("v/identity/cells.csv")
-    )
+    assert same_files(project.path("v/identity/cells.csv"), finished.path("v/identity/cells.csv"))
 
 
 def test_lint_is_clean():
