@@ -1,5 +1,6 @@
 """Helper functions for the rules, nothing else."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -170,7 +171,9 @@ def evaluation_settings(wildcards):
 def gpus_per_prediction(wildcards):
     """GPUs that a prediction job asks for: none where the machine or the config has none."""
     device = CONFIG.settings["prediction"]["device"]
-    if device == "auto" and not workflow.non_local_exec:
+    # Job arrays run Snakemake's local executor on a cluster's nodes, and say so.
+    on_cluster = workflow.non_local_exec or "VOXMILL_ON_CLUSTER" in os.environ
+    if device == "auto" and not on_cluster:
         return int(Path("/dev/nvidia0").exists())
     return int(device != "cpu")
 
