@@ -59,6 +59,11 @@ class ModelCard:
     weights_sha256: str = ""
     card_version: int = CARD_VERSION
 
+    @property
+    def receptive_radius_vox(self) -> int:
+        """The theoretical context of the network on each side, voxels."""
+        return check_settings(self.network, self.settings).receptive_radius_vox
+
 
 def card_path(weights_path: str | Path) -> Path:
     """Path of the card that belongs to a weights file."""
