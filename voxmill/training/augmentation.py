@@ -1,11 +1,9 @@
 """Random changes of a patch that leave its cells where they are, or move them along."""
 
-import itertools
-
 import numpy as np
 from scipy import ndimage
 
-from voxmill.training.settings import Augmentation
+from voxmill.training.settings import ROTATIONS, Augmentation
 
 
 def augment(patch, maps, voxel_size_um, settings: Augmentation, rng):
@@ -30,12 +28,11 @@ def augment(patch, maps, voxel_size_um, settings: Augmentation, rng):
         for axis in range(3):
             if rng.random() < 0.5:
                 patch, maps = np.flip(patch, axis), np.flip(maps, axis + 1)
-    if settings.rotate:
-        for a, b in itertools.combinations(range(3), 2):
-            if voxel_size_um[a] == voxel_size_um[b] and patch.shape[a] == patch.shape[b]:
-                turns = int(rng.integers(4))
-                patch = np.rot90(patch, turns, (a, b))
-                maps = np.rot90(maps, turns, (a + 1, b + 1))
+    for a, b in ROTATIONS[settings.rotate]:
+        if voxel_size_um[a] == voxel_size_um[b] and patch.shape[a] == patch.shape[b]:
+            turns = int(rng.integers(4))
+            patch = np.rot90(patch, turns, (a, b))
+            maps = np.rot90(maps, turns, (a + 1, b + 1))
     return np.ascontiguousarray(_intensities(patch, settings, rng)), np.ascontiguousarray(maps)
 
 

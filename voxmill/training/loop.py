@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import math
+import sys
 import time
 from dataclasses import dataclass
 
@@ -306,7 +307,14 @@ def train(
     begun, progress = time.perf_counter(), trainer.progress
     earlier = progress["history"][-1]["seconds"] if progress["history"] else 0.0
     stopped = "all steps done"
-    bar = tqdm(total=settings.steps, initial=progress["step"], unit="step", desc="training")
+    bar = tqdm(
+        total=settings.steps,
+        initial=progress["step"],
+        unit="step",
+        desc="training",
+        # A log gets a line a validation instead.
+        disable=not sys.stderr.isatty(),
+    )
     while progress["step"] < settings.steps:
         if trainer.patience_over():
             stopped = f"no better F1 in {settings.patience} validations"

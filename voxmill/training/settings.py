@@ -9,6 +9,8 @@ from voxmill.errors import VoxmillError
 from voxmill.networks import check_settings
 
 DEVICES = ("auto", "cpu", "cuda")
+ROTATIONS = {"like": ((0, 1), (0, 2), (1, 2)), "yx": ((1, 2),), "none": ()}
+"""Planes (pairs of axes) that each choice may turn in."""
 PRECISIONS = ("float32", "bfloat16", "float16")
 _POSITIVE = ("cell_diameter_um", "learning_rate", "gradient_norm", "target_sigma_um")
 _POSITIVE += ("max_distance_um", "positive_weight", "foreground_weight")
@@ -21,9 +23,12 @@ class Augmentation:
 
     Parameters
     ----------
-    flip, rotate : bool
-        Mirror along each axis; turn by multiples of 90 degrees in every plane whose two axes have
-        one voxel size and one patch length.
+    flip : bool
+        Mirror along each axis.
+    rotate : str
+        "like": turn by multiples of 90 degrees in every plane whose two axes have one voxel size
+        and one patch length. "yx": within the imaging plane alone, where depth is blurred more
+        than the voxel size tells. "none".
     scale, shift : float
         Normalised intensities are multiplied by up to exp(±scale), and up to ±shift is added.
     noise : float
@@ -33,13 +38,18 @@ class Augmentation:
     """
 
     flip: bool = True
-    rotate: bool = True
+    rotate: str = "like"
     scale: float = 0.25
     shift: float = 0.1
     noise: float = 0.08
     blur_vox: float = 0.7
 
     def __post_init__(self):
+        if self.rotate not in ROTATIONS:
+            raise VoxmillError(
+                f"training.augmentation.rotate: expected one of {list(ROTATIONS)}, "
+                f"found {self.rotate!r}"
+            )
         for key in ("scale", "shift", "noise", "blur_vox"):
             value = getattr(self, key)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 10:
