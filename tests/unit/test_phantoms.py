@@ -1,4 +1,4 @@
-"""Phantoms: deterministic, exact truth, hard for a difference of Gaussians, refused when senseless."""
+"""Phantoms: deterministic, exact truth, hard for a difference of Gaussians."""
 
 import dataclasses
 
@@ -47,7 +47,7 @@ def test_truth_lies_in_the_volume_and_on_bright_voxels():
     assert at_centres.min() > 200
     # Far from every cell there is no light at all: nothing bright is missing from the truth, but
     # for cells centred outside whose rims reach in.
-    grid = np.argwhere(np.ones((8, 24, 16), bool)) + [8, 12, 12]
+    grid = np.argwhere(np.ones((8, 24, 16), bool)) + np.array([8, 12, 12])
     size = np.array(SMALL.voxel_size_um)
     distance, _ = cKDTree(truth * size).query(grid * size)
     far = grid[distance > 20.0]
