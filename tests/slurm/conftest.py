@@ -11,13 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import yaml
+
+from voxmill.devices import RECORD_SUFFIX
+from voxmill.slurm import table
 
 sys.path.insert(0, str(Path(__file__).parent))
 from cluster import Cluster, ClusterError, base_folder, missing_programs, sweep
 
 ROOT = Path(__file__).resolve().parents[2]
-# A finished job is noticed after 3 s instead of 20: these jobs take seconds.
-POLL = ["--slurm-init-seconds-before-status-checks", "3", "--max-status-checks-per-second", "1"]
+# A finished job is noticed within 2 s instead of 20 (see polling/): these jobs take seconds.
+POLL = ["--slurm-init-seconds-before-status-checks", "2", "--max-status-checks-per-second", "1"]
 
 
 def pytest_collection_modifyitems(items):
@@ -111,7 +115,7 @@ class Workspace:
             self.cluster.environment()
             | {
                 "VOXMILL_ALLOW_CPU": "1",
-                "PYTHONPATH": str(ROOT),
+                "PYTHONPATH": f"{ROOT}:{Path(__file__).parent / 'polling'}",
                 "OMP_NUM_THREADS": "1",
                 "PATH": f"{Path(sys.executable).parent}:{self.cluster.environment()['PATH']}",
             }
@@ -191,6 +195,36 @@ class Workspace:
     def predictions(self) -> list[dict[str, str]]:
         """SLURM's record of the prediction jobs."""
         return [row for row in self.jobs() if "rule_predict_tile" in row.get("Comment", "")]
+
+
+@pytest.fixture
+def mini(cluster, tmp_path):
+    """The workflow in miniature on the shared cluster; a function that says what its tiles do."""
+    return _miniature(cluster, tmp_path)
+
+
+@pytest.fixture
+def own_mini(own_cluster, tmp_path):
+    """The same on a cluster that the test may damage."""
+    return _miniature(own_cluster, tmp_path)
+
+
+def _miniature(cluster: Cluster, folder: Path):
+    def configure(**config) -> Workspace:
+        path = folder / "mini.yaml"
+        path.write_text(yaml.safe_dump(config))
+        arguments = ["-s", str(ROOT / "tests/slurm/mini/Snakefile"), "--configfile", str(path)]
+        return Workspace(folder, cluster, arguments)
+
+    return configure
+
+
+def tries(work: Workspace) -> dict[str, list[dict]]:
+    """Records that the jobs of each tile left, one a try, by tile."""
+    found = {}
+    for path in sorted((work.folder / "logs").rglob(f"predict_tile/*{RECORD_SUFFIX}")):
+        found[path.name.removesuffix(RECORD_SUFFIX)] = table.read_tries(path)
+    return found
 
 
 def wait_until(condition, timeout_s: float, what: str):
