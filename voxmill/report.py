@@ -4,12 +4,11 @@ import argparse
 import base64
 import html
 import io
-import re
 import sys
 from pathlib import Path
 
 from voxmill.cells import read_cells
-from voxmill.evaluation import table
+from voxmill.evaluation import table, table_rows
 from voxmill.files import read_json, write_text
 from voxmill.jobs import job
 
@@ -45,16 +44,14 @@ def compare_methods(*, evaluation_paths: list[str], methods: list[str], output_p
     evaluations = _read(methods, evaluation_paths)
     page = PAGE.format(
         title="Evaluation",
-        table=_html_table(table(evaluations)),
+        table=_html_table(table_rows(evaluations)),
         image=base64.b64encode(_curves(evaluations)).decode(),
         alt=ALT,
     )
     write_text(output_path, page)
 
 
-def _html_table(text: str) -> str:
-    """The plain table, whose columns are two or more spaces apart, as HTML."""
-    rows = [re.split(r" {2,}", line.strip()) for line in text.splitlines() if line.strip()]
+def _html_table(rows: list[list[str]]) -> str:
     lines = [_html_row("th", rows[0]), *(_html_row("td", row) for row in rows[1:])]
     return "\n".join(["<table>", *lines, "</table>"])
 
