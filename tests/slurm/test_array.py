@@ -4,7 +4,8 @@ import json
 import re
 
 import pytest
-from conftest import Workspace, tries, wait_until
+
+from tests.slurm.workspace import Workspace, tries, wait_until
 
 
 def submitted(output: str) -> list[str]:

@@ -4,7 +4,8 @@ import itertools
 import signal
 
 import pytest
-from conftest import tries, wait_until
+
+from tests.slurm.workspace import tries, wait_until
 
 
 def started(work, tile: str):

@@ -4,7 +4,7 @@ import os
 import re
 import signal
 
-from conftest import tries, wait_until
+from tests.slurm.workspace import tries, wait_until
 
 SLOW = {f"z{n:04d}": {"sleep_s": 8} for n in range(4)}
 EXPECTED = "".join(f"prediction of z{n:04d}\n" for n in range(6))
