@@ -34,6 +34,12 @@ class Domain:
     high: float
     pads: tuple[tuple[int, int], ...]
 
+    @property
+    def level(self) -> float:
+        """Standard deviation of the noise in the normalised volume."""
+        level = 1.0 if self.noise == "rician" else self.sigma
+        return (1 - 2 * MARGIN) * level / (self.high - self.low)
+
     def forward(self, scan: np.ndarray) -> np.ndarray:
         """The normalised and padded volume: float32 array."""
         values = Stabiliser(self.sigma).forward(scan) if self.noise == "rician" else scan

@@ -1,7 +1,8 @@
 """One fit of a network to a noisy volume, iteration by iteration.
 
 D. Ulyanov, A. Vedaldi, V. Lempitsky, "Deep Image Prior", 2017, https://arxiv.org/abs/1711.10925;
-hidden voxels as in J. Batson and L. Royer, "Noise2Self", 2019, https://arxiv.org/abs/1901.11365.
+hidden voxels as in J. Batson and L. Royer, "Noise2Self", 2019, https://arxiv.org/abs/1901.11365;
+recorrupted pairs as in T. Pang et al., "Recorrupted-to-Recorrupted", CVPR 2021.
 """
 
 import math
@@ -36,6 +37,8 @@ class Fit:
     settings : DenoiseSettings
     placement : dict of str to torch.device
         Device of every unit of the network (`voxmill.dip.devices.place_units`).
+    level : float
+        Standard deviation of the noise in the target; needed for recorrupted inputs alone.
 
     Attributes
     ----------
@@ -45,12 +48,11 @@ class Fit:
         Moving average of the outputs; the same at the best iteration of the stopping rule.
     """
 
-    def __init__(self, target: Tensor, settings: DenoiseSettings, placement: dict):
-        self.settings = settings
+    def __init__(self, target: Tensor, settings: DenoiseSettings, placement: dict, level=0.0):
+        self.settings, self.level = settings, level
         self.network = Skip3D(settings.network, _generator("cpu", settings.seed, 0, 0))
-        self.network.place(placement).checkpointed = settings.checkpointing
-        if settings.channels_last:
-            self.network.to(memory_format=torch.channels_last_3d)
+        self.network.place(placement, settings.channels_last)
+        self.network.checkpointed = settings.checkpointing
         units: Sequence = list(placement.values())
         self.first, self.last = units[0], units[-1]
         self.dtype = DTYPES[settings.precision]
@@ -94,16 +96,12 @@ class Fit:
         """
         number = self.iteration + 1
         rate = self._set_learning_rate(number)
-        looked_at = self._look_at(number)
-        output = self.network(self._input(number, looked_at))[0, 0]
-        loss = mean_square(output, self.target, self._weight(looked_at))
-        if self.settings.total_variation:
-            loss = loss + self.settings.total_variation * total_variation(output)
+        loss, output = self.loss(number)
         value = loss.item()
         self._check(value, number)
         report = self.stepper.step(loss)
         self.iteration = number
-        self._average(output.detach())
+        self._average(output)
         return {
             "iteration": number,
             "loss": value,
@@ -112,6 +110,16 @@ class Fit:
             "scale": report.scale,
             "skipped": int(report.skipped),
         }
+
+    def loss(self, number: int) -> tuple[Tensor, Tensor]:
+        """Forward pass of an iteration: its loss, and its output without gradient."""
+        looked_at = self._look_at(number)
+        seen, wanted = self._pair(number)
+        output = self.network(self._input(number, seen, looked_at))[0, 0]
+        loss = mean_square(output, wanted, self._weight(looked_at))
+        if self.settings.total_variation:
+            loss = loss + self.settings.total_variation * total_variation(output)
+        return loss, output.detach()
 
     def _average(self, output: Tensor) -> None:
         # A plain mean at first, so that the random first output is soon forgotten.
@@ -148,7 +156,7 @@ class Fit:
         return drawn < stop.fraction
 
     def _random_channels(self) -> Tensor:
-        count = self.settings.network.inputs - (self.settings.input == "scan")
+        count = self.settings.network.inputs - (self.settings.input != "noise")
         generator = _generator("cpu", self.settings.seed, 0, 2)
         drawn = torch.rand((1, count, *self.target.shape), generator=generator)
         return (drawn * INPUT_RANGE).to(self.dtype)
@@ -166,14 +174,24 @@ class Fit:
             return looked_at
         return ~self.held_out if self.settings.stop.rule == "held_out" else None
 
-    def _input(self, number: int, looked_at: Tensor | None) -> Tensor:
+    def _pair(self, number: int) -> tuple[Tensor, Tensor]:
+        """The scan as the network sees it and as the loss wants it."""
+        if self.settings.input != "recorrupted":
+            return self.target, self.target
+        generator = _generator(self.last, self.settings.seed, number, 5)
+        noise = torch.randn(self.target.shape, generator=generator, device=self.last) * self.level
+        share = self.settings.recorruption
+        return self.target + share * noise, self.target - noise / share
+
+    def _input(self, number: int, seen: Tensor, looked_at: Tensor | None) -> Tensor:
         maps = self.channels
         if self.settings.input_noise:
             generator = _generator(self.first, self.settings.seed, number, 4)
             noise = torch.randn(maps.shape, generator=generator, device=self.first)
             maps = maps + (self.settings.input_noise * noise).to(maps.dtype)
-        if self.settings.input == "scan":
-            scan = hide(self.target, looked_at | self.held_out)[None, None]
+        if self.settings.input != "noise":
+            hidden = self.held_out if looked_at is None else looked_at | self.held_out
+            scan = hide(seen, hidden)[None, None]
             maps = torch.cat((scan.to(self.first, maps.dtype), maps), dim=1)
         if self.settings.channels_last:
             maps = maps.contiguous(memory_format=torch.channels_last_3d)
@@ -229,7 +247,9 @@ def total_variation(volume: Tensor) -> Tensor:
     return sum(volume.diff(dim=axis).abs().mean() for axis in range(3))
 
 
-def _generator(device, seed: int, iteration: int, purpose: int) -> torch.Generator:
+def _generator(device, seed: int, iteration: int, purpose: int) -> torch.Generator | None:
     """A generator of its own for each seed, iteration and purpose (0 to 7)."""
+    if torch.device(device).type == "meta":
+        return None  # a plan without data draws nothing
     mixed = (seed * 1_000_003 + iteration) * 8 + purpose
     return torch.Generator(device).manual_seed(mixed % 2**63)

@@ -9,7 +9,7 @@ from voxmill.networks.skip3d_settings import Skip3DSettings
 STOP_RULES = ("variance", "held_out", "fixed")
 PRECISIONS = ("float32", "float16", "bfloat16")
 NOISES = ("rician", "rician_bias", "gaussian")
-INPUTS = ("noise", "scan")
+INPUTS = ("noise", "scan", "recorrupted")
 SCHEDULES = ("constant", "cosine")
 
 
@@ -69,10 +69,13 @@ class DenoiseSettings:
         Noise level in the scan's units; None: estimated from the scan.
     input : str
         `noise`: fixed random channels alone; `scan`: its first channel is the noisy scan with the
-        voxels hidden that the loss of this iteration looks at.
+        voxels hidden that the loss of this iteration looks at; `recorrupted`: its first channel is
+        the scan with more noise, and the loss compares with the scan with the opposite noise.
     mask_fraction : float
         Share of the voxels that are hidden and looked at in each iteration; 0: the loss looks at
         all voxels (only with `input: noise`).
+    recorruption : float
+        Size of the noise that `recorrupted` adds, relative to the scan's own.
     input_noise : float
         Standard deviation of the noise that is added to the random channels in each iteration
         (they themselves are uniform from 0 to 0.1).
@@ -104,6 +107,7 @@ class DenoiseSettings:
     sigma: float | None = None
     input: str = "noise"
     mask_fraction: float = 0.0
+    recorruption: float = 0.5
     input_noise: float = 0.0
     average: float = 0.99
     total_variation: float = 0.0
@@ -129,6 +133,7 @@ class DenoiseSettings:
         choice("schedule", self.schedule, SCHEDULES)
         number("learning_rate", self.learning_rate, 0, 10, "> 0", above=True)
         number("mask_fraction", self.mask_fraction, 0, 0.9, "from 0 to 0.9")
+        number("recorruption", self.recorruption, 0, 10, "> 0", above=True)
         number("input_noise", self.input_noise, 0, 10, "from 0 to 10")
         number("average", self.average, 0, 0.99999, "from 0 to below 1")
         number("total_variation", self.total_variation, 0, 1e3, "from 0 to 1000")

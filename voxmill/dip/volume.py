@@ -90,7 +90,7 @@ def denoise_volume(
     domain = make_domain(scan, settings)
     target = torch.from_numpy(domain.forward(scan))
     placement = place_units(unit_names(settings), devices, settings.cut)
-    fit = Fit(target, settings, placement)
+    fit = Fit(target, settings, placement, domain.level)
 
     def intensities(average: Tensor) -> np.ndarray:
         return domain.inverse(average.cpu().numpy())

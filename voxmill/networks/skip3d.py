@@ -147,10 +147,24 @@ class Skip3D(nn.Module):
         for name, unit in _units(settings, generator):
             self.units[name] = unit
 
-    def place(self, devices: dict[str, torch.device]) -> "Skip3D":
-        """Move every unit to its device; returns the network."""
+    def place(self, devices: dict[str, torch.device], channels_last: bool = False) -> "Skip3D":
+        """Move every unit to its device; returns the network.
+
+        Parameters
+        ----------
+        devices : dict of str to torch.device
+            A device for every unit.
+        channels_last : bool
+            Lay kernels out with the channel as the fastest axis, for inputs laid out so.
+        """
+        layout = torch.channels_last_3d if channels_last else torch.preserve_format
         for name, unit in self.units.items():
-            unit.to(devices[name])
+            for module in unit.modules():
+                # New parameters, not Module.to: that one fails on the fake tensors of a plan.
+                for key, weight in list(module.named_parameters(recurse=False)):
+                    kind = layout if weight.dim() == 5 else torch.preserve_format
+                    moved = weight.detach().to(devices[name], memory_format=kind)
+                    setattr(module, key, nn.Parameter(moved))
         self.devices = dict(devices)
         return self
 
