@@ -1,0 +1,53 @@
+# Each target sets up what it needs: a virtual environment from the lock file, once.
+VENV := .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PYTHONPATH := $(CURDIR)
+
+.PHONY: demo test lint format lock clean
+
+demo: $(VENV)/.runtime
+	snakemake --cores all --rerun-incomplete
+	@python -m voxmill.report results
+
+test: $(VENV)/.dev lint
+	python -m pytest -n auto
+
+lint: $(VENV)/.dev
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile rules
+	snakemake --lint
+
+format: $(VENV)/.dev
+	ruff check --fix .
+	ruff format .
+	snakefmt Snakefile rules
+
+$(VENV)/.venv:
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.runtime: requirements.lock | $(VENV)/.venv
+	$(PIP) install --quiet -r requirements.lock
+	python -m voxmill.engine.build
+	touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
+	$(PIP) install --quiet -r requirements-dev.lock
+	touch $@
+
+# The lock files anew, from a fresh environment with the newest versions that requirements*.txt admit.
+lock:
+	rm -rf .lock && $(PYTHON) -m venv .lock
+	.lock/bin/python -m pip install --quiet -r requirements.txt
+	.lock/bin/python -m pip freeze | sed 's/+cpu$$//' > requirements.lock
+	.lock/bin/python -m pip install --quiet -r requirements-dev.txt
+	.lock/bin/python -m pip freeze | sed 's/+cpu$$//' | grep -vxFf requirements.lock \
+	  > requirements-dev.lock
+	rm -rf .lock
+
+clean:
+	rm -rf results logs .snakemake .cache

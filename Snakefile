@@ -1,0 +1,48 @@
+"""volume -> plan -> tiles -> predictions -> stitched -> cells -> evaluation -> report"""
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+# A user's own --configfile replaces the demo's, it is not merged with it.
+if "volumes" not in config:
+
+    configfile: "config.yaml"
+
+
+include: "rules/common.smk"
+
+
+wildcard_constraints:
+    volume="|".join(CONFIG.volumes),
+    network="|".join(CONFIG.cards),
+    method="|".join([*CONFIG.cards, "baseline"]),
+    tile=r"z\d+_y\d+_x\d+",
+    slab=r"z\d+",
+
+
+localrules:
+    all,
+    tiles,
+    predict,
+    stitch,
+    cells,
+    evaluate,
+
+
+# Every durable product is listed, because Snakemake does not miss a deleted intermediate file.
+rule all:
+    default_target: True
+    input:
+        durable_products(),
+
+
+include: "rules/volume.smk"
+include: "rules/plan.smk"
+include: "rules/tiles.smk"
+include: "rules/predict.smk"
+include: "rules/stitch.smk"
+include: "rules/cells.smk"
+include: "rules/evaluate.smk"
+include: "rules/report.smk"

@@ -1,0 +1,288 @@
+"""Helper functions for the rules, nothing else."""
+
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+from snakemake.io import ancient
+
+# Rules and scripts import the library from the folder of the Snakefile; nothing is installed.
+sys.path.insert(0, str(Path(workflow.basedir)))
+
+from voxmill import config as configuration
+from voxmill.errors import VoxmillError
+from voxmill.provenance import source_digest
+
+
+def checked_config():
+    """The configuration, or one message that names what is wrong with it."""
+    try:
+        return configuration.load(config)
+    except VoxmillError as error:
+        raise WorkflowError(str(error)) from None
+
+
+CONFIG = checked_config()
+
+
+def volume_file(wildcards):
+    """The file that windows of a volume are read from.
+
+    A user's file is `ancient`: touching it reruns nothing; what counts is the fingerprint of its
+    content in the rules' params.
+    """
+    volume = CONFIG.volumes[wildcards.volume]
+    if volume.path is None:
+        return f"results/{volume.name}/phantom.tif"
+    if not volume.windows:
+        return f"results/{volume.name}/unpacked.nii"
+    return ancient(volume.path)
+
+
+def original_volume(wildcards):
+    """The user's own file of a volume."""
+    return ancient(CONFIG.volumes[wildcards.volume].path or "results/no-such-volume")
+
+
+def volume_arguments(wildcards):
+    """Arguments of `voxmill.volumes.read_header` for the file that windows are read from."""
+    volume = CONFIG.volumes[wildcards.volume]
+    return {
+        "path": str(volume_file(wildcards)),
+        "channel": volume.settings.get("channel"),
+        "voxel_size_um": list(volume.voxel_size_um),
+    }
+
+
+def original_arguments(wildcards):
+    """Arguments of `voxmill.volumes.read_header` for the user's own file."""
+    return volume_arguments(wildcards) | {"path": CONFIG.volumes[wildcards.volume].path}
+
+
+def volume_fingerprint(wildcards):
+    """Fingerprint of a volume's content."""
+    return CONFIG.volumes[wildcards.volume].fingerprint
+
+
+def volume_shape(wildcards):
+    """Shape of a volume, z, y, x."""
+    return list(CONFIG.volumes[wildcards.volume].shape)
+
+
+def volume_voxel_size(wildcards):
+    """Voxel size, z, y, x, micrometres."""
+    return list(CONFIG.volumes[wildcards.volume].voxel_size_um)
+
+
+def phantom_settings(wildcards):
+    """Settings of a phantom volume."""
+    return CONFIG.volumes[wildcards.volume].settings["phantom"]
+
+
+def truth_file(wildcards):
+    """The user's truth of a volume, or the phantom's."""
+    volume = CONFIG.volumes[wildcards.volume]
+    if volume.path is None:
+        return f"results/{volume.name}/phantom.csv"
+    return volume.settings["truth"]["path"]
+
+
+def truth_kind(wildcards):
+    """What the truth is; None where the file tells."""
+    return CONFIG.volumes[wildcards.volume].settings.get("truth", {}).get("kind")
+
+
+def checked_truth(wildcards):
+    """The checked truth of a volume that has one: a wrong frame ends a run before it predicts."""
+    if CONFIG.volumes[wildcards.volume].has_truth:
+        return ancient(f"results/{wildcards.volume}/truth.csv")
+    return []
+
+
+def measured_halos(wildcards):
+    """Halo measurements of all networks of a volume, where the halo is `auto`."""
+    if CONFIG.halo_vox(wildcards.volume) is not None:
+        return []
+    networks = CONFIG.volumes[wildcards.volume].networks
+    return [f"results/{wildcards.volume}/{network}/halo.json" for network in networks]
+
+
+def halo_vox(wildcards):
+    """The halo z, y, x, or None where it is measured."""
+    return CONFIG.halo_vox(wildcards.volume)
+
+
+def halo_settings(wildcards):
+    """Settings of the measurement of the halo."""
+    return {"tolerance": CONFIG.settings["tiles"]["halo_tolerance"]}
+
+
+def network_weights(wildcards):
+    """Weights file of a network."""
+    return CONFIG.settings["networks"][wildcards.network]["weights"]
+
+
+def network_card(wildcards):
+    """Model card of a network, beside its weights."""
+    return str(Path(network_weights(wildcards)).with_suffix(".json"))
+
+
+def model_digest(wildcards):
+    """Short digest of a network's weights, which predictions carry."""
+    return CONFIG.weights_sha256[wildcards.network][:16]
+
+
+def slab_predictions(wildcards):
+    """Predictions of the tiles of one slab, in the plan's order."""
+    folder = f"results/{wildcards.volume}/{wildcards.network}/predictions"
+    names = CONFIG.tiles_of_slab(wildcards.volume, wildcards.slab)
+    return [f"{folder}/{name}.tif" for name in names]
+
+
+def slab_manifests(wildcards):
+    """Manifests of all slabs of a volume's predictions."""
+    folder = f"results/{wildcards.volume}/{wildcards.network}/slabs"
+    return [f"{folder}/{slab}.json" for slab in CONFIG.slabs(wildcards.volume)]
+
+
+def cell_settings(wildcards):
+    """Settings of the cell finder, the threshold from the model's card where asked for."""
+    return CONFIG.settings["cells"] | {"threshold": CONFIG.threshold(wildcards.network)}
+
+
+def baseline_settings(wildcards):
+    """Settings of the difference of Gaussians."""
+    section = CONFIG.settings["evaluation"]
+    return {
+        "cell_diameter_um": 2 * section["max_distance_um"],
+        "min_distance_um": CONFIG.settings["cells"]["min_distance_um"],
+        "max_distance_um": section["max_distance_um"],
+    }
+
+
+def evaluation_settings(wildcards):
+    """Settings of the evaluation of one volume."""
+    section = dict(CONFIG.settings["evaluation"])
+    section.pop("baseline")
+    return section | {"region": CONFIG.volumes[wildcards.volume].settings.get("region")}
+
+
+def gpus_per_prediction(wildcards):
+    """GPUs that a prediction job asks for: none where the machine or the config has none."""
+    device = CONFIG.settings["prediction"]["device"]
+    if device == "auto" and not workflow.non_local_exec:
+        return int(Path("/dev/nvidia0").exists())
+    return int(device != "cpu")
+
+
+def cut_memory_mb(wildcards, attempt):
+    """Memory of a job that holds one tile in the source's dtype, raised on each retry."""
+    return attempt * (500 + 3 * _window_voxels(wildcards) * _itemsize(wildcards) // 2**20)
+
+
+def stitch_memory_mb(wildcards, attempt):
+    """Memory of a job that holds a few planes and one core."""
+    core = _product(CONFIG.tile_shape_vox)
+    plane = _product(CONFIG.volumes[wildcards.volume].shape[1:])
+    return attempt * (500 + (4 * 3 * core + 4 * 4 * plane) // 2**20)
+
+
+def predict_memory_mb(wildcards, attempt):
+    """Memory of a job that runs the network over one tile, raised on each retry."""
+    settings = CONFIG.cards[wildcards.network].settings
+    maps = settings.get("depth", 100) * settings.get("width", 1) + 8
+    return attempt * (1500 + 4 * maps * _window_voxels(wildcards) // 2**20)
+
+
+def _window_voxels(wildcards):
+    # A measured halo is not known here; it is seldom larger.
+    halo = CONFIG.halo_vox(wildcards.volume) or (32, 32, 32)
+    shape = CONFIG.volumes[wildcards.volume].shape
+    sizes = zip(shape, CONFIG.tile_shape_vox, halo)
+    return _product(min(n, t + 2 * h) for n, t, h in sizes)
+
+
+def _itemsize(wildcards):
+    return CONFIG.volumes[wildcards.volume].itemsize
+
+
+def _product(numbers):
+    product = 1
+    for number in numbers:
+        product *= number
+    return product
+
+
+def methods_of(volume):
+    """What finds cells in a volume: its networks, and the baseline where asked for."""
+    baseline = CONFIG.settings["evaluation"]["baseline"] and CONFIG.volumes[volume].has_truth
+    return [*CONFIG.volumes[volume].networks, *(["baseline"] if baseline else [])]
+
+
+def cut_tiles():
+    """All tiles of all volumes."""
+    return [
+        f"results/{volume}/tiles/{tile}.tif"
+        for volume in CONFIG.volumes
+        for tile in CONFIG.tiles(volume)
+    ]
+
+
+def per_tile_predictions():
+    """All predictions of all tiles."""
+    return [
+        f"results/{volume}/{network}/predictions/{tile}.tif"
+        for volume, section in CONFIG.volumes.items()
+        for network in section.networks
+        for tile in CONFIG.tiles(volume)
+    ]
+
+
+def per_network(name):
+    """One file name under each volume's and network's folder."""
+    return [
+        f"results/{volume}/{network}/{name}"
+        for volume, section in CONFIG.volumes.items()
+        for network in section.networks
+    ]
+
+
+def per_method(name):
+    """One file name for each method and volume that has a truth."""
+    return [
+        f"results/{volume}/{method}/{name}"
+        for volume, section in CONFIG.volumes.items()
+        if section.has_truth
+        for method in methods_of(volume)
+    ]
+
+
+def matches_if_any(wildcards):
+    """Matched points of a network, where the volume has a truth."""
+    if CONFIG.volumes[wildcards.volume].has_truth:
+        return f"results/{wildcards.volume}/{wildcards.network}/matches.csv"
+    return []
+
+
+def methods_on(wildcards):
+    """Names of all methods on one volume."""
+    return methods_of(wildcards.volume)
+
+
+def evaluations_of(wildcards):
+    """Evaluations of all methods on one volume."""
+    folder = f"results/{wildcards.volume}"
+    return [f"{folder}/{method}/evaluation.json" for method in methods_of(wildcards.volume)]
+
+
+def durable_products():
+    """Every file that a run keeps."""
+    return [
+        *cut_tiles(),
+        *per_tile_predictions(),
+        *per_network("probability.ome.tif"),
+        *per_network("cells.csv"),
+        *per_network("overview.png"),
+        *per_method("evaluation.json"),
+        *[f"results/{v}/comparison.html" for v, s in CONFIG.volumes.items() if s.has_truth],
+    ]

@@ -1,0 +1,30 @@
+"""Against ground truth."""
+
+
+rule evaluate:
+    input:
+        per_method("evaluation.json"),
+
+
+rule evaluate_cells:
+    message:
+        "Evaluating the cells of {wildcards.method} on {wildcards.volume}"
+    input:
+        plan="results/{volume}/plan.json",
+        truth="results/{volume}/truth.csv",
+        cells="results/{volume}/{method}/cells.csv",
+    output:
+        evaluation="results/{volume}/{method}/evaluation.json",
+        tiles="results/{volume}/{method}/evaluation.csv",
+        points="results/{volume}/{method}/matches.csv",
+    params:
+        settings=evaluation_settings,
+        code=source_digest("voxmill.evaluation"),
+    log:
+        "logs/{volume}/{method}/evaluate_cells.log",
+    resources:
+        mem_mb=2000,
+    conda:
+        "../envs/voxmill.yaml"
+    script:
+        "../scripts/evaluate_cells.py"

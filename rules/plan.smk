@@ -1,0 +1,54 @@
+"""The plan of a volume: its grid of tiles and their halo."""
+
+
+rule measure_halo:
+    message:
+        "Measuring how much context {wildcards.network} needs on {wildcards.volume}"
+    input:
+        volume=volume_file,
+        statistics="results/{volume}/statistics.json",
+        weights=network_weights,
+        card=network_card,
+    output:
+        halo="results/{volume}/{network}/halo.json",
+    params:
+        source=volume_arguments,
+        fingerprint=volume_fingerprint,
+        settings=halo_settings,
+        prediction=CONFIG.settings["prediction"],
+        code=source_digest("voxmill.engine.halo"),
+    log:
+        "logs/{volume}/{network}/measure_halo.log",
+    threads: 8
+    resources:
+        gpu=gpus_per_prediction,
+        mem_mb=predict_memory_mb,
+    conda:
+        "../envs/voxmill.yaml"
+    script:
+        "../scripts/measure_halo.py"
+
+
+rule plan_volume:
+    message:
+        "Planning the tiles of {wildcards.volume}"
+    input:
+        volume=volume_file,
+        halos=measured_halos,
+        truth=checked_truth,
+    output:
+        plan="results/{volume}/plan.json",
+    params:
+        source=volume_arguments,
+        fingerprint=volume_fingerprint,
+        tile_shape_vox=CONFIG.tile_shape_vox,
+        halo_vox=halo_vox,
+        code=source_digest("voxmill.planning"),
+    log:
+        "logs/{volume}/plan_volume.log",
+    resources:
+        mem_mb=500,
+    conda:
+        "../envs/voxmill.yaml"
+    script:
+        "../scripts/plan_volume.py"

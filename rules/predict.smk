@@ -1,0 +1,34 @@
+"""One GPU job per tile."""
+
+
+rule predict:
+    input:
+        per_tile_predictions(),
+
+
+rule predict_tile:
+    message:
+        "Predicting tile {wildcards.tile} of {wildcards.volume} with {wildcards.network}"
+    input:
+        tile="results/{volume}/tiles/{tile}.tif",
+        plan="results/{volume}/plan.json",
+        statistics="results/{volume}/statistics.json",
+        weights=network_weights,
+        card=network_card,
+    output:
+        prediction="results/{volume}/{network}/predictions/{tile}.tif",
+    params:
+        settings=CONFIG.settings["prediction"],
+        code=source_digest("voxmill.engine.predict"),
+    log:
+        "logs/{volume}/{network}/predict_tile/{tile}.log",
+    benchmark:
+        "logs/{volume}/{network}/predict_tile/{tile}.tsv"
+    threads: 8
+    resources:
+        gpu=gpus_per_prediction,
+        mem_mb=predict_memory_mb,
+    conda:
+        "../envs/voxmill.yaml"
+    script:
+        "../scripts/predict_tile.py"

@@ -1,0 +1,55 @@
+"""Figures and tables for the report."""
+
+
+rule draw_overview:
+    message:
+        "Drawing the cells that {wildcards.network} found in {wildcards.volume}"
+    input:
+        volume=volume_file,
+        probability="results/{volume}/{network}/probability.ome.tif",
+        cells="results/{volume}/{network}/cells.csv",
+        matches=matches_if_any,
+    output:
+        picture=report(
+            "results/{volume}/{network}/overview.png",
+            category="{volume}",
+            labels={"network": "{network}", "figure": "overview"},
+            caption="../docs/captions/overview.rst",
+        ),
+    params:
+        source=volume_arguments,
+        fingerprint=volume_fingerprint,
+        code=source_digest("voxmill.figures"),
+    log:
+        "logs/{volume}/{network}/draw_overview.log",
+    resources:
+        mem_mb=4000,
+    conda:
+        "../envs/voxmill.yaml"
+    script:
+        "../scripts/draw_overview.py"
+
+
+rule compare_methods:
+    message:
+        "Comparing the methods on {wildcards.volume}"
+    input:
+        evaluations=evaluations_of,
+    output:
+        table=report(
+            "results/{volume}/comparison.html",
+            category="{volume}",
+            labels={"network": "all", "figure": "comparison"},
+            caption="../docs/captions/comparison.rst",
+        ),
+    params:
+        methods=methods_on,
+        code=source_digest("voxmill.report"),
+    log:
+        "logs/{volume}/compare_methods.log",
+    resources:
+        mem_mb=1000,
+    conda:
+        "../envs/voxmill.yaml"
+    script:
+        "../scripts/compare_methods.py"

@@ -1,0 +1,13 @@
+"""Verify the predictions of one slab of tiles."""
+
+from voxmill.stitching import check_slab
+
+if __name__ == "__main__":
+    check_slab(
+        plan_path=snakemake.input.plan,
+        slab=snakemake.wildcards.slab,
+        prediction_paths=snakemake.input.predictions,
+        model=snakemake.params.model,
+        output_path=snakemake.output.manifest,
+        log_path=snakemake.log[0],
+    )

@@ -1,0 +1,11 @@
+"""Compare the methods on one volume."""
+
+from voxmill.report import compare_methods
+
+if __name__ == "__main__":
+    compare_methods(
+        evaluation_paths=snakemake.input.evaluations,
+        methods=snakemake.params.methods,
+        output_path=snakemake.output.table,
+        log_path=snakemake.log[0],
+    )

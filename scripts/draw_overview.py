@@ -1,0 +1,13 @@
+"""Draw the cells found in a volume."""
+
+from voxmill.figures import draw_overview
+
+if __name__ == "__main__":
+    draw_overview(
+        volume=snakemake.params.source,
+        probability_path=snakemake.input.probability,
+        cells_path=snakemake.input.cells,
+        matches_path=snakemake.input.get("matches"),
+        output_path=snakemake.output.picture,
+        log_path=snakemake.log[0],
+    )

@@ -1,0 +1,13 @@
+"""Find cells by a difference of Gaussians."""
+
+from voxmill.baselines import find_baseline_cells
+
+if __name__ == "__main__":
+    find_baseline_cells(
+        volume=snakemake.params.source,
+        truth_path=snakemake.input.truth,
+        output_path=snakemake.output.cells,
+        settings=snakemake.params.settings,
+        threads=snakemake.threads,
+        log_path=snakemake.log[0],
+    )

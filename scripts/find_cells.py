@@ -1,0 +1,13 @@
+"""Find cells in a stitched probability volume."""
+
+from voxmill.cells import find_cells
+
+if __name__ == "__main__":
+    find_cells(
+        probability_path=snakemake.input.probability,
+        output_path=snakemake.output.cells,
+        settings=snakemake.params.settings,
+        voxel_size_um=snakemake.params.voxel_size_um,
+        threads=snakemake.threads,
+        log_path=snakemake.log[0],
+    )

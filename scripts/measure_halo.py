@@ -1,0 +1,15 @@
+"""Measure how much context a network needs on a volume."""
+
+from voxmill.engine.halo import measure_halo
+
+if __name__ == "__main__":
+    measure_halo(
+        volume=snakemake.params.source,
+        statistics_path=snakemake.input.statistics,
+        weights_path=snakemake.input.weights,
+        output_path=snakemake.output.halo,
+        settings=snakemake.params.settings,
+        prediction=snakemake.params.prediction,
+        threads=snakemake.threads,
+        log_path=snakemake.log[0],
+    )

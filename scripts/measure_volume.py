@@ -1,0 +1,10 @@
+"""Measure the distribution of a volume's grey values."""
+
+from voxmill.statistics import measure_volume
+
+if __name__ == "__main__":
+    measure_volume(
+        volume=snakemake.params.source,
+        output_path=snakemake.output.statistics,
+        log_path=snakemake.log[0],
+    )

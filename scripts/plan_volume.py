@@ -1,0 +1,14 @@
+"""Plan the tiles of a volume."""
+
+from voxmill.planning import plan_volume
+
+if __name__ == "__main__":
+    plan_volume(
+        volume=snakemake.params.source,
+        fingerprint=snakemake.params.fingerprint,
+        tile_shape_vox=snakemake.params.tile_shape_vox,
+        halo_vox=snakemake.params.halo_vox,
+        halo_paths=snakemake.input.halos,
+        output_path=snakemake.output.plan,
+        log_path=snakemake.log[0],
+    )

@@ -1,0 +1,16 @@
+"""Predict one tile with a trained network."""
+
+from voxmill.engine.predict import predict_tile
+
+if __name__ == "__main__":
+    predict_tile(
+        tile_path=snakemake.input.tile,
+        plan_path=snakemake.input.plan,
+        statistics_path=snakemake.input.statistics,
+        weights_path=snakemake.input.weights,
+        output_path=snakemake.output.prediction,
+        tile=snakemake.wildcards.tile,
+        settings=snakemake.params.settings,
+        threads=snakemake.threads,
+        log_path=snakemake.log[0],
+    )

@@ -1,0 +1,10 @@
+"""Unpack a volume whose file allows no windows."""
+
+from voxmill.unpacking import unpack_volume
+
+if __name__ == "__main__":
+    unpack_volume(
+        volume=snakemake.params.source,
+        output_path=snakemake.output.volume,
+        log_path=snakemake.log[0],
+    )

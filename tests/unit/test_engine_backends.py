@@ -1,0 +1,108 @@
+"""Every backend gives the reference's numbers; the registry explains what it can't do."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from voxmill.engine.backends import BACKENDS, choose, forward
+from voxmill.errors import VoxmillError
+from voxmill.networks.msdnet import MSDNet
+from voxmill.networks.settings import MSDNetSettings
+
+OWN = [name for name in BACKENDS if name != "torch"]
+
+
+def random_network(seed=0, bias=0.1, **settings):
+    """A network whose maps and biases are all alive."""
+    generator = torch.Generator().manual_seed(seed)
+    network = MSDNet(MSDNetSettings(**settings), generator)
+    with torch.no_grad():
+        for value in [*network.biases, network.final_bias]:
+            value.normal_(0.0, bias, generator=generator)
+    return network
+
+
+def random_volume(inputs, shape, seed=0):
+    return np.random.default_rng(seed).normal(size=(inputs, *shape)).astype(np.float32)
+
+
+CASES = [
+    ({"depth": 5}, (17, 9, 20)),
+    ({"depth": 12, "width": 2, "inputs": 2, "outputs": 3}, (13, 21, 11)),
+    ({"depth": 30}, (23, 16, 33)),
+    ({"depth": 7, "width": 3, "dilations": (1, 2, 4)}, (12, 12, 12)),
+    ({"depth": 12, "outputs": 2}, (5, 7, 3)),  # smaller than most dilations
+    ({"depth": 6, "inputs": 3}, (1, 18, 19)),  # a single plane
+    ({"depth": 6}, (14, 1, 1)),
+    ({"depth": 1, "dilations": (10,)}, (12, 30, 12)),
+]
+
+
+@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize(("settings", "shape"), CASES)
+def test_backend_agrees_with_reference(name, settings, shape):
+    network = random_network(**settings)
+    reason = BACKENDS[name].available(network, "cpu")
+    if reason:
+        pytest.skip(reason)
+    volume = random_volume(network.settings.inputs, shape)
+    expected = forward(network, volume, backend="torch")
+    found = forward(network, volume, backend=name)
+    assert found.shape == (network.settings.outputs, *shape)
+    assert found.dtype == np.float32
+    assert np.abs(expected - 0.5).max() > 0.01, "the case would not show a difference"
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+def test_reference_in_bfloat16_is_near():
+    network = random_network(depth=5)
+    volume = random_volume(1, (9, 10, 11))
+    expected = forward(network, volume, backend="torch")
+    found = forward(network, volume, backend="torch", precision="bfloat16")
+    assert 0 < np.abs(found - expected).max() < 0.05
+
+
+def test_auto_takes_the_first_usable_and_logs_why(caplog):
+    network = random_network(depth=2)
+    with caplog.at_level(logging.INFO):
+        chosen = choose("auto", network, "cpu", "float32", (8, 8, 8))
+    assert chosen.available(network, "cpu") is None
+    assert f"backend: {chosen.name} for boxes of 8x8x8 on cpu" in caplog.text
+
+
+def test_auto_runs_another_network_in_plain_torch(caplog):
+    other = nn.Conv3d(1, 1, 1)
+    with caplog.at_level(logging.INFO):
+        assert choose("auto", other, "cpu", "float32", (8, 8, 8)).name == "torch"
+    assert "evaluates MS-D networks, not Conv3d" in caplog.text
+
+
+def test_unknown_backend():
+    with pytest.raises(VoxmillError, match=r"expected auto or one of .*torch.*found 'fast'"):
+        choose("fast", random_network(depth=1), "cpu", "float32", (8, 8, 8))
+
+
+def test_named_backend_that_cannot_run():
+    with pytest.raises(VoxmillError, match="torch-fast can't be used here: it evaluates MS-D"):
+        choose("torch-fast", nn.Conv3d(1, 1, 1), "cpu", "float32", (8, 8, 8))
+
+
+def test_missing_device():
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    with pytest.raises(VoxmillError, match="no CUDA device for cuda:0"):
+        choose("torch", random_network(depth=1), "cuda:0", "float32", (8, 8, 8))
+
+
+def test_unknown_precision():
+    with pytest.raises(VoxmillError, match="no backend computes in float8"):
+        choose("auto", random_network(depth=1), "cpu", "float8", (8, 8, 8))
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 8), (2, 8, 8, 8), (1, 0, 8, 8)])
+def test_volume_of_wrong_shape(shape):
+    with pytest.raises(VoxmillError, match=r"expected a volume of shape \(1, z, y, x\)"):
+        forward(random_network(depth=1), np.zeros(shape, np.float32))

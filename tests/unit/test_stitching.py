@@ -1,0 +1,168 @@
+"""Cutting and stitching are inverse: with the identity for a network the volume comes back."""
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voxmill.cutting import cut_tile
+from voxmill.errors import VoxmillError
+from voxmill.files import read_json
+from voxmill.planning import find_tile, make_plan, plan_volume, read_plan
+from voxmill.stitching import assemble_slab, check_slab, stitch_volume
+from voxmill.tiling import plan_tiles
+from voxmill.volumes import open_volume, read_header, read_tile, write_tile
+
+SHAPE = (7, 9, 11)
+SIZE_UM = (2.0, 1.0, 0.5)
+
+
+class Pages:
+    """An array with the interface of an opened tile."""
+
+    def __init__(self, array):
+        self.read = array.__getitem__
+
+
+@given(
+    st.tuples(*[st.integers(1, 9)] * 3),
+    st.tuples(*[st.integers(1, 10)] * 3),
+    st.tuples(*[st.integers(0, 4)] * 3),
+)
+def test_stitch_after_cut_is_the_identity(shape, tile_shape, halo):
+    volume = np.random.default_rng(0).random(shape).astype(np.float32)
+    slabs = {}
+    for tile in plan_tiles(shape, tile_shape, halo):
+        window = volume[
+            tuple(slice(a, b) for a, b in zip(tile.window_start, tile.window_stop, strict=True))
+        ]
+        entry = {"name": tile.name, "start": tile.core_start, "stop": tile.core_stop}
+        tiles, pages = slabs.setdefault(tile.core_start[0], ([], {}))
+        tiles.append(entry)
+        pages[tile.name] = Pages(window[tile.core_in_window])
+    planes = [p for _, slab in sorted(slabs.items()) for p in assemble_slab(*slab, shape[1:])]
+    np.testing.assert_array_equal(np.stack(planes), volume)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A float volume cut, 'predicted' by the identity, checked slab by slab."""
+    volume = np.random.default_rng(1).random(SHAPE).astype(np.float32)
+    tifffile.imwrite(tmp_path / "v.tif", volume)
+    source = {"path": str(tmp_path / "v.tif"), "voxel_size_um": SIZE_UM}
+    plan_path = tmp_path / "plan.json"
+    plan_volume(
+        volume=source, fingerprint="f", tile_shape_vox=(4, 4, 6), halo_vox=(1, 2, 3),
+        halo_paths=[], output_path=plan_path,
+    )  # fmt: skip
+    plan = read_plan(plan_path)
+    predictions = {}
+    for entry in plan["tiles"]:
+        name = entry["name"]
+        tile, key = find_tile(plan, name)
+        cut = tmp_path / f"{name}.tif"
+        cut_tile(volume=source, plan_path=plan_path, tile=name, output_path=cut)
+        voxels = read_tile(cut, tile.window_shape, "float32", {"tile": key})
+        predictions[name] = str(tmp_path / f"p_{name}.tif")
+        write_tile(
+            predictions[name], np.ascontiguousarray(voxels[tile.core_in_window]), SIZE_UM,
+            tile.core_start, {"tile": key, "model": "m"},
+        )  # fmt: skip
+    return tmp_path, volume, plan, predictions
+
+
+def check(run, slab, model="m"):
+    folder, _, plan, predictions = run
+    paths = [predictions[t["name"]] for t in plan["tiles"] if t["slab"] == slab]
+    output = folder / f"{slab}.json"
+    check_slab(
+        plan_path=folder / "plan.json", slab=slab, prediction_paths=paths, model=model,
+        output_path=output,
+    )  # fmt: skip
+    return output
+
+
+def stitch(run, manifests):
+    folder = run[0]
+    stitch_volume(
+        plan_path=folder / "plan.json", manifest_paths=manifests,
+        output_path=folder / "s.ome.tif", compression="none",
+    )  # fmt: skip
+    return folder / "s.ome.tif"
+
+
+def test_files_cut_and_stitched_give_the_volume_back_bit_for_bit(run):
+    path = stitch(run, [check(run, "z0004"), check(run, "z0000")])
+    np.testing.assert_array_equal(tifffile.imread(path), run[1])
+    header = read_header(path)
+    assert header.voxel_size_um == SIZE_UM
+    with open_volume(header) as volume:
+        np.testing.assert_array_equal(
+            volume.read_window((1, 2, 3), (5, 6, 7)), run[1][1:5, 2:6, 3:7]
+        )
+
+
+def test_predictions_of_another_model_are_refused(run, capsys):
+    with pytest.raises(SystemExit):
+        check(run, "z0000", model="another")
+    assert "expected model another, found m" in capsys.readouterr().err
+
+
+def test_a_flipped_bit_is_noticed_and_the_tile_named(run, capsys):
+    manifests = [check(run, "z0000"), check(run, "z0004")]
+    victim = run[3]["z0004_y0004_x0006"]
+    with tifffile.TiffFile(victim) as tif:
+        position = tif.pages.first.dataoffsets[0] + 9
+    with open(victim, "r+b") as file:
+        file.seek(position)
+        byte = file.read(1)
+        file.seek(position)
+        file.write(bytes([byte[0] ^ 4]))
+    with pytest.raises(SystemExit):
+        stitch(run, manifests)
+    error = capsys.readouterr().err
+    assert "p_z0004_y0004_x0006.tif: damaged" in error
+    assert "Delete it and run again" in error
+    assert not (run[0] / "s.ome.tif").exists()
+
+
+def test_a_missing_prediction_is_counted(run, capsys):
+    folder, _, _, predictions = run
+    with pytest.raises(SystemExit):
+        check_slab(
+            plan_path=folder / "plan.json", slab="z0000",
+            prediction_paths=list(predictions.values())[:2], model="m", output_path=folder / "x",
+        )  # fmt: skip
+    assert "expected 6 predictions" in capsys.readouterr().err
+
+
+def test_keys_change_with_volume_grid_and_halo():
+    source = {"shape": [4, 4, 4], "dtype": "uint8", "voxel_size_um": [1, 1, 1]}
+    plans = [
+        make_plan(source, "f", (2, 2, 2), (1, 1, 1)),
+        make_plan(source, "g", (2, 2, 2), (1, 1, 1)),
+        make_plan(source, "f", (2, 2, 3), (1, 1, 1)),
+        make_plan(source, "f", (2, 2, 2), (1, 1, 2)),
+        make_plan(source | {"dtype": "int16"}, "f", (2, 2, 2), (1, 1, 1)),
+    ]
+    first = [plan["tiles"][0]["key"] for plan in plans]
+    assert plans[0] == make_plan(source, "f", (2, 2, 2), (1, 1, 1))
+    assert len(set(first)) == len(plans)
+
+
+def test_an_unknown_tile_is_an_error(run):
+    with pytest.raises(VoxmillError, match=r"expected tile z9, found 12 others"):
+        find_tile(run[2], "z9")
+
+
+def test_the_halo_of_a_plan_is_the_largest_measured(tmp_path):
+    tifffile.imwrite(tmp_path / "v.tif", np.arange(125, dtype=np.uint8).reshape(5, 5, 5))
+    for name, halo in (("a", [3, 1, 1]), ("b", [2, 2, 1])):
+        (tmp_path / name).write_text(f'{{"halo_vox": {halo}}}')
+    plan_volume(
+        volume={"path": tmp_path / "v.tif", "voxel_size_um": SIZE_UM}, fingerprint="f",
+        tile_shape_vox=(2, 2, 2), halo_vox=None, halo_paths=[tmp_path / "a", tmp_path / "b"],
+        output_path=tmp_path / "plan.json",
+    )  # fmt: skip
+    assert read_json(tmp_path / "plan.json")["halo_vox"] == [3, 2, 1]

@@ -1,0 +1,105 @@
+"""Geometry of tiles: cores partition any volume, windows hold their context."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voxmill.errors import VoxmillError
+from voxmill.tiling import owners, parse_region, plan_tiles, slab_name, tile_name
+
+shapes = st.tuples(*[st.integers(1, 16)] * 3)
+tile_shapes = st.tuples(*[st.integers(1, 20)] * 3)
+halos = st.tuples(*[st.integers(0, 12)] * 3)
+
+
+def test_the_original_volume_is_thirty_tiles():
+    tiles = plan_tiles((2304, 1280, 1024), (768, 256, 512), (48, 48, 48))
+    assert len(tiles) == 30
+    assert tiles[0].name == "z0000_y0000_x0000"
+    assert tiles[-1].name == "z1536_y1024_x0512"
+    assert tiles[0].window_stop == (816, 304, 560)
+
+
+def test_a_volume_smaller_than_a_tile_is_one_tile_without_halo():
+    (tile,) = plan_tiles((3, 4, 5), (64, 64, 64), (8, 8, 8))
+    assert (tile.core_start, tile.core_stop) == ((0, 0, 0), (3, 4, 5))
+    assert (tile.window_start, tile.window_stop) == ((0, 0, 0), (3, 4, 5))
+
+
+def test_edges_that_do_not_divide_give_smaller_tiles():
+    tiles = plan_tiles((1, 1, 10), (1, 1, 4), (0, 0, 0))
+    assert [t.core_shape for t in tiles] == [(1, 1, 4), (1, 1, 4), (1, 1, 2)]
+
+
+@given(shapes, tile_shapes, halos)
+def test_cores_partition_any_shape(shape, tile_shape, halo):
+    count = np.zeros(shape, int)
+    for tile in plan_tiles(shape, tile_shape, halo):
+        count[tuple(slice(a, b) for a, b in zip(tile.core_start, tile.core_stop, strict=True))] += 1
+    assert (count == 1).all()
+
+
+@given(shapes, tile_shapes, halos)
+def test_windows_are_cores_with_halo_clipped_at_the_border(shape, tile_shape, halo):
+    volume = np.arange(np.prod(shape)).reshape(shape)
+    for tile in plan_tiles(shape, tile_shape, halo):
+        window = volume[
+            tuple(slice(a, b) for a, b in zip(tile.window_start, tile.window_stop, strict=True))
+        ]
+        core = volume[
+            tuple(slice(a, b) for a, b in zip(tile.core_start, tile.core_stop, strict=True))
+        ]
+        assert window.shape == tile.window_shape
+        np.testing.assert_array_equal(window[tile.core_in_window], core)
+        for axis in range(3):
+            before = tile.core_start[axis] - tile.window_start[axis]
+            assert before == min(halo[axis], tile.core_start[axis])
+            after = tile.window_stop[axis] - tile.core_stop[axis]
+            assert after == min(halo[axis], shape[axis] - tile.core_stop[axis])
+
+
+@given(shapes, tile_shapes)
+def test_every_voxel_has_the_tile_of_its_core_as_owner(shape, tile_shape):
+    tiles = plan_tiles(shape, tile_shape, (0, 0, 0))
+    points = np.array([t.core_start for t in tiles] + [np.array(t.core_stop) - 1 for t in tiles])
+    expected = [*range(len(tiles)), *range(len(tiles))]
+    np.testing.assert_array_equal(owners(points, shape, tile_shape), expected)
+
+
+def test_a_point_between_two_voxels_has_one_owner():
+    points = np.array([[0, 0, 3.49], [0, 0, 3.5], [0, 0, -0.5], [0, 0, 7.5]])
+    np.testing.assert_array_equal(owners(points, (1, 1, 8), (1, 1, 4)), [0, 1, 0, 1])
+
+
+def test_names_are_origins():
+    assert tile_name((0, 768, 512)) == "z0000_y0768_x0512"
+    assert tile_name((12345, 0, 0)) == "z12345_y0000_x0000"
+    assert slab_name(768) == "z0768"
+
+
+def test_region():
+    assert parse_region(" 1:3, 0:4 ,2 : 6", (3, 4, 6)) == ((1, 0, 2), (3, 4, 6))
+
+
+@pytest.mark.parametrize("text", ["0:1,0:1", "a", "0:1,0:1,0:1.5", "-1:2,0:1,0:1", ""])
+def test_a_text_that_is_no_region_is_refused(text):
+    with pytest.raises(VoxmillError, match="expected \"z0:z1"):
+        parse_region(text, (4, 4, 4))
+
+
+@pytest.mark.parametrize("text", ["2:2, 0:1, 0:1", "3:2, 0:1, 0:1", "0:5, 0:1, 0:1"])
+def test_a_region_that_is_empty_or_outside_is_refused(text):
+    with pytest.raises(VoxmillError, match=r"part of the volume of shape \(4, 4, 4\)"):
+        parse_region(text, (4, 4, 4))
+
+
+@pytest.mark.parametrize("tile_shape", [(0, 1, 1), (1, 1), (1, 1, 1.5), (True, 1, 1)])
+def test_a_tile_not_larger_than_zero_is_refused(tile_shape):
+    with pytest.raises(VoxmillError, match=r"tiles\.shape_vox: expected three integers >= 1"):
+        plan_tiles((4, 4, 4), tile_shape, (0, 0, 0))
+
+
+def test_a_negative_halo_is_refused():
+    with pytest.raises(VoxmillError, match=r"tiles\.halo_vox: expected three integers >= 0"):
+        plan_tiles((4, 4, 4), (2, 2, 2), (0, -1, 0))

@@ -1,0 +1,251 @@
+"""The configuration, checked once while the Snakefile is parsed: no pixel read, no torch."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from voxmill.errors import VoxmillError
+from voxmill.files import sha256
+from voxmill.models import ModelCard, read_card
+from voxmill.networks import check_settings
+from voxmill.tiling import Triple, grid_starts, parse_region, slab_name, tile_name
+from voxmill.volumes import VolumeHeader, fingerprint, read_header
+
+SCHEMA = Path(__file__).resolve().parent.parent / "schemas" / "config.schema.yaml"
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A volume of the configuration, with what its header says.
+
+    Parameters
+    ----------
+    name : str
+    shape : (3,) int
+        Voxels, z, y, x.
+    voxel_size_um : (3,) float
+    itemsize : int
+        Bytes a voxel.
+    fingerprint : str
+        Of the content (a phantom's: of its settings).
+    path : str or None
+        The user's file; None for a phantom.
+    settings : dict
+        The section of the configuration.
+    windows : bool
+        Whether windows can be read; otherwise the file is unpacked first.
+    """
+
+    name: str
+    shape: Triple
+    voxel_size_um: tuple[float, float, float]
+    itemsize: int
+    fingerprint: str
+    path: str | None
+    settings: dict
+    windows: bool
+    networks: tuple[str, ...]
+
+    @property
+    def has_truth(self) -> bool:
+        return "truth" in self.settings or "phantom" in self.settings
+
+
+@dataclass(frozen=True)
+class Config:
+    """The checked configuration.
+
+    Parameters
+    ----------
+    settings : dict
+        The whole, defaults filled in.
+    volumes : dict of str to Volume
+    cards : dict of str to ModelCard
+        The model card of each network.
+    weights_sha256 : dict of str to str
+        Digest of each network's weights file.
+    """
+
+    settings: dict
+    volumes: dict[str, Volume]
+    cards: dict[str, ModelCard]
+    tile_shape_vox: Triple
+    weights_sha256: dict[str, str] = field(default_factory=dict)
+
+    def tiles(self, volume: str) -> list[str]:
+        """Names of a volume's tiles, z slowest."""
+        return [tile_name(start) for start in self._starts(volume)]
+
+    def slabs(self, volume: str) -> list[str]:
+        """Names of a volume's slabs of tiles."""
+        return list(dict.fromkeys(slab_name(start[0]) for start in self._starts(volume)))
+
+    def tiles_of_slab(self, volume: str, slab: str) -> list[str]:
+        """Names of the tiles of one slab."""
+        return [tile_name(s) for s in self._starts(volume) if slab_name(s[0]) == slab]
+
+    def _starts(self, volume: str) -> list[Triple]:
+        return grid_starts(self.volumes[volume].shape, self.tile_shape_vox)
+
+    def halo_vox(self, volume: str) -> Triple | None:
+        """The halo in voxels; None where it is measured."""
+        halo = self.settings["tiles"]["halo_vox"]
+        if halo == "auto":
+            return None
+        if halo == "exact":
+            cards = [self.cards[name] for name in self.volumes[volume].networks]
+            return (max(receptive_radius_vox(card) for card in cards),) * 3
+        return (halo,) * 3 if isinstance(halo, int) else tuple(halo)
+
+    def threshold(self, network: str) -> float:
+        """The probability from which a voxel can be a cell."""
+        threshold = self.settings["cells"]["threshold"]
+        return self.cards[network].threshold if threshold == "model" else threshold
+
+
+def receptive_radius_vox(card: ModelCard) -> int:
+    """The theoretical context of a model's network on each side, voxels."""
+    return check_settings(card.network, card.settings).receptive_radius_vox
+
+
+def load(config: dict, source: str = "config") -> Config:
+    """Check a configuration: keys, values, volumes' headers, models' cards and weights' headers.
+
+    Parameters
+    ----------
+    config : dict
+        As Snakemake read it.
+    source : str
+        What errors call it.
+
+    Raises
+    ------
+    VoxmillError
+        Names the key or file, what was expected, what was found and what to do.
+    """
+    settings = check(config, yaml.safe_load(SCHEMA.read_text(encoding="utf-8")), source)
+    cards = {}
+    for name, network in settings["networks"].items():
+        with _naming(f"{source}: networks.{name}.weights"):
+            cards[name] = read_card(network["weights"])
+    volumes = {name: _volume(name, settings, source) for name in settings["volumes"]}
+    digests = {name: sha256(n["weights"]) for name, n in settings["networks"].items()}
+    for name, card in cards.items():
+        if digests[name] != card.weights_sha256:
+            raise VoxmillError(
+                f"{source}: networks.{name}.weights: the card beside "
+                f"{settings['networks'][name]['weights']} was written for other weights; take "
+                "the card and the weights of one model."
+            )
+    shape = tuple(settings["tiles"]["shape_vox"])
+    return Config(settings, volumes, cards, shape, digests)
+
+
+def _volume(name: str, settings: dict, source: str) -> Volume:
+    section = settings["volumes"][name]
+    networks = tuple(section.get("networks", settings["networks"]))
+    for network in networks:
+        if network not in settings["networks"]:
+            raise VoxmillError(
+                f"{source}: volumes.{name}.networks: expected some of "
+                f"{sorted(settings['networks'])}, found {network!r}"
+            )
+    if ("phantom" in section) == ("path" in section):
+        raise VoxmillError(
+            f"{source}: volumes.{name}: expected either path (a file) or phantom (a synthetic "
+            f"volume), found {'both' if 'path' in section else 'neither'}."
+        )
+    if "phantom" in section:
+        phantom = section["phantom"]
+        shape, size = tuple(phantom["shape_vox"]), tuple(phantom["voxel_size_um"])
+        identity = f"phantom {sorted(phantom.items())}"
+        return Volume(name, shape, size, 2, identity, None, section, True, networks)
+    with _naming(f"{source}: volumes.{name}.path"):
+        header = read_header(section["path"], section.get("channel"), section.get("voxel_size_um"))
+        mark = fingerprint(header)
+    _check_frame(name, section, header, source)
+    itemsize = np.dtype(header.dtype).itemsize
+    return Volume(
+        name, header.shape, header.voxel_size_um, itemsize, mark, section["path"],
+        section, header.windows, networks,
+    )  # fmt: skip
+
+
+def _check_frame(name: str, section: dict, header: VolumeHeader, source: str) -> None:
+    if header.voxel_size_um is None:
+        raise VoxmillError(
+            f"{source}: volumes.{name}.voxel_size_um: the header of {section['path']} tells no "
+            "voxel size; give it in micrometres as [z, y, x]."
+        )
+    if "truth" in section and not Path(section["truth"]["path"]).exists():
+        raise VoxmillError(
+            f"{source}: volumes.{name}.truth.path: {section['truth']['path']} does not exist; "
+            "correct the path or leave the truth out."
+        )
+    if "region" in section:
+        with _naming(f"{source}: volumes.{name}.region"):
+            parse_region(section["region"], header.shape)
+
+
+class _naming:
+    """Put the configuration's key before the message of an error about a file."""
+
+    def __init__(self, key: str):
+        self.key = key
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        if isinstance(error, VoxmillError):
+            raise VoxmillError(f"{self.key}: {error}") from None
+
+
+def check(content: dict, schema: dict, source: str) -> dict:
+    """A copy of `content` with the schema's defaults, checked against the schema.
+
+    Raises
+    ------
+    VoxmillError
+        Names the first wrong key (the deepest), what was expected and what was found.
+    """
+    import jsonschema
+
+    filled = _with_defaults(content, schema, schema)
+    errors = jsonschema.Draft202012Validator(schema).iter_errors(filled)
+    error = jsonschema.exceptions.best_match(errors)
+    if error is None:
+        return filled
+    key = ".".join(map(str, error.absolute_path)) or "(top level)"
+    if error.validator == "additionalProperties":
+        extra = re.findall(r"'([^']+)'", error.message)[0]
+        known = ", ".join(sorted(error.schema.get("properties", {})))
+        raise VoxmillError(f"{source}: {key}: unknown key {extra!r}; the known ones are {known}.")
+    note = error.schema.get("description", "")
+    raise VoxmillError(f"{source}: {key}: {error.message}. {note}".rstrip())
+
+
+def _with_defaults(value, schema: dict, root: dict):
+    while "$ref" in schema:
+        target = root
+        for part in schema["$ref"].removeprefix("#/").split("/"):
+            target = target[part]
+        schema = target | {k: v for k, v in schema.items() if k != "$ref"}
+    if not isinstance(value, dict):
+        return value
+    properties = schema.get("properties", {})
+    rest = schema.get("additionalProperties")
+    filled = {}
+    for key, item in value.items():
+        part = properties.get(key, rest if isinstance(rest, dict) else {})
+        # An empty section (`tiles:` with nothing under it) means its defaults.
+        if item is None and part.get("type") == "object":
+            item = {}
+        filled[key] = _with_defaults(item, part, root)
+    for key, part in properties.items():
+        if key not in filled and "default" in part:
+            filled[key] = _with_defaults(part["default"], part, root)
+    return filled

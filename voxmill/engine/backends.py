@@ -1,0 +1,164 @@
+"""One registry of the ways to evaluate a network; importing this module does not import torch.
+
+A backend maps a normalised volume to probabilities. Every float32 backend gives the reference's
+("torch") numbers within 1e-4; the boundary is zero all round for each of them.
+"""
+
+import importlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from voxmill.errors import VoxmillError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A way to evaluate a network.
+
+    Parameters
+    ----------
+    name : str
+    module : str
+        Module with `available(network, device)`, `run(network, volume, device, precision,
+        threads)` and `predict_bytes(settings, box_shape, precision)`, or with these names behind
+        `prefix`.
+    rank : int
+        Order in which `auto` tries the backends, lowest first: the measured order of speed at
+        depth 100 (see benchmarks/).
+    precisions : tuple of str
+    prefix : str
+    """
+
+    name: str
+    module: str
+    rank: int
+    precisions: tuple[str, ...] = ("float32",)
+    prefix: str = ""
+
+    def _function(self, name: str) -> Callable:
+        return getattr(importlib.import_module(self.module), self.prefix + name)
+
+    def available(self, network, device: str) -> str | None:
+        """None if this backend can run the network on the device, else the reason why not."""
+        return self._function("available")(network, device)
+
+    def run(self, network, volume, device: str, precision: str, threads: int) -> np.ndarray:
+        """Probabilities (outputs, z, y, x) of a float32 volume (inputs, z, y, x)."""
+        return self._function("run")(network, volume, device, precision, threads)
+
+    def predict_bytes(self, settings, box_shape, precision: str) -> int:
+        """Peak bytes of `run` beyond volume and weights, its result included."""
+        return self._function("predict_bytes")(settings, tuple(box_shape), precision)
+
+
+_ALL = (
+    Backend("fourier", "voxmill.engine.fourier", 10),
+    Backend("torch-fast", "voxmill.engine.torch_backends", 50, ("float32",), "fast_"),
+    Backend("torch", "voxmill.engine.torch_backends", 90, ("float32", "bfloat16"), "plain_"),
+)
+BACKENDS: dict[str, Backend] = {backend.name: backend for backend in _ALL}
+
+
+def choose(backend: str, network, device: str, precision: str, box_shape) -> Backend:
+    """The backend of a name, or for "auto" the fastest one present.
+
+    Parameters
+    ----------
+    backend : str
+        "auto" or a key of `BACKENDS`.
+    network : torch module
+        Its `settings` and type decide which backends can evaluate it.
+    device : str
+        As torch names it, "cpu" or "cuda:0".
+    precision : str
+        "float32" or "bfloat16".
+    box_shape : (3,) ints
+        Voxels of a box, z, y, x.
+
+    Raises
+    ------
+    VoxmillError
+        If the name is unknown, or that backend can't run this network here; it says why.
+    """
+    if backend != "auto":
+        if backend not in BACKENDS:
+            raise VoxmillError(
+                f"engine setting backend: expected auto or one of {sorted(BACKENDS)}, "
+                f"found {backend!r}"
+            )
+        if reason := _unusable(BACKENDS[backend], network, device, precision):
+            raise VoxmillError(
+                f"engine setting backend: {backend} can't be used here: {reason}. "
+                "Choose another one or auto."
+            )
+        return BACKENDS[backend]
+    reasons = []
+    for candidate in sorted(BACKENDS.values(), key=lambda b: b.rank):
+        reason = _unusable(candidate, network, device, precision)
+        if reason is None:
+            passed = "; ".join(reasons) or "it is the fastest of all"
+            logger.info(
+                "backend: %s for boxes of %s on %s, %s (%s)",
+                candidate.name,
+                "x".join(str(n) for n in box_shape),
+                device,
+                precision,
+                passed,
+            )
+            return candidate
+        reasons.append(f"not {candidate.name}: {reason}")
+    raise VoxmillError(
+        f"engine setting precision: no backend computes in {precision} on {device} "
+        f"({'; '.join(reasons)}). Choose float32."
+    )
+
+
+def _unusable(backend: Backend, network, device: str, precision: str) -> str | None:
+    if precision not in backend.precisions:
+        return f"it computes in {' or '.join(backend.precisions)}, not in {precision}"
+    return backend.available(network, device)
+
+
+def forward(
+    network,
+    volume: np.ndarray,
+    backend: str = "auto",
+    device: str = "cpu",
+    precision: str = "float32",
+    threads: int = 1,
+) -> np.ndarray:
+    """Probabilities of one box, every map zero outside of it.
+
+    Parameters
+    ----------
+    network : torch module, such as `voxmill.networks.msdnet.MSDNet`
+    volume : (inputs, z, y, x) float32 array
+        Normalised intensities.
+    backend, device, precision : str
+        See `choose`.
+    threads : int
+        CPU threads.
+
+    Returns
+    -------
+    (outputs, z, y, x) float32 array
+        Probabilities: the sigmoid of the logits.
+
+    Raises
+    ------
+    VoxmillError
+        As `choose`, or if the volume is not of four axes with the network's inputs.
+    """
+    if volume.ndim != 4 or volume.shape[0] != network.settings.inputs or 0 in volume.shape:
+        raise VoxmillError(
+            f"forward: expected a volume of shape ({network.settings.inputs}, z, y, x), "
+            f"found {volume.shape}"
+        )
+    volume = np.ascontiguousarray(volume, dtype=np.float32)
+    chosen = choose(backend, network, device, precision, volume.shape[1:])
+    return chosen.run(network, volume, device, precision, threads)

@@ -1,0 +1,116 @@
+"""Compile the native engine for this machine, once: the result is cached by source and CPU.
+
+The cache is `$XDG_CACHE_HOME/voxmill` or `.cache/voxmill` under the repository's root.
+"""
+
+import contextlib
+import ctypes
+import fcntl
+import functools
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+_FOLDER = Path(__file__).parent / "native"
+_FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")
+_QUIET = ("-Wno-ignored-attributes",)  # alignment of vectors as template arguments
+
+
+def cache_folder() -> Path:
+    """Where compiled libraries are kept."""
+    if os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.environ["XDG_CACHE_HOME"]) / "voxmill"
+    return Path(__file__).parents[2] / ".cache" / "voxmill"
+
+
+def compiler() -> str | None:
+    """Path of the C++ compiler: `$CXX`, else g++, else c++; None without one."""
+    for name in (os.environ.get("CXX"), "g++", "c++"):
+        if name and (path := shutil.which(name)):
+            return path
+    return None
+
+
+def cpu_flags() -> str:
+    """What `-march=native` depends on: the machine's name and its instruction sets."""
+    flags = ""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith(("flags", "Features", "model name")):
+                flags += line
+                if not line.startswith("model name"):
+                    break
+    return platform.machine() + flags
+
+
+def build(source: str, compiler_path: str, folder: Path | None = None) -> Path:
+    """The shared library of `native/<source>.cpp`, compiled if it isn't in the cache.
+
+    Parameters
+    ----------
+    source : str
+        Name without suffix.
+    compiler_path : str
+    folder : path, optional
+        The cache.
+
+    Returns
+    -------
+    path
+
+    Raises
+    ------
+    subprocess.CalledProcessError
+        If the compiler fails; `stderr` has its words.
+    """
+    folder = folder or cache_folder()
+    version = subprocess.run(
+        [compiler_path, "--version"], capture_output=True, text=True, check=True
+    ).stdout
+    digest = hashlib.sha256("\0".join([compiler_path, version, cpu_flags(), *_FLAGS]).encode())
+    for path in sorted(_FOLDER.glob("*.[ch]pp")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    library = folder / f"{source}-{digest.hexdigest()[:16]}.so"
+    if library.exists():
+        return library
+    folder.mkdir(parents=True, exist_ok=True)
+    # One process compiles, others wait for it; the rename makes the library appear whole.
+    with open(folder / f"{source}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not library.exists():
+            logger.info("compiling %s for this machine (once)", source)
+            scratch = library.with_suffix(f".{os.getpid()}")
+            command = [
+                compiler_path,
+                *_FLAGS,
+                *_QUIET,
+                str(_FOLDER / f"{source}.cpp"),
+                "-o",
+                str(scratch),
+            ]
+            subprocess.run(command, capture_output=True, text=True, check=True)
+            os.replace(scratch, library)
+    return library
+
+
+@functools.cache
+def load(source: str) -> ctypes.CDLL | str:
+    """The loaded library, or why there is none (warned about once a process)."""
+    path = compiler()
+    if path is None:
+        reason = "there is no C++ compiler (g++)"
+    else:
+        try:
+            return ctypes.CDLL(str(build(source, path)))
+        except subprocess.CalledProcessError as error:
+            reason = f"{path} failed on {source}.cpp: {error.stderr.strip()[-500:]}"
+        except OSError as error:
+            reason = f"the compiled {source} can't be stored or loaded: {error}"
+    logger.warning("the native engine is not used: %s; the PyTorch engine is slower", reason)
+    return reason

@@ -1,0 +1,328 @@
+"""The native engine in the Fourier domain, for CPUs: sizes, memory and calls.
+
+All maps are kept as spectra of the padded box, so that a dilated 3 x 3 x 3 convolution is a
+pointwise product and a dilation costs nothing. With a zero boundary this is exact: after each
+layer everything outside of the box is set to zero, and a margin of the largest dilation keeps
+what wraps around out of it. See `native/engine.hpp`.
+"""
+
+import ctypes
+import functools
+import threading
+
+import numpy as np
+
+from voxmill.engine.build import load
+from voxmill.errors import VoxmillError
+
+# Vector bytes of the native code; only the memory plan needs it, as an upper bound.
+_VECTOR_BYTES = 64
+_SMOOTH_PRIMES = (2, 3, 5, 7)
+_NAMES = {np.dtype(np.float32): "float32", np.dtype(np.float64): "float64"}
+
+
+class _Settings(ctypes.Structure):
+    _fields_ = (
+        ("inputs", ctypes.c_int32),
+        ("outputs", ctypes.c_int32),
+        ("depth", ctypes.c_int32),
+        ("width", ctypes.c_int32),
+        ("box", ctypes.c_int32 * 3),
+        ("lengths", ctypes.c_int32 * 3),
+        ("training", ctypes.c_int32),
+        ("dilations", ctypes.POINTER(ctypes.c_int32)),
+    )
+
+
+def available(network, device: str) -> str | None:
+    """None if the native engine runs this network here, else the reason why not."""
+    from voxmill.networks.msdnet import MSDNet
+
+    if not isinstance(network, MSDNet):
+        return f"it evaluates MS-D networks, not {type(network).__name__}"
+    if device != "cpu":
+        return f"it runs on cpu, not on {device}"
+    library = load("fourier")
+    return library if isinstance(library, str) else None
+
+
+@functools.cache
+def fft_length(least: int, lanes: int = 1) -> int:
+    """Length of a transform: at least `least`, made of 2, 3, 5 and 7, cheap to compute.
+
+    Parameters
+    ----------
+    least : int
+        Voxels of the box plus its margin.
+    lanes : int
+        Numbers in a vector, where the transformed axis is cut in vectors: what is left of the
+        last one is paid for too.
+    """
+    return min(
+        (n for n in range(least, 2 * least + 1) if _is_smooth(n)),
+        key=lambda n: (-(-n // lanes) * lanes * (1 + 0.01 * _odd_factors(n)), n),
+    )
+
+
+def _is_smooth(n: int) -> bool:
+    for prime in _SMOOTH_PRIMES:
+        while n % prime == 0:
+            n //= prime
+    return n == 1
+
+
+def _odd_factors(n: int) -> int:
+    """Number of prime factors above 2, each of them a slower pass than one of 4 or 8."""
+    count = 0
+    for prime in _SMOOTH_PRIMES[1:]:
+        while n % prime == 0:
+            n //= prime
+            count += 1
+    return count
+
+
+def lengths(settings, box_shape, lanes: int = 16) -> tuple[int, int, int]:
+    """Lengths of the transforms along z, y, x.
+
+    A dilation as large as the box reaches from nowhere in it to nowhere in it, so the margin is
+    never more than the box less one.
+    """
+    margins = [
+        max((d for d in settings.dilations[: settings.depth] if d < n), default=0)
+        for n in box_shape
+    ]
+    z, y, x = (n + margin for n, margin in zip(box_shape, margins, strict=True))
+    return fft_length(z), fft_length(y, lanes), fft_length(x)
+
+
+def predict_bytes(settings, box_shape, precision: str = "float32", training: bool = False) -> int:
+    """Peak bytes of one evaluation: the spectra, the columns of one layer, and the result.
+
+    Parameters
+    ----------
+    settings : MSDNetSettings
+    box_shape : (3,) ints
+    precision : str
+        "float32" or "float64".
+    training : bool
+        Whether gradients are computed too.
+    """
+    size = np.dtype(precision).itemsize
+    lanes = _VECTOR_BYTES // size
+    pz, py, px = lengths(settings, box_shape, lanes)
+    planes, y_blocks, x_blocks = pz // 2 + 1, -(-py // lanes), -(-box_shape[2] // lanes)
+    maps = settings.maps_before(settings.depth) + settings.outputs
+    spectrum = planes * px * y_blocks * 2 * _VECTOR_BYTES
+    columns = planes * box_shape[1] * x_blocks * 2 * _VECTOR_BYTES
+    total = spectrum * maps * (2 if training else 1)
+    total += columns * max(settings.inputs, settings.width, settings.outputs)
+    if training:
+        voxels = box_shape[0] * box_shape[1] * x_blocks * lanes
+        total += voxels * settings.depth * settings.width
+    return total + size * settings.outputs * int(np.prod(box_shape))
+
+
+class Workspace:
+    """Scratch that the gradients of one box need; boxes of a batch share it in turn.
+
+    Raises
+    ------
+    MemoryError
+        If the system does not give the memory.
+    """
+
+    def __init__(self, library, size: int):
+        self._library, self.size = library, size
+        library.voxmill_allocate.restype = library.voxmill_address.restype = ctypes.c_void_p
+        self._storage = library.voxmill_allocate(ctypes.c_size_t(size))
+        if not self._storage:
+            raise MemoryError(f"native engine: no {size} bytes for gradients")
+        self.address = library.voxmill_address(ctypes.c_void_p(self._storage))
+
+    def __del__(self):
+        if getattr(self, "_storage", None):
+            self._library.voxmill_free(ctypes.c_void_p(self._storage))
+
+
+class Engine:
+    """One network's shape on one shape of box: its memory, and the calls that use it.
+
+    Parameters
+    ----------
+    settings : MSDNetSettings
+    box_shape : (3,) ints
+        Voxels, z, y, x.
+    dtype : numpy dtype
+        float32 or float64.
+    training : bool
+        Keep what `backward` needs.
+
+    Raises
+    ------
+    MemoryError
+        If the system does not give the memory.
+    """
+
+    def __init__(self, settings, box_shape, dtype=np.float32, training: bool = False):
+        library = load("fourier")
+        if isinstance(library, str):
+            raise VoxmillError(f"the native engine can't be used here: {library}")
+        self.settings, self.box_shape = settings, tuple(box_shape)
+        self.dtype, self.training = np.dtype(dtype), training
+        self._library, self._name = library, _NAMES[self.dtype]
+        lanes = _VECTOR_BYTES // self.dtype.itemsize
+        dilations = (ctypes.c_int32 * settings.depth)(
+            *(settings.dilation(layer) for layer in range(settings.depth))
+        )
+        native = _Settings(
+            settings.inputs,
+            settings.outputs,
+            settings.depth,
+            settings.width,
+            self.box_shape,
+            lengths(settings, box_shape, lanes),
+            int(training),
+            dilations,
+        )
+        create = self._function("create")
+        create.restype = ctypes.c_void_p
+        self._handle = create(ctypes.byref(native))
+        if not self._handle:
+            library.voxmill_problem.restype = ctypes.c_char_p
+            raise MemoryError(f"native engine: {library.voxmill_problem().decode()}")
+
+    def _function(self, name: str):
+        return getattr(self._library, f"voxmill_{name}_{self._name}")
+
+    def close(self) -> None:
+        """Give the memory back."""
+        if self._handle:
+            self._function("destroy")(ctypes.c_void_p(self._handle))
+            self._handle = None
+
+    def __del__(self):
+        if getattr(self, "_handle", None):
+            self.close()
+
+    def _pointer(self, array, shape):
+        if array is None:
+            return None
+        if array.shape != tuple(shape) or array.dtype != self.dtype:
+            raise ValueError(f"expected {shape} {self.dtype}, found {array.shape} {array.dtype}")
+        if not array.flags.c_contiguous:
+            raise ValueError("expected a C-contiguous array")
+        return ctypes.c_void_p(array.ctypes.data)
+
+    def forward(self, parameters, volume, threads: int) -> np.ndarray:
+        """Logits (outputs, z, y, x) of a volume (inputs, z, y, x).
+
+        Parameters
+        ----------
+        parameters : (P,) array
+            See `flat_parameters`.
+        volume : (inputs, z, y, x) array
+        threads : int
+        """
+        logits = np.empty((self.settings.outputs, *self.box_shape), self.dtype)
+        self._function("forward")(
+            ctypes.c_void_p(self._handle),
+            self._pointer(parameters, (parameter_count(self.settings),)),
+            self._pointer(volume, (self.settings.inputs, *self.box_shape)),
+            self._pointer(logits, logits.shape),
+            ctypes.c_int(threads),
+        )
+        return logits
+
+    def workspace(self) -> Workspace:
+        """Scratch for `backward`."""
+        size = self._function("workspace_bytes")
+        size.restype = ctypes.c_size_t
+        return Workspace(self._library, size(ctypes.c_void_p(self._handle)))
+
+    def backward(self, parameters, logits_gradient, workspace, threads: int, volume_wanted=False):
+        """Gradients after a `forward` with the same parameters.
+
+        Parameters
+        ----------
+        parameters : (P,) array
+        logits_gradient : (outputs, z, y, x) array
+        workspace : Workspace
+        threads : int
+        volume_wanted : bool
+            Whether to compute the gradient of the volume too.
+
+        Returns
+        -------
+        gradient : (P,) array
+            In the parameters' layout.
+        volume_gradient : (inputs, z, y, x) array or None
+        """
+        if not self.training:
+            raise ValueError("this engine was made without training=True")
+        gradient = np.empty(parameter_count(self.settings), self.dtype)
+        shape = (self.settings.inputs, *self.box_shape)
+        volume_gradient = np.empty(shape, self.dtype) if volume_wanted else None
+        self._function("backward")(
+            ctypes.c_void_p(self._handle),
+            self._pointer(parameters, gradient.shape),
+            self._pointer(logits_gradient, (self.settings.outputs, *self.box_shape)),
+            self._pointer(gradient, gradient.shape),
+            self._pointer(volume_gradient, shape),
+            ctypes.c_void_p(workspace.address),
+            ctypes.c_int(threads),
+        )
+        return gradient, volume_gradient
+
+
+def parameter_count(settings) -> int:
+    """Numbers in the flat array of parameters."""
+    return sum(int(np.prod(shape)) for shape in settings.tensor_shapes().values())
+
+
+def tensors(network) -> list:
+    """The network's tensors in the order of the flat array."""
+    return [*network.weights, *network.biases, network.final_weight, network.final_bias]
+
+
+def flat_parameters(network) -> np.ndarray:
+    """Weights layer by layer, biases, final weights, final biases, in one array."""
+    import torch
+
+    return torch.cat([t.detach().reshape(-1) for t in tensors(network)]).cpu().numpy()
+
+
+_kept = threading.local()
+
+
+def run(network, volume, device: str, precision: str, threads: int) -> np.ndarray:
+    """Probabilities; see `voxmill.engine.backends.forward`.
+
+    The engine's memory is kept for the next box of the same shape, since a block follows a block
+    and fresh pages cost more than some layers do; `release` gives it back.
+    """
+    engine = getattr(_kept, "engine", None)
+    if engine is None or (engine.settings, engine.box_shape) != (
+        network.settings,
+        volume.shape[1:],
+    ):
+        release()
+        engine = _kept.engine = Engine(network.settings, volume.shape[1:])
+    logits = engine.forward(flat_parameters(network), volume, threads)
+    return _sigmoid(logits)
+
+
+def release() -> None:
+    """Give back the memory that `run` keeps in this thread."""
+    engine = getattr(_kept, "engine", None)
+    if engine is not None:
+        engine.close()
+        _kept.engine = None
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Sigmoid in place, without overflow."""
+    np.clip(logits, -80.0, 80.0, out=logits)
+    np.negative(logits, out=logits)
+    np.exp(logits, out=logits)
+    logits += 1.0
+    return np.reciprocal(logits, out=logits)

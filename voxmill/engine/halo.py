@@ -1,0 +1,174 @@
+"""Measure how much context a trained network needs on a given volume.
+
+The theoretical receptive field of a deep MS-D net (the sum of its dilations) is far larger than
+the context that matters, and a halo is paid for in every tile.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from voxmill import models
+from voxmill.engine.predict import PredictionSettings, predict
+from voxmill.errors import VoxmillError
+from voxmill.files import read_json, write_json
+from voxmill.jobs import job, logger, progress
+from voxmill.networks import check_settings
+from voxmill.statistics import normalise
+from voxmill.tiling import Triple, window
+from voxmill.volumes import open_volume, read_header
+
+CANDIDATES_VOX = (0, 2, 4, 6, 8, 10, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96)
+
+
+@dataclass(frozen=True)
+class HaloSettings:
+    """How the halo is measured.
+
+    Parameters
+    ----------
+    tolerance : float
+        Largest change of a probability in the core that a missing context may cause.
+    windows : int
+        How many windows of the volume are tried, the brightest of a sample among them.
+    core_vox : int
+        Edge length of the core in each window.
+    seed : int
+        Of the places.
+    """
+
+    tolerance: float = 1e-3
+    windows: int = 6
+    core_vox: int = 24
+    seed: int = 0
+
+    def __post_init__(self):
+        if not 0 < self.tolerance < 1:
+            raise VoxmillError(
+                f"tiles.halo_tolerance: expected a number between 0 and 1, found {self.tolerance}"
+            )
+
+
+def exact_halo(card: models.ModelCard) -> int:
+    """The theoretical receptive radius of a model's network, voxels."""
+    return check_settings(card.network, card.settings).receptive_radius_vox
+
+
+def errors_by_halo(predict_box, read_box, cores: list, shape: Triple, radius_vox: int) -> dict:
+    """Largest change of the core's probability against the full context, for each halo.
+
+    Parameters
+    ----------
+    predict_box : callable
+        (z, y, x) array -> (z, y, x) probability.
+    read_box : callable
+        (start, stop) -> (z, y, x) array of normalised voxels.
+    cores : list of (start, stop)
+        Boxes in absolute voxels.
+    shape : (3,) int
+        The volume; windows are clipped at its border as those of tiles are.
+    radius_vox : int
+        The context that stands for the whole volume.
+
+    Returns
+    -------
+    dict of int to float
+        Halo in voxels: largest absolute difference over all cores.
+    """
+    halos = [h for h in CANDIDATES_VOX if h < radius_vox]
+    errors = dict.fromkeys(halos, 0.0)
+    for start, stop in progress(cores, len(cores), "window", "measuring the halo"):
+        outer = window(start, stop, (radius_vox,) * 3, shape)
+        voxels = read_box(*outer)
+        reference = predict_box(voxels)[_inside(start, stop, outer[0])]
+        for halo in halos:
+            inner = window(start, stop, (halo,) * 3, shape)
+            part = predict_box(np.ascontiguousarray(voxels[_inside(*inner, outer[0])]))
+            change = np.abs(part[_inside(start, stop, inner[0])] - reference).max()
+            errors[halo] = max(errors[halo], float(change))
+    return errors
+
+
+def _inside(start: Triple, stop: Triple, origin: Triple) -> tuple:
+    return tuple(slice(a - o, b - o) for a, b, o in zip(start, stop, origin, strict=True))
+
+
+def choose_cores(read_box, shape: Triple, settings: HaloSettings) -> list:
+    """Places to measure at: random ones, of which the brightest are kept.
+
+    Bright structure is where a network's output depends on context; empty background agrees with
+    any halo.
+
+    Parameters
+    ----------
+    read_box : callable
+        (start, stop) -> (z, y, x) array.
+    shape : (3,) int
+
+    Returns
+    -------
+    list of (start, stop)
+    """
+    rng = np.random.default_rng(settings.seed)
+    size = np.minimum(settings.core_vox, shape)
+    starts = rng.integers(0, np.array(shape) - size + 1, size=(4 * settings.windows, 3))
+    boxes = [(tuple(map(int, a)), tuple(map(int, a + size))) for a in starts]
+    spread = [float(np.std(read_box(*box))) for box in boxes]
+    order = np.argsort(spread)[::-1][: settings.windows]
+    return [boxes[i] for i in order]
+
+
+@job
+def measure_halo(
+    *,
+    volume: dict,
+    statistics_path: str,
+    weights_path: str,
+    output_path: str,
+    settings: dict,
+    prediction: dict,
+    threads: int,
+) -> None:
+    """Write the smallest halo within the tolerance, and the error of each halo tried.
+
+    Where no candidate holds the tolerance, the halo is the theoretical receptive radius, or the
+    largest candidate where that is smaller than the radius (the log then warns).
+
+    Parameters
+    ----------
+    volume : dict
+        Arguments of `voxmill.volumes.read_header`.
+    statistics_path, weights_path : path
+    output_path : path
+        JSON: `halo_vox` (3,), `tolerance`, `errors`, `radius_vox`.
+    settings, prediction : dict
+        See `HaloSettings` and `PredictionSettings`.
+    threads : int
+    """
+    settings = HaloSettings(**settings)
+    prediction = PredictionSettings(**prediction)
+    card, network = models.load(weights_path)
+    statistics = read_json(statistics_path, "statistics")
+    radius = min(exact_halo(card), CANDIDATES_VOX[-1])
+    header = read_header(**volume)
+    with open_volume(header) as source:
+
+        def read_box(start, stop):
+            return normalise(source.read_window(start, stop), statistics, card.normalisation)
+
+        def predict_box(voxels):
+            return predict(network, voxels, prediction, threads)[0]
+
+        cores = choose_cores(read_box, header.shape, settings)
+        errors = errors_by_halo(predict_box, read_box, cores, header.shape, radius)
+    fitting = [halo for halo, error in errors.items() if error <= settings.tolerance]
+    halo = min(fitting, default=radius)
+    if not fitting and radius < exact_halo(card):
+        logger.warning(
+            "no halo up to %d voxels keeps the tolerance of %g: taking %d; the receptive radius "
+            "is %d voxels (tiles.halo_vox: exact takes it)",
+            radius, settings.tolerance, radius, exact_halo(card),
+        )  # fmt: skip
+    logger.info("halo %d voxels at tolerance %g; errors %s", halo, settings.tolerance, errors)
+    content = {"halo_vox": [halo] * 3, "tolerance": settings.tolerance, "radius_vox": radius}
+    write_json(output_path, content | {"errors": {str(h): e for h, e in errors.items()}})

@@ -1,0 +1,259 @@
+// Evaluation and gradients of an MS-D network with all maps kept as spectra.
+//
+// Per layer: one inverse transform, bias and ReLU inside of the box, zero outside, one forward
+// transform. Layers are grouped into panels: when a panel starts, all its layers pull from all
+// earlier maps at once, so that a spectrum is read once a panel; inside of a panel each layer
+// pulls from the few maps before it. A map's slot holds its sums first, its own spectrum later.
+#pragma once
+
+#include "network.hpp"
+#include "storage.hpp"
+
+namespace voxmill {
+
+template <typename T>
+class Engine {
+  public:
+    using V = Vec<T>;
+    using C = Complex<T>;
+
+    Engine(const Network& net, const Box& box, bool training)
+        : net_(net),
+          grid_(box),
+          training_(training),
+          spectra_(spectra_size()),
+          columns_(grid_.columns_size() * std::max({net.inputs, net.width, net.outputs})),
+          alive_(training ? voxels() * net.depth * net.width : 0) {}
+
+    void forward(const T* parameters, const T* volume, T* logits, int threads);
+    // After `forward`. `gradient` has the parameters' layout, `volume_gradient` may be null;
+    // `workspace` is scratch of `spectra_size()`: one serves all engines of a batch in turn.
+    void backward(const T* parameters, const T* logits_gradient, T* gradient,
+                  T* volume_gradient, C* workspace, int threads);
+    size_t spectra_size() const { return grid_.spectrum_size() * (net_.maps() + net_.outputs); }
+
+  private:
+    // Voxels of the box with whole vectors along x.
+    size_t voxels() const {
+        return size_t(grid_.box.n[0]) * grid_.box.n[1] * grid_.x_blocks * lanes<T>;
+    }
+    size_t real_at(int map, int z, int y, int block) const {
+        const int32_t* n = grid_.box.n;
+        return ((size_t(map) * n[0] + z) * n[1] + y) * n[2] + block * lanes<T>;
+    }
+    int real_count(int block) const {
+        return std::min(lanes<T>, grid_.box.n[2] - block * lanes<T>);
+    }
+    V read(const T* volume, int map, int z, int y, int block) const {
+        return load_part(volume + real_at(map, z, y, block), real_count(block));
+    }
+    void write(T* volume, V value, int map, int z, int y, int block) const {
+        store_part(volume + real_at(map, z, y, block), value, real_count(block));
+    }
+    Signs<T>* alive(int map, int z, int y, int block) {
+        const int32_t* n = grid_.box.n;
+        return reinterpret_cast<Signs<T>*>(alive_.get()) +
+               ((size_t(map) * n[0] + z) * n[1] + y) * grid_.x_blocks + block;
+    }
+    V inside(V value, int block) const {
+        return block + 1 == grid_.x_blocks ? keep<T>(value, grid_.x_mask) : value;
+    }
+
+    template <bool kInverse, bool kForward, typename Change>
+    void sweep_columns(int maps, int threads, Change change);
+    template <typename Visit>
+    void sweep_planes(int threads, size_t kernels_size, Visit visit);
+    // Plane k of a group's maps: from columns to spectra and back.
+    void to_spectra(Group group, C* spectra, int k, C* scratch);
+    void to_columns(Group group, const C* spectra, int k, C* scratch);
+    C* plane_columns(int map, int k) {
+        return columns_.get() + map * grid_.columns_size() +
+               size_t(k) * grid_.box.n[1] * grid_.x_blocks;
+    }
+    template <typename Order, typename Column>
+    void evaluate(const Order& order, C* spectra, int sign, int threads, Column column);
+    void add_weight_gradient(const C* gradients, T* gradient, int threads);
+    // How many maps a map or an output reads, both by forward numbers.
+    int reads(int target) const {
+        return target < net_.maps() ? net_.before(net_.layer_of(target)) : net_.maps();
+    }
+
+    const Network net_;
+    const Grid<T> grid_;
+    const bool training_;
+    Storage<C> spectra_;  // of all maps and the outputs, in forward order
+    Storage<C> columns_;
+    Storage<char> alive_;  // where a map is positive, all bits set in that voxel's byte
+};
+
+// Transform columns back (kInverse), change their values, transform forward (kForward).
+// `change(value, map, z, y, block)` gets and returns a vector of real values.
+template <typename T>
+template <bool kInverse, bool kForward, typename Change>
+void Engine<T>::sweep_columns(int maps, int threads, Change change) {
+    const int rows = grid_.box.n[1], pairs = (rows + 1) / 2;
+#pragma omp parallel num_threads(threads)
+    {
+        auto value = make_array<C>(grid_.box.p[0]);
+#pragma omp for collapse(2) schedule(static)
+        for (int map = 0; map < maps; map++)
+            for (int pair = 0; pair < pairs; pair++) {
+                C* columns = columns_.get() + map * grid_.columns_size();
+                for (int block = 0; block < grid_.x_blocks; block++) {
+                    if (kInverse) grid_.column_inverse(columns, 2 * pair, block, value.get());
+                    for (int z = 0; z < grid_.box.n[0]; z++) {
+                        C& at = value[z];
+                        at.re = change(at.re, map, z, 2 * pair, block);
+                        at.im = 2 * pair + 1 < rows ? change(at.im, map, z, 2 * pair + 1, block)
+                                                    : V{};
+                    }
+                    if (kForward) grid_.column_forward(columns, 2 * pair, block, value.get());
+                }
+            }
+    }
+}
+
+// Call `visit(k, scratch, kernels)` for each plane of one frequency along z.
+template <typename T>
+template <typename Visit>
+void Engine<T>::sweep_planes(int threads, size_t kernels_size, Visit visit) {
+#pragma omp parallel num_threads(threads)
+    {
+        auto scratch = make_array<C>(grid_.scratch_size());
+        auto kernels = make_array<V>(kernels_size);
+#pragma omp for schedule(static)
+        for (int k = 0; k < grid_.planes; k++) visit(k, scratch.get(), kernels.get());
+    }
+}
+
+template <typename T>
+void Engine<T>::to_spectra(Group group, C* spectra, int k, C* scratch) {
+    for (int i = 0; i < group.count; i++)
+        grid_.plane_forward(plane_columns(i, k),
+                            spectra + (group.first + i) * grid_.spectrum_size() +
+                                k * grid_.plane_size(),
+                            scratch);
+}
+
+template <typename T>
+void Engine<T>::to_columns(Group group, const C* spectra, int k, C* scratch) {
+    for (int i = 0; i < group.count; i++)
+        grid_.plane_inverse(spectra + (group.first + i) * grid_.spectrum_size() +
+                                k * grid_.plane_size(),
+                            plane_columns(i, k), scratch);
+}
+
+// Go through the groups of `order`; `column(group)` sweeps the columns of a group's maps.
+template <typename T>
+template <typename Order, typename Column>
+void Engine<T>::evaluate(const Order& order, C* spectra, int sign, int threads, Column column) {
+    const std::vector<Group> groups = order.groups();
+    Tables<T> tables(grid_, sign);
+    column(0);
+    int panel_end = 1, panel_first = 0;  // group after the panel; first map of the panel
+    for (int g = 1; g < int(groups.size()); g++) {
+        const Group done = groups[g - 1], next = groups[g];
+        Pull<T> panel, own;
+        if (g == panel_end) {
+            panel_first = next.first;
+            int maps = 0;
+            while (panel_end < int(groups.size()) && maps < kPanelMaps)
+                maps += groups[panel_end++].count;
+            panel = make_pull(grid_, tables, order, panel_first, maps, 0, panel_first);
+        } else {
+            own = make_pull(grid_, tables, order, next.first, next.count, panel_first,
+                            next.first - panel_first);
+        }
+        const Pull<T>& pull = panel.targets ? panel : own;
+        sweep_planes(threads, pull.scratch_size(), [&](int k, C* scratch, V* kernels) {
+            to_spectra(done, spectra, k, scratch);
+            Puller<T>::plane(grid_, pull, spectra, k, &pull == &panel, kernels);
+            to_columns(next, spectra, k, scratch);
+        });
+        column(g);
+    }
+    if (order.last_is_read())
+        sweep_planes(threads, 0, [&](int k, C* scratch, V*) {
+            to_spectra(groups.back(), spectra, k, scratch);
+        });
+}
+
+template <typename T>
+void Engine<T>::forward(const T* parameters, const T* volume, T* logits, int threads) {
+    const T scale = grid_.scale();
+    const ForwardKernels<T> order(net_, parameters);
+    evaluate(order, spectra_.get(), 1, threads, [&](int group) {
+        if (group == 0) {
+            sweep_columns<false, true>(
+                net_.inputs, threads,
+                [&](V, int map, int z, int y, int b) { return read(volume, map, z, y, b); });
+        } else if (group <= net_.depth) {
+            const int first = (group - 1) * net_.width;
+            const T* biases = parameters + net_.biases_at() + first;
+            sweep_columns<true, true>(
+                net_.width, threads, [&](V sum, int map, int z, int y, int b) {
+                    sum = sum * scale + biases[map];
+                    const Mask<T> positive = sum > V{};
+                    if (training_)
+                        *alive(first + map, z, y, b) = __builtin_convertvector(positive, Signs<T>);
+                    return inside(keep<T>(sum, positive), b);
+                });
+        } else {
+            const T* biases = parameters + net_.final_biases_at();
+            sweep_columns<true, false>(
+                net_.outputs, threads, [&](V sum, int map, int z, int y, int b) {
+                    write(logits, sum * scale + biases[map], map, z, y, b);
+                    return sum;
+                });
+        }
+    });
+}
+
+template <typename T>
+void Engine<T>::backward(const T* parameters, const T* logits_gradient, T* gradient,
+                         T* volume_gradient, C* workspace, int threads) {
+    const T scale = grid_.scale();
+    const int rows = grid_.box.n[1];
+    const BackwardKernels<T> order(net_, parameters, volume_gradient != nullptr);
+    std::vector<double> row_sums;  // of a group: [map][y], so that threads don't change the sum
+    const auto add_biases = [&](int maps, T* to) {
+        for (int map = 0; map < maps; map++) {
+            double sum = 0;
+            for (int y = 0; y < rows; y++) sum += row_sums[map * rows + y];
+            to[map] = T(sum);
+        }
+    };
+    evaluate(order, workspace, -1, threads, [&](int group) {
+        const int layer = net_.depth - group;
+        if (group == 0) {
+            row_sums.assign(net_.outputs * rows, 0.0);
+            sweep_columns<false, true>(
+                net_.outputs, threads, [&](V, int map, int z, int y, int b) {
+                    const V value = read(logits_gradient, map, z, y, b);
+                    row_sums[map * rows + y] += sum_lanes<T>(value);
+                    return value;
+                });
+            add_biases(net_.outputs, gradient + net_.final_biases_at());
+        } else if (layer >= 0) {
+            row_sums.assign(net_.width * rows, 0.0);
+            sweep_columns<true, true>(
+                net_.width, threads, [&](V sum, int map, int z, int y, int b) {
+                    const Mask<T> positive = __builtin_convertvector(
+                        *alive(layer * net_.width + map, z, y, b), Mask<T>);
+                    sum = inside(keep<T>(sum * scale, positive), b);
+                    row_sums[map * rows + y] += sum_lanes<T>(sum);
+                    return sum;
+                });
+            add_biases(net_.width, gradient + net_.biases_at() + layer * net_.width);
+        } else {
+            sweep_columns<true, false>(
+                net_.inputs, threads, [&](V sum, int map, int z, int y, int b) {
+                    write(volume_gradient, sum * scale, map, z, y, b);
+                    return sum;
+                });
+        }
+    });
+    add_weight_gradient(workspace, gradient, threads);
+}
+
+}  // namespace voxmill

@@ -1,0 +1,251 @@
+// Pointwise part of the engine: add to target spectra what source spectra give through dilated
+// 3 x 3 x 3 kernels, the kernels' spectra made on the fly.
+//
+// A tap at offset (a, b, c), each -1, 0 or 1, multiplies the spectrum by
+// exp(i (a tz + b ty + c tx)), t = 2 pi k dilation / length. In the basis (middle, sum, difference)
+// of the taps of an axis that is w0 + cos(t) ws + i sin(t) wd. The factor of z is applied once a
+// plane (18 numbers are left), that of x once a line (6 are left: complex G0, Gs, Gd), and along y
+// the spectrum of the kernel is G0 + cos(ty) Gs + i sin(ty) Gd: 4 multiply-adds beside the 4 of
+// the complex product itself, instead of 27 a voxel.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <new>
+
+#include "grid.hpp"
+
+namespace voxmill {
+
+template <typename V>
+struct Free {
+    void operator()(V* memory) const { ::operator delete[](memory, std::align_val_t(64)); }
+};
+template <typename V>
+using Array = std::unique_ptr<V[], Free<V>>;
+template <typename V>
+Array<V> make_array(size_t count) {
+    return Array<V>(static_cast<V*>(
+        ::operator new[](sizeof(V) * std::max<size_t>(count, 1), std::align_val_t(64))));
+}
+
+// cos and sin of 2 pi k d / length; `sign` -1 for the conjugate kernels of the gradient.
+template <typename T>
+class Tables {
+  public:
+    using C = Complex<T>;
+    Tables(const Grid<T>& grid, int sign) : grid_(grid), sign_(sign) {}
+
+    // [frequency] for z, [position] for x: each lane has its source's dilation.
+    const C* along(int axis, const std::vector<int>& dilations) {
+        auto& table = lanes_[{axis, dilations}];
+        if (table) return table.get();
+        const int length = grid_.box.p[axis];
+        table = make_array<C>(length);
+        for (int i = 0; i < length; i++)
+            for (int lane = 0; lane < lanes<T>; lane++) {
+                const int k = axis == 0 ? i : grid_.x.order()[i];
+                const double angle = turn(k, dilations[lane], length);
+                table[i].re[lane] = T(std::cos(angle));
+                table[i].im[lane] = T(sign_ * std::sin(angle));
+            }
+        return table.get();
+    }
+
+    // [block] along y.
+    const C* across(int dilation) {
+        auto& table = blocks_[dilation];
+        if (table) return table.get();
+        const int length = grid_.box.p[1];
+        table = make_array<C>(grid_.y_blocks);
+        std::fill(table.get(), table.get() + grid_.y_blocks, C{});
+        for (int i = 0; i < length; i++) {
+            const double angle = turn(grid_.y.order()[i], dilation, length);
+            table[i / lanes<T>].re[i % lanes<T>] = T(std::cos(angle));
+            table[i / lanes<T>].im[i % lanes<T>] = T(sign_ * std::sin(angle));
+        }
+        return table.get();
+    }
+
+  private:
+    static double turn(int k, int dilation, int length) {
+        return 2 * M_PI * double((long long)k * dilation % length) / length;
+    }
+    const Grid<T>& grid_;
+    const int sign_;
+    std::map<std::pair<int, std::vector<int>>, Array<C>> lanes_;
+    std::map<int, Array<C>> blocks_;
+};
+
+// (middle, sum, difference) of the taps along each axis, in place. Taps that reach beyond the box
+// from everywhere in it would wrap around: they are left out.
+template <typename T>
+void to_basis(T* taps, const Box& box, int dilation) {
+    const int strides[3] = {9, 3, 1};
+    for (int axis = 0; axis < 3; axis++) {
+        const int step = strides[axis];
+        const bool inside = dilation < box.n[axis];
+        for (int i = 0; i < 27; i++) {
+            if (i / step % 3 != 0) continue;
+            const T minus = taps[i], middle = taps[i + step], plus = taps[i + 2 * step];
+            taps[i] = middle;
+            taps[i + step] = inside ? plus + minus : 0;
+            taps[i + 2 * step] = inside ? plus - minus : 0;
+        }
+    }
+}
+
+// All that some targets pull from one range of sources.
+template <typename T>
+struct Pull {
+    using C = Complex<T>;
+    int first_target = 0, targets = 0;
+    int first_source = 0, sources = 0;
+    int blocks = 0;                 // of `lanes` sources
+    Array<Vec<T>> basis;            // [target][block][27], lanes over sources
+    std::vector<const C*> z, x;     // [target * blocks + block]
+    std::vector<const C*> y;        // [target * sources + source]
+    size_t scratch_size() const { return size_t(targets) * blocks * 18 + 6; }
+};
+
+// What the kernels of a pull are: taps and dilation of a pair.
+template <typename T>
+struct Kernels {
+    virtual ~Kernels() = default;
+    virtual void taps(int target, int source, T* to) const = 0;
+    virtual int dilation(int target, int source) const = 0;
+};
+
+template <typename T>
+Pull<T> make_pull(const Grid<T>& grid, Tables<T>& tables, const Kernels<T>& kernels,
+                  int first_target, int targets, int first_source, int sources) {
+    constexpr int L = lanes<T>;
+    Pull<T> pull;
+    pull.first_target = first_target;
+    pull.targets = targets;
+    pull.first_source = first_source;
+    pull.sources = sources;
+    pull.blocks = (sources + L - 1) / L;
+    const size_t size = size_t(targets) * pull.blocks * 27;
+    pull.basis = make_array<Vec<T>>(size);
+    std::fill(pull.basis.get(), pull.basis.get() + size, Vec<T>{});
+    for (int t = 0; t < targets; t++)
+        for (int block = 0; block < pull.blocks; block++) {
+            std::vector<int> dilations(L, 0);
+            for (int lane = 0; lane < L && block * L + lane < sources; lane++) {
+                const int target = first_target + t, source = first_source + block * L + lane;
+                T taps[27];
+                kernels.taps(target, source, taps);
+                dilations[lane] = kernels.dilation(target, source);
+                to_basis(taps, grid.box, dilations[lane]);
+                for (int i = 0; i < 27; i++)
+                    pull.basis[(size_t(t) * pull.blocks + block) * 27 + i][lane] = taps[i];
+                pull.y.push_back(tables.across(dilations[lane]));
+            }
+            pull.z.push_back(tables.along(0, dilations));
+            pull.x.push_back(tables.along(2, dilations));
+        }
+    return pull;
+}
+
+// B blocks of a line of a target += kernel * source over some sources.
+template <typename T, int B>
+__attribute__((noinline)) void add_line(Complex<T>* sum, bool fresh, const Complex<T>* source,
+                                        size_t stride, int sources, const T* kernel,
+                                        const Complex<T>* const* y, int block) {
+    using V = Vec<T>;
+    constexpr int L = lanes<T>;
+    V re[B], im[B];
+#pragma GCC unroll 16
+    for (int b = 0; b < B; b++) {
+        re[b] = fresh ? V{} : sum[b].re;
+        im[b] = fresh ? V{} : sum[b].im;
+    }
+    for (int s = 0; s < sources; s++, source += stride) {
+        const V mid_re = splat<T>(kernel[s]), mid_im = splat<T>(kernel[L + s]);
+        const V sum_re = splat<T>(kernel[2 * L + s]), sum_im = splat<T>(kernel[3 * L + s]);
+        const V dif_re = splat<T>(kernel[4 * L + s]), dif_im = splat<T>(kernel[5 * L + s]);
+        const Complex<T>* turn = y[s] + block;
+#pragma GCC unroll 16
+        for (int b = 0; b < B; b++) {
+            const V w_re = mid_re + turn[b].re * sum_re - turn[b].im * dif_im;
+            const V w_im = mid_im + turn[b].re * sum_im + turn[b].im * dif_re;
+            const V from_re = source[b].re, from_im = source[b].im;
+            re[b] = re[b] + w_re * from_re - w_im * from_im;
+            im[b] = im[b] + w_re * from_im + w_im * from_re;
+        }
+    }
+#pragma GCC unroll 16
+    for (int b = 0; b < B; b++) sum[b] = {re[b], im[b]};
+}
+
+template <typename T>
+class Puller {
+  public:
+    using V = Vec<T>;
+    using C = Complex<T>;
+
+    // Sums of a line that are kept in registers at once.
+    static constexpr int kWidest = kRegisters >= 32 ? 9 : 3;
+
+    // Add the part of `pull` in plane k to its targets; `fresh` targets start at zero.
+    static void plane(const Grid<T>& grid, const Pull<T>& pull, C* spectra, int k, bool fresh,
+                      V* scratch) {
+        const int chunks = (grid.y_blocks + kWidest - 1) / kWidest;
+        V* kernel = scratch;  // 6 vectors of a line
+        V* reduced = scratch + 6;
+        reduce(pull, k, reduced);
+        const size_t size = grid.spectrum_size();
+        for (int line = 0; line < grid.box.p[2]; line++) {
+            C* at = spectra + k * grid.plane_size() + size_t(line) * grid.y_blocks;
+            for (int block = 0; block < pull.blocks; block++) {
+                const int done = block * lanes<T>;
+                const int sources = std::min(lanes<T>, pull.sources - done);
+                const C* source = at + (pull.first_source + done) * size;
+                for (int t = 0; t < pull.targets; t++) {
+                    const size_t index = size_t(t) * pull.blocks + block;
+                    line_kernel(reduced + index * 18, pull.x[index][line], kernel);
+                    C* sum = at + (pull.first_target + t) * size;
+                    const C* const* y = pull.y.data() + size_t(t) * pull.sources + done;
+                    for (int c = 0; c < chunks; c++) {
+                        const int from = grid.y_blocks * c / chunks;
+                        const int to = grid.y_blocks * (c + 1) / chunks;
+                        add(to - from, sum + from, fresh && block == 0, source + from, size,
+                            sources, reinterpret_cast<const T*>(kernel), y, from);
+                    }
+                }
+            }
+        }
+    }
+
+  private:
+    // The factor of z: [27] real to [9] complex numbers a source.
+    static void reduce(const Pull<T>& pull, int k, V* reduced) {
+        for (size_t i = 0; i < size_t(pull.targets) * pull.blocks; i++) {
+            const V* basis = pull.basis.get() + i * 27;
+            const C turn = pull.z[i][k];
+            for (int j = 0; j < 9; j++) {
+                reduced[i * 18 + 2 * j] = basis[j] + turn.re * basis[9 + j];
+                reduced[i * 18 + 2 * j + 1] = turn.im * basis[18 + j];
+            }
+        }
+    }
+
+    // The factor of x: [3 of y][3 of x] complex numbers to [3 of y].
+    static void line_kernel(const V* reduced, C turn, V* kernel) {
+#pragma GCC unroll 3
+        for (int j = 0; j < 3; j++) {
+            const V* h = reduced + 6 * j;
+            kernel[2 * j] = h[0] + turn.re * h[2] - turn.im * h[5];
+            kernel[2 * j + 1] = h[1] + turn.re * h[3] + turn.im * h[4];
+        }
+    }
+
+    template <int B = kWidest, typename... Rest>
+    static void add(int width, Rest... rest) {
+        if (width == B) return add_line<T, B>(rest...);
+        if constexpr (B > 1) add<B - 1>(width, rest...);
+    }
+};
+
+}  // namespace voxmill

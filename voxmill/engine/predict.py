@@ -1,0 +1,150 @@
+"""Predict a tile: read, normalise, run the network, keep the core, write."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from voxmill import models
+from voxmill.engine.backends import forward
+from voxmill.errors import VoxmillError
+from voxmill.files import read_json
+from voxmill.jobs import job, log_rate, logger
+from voxmill.planning import REMAKE, find_tile, read_plan
+from voxmill.statistics import normalise
+from voxmill.volumes import read_tile, write_tile
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class PredictionSettings:
+    """How a network is run; what it is stands in its card.
+
+    Parameters
+    ----------
+    backend : str
+        "auto" or a key of `voxmill.engine.backends.BACKENDS`.
+    device : str
+        "auto" (a GPU where the job sees one), "cpu" or "cuda".
+    precision : str
+        "float32", or where the backend has it "bfloat16" or "float16".
+    """
+
+    backend: str = "auto"
+    device: str = "auto"
+    precision: str = "float32"
+
+    def __post_init__(self):
+        for key, allowed in (("device", ("auto", "cpu", "cuda")), ("precision", PRECISIONS)):
+            if getattr(self, key) not in allowed:
+                raise VoxmillError(
+                    f"prediction.{key}: expected one of {list(allowed)}, "
+                    f"found {getattr(self, key)!r}"
+                )
+
+
+def predict(network, voxels: np.ndarray, settings: PredictionSettings, threads: int) -> np.ndarray:
+    """Probabilities of all output maps for a box of normalised voxels.
+
+    Parameters
+    ----------
+    network : torch module
+        As `voxmill.models.load` returns it.
+    voxels : (z, y, x) float32 array
+        Normalised intensities. Outside of the box the network sees zeros.
+    settings : PredictionSettings
+    threads : int
+        CPU threads to use.
+
+    Returns
+    -------
+    (outputs, z, y, x) float32 array
+        Probabilities.
+    """
+    return forward(
+        network, voxels[None], settings.backend, resolve_device(settings.device),
+        settings.precision, threads,
+    )  # fmt: skip
+
+
+def resolve_device(device: str) -> str:
+    """The device to compute on: "cpu" or "cuda".
+
+    Raises
+    ------
+    VoxmillError
+        If CUDA is asked for and absent.
+    """
+    if device == "cpu":
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if device == "cuda":
+        raise VoxmillError(
+            "prediction.device: expected a CUDA device, found none that this job can see. "
+            "Run on a GPU node, or set prediction.device to auto or cpu."
+        )
+    return "cpu"
+
+
+@job
+def predict_tile(
+    *,
+    tile_path: str,
+    plan_path: str,
+    statistics_path: str,
+    weights_path: str,
+    output_path: str,
+    tile: str,
+    settings: dict,
+    threads: int,
+) -> None:
+    """Write the prediction of one tile: its core only, the first output map, float32.
+
+    Parameters
+    ----------
+    tile_path, plan_path, statistics_path, weights_path : path
+        Inputs; the model's card lies beside the weights.
+    output_path : path
+        A TIFF file that carries the tile's key, the model's digest and a checksum.
+    tile : str
+        The tile's name.
+    settings : dict
+        See `PredictionSettings`.
+    threads : int
+
+    Raises
+    ------
+    VoxmillError
+        If an input is missing, broken or of another plan.
+    """
+    settings = PredictionSettings(**settings)
+    plan = read_plan(plan_path)
+    box, key = find_tile(plan, tile, plan_path)
+    voxels = read_tile(
+        tile_path,
+        box.window_shape,
+        plan["source"]["dtype"],
+        {"tile": key},
+        REMAKE,
+    )
+    card, network = models.load(weights_path)
+    normalised = normalise(voxels, read_json(statistics_path, "statistics"), card.normalisation)
+    start = time.perf_counter()
+    probability = predict(network, normalised, settings, threads)
+    seconds = time.perf_counter() - start
+    logger.info("network %s, settings %s, %d threads", card.name, settings, threads)
+    log_rate("predicted", voxels.size, seconds)
+    core = np.ascontiguousarray(probability[(0, *box.core_in_window)])
+    if not np.isfinite(core).all():
+        raise VoxmillError(
+            f"{weights_path}: the prediction of tile {tile} holds NaN or infinite values: "
+            f"try precision float32 (now {settings.precision}), or train the network again."
+        )
+    write_tile(
+        output_path, core, plan["source"]["voxel_size_um"], box.core_start,
+        {"tile": key, "model": card.weights_sha256[:16]},
+    )  # fmt: skip

@@ -1,0 +1,166 @@
+"""Local maxima of a probability volume, block by block, the same for any block size.
+
+A voxel is a maximum when
+
+1. its value is at least the threshold,
+2. no voxel within the ball around it (radius `min_distance_um`) has a larger value, and
+3. no voxel of the ball that meets 1 and 2 with the same value comes before it in z, y, x order
+   (plateaus, saturated probabilities).
+
+Whether a voxel is one depends on the values within two ball radii: 3 asks whether a voxel one
+radius away meets 2, which looks one radius farther. A block is therefore read with a margin of two
+radii (and that of the smoothing), and keeps the maxima whose voxel lies in its own part. Two
+maxima are always farther apart than the radius: of two in one ball the later is dropped by 3.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+# Candidates compared with their balls at once: bounds the memory of a block full of plateaus.
+CHUNK = 4096
+# Values are added up as whole numbers of this unit: no sum depends on the order of its terms.
+VALUE_STEPS = 2.0**30
+
+
+@dataclass(frozen=True)
+class Ball:
+    """Voxels within a distance of a voxel, as an ellipsoid in voxels.
+
+    Parameters
+    ----------
+    offsets : (B, 3) int array
+        Offsets z, y, x from the centre, the centre included, in z, y, x order.
+    reach : tuple of int
+        Largest offset along z, y, x.
+    """
+
+    offsets: np.ndarray
+    reach: tuple[int, int, int]
+
+
+def ball(radius_um: float, voxel_size_um, at_least_vox: int = 0) -> Ball:
+    """Ball of a radius in micrometres.
+
+    `at_least_vox` is the least semi-axis in voxels (1: the six face neighbours always belong to
+    the ball, however coarse the voxels).
+    """
+    axes = np.maximum(radius_um / np.asarray(voxel_size_um, dtype=float), at_least_vox)
+    reach = np.floor(axes * (1 + 1e-9)).astype(int)
+    offsets = np.stack(np.meshgrid(*(np.arange(-r, r + 1) for r in reach), indexing="ij"), axis=-1)
+    offsets = offsets.reshape(-1, 3)
+    inside = ((offsets / np.maximum(axes, 1e-300)) ** 2).sum(axis=1) <= 1 + 1e-9
+    return Ball(offsets[inside], tuple(int(r) for r in reach))
+
+
+def local_maxima(values, start, stop, window_start, threshold, apart: Ball, around: Ball):
+    """Maxima of one block, refined to fractions of a voxel.
+
+    The refined place is the top of a parabola fitted to the ball `around` the maximum. (A mean
+    weighted with the probability is drawn to the middle of the ball that it is taken over.)
+
+    Parameters
+    ----------
+    values : (·, ·, ·) float array
+        The block's window: the block grown by `margin(apart, around)`, clipped at the volume.
+    start, stop, window_start : (3,) int
+        The block's own part and the window's first voxel, absolute.
+    threshold : float
+        Least value of a maximum.
+    apart, around : Ball
+        Of the least distance of two maxima, and of the refinement.
+
+    Returns
+    -------
+    places : (K, 3) float array
+        Absolute voxels z, y, x.
+    scores : (K,) float array
+        Value at the maximum.
+    counts : (K,) int array
+        Voxels at or above the threshold in the ball `apart`.
+    """
+    pad = np.maximum(apart.reach, around.reach)
+    padded = np.pad(values, [(p, p) for p in pad], constant_values=-np.inf)
+    flat, strides = (
+        padded.ravel(),
+        np.array([padded.shape[1] * padded.shape[2], padded.shape[2], 1]),
+    )
+    in_window = np.asarray(window_start) - pad
+
+    near = np.argwhere(_box_maxima(values, threshold, apart)) + window_start
+    grown = np.asarray(apart.reach)
+    near = near[((near >= np.asarray(start) - grown) & (near < np.asarray(stop) + grown)).all(1)]
+    index = (near - in_window) @ strides
+    steps = apart.offsets @ strides
+    is_top = np.zeros(len(index), dtype=bool)
+    for part in _chunks(len(index)):
+        is_top[part] = flat[index[part, None] + steps].max(axis=1) <= flat[index[part]]
+    near, index = near[is_top], index[is_top]
+
+    candidate = np.zeros(len(flat), dtype=bool)
+    candidate[index] = True
+    own = ((near >= start) & (near < stop)).all(axis=1)
+    near, index = near[own], index[own]
+    # Candidates in one another's balls are equal, each being the other's largest voxel.
+    earlier = steps[: len(steps) // 2]
+    first = np.ones(len(index), dtype=bool)
+    for part in _chunks(len(index)):
+        first[part] = ~candidate[index[part, None] + earlier].any(axis=1)
+    near, index = near[first], index[first]
+
+    places = near + _refinement(flat, index, around, strides)
+    counts = np.zeros(len(index), dtype=np.int64)
+    for part in _chunks(len(index)):
+        counts[part] = (flat[index[part, None] + steps] >= threshold).sum(axis=1)
+    return places, flat[index].astype(np.float64), counts
+
+
+def margin(apart: Ball, around: Ball) -> tuple[int, int, int]:
+    """Voxels beyond a block that its maxima depend on, z, y, x."""
+    return tuple(max(2 * a, b) for a, b in zip(apart.reach, around.reach, strict=True))
+
+
+def _box_maxima(values, threshold, apart: Ball):
+    """Cheap superset of the maxima: largest of the widest box that fits into the ball."""
+    half = [int(r / np.sqrt(3)) for r in apart.reach]
+    corner_inside = (apart.offsets == half).all(axis=1).any()
+    size = [2 * h + 1 for h in half] if corner_inside else [1, 1, 1]
+    # "nearest" repeats border voxels, which lie in the box anyway.
+    largest = ndimage.maximum_filter(values, size=size, mode="nearest")
+    return (values >= threshold) & (values >= largest)
+
+
+def _refinement(flat, index, around: Ball, strides):
+    """Offset (K, 3) of the top of the parabola fitted to the ball around each maximum, voxels.
+
+    Least squares for a + g·x - b·x² (b along each axis) over the ball's voxels. As the ball is
+    symmetric, g is the first moment over the sum of x²; a and b follow from the moments of 1 and
+    x². Moments are sums of whole numbers. A voxel outside of the volume counts as its mirror
+    image at the maximum. An axis along which the values don't curve down keeps the voxel, and no
+    top is farther away than the ball reaches.
+    """
+    offsets = around.offsets
+    steps = offsets @ strides
+    basis = np.column_stack([np.ones(len(offsets), dtype=np.int64), offsets**2])
+    # Without extent along an axis (a volume of one plane) there is nothing to fit there.
+    inverse = np.linalg.pinv((basis.T @ basis).astype(float))
+    spread = np.maximum((offsets**2).sum(axis=0), 1)
+    shifts = np.zeros((len(index), 3))
+    for part in _chunks(len(index)):
+        values = flat[index[part, None] + steps].astype(np.float64)
+        values = np.where(np.isneginf(values), values[:, ::-1], values)
+        values = np.where(np.isneginf(values), flat[index[part], None], values)
+        whole = np.rint(values * VALUE_STEPS).astype(np.int64)
+        even = np.stack([(whole * term).sum(axis=1) for term in basis.T])
+        for axis in range(3):
+            slope = (whole * offsets[:, axis]).sum(axis=1) / spread[axis]
+            row = inverse[axis + 1]
+            curvature = -(row[0] * even[0] + row[1] * even[1] + row[2] * even[2] + row[3] * even[3])
+            top = slope / np.where(curvature > 0, 2 * curvature, np.inf)
+            shifts[part, axis] = np.clip(top, -around.reach[axis], around.reach[axis])
+    return shifts
+
+
+def _chunks(n: int) -> list[slice]:
+    return [slice(k, k + CHUNK) for k in range(0, n, CHUNK)]

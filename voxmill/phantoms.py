@@ -1,0 +1,390 @@
+"""Synthetic light-sheet volumes with exactly known cells, hard on purpose.
+
+What makes cell detection hard in cleared tissue is all here: layers of different density, tilted
+ellipsoids of varied size and brightness with process stubs, some with a dark nucleus, touching
+neighbours, fibres and specks that are no cells, dark vessels, a slowly varying background, shadows
+of the light sheet (stripes), loss of light with depth, blur that is worse along the optical axis,
+photon and camera noise. Every true cell stays brighter than its surroundings by more than the
+noise: the difficulty is in telling cells from the rest, not in seeing the invisible.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from voxmill.errors import VoxmillError
+from voxmill.files import write_text
+from voxmill.jobs import job
+from voxmill.volumes import write_planes
+
+_POSITIVE = ("density_per_mm3", "cell_diameter_um", "signal_photons", "attenuation_um")
+_FRACTIONS = ("touching", "hollow", "stripes", "background_variation", "brightness_spread")
+_NOT_NEGATIVE = (*_FRACTIONS, "size_spread", "stubs_per_cell", "fibres_per_mm3", "specks_per_mm3")
+_NOT_NEGATIVE += ("vessels_per_mm3", "background_photons", "read_noise", "offset")
+
+
+@dataclass(frozen=True)
+class PhantomSettings:
+    """What a phantom looks like; the same settings give the same phantom.
+
+    Parameters
+    ----------
+    seed : int
+    shape_vox : (3,) tuple of int
+        Shape z, y, x.
+    voxel_size_um : (3,) tuple of float
+        Edge lengths of a voxel z, y, x.
+    density_per_mm3 : float
+        Mean cell density; layers along y deviate from it.
+    cell_diameter_um : float
+        Median of the cells' mean diameter.
+    size_spread, brightness_spread : float
+        Standard deviation of the logarithm of diameter and brightness.
+    touching : float
+        Share of cells that are placed against an earlier cell.
+    hollow : float
+        Share of cells with a dark nucleus.
+    stubs_per_cell : float
+        Mean number of process stubs that leave a cell.
+    fibres_per_mm3, specks_per_mm3, vessels_per_mm3 : float
+        Density of bright fibres, bright specks (smaller than a cell) and dark vessels.
+    signal_photons, background_photons : float
+        Photons per voxel of a median cell at the surface, and of the background.
+    background_variation : float
+        Relative amplitude of the low-frequency background.
+    stripes : float
+        Largest relative loss of light in a shadow of the light sheet.
+    attenuation_um : float
+        Depth along z at which 1/e of the light is left.
+    blur_um : (3,) tuple of float
+        Standard deviation of the Gaussian blur z, y, x.
+    offset, read_noise : float
+        Grey value of no light, and standard deviation of the camera's noise in grey values.
+    """
+
+    seed: int = 0
+    shape_vox: tuple[int, int, int] = (96, 256, 256)
+    voxel_size_um: tuple[float, float, float] = (2.5, 1.6, 1.6)
+    density_per_mm3: float = 22000.0
+    cell_diameter_um: float = 12.0
+    size_spread: float = 0.18
+    brightness_spread: float = 0.4
+    touching: float = 0.2
+    hollow: float = 0.3
+    stubs_per_cell: float = 2.0
+    fibres_per_mm3: float = 4000.0
+    specks_per_mm3: float = 15000.0
+    vessels_per_mm3: float = 200.0
+    signal_photons: float = 120.0
+    background_photons: float = 60.0
+    background_variation: float = 0.6
+    stripes: float = 0.35
+    attenuation_um: float = 400.0
+    blur_um: tuple[float, float, float] = (2.8, 0.9, 0.9)
+    offset: float = 100.0
+    read_noise: float = 3.0
+
+    def __post_init__(self):
+        for key, kind in (("shape_vox", int), ("voxel_size_um", float), ("blur_um", float)):
+            object.__setattr__(self, key, _triple(key, getattr(self, key), kind))
+        if not _is(self.seed, int) or self.seed < 0:
+            raise VoxmillError(f"phantom seed: expected an integer >= 0, found {self.seed!r}")
+        for key in (*_POSITIVE, *_NOT_NEGATIVE):
+            value = getattr(self, key)
+            low, high = (1e-9 if key in _POSITIVE else 0.0), (1.0 if key in _FRACTIONS else np.inf)
+            if not _is(value, (int, float)) or not low <= value <= high or not np.isfinite(value):
+                expected = "a number > 0" if key in _POSITIVE else "a number >= 0"
+                expected = "a number from 0 to 1" if key in _FRACTIONS else expected
+                raise VoxmillError(f"phantom {key}: expected {expected}, found {value!r}")
+
+
+def _is(value, kind) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _triple(key: str, value, kind: type) -> tuple:
+    accepted = int if kind is int else (int, float)
+    least = 8 if kind is int else (1e-6 if key == "voxel_size_um" else 0.0)
+    try:
+        value = tuple(value)
+        good = len(value) == 3 and all(_is(v, accepted) and least <= v < np.inf for v in value)
+    except TypeError:
+        good = False
+    if not good:
+        bound = f">= {least}" if least >= 1 or key == "blur_um" else "> 0"
+        raise VoxmillError(
+            f"phantom {key}: expected three {'integers' if kind is int else 'numbers'} {bound} "
+            f"(z, y, x), found {value!r}"
+        )
+    return tuple(kind(v) for v in value)
+
+
+def phantom_settings(settings: dict) -> PhantomSettings:
+    """Phantom settings from a plain dict, as a rule's params hold them.
+
+    Raises
+    ------
+    VoxmillError
+        If a key is unknown or a value out of range.
+    """
+    known = {f.name for f in dataclasses.fields(PhantomSettings)}
+    if unknown := sorted(set(settings) - known):
+        raise VoxmillError(f"phantom {unknown[0]}: unknown; expected some of {sorted(known)}")
+    return PhantomSettings(**settings)
+
+
+def make_phantom(settings: PhantomSettings) -> tuple[np.ndarray, np.ndarray]:
+    """A phantom and its cells.
+
+    Parameters
+    ----------
+    settings : PhantomSettings
+
+    Returns
+    -------
+    volume : (z, y, x) uint16 array
+        Grey values.
+    truth : (N, 3) float array
+        Centres of the cells inside the volume, voxels, z, y, x. Cells centred outside, whose
+        rims reach into the volume, are drawn and not listed.
+    """
+    rng = np.random.default_rng(settings.seed)
+    size = np.array(settings.voxel_size_um)
+    extent = np.array(settings.shape_vox) * size
+    vessels = _vessels(rng, settings, extent)
+    centres, radii = _place_cells(rng, settings, extent, vessels)
+    light = np.zeros(settings.shape_vox, np.float32)
+    _draw_cells(light, rng, settings, centres, radii)
+    _draw_fibres(light, rng, settings, extent)
+    _draw_specks(light, rng, settings, extent)
+    light *= np.float32(settings.signal_photons)
+    light += _background(rng, settings, extent)
+    _darken_vessels(light, settings, vessels)
+    light = ndimage.gaussian_filter(light, np.array(settings.blur_um) / size, mode="nearest")
+    light *= _illumination(rng, settings)
+    noisy = rng.poisson(np.maximum(light, 0)).astype(np.float32)
+    noisy += rng.standard_normal(noisy.shape, np.float32) * settings.read_noise + settings.offset
+    truth = centres / size - 0.5
+    shape = np.array(settings.shape_vox)
+    truth = truth[((truth > -0.5) & (truth < shape - 0.5)).all(axis=1)]
+    return np.clip(np.rint(noisy), 0, 65535).astype(np.uint16), truth
+
+
+def _number(rng, per_mm3: float, extent_um) -> int:
+    return int(rng.poisson(per_mm3 * np.prod(np.asarray(extent_um)) * 1e-9))
+
+
+def _directions(rng, number: int) -> np.ndarray:
+    vectors = rng.standard_normal((number, 3))
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def _walk(rng, start, direction, length_um, step_um, bend) -> np.ndarray:
+    """Points of a smooth random curve, (K, 3) in micrometres."""
+    steps = max(int(length_um / step_um), 2)
+    turns = rng.standard_normal((steps, 3)) * bend
+    headings = direction + np.cumsum(turns, axis=0)
+    headings /= np.linalg.norm(headings, axis=1, keepdims=True)
+    return start + np.cumsum(headings, axis=0) * step_um
+
+
+def _vessels(rng, settings: PhantomSettings, extent) -> tuple[np.ndarray, np.ndarray]:
+    """Points along the vessels and the radius there, micrometres."""
+    points, radii = [np.zeros((0, 3))], [np.zeros(0)]
+    for _ in range(_number(rng, settings.vessels_per_mm3, extent)):
+        radius = settings.cell_diameter_um * rng.uniform(0.25, 0.9)
+        start = rng.uniform(0, extent)
+        for sign in (1, -1):
+            heading = _directions(rng, 1)[0] * sign
+            path = _walk(rng, start, heading, extent.max() / 2, radius / 2, 0.06)
+            points.append(path)
+            radii.append(np.full(len(path), radius))
+    points, radii = np.concatenate(points), np.concatenate(radii)
+    near = ((points > -radii[:, None]) & (points < extent + radii[:, None])).all(axis=1)
+    return points[near], radii[near]
+
+
+def _place_cells(rng, settings: PhantomSettings, extent, vessels):
+    """Centres (N, 3) and mean radii (N,) in micrometres, cells in a margin around included."""
+    margin = settings.cell_diameter_um
+    low, high = -margin, extent + margin
+    wanted = _number(rng, settings.density_per_mm3, extent + 2 * margin)
+    layers = rng.uniform(0.25, 1.0, 5) ** 1.5
+    slope = rng.uniform(-0.2, 0.2, 2)
+    vessel_tree = cKDTree(vessels[0]) if len(vessels[0]) else None
+    centres, radii = np.zeros((wanted, 3)), np.zeros(wanted)
+    placed = 0
+    for _ in range(60 * wanted):
+        if placed == wanted:
+            break
+        radius = (
+            0.5
+            * settings.cell_diameter_um
+            * np.exp(settings.size_spread * np.clip(rng.standard_normal(), -2, 2))
+        )
+        if placed and rng.random() < settings.touching:
+            other = rng.integers(placed)
+            gap = rng.uniform(0.95, 1.1) * (radii[other] + radius)
+            centre = centres[other] + _directions(rng, 1)[0] * gap
+        else:
+            centre = rng.uniform(low, high)
+            tilted = centre[1] + slope @ (centre[[0, 2]] - extent[[0, 2]] / 2)
+            layer = int(np.clip(tilted / extent[1] * len(layers), 0, len(layers) - 1))
+            if rng.random() > layers[layer]:
+                continue
+        if (centre < low).any() or (centre > high).any():
+            continue
+        gaps = np.linalg.norm(centres[:placed] - centre, axis=1)
+        if (gaps < 0.9 * (radii[:placed] + radius)).any():
+            continue
+        if vessel_tree is not None:
+            distance, index = vessel_tree.query(centre)
+            if distance < vessels[1][index] + 0.8 * radius:
+                continue
+        centres[placed], radii[placed] = centre, radius
+        placed += 1
+    return centres[:placed], radii[:placed]
+
+
+def _window(centre_um, reach_um, settings: PhantomSettings):
+    """Slices of the voxels within reach of a point, and their offsets from it in micrometres."""
+    slices, offsets = [], []
+    for axis in range(3):
+        size = settings.voxel_size_um[axis]
+        start = max(int((centre_um[axis] - reach_um) / size), 0)
+        stop = min(int((centre_um[axis] + reach_um) / size) + 1, settings.shape_vox[axis])
+        if start >= stop:
+            return None
+        slices.append(slice(start, stop))
+        offsets.append(((np.arange(start, stop) + 0.5) * size - centre_um[axis]).astype(np.float32))
+    return tuple(slices), np.meshgrid(*offsets, indexing="ij", sparse=True)
+
+
+def _draw_cells(light, rng, settings: PhantomSettings, centres, radii) -> None:
+    """Add tilted ellipsoids with soft rims, nuclei and stubs; a median cell has brightness 1."""
+    for centre, radius in zip(centres, radii, strict=True):
+        axes = np.exp(rng.normal(0.0, 0.16, 3))
+        axes *= radius / np.prod(axes) ** (1 / 3)
+        tilt = np.linalg.qr(rng.standard_normal((3, 3)))[0] / axes
+        # Clipped: a cell far dimmer than the background's texture would be a cell for nobody.
+        bright = np.exp(settings.brightness_spread * np.clip(rng.standard_normal(), -1.5, 2.0))
+        hollow = rng.uniform(0.4, 0.8) if rng.random() < settings.hollow else 0.0
+        stubs = rng.poisson(settings.stubs_per_cell)
+        directions, lengths = _directions(rng, stubs), rng.uniform(1.5, 4.5, stubs) * radius
+        for direction, length in zip(directions, lengths, strict=True):
+            path = _walk(rng, centre + direction * radius * 0.8, direction, length, 1.0, 0.1)
+            taper = np.linspace(0.9, 0.35, len(path))
+            _draw_tube(light, settings, path, 0.3 * radius * taper, bright * taper)
+        if (window := _window(centre, axes.max() + 2.0, settings)) is None:
+            continue
+        slices, (z, y, x) = window
+        r = np.sqrt(sum((t[0] * z + t[1] * y + t[2] * x) ** 2 for t in tilt.T))
+        profile = _rim(r - 1.0, radius) * (1 - hollow * _rim(r - 0.55, radius))
+        np.maximum(light[slices], bright * profile, out=light[slices])
+
+
+def _rim(r, radius_um):
+    """1 inside, 0 outside, a soft step about 1 micrometre wide."""
+    return np.clip(0.5 - r * radius_um, 0, 1).astype(np.float32)
+
+
+def _draw_tube(light, settings: PhantomSettings, path, radii, brights) -> None:
+    """Draw spheres along a path; where things overlap the brighter one is seen."""
+    for point, radius, bright in zip(path, radii, brights, strict=True):
+        if (window := _window(point, radius + 1.0, settings)) is None:
+            continue
+        slices, (z, y, x) = window
+        r = np.sqrt(z * z + y * y + x * x)
+        value = bright * np.clip(radius + 0.5 - r, 0, 1).astype(np.float32)
+        np.maximum(light[slices], value, out=light[slices])
+
+
+def _draw_fibres(light, rng, settings: PhantomSettings, extent) -> None:
+    for _ in range(_number(rng, settings.fibres_per_mm3, extent)):
+        length = settings.cell_diameter_um * rng.uniform(3, 12)
+        path = _walk(rng, rng.uniform(0, extent), _directions(rng, 1)[0], length, 1.2, 0.12)
+        # Varicosities: a fibre swells here and there, as axons do.
+        swell = 1 + 0.6 * np.maximum(np.sin(np.arange(len(path)) / rng.uniform(3, 8)), 0)
+        radius = settings.cell_diameter_um * rng.uniform(0.08, 0.17)
+        bright = np.full(len(path), rng.uniform(0.6, 2.2))
+        _draw_tube(light, settings, path, radius * swell, bright)
+
+
+def _draw_specks(light, rng, settings: PhantomSettings, extent) -> None:
+    for _ in range(_number(rng, settings.specks_per_mm3, extent)):
+        radius = settings.cell_diameter_um * rng.uniform(0.08, 0.2)
+        centre, bright = rng.uniform(0, extent), rng.uniform(1.0, 5.0)
+        _draw_tube(light, settings, [centre], [radius], [bright])
+
+
+def _smooth_noise(rng, shape, cells) -> np.ndarray:
+    """Smooth noise of about unit variance: a coarse random grid, interpolated."""
+    coarse = rng.standard_normal(cells)
+    factors = np.array(shape) / np.array(coarse.shape)
+    return ndimage.zoom(coarse, factors, order=1, mode="nearest", grid_mode=True).astype(np.float32)
+
+
+def _background(rng, settings: PhantomSettings, extent) -> np.ndarray:
+    """Photons of the background: texture of several cell diameters and a finer one."""
+    total = np.ones(settings.shape_vox, np.float32)
+    for diameters, share in ((7.0, 0.7), (2.5, 0.3)):
+        cells = np.maximum(extent / (diameters * settings.cell_diameter_um), 2).astype(int)
+        total += (
+            share * settings.background_variation * _smooth_noise(rng, settings.shape_vox, cells)
+        )
+    return np.float32(settings.background_photons) * np.maximum(total, 0.1)
+
+
+def _darken_vessels(light, settings: PhantomSettings, vessels) -> None:
+    for point, radius in zip(*vessels, strict=True):
+        if (window := _window(point, radius + 1.0, settings)) is None:
+            continue
+        slices, (z, y, x) = window
+        r = np.sqrt(z * z + y * y + x * x)
+        dark = np.float32(0.3 * settings.background_photons)
+        inside = r < radius
+        light[slices] = np.where(inside, np.minimum(light[slices], dark), light[slices])
+
+
+def _illumination(rng, settings: PhantomSettings) -> np.ndarray:
+    """Relative light: loss with depth, shadows along x, flicker from plane to plane."""
+    planes, rows, columns = settings.shape_vox
+    depth_um = np.arange(planes) * settings.voxel_size_um[0]
+    light = np.exp(-depth_um / settings.attenuation_um)
+    light = light * (1 + 0.03 * rng.standard_normal(planes))
+    shadows = ndimage.gaussian_filter(rng.standard_normal((planes, rows)), (0.8, 2.0))
+    shadows = np.clip(shadows / shadows.std() - 0.5, 0, 2) / 2
+    # A shadow begins somewhere along the sheet's way and fades.
+    start = rng.uniform(-0.5, 0.8, (planes // 8 + 1, rows // 16 + 1))
+    start = ndimage.zoom(start, (planes / start.shape[0], rows / start.shape[1]), order=1)
+    along = np.linspace(0, 1, columns)[None, None, :] - start[:planes, :rows, None]
+    fade = np.clip(along * 4, 0, 1) * np.clip(1.6 - along, 0.3, 1)
+    stripes = 1 - settings.stripes * shadows[:, :, None] * fade
+    return (light[:, None, None] * stripes).astype(np.float32)
+
+
+@job
+def write_phantom(*, volume_path: str | Path, truth_path: str | Path, settings: dict) -> None:
+    """Write a phantom as an OME-TIFF with its voxel size, and its cells as a CSV.
+
+    Parameters
+    ----------
+    volume_path, truth_path : path
+        The volume, and the table with columns z_vox, y_vox, x_vox.
+    settings : dict
+        Keys of `PhantomSettings`; absent ones have their defaults.
+
+    Raises
+    ------
+    VoxmillError
+        If a setting is unknown or out of range.
+    """
+    checked = phantom_settings(settings)
+    volume, truth = make_phantom(checked)
+    write_planes(volume_path, volume, volume.shape, volume.dtype, checked.voxel_size_um)
+    rows = "".join(f"{z:.3f},{y:.3f},{x:.3f}\n" for z, y, x in truth)
+    write_text(truth_path, "z_vox,y_vox,x_vox\n" + rows)

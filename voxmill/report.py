@@ -1,0 +1,100 @@
+"""Tables of the evaluations: an HTML page for the report, plain text for the terminal."""
+
+import argparse
+import base64
+import html
+import io
+import sys
+from pathlib import Path
+
+from voxmill.cells import read_cells
+from voxmill.evaluation import table
+from voxmill.files import read_json, write_text
+from voxmill.jobs import job
+
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"><title>{title}</title>
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 60em; }}
+pre {{ background: #f4f4f4; padding: 1em; overflow-x: auto; }}
+img {{ max-width: 100%; }}
+</style></head>
+<body><h1>{title}</h1><pre>{table}</pre><img alt="{alt}" src="data:image/png;base64,{image}"></body>
+</html>
+"""
+ALT = "F1 against the threshold, F1 against the matching distance, precision against recall"
+
+
+@job
+def compare_methods(*, evaluation_paths: list[str], methods: list[str], output_path: str) -> None:
+    """Write a self-contained HTML page that compares the evaluations of one volume.
+
+    Parameters
+    ----------
+    evaluation_paths : list of path
+        What `evaluate_cells` wrote, in the order of `methods`.
+    methods : list of str
+    output_path : path
+    """
+    evaluations = _read(methods, evaluation_paths)
+    page = PAGE.format(
+        title="Evaluation",
+        table=html.escape(table(evaluations)),
+        image=base64.b64encode(_curves(evaluations)).decode(),
+        alt=ALT,
+    )
+    write_text(output_path, page)
+
+
+def _read(methods: list[str], paths: list) -> dict[str, dict]:
+    return {
+        method: read_json(path, "evaluation") for method, path in zip(methods, paths, strict=True)
+    }
+
+
+def _curves(evaluations: dict[str, dict]) -> bytes:
+    """A PNG with the curves of all methods."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, panels = plt.subplots(1, 3, figsize=(14, 4), layout="constrained")
+    specs = (
+        ("f1_against_threshold", "threshold", "f1", "Threshold", "F1"),
+        ("f1_against_distance", "distance_um", "f1", "Matching distance (µm)", "F1"),
+        ("f1_against_threshold", "recall", "precision", "Recall", "Precision"),
+    )
+    for panel, (curve, x, y, x_label, y_label) in zip(panels, specs, strict=True):
+        for method, evaluation in evaluations.items():
+            rows = evaluation[curve]
+            panel.plot([row[x] for row in rows], [row[y] for row in rows], label=method)
+        panel.set(xlabel=x_label, ylabel=y_label, ylim=(0, 1.02))
+        panel.grid(alpha=0.3)
+    panels[0].legend(frameon=False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100, metadata={"Software": "voxmill"})
+    plt.close(figure)
+    return buffer.getvalue()
+
+
+def print_results(results: str | Path) -> None:
+    """Print where the results of each volume are, and its evaluations as a short table."""
+    for folder in sorted(path.parent for path in Path(results).glob("*/plan.json")):
+        print(f"\nResults of {folder.name}: {folder}/")
+        for path in sorted(folder.glob("*/cells.csv")):
+            print(f"  {path}: {len(read_cells(path))} cells")
+        for name in ("probability.ome.tif", "overview.png"):
+            for path in sorted(folder.glob(f"*/{name}")):
+                print(f"  {path}")
+        paths = sorted(folder.glob("*/evaluation.json"), key=lambda p: p.parent.name == "baseline")
+        if paths:
+            print(f"  {folder}/comparison.html\n")
+            print(table(_read([path.parent.name for path in paths], paths)))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=print_results.__doc__)
+    parser.add_argument("results", nargs="?", default="results")
+    print_results(parser.parse_args(sys.argv[1:]).results)

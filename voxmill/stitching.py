@@ -1,0 +1,117 @@
+"""Assemble predicted cores into one volume, plane by plane."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from voxmill.errors import VoxmillError
+from voxmill.files import read_json, write_json
+from voxmill.jobs import job, log_rate, progress
+from voxmill.planning import REMAKE, read_plan
+from voxmill.volumes import tile_pages, write_planes
+
+
+def assemble_slab(tiles: list[dict], pages: dict, plane_shape: tuple) -> Iterator[np.ndarray]:
+    """Planes of one slab of tiles from the planes of the tiles' cores.
+
+    Parameters
+    ----------
+    tiles : list of dict
+        `name`, `start` and `stop` (z, y, x) of each core; all span the same planes and together
+        they cover each plane once.
+    pages : dict
+        For each tile's name an object whose `read(index)` is a (y, x) plane of its core.
+    plane_shape : (2,) int
+
+    Yields
+    ------
+    (y, x) array
+        A fresh plane. One plane is in memory at a time.
+    """
+    for index in range(tiles[0]["stop"][0] - tiles[0]["start"][0]):
+        parts = {tile["name"]: pages[tile["name"]].read(index) for tile in tiles}
+        plane = np.empty(plane_shape, parts[tiles[0]["name"]].dtype)
+        for tile in tiles:
+            (_, y0, x0), (_, y1, x1) = tile["start"], tile["stop"]
+            plane[y0:y1, x0:x1] = parts[tile["name"]]
+        yield plane
+
+
+@job
+def check_slab(
+    *, plan_path: str, slab: str, prediction_paths: list[str], model: str, output_path: str
+) -> None:
+    """Check that the predictions of one slab are the plan's, whole, and write their manifest.
+
+    One job that reads thousands of inputs would make Snakemake slow; one that reads a manifest a
+    slab does not. Here headers and lengths are checked; checksums are when pages are read.
+
+    Parameters
+    ----------
+    plan_path : path
+    slab : str
+        Name of the slab: the tiles whose cores start at the same plane.
+    prediction_paths : list of path
+        Of the slab's tiles, in the plan's order.
+    model : str
+        Digest of the weights that made the predictions.
+    output_path : path
+        JSON: name, path and core of each tile.
+    """
+    plan = read_plan(plan_path)
+    tiles = [tile for tile in plan["tiles"] if tile["slab"] == slab]
+    if len(tiles) != len(prediction_paths):
+        raise VoxmillError(
+            f"slab {slab}: expected {len(tiles)} predictions as in {plan_path}, "
+            f"found {len(prediction_paths)}"
+        )
+    entries = []
+    for tile, path in zip(tiles, prediction_paths, strict=True):
+        entry = {key: tile[key] for key in ("name", "start", "stop")}
+        entry |= {"path": path, "keys": {"tile": tile["key"], "model": model}}
+        with _open(entry):
+            entries.append(entry)
+    write_json(output_path, {"tiles": entries})
+
+
+@job
+def stitch_volume(
+    *, plan_path: str, manifest_paths: list[str], output_path: str, compression: str
+) -> None:
+    """Stream the predictions named in manifests into one OME-BigTIFF.
+
+    Parameters
+    ----------
+    plan_path : path
+    manifest_paths : list of path
+        What `check_slab` wrote.
+    output_path : path
+        Probability, float32, with axes and voxel size in its metadata.
+    compression : str
+        Of the output: "none" or "zlib".
+    """
+    start = time.perf_counter()
+    plan = read_plan(plan_path)
+    shape = tuple(plan["source"]["shape"])
+    manifests = [read_json(path, "slab manifest")["tiles"] for path in manifest_paths]
+    planes = progress(_planes(manifests, shape), shape[0], "plane", "stitching")
+    compression = None if compression == "none" else compression
+    write_planes(
+        output_path, planes, shape, np.float32, plan["source"]["voxel_size_um"], compression
+    )
+    log_rate("stitched", int(np.prod(shape)), time.perf_counter() - start)
+
+
+def _planes(manifests: list[list[dict]], shape: tuple) -> Iterator[np.ndarray]:
+    for tiles in sorted(manifests, key=lambda tiles: tiles[0]["start"][0]):
+        # Only this slab's files are open: a process may not hold thousands.
+        with contextlib.ExitStack() as stack:
+            pages = {tile["name"]: stack.enter_context(_open(tile)) for tile in tiles}
+            yield from assemble_slab(tiles, pages, shape[1:])
+
+
+def _open(tile: dict):
+    shape = tuple(b - a for a, b in zip(tile["start"], tile["stop"], strict=True))
+    return tile_pages(tile["path"], shape, np.float32, tile["keys"], REMAKE)

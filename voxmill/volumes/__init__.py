@@ -1,0 +1,200 @@
+"""Volumes on disk: headers without a pixel, windows without the whole, planes streamed out.
+
+Everything here is z, y, x. A new format is a module with `matches`, `read_header` and
+`open_windows`, and one line in `FORMATS`.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from voxmill.errors import VoxmillError
+from voxmill.volumes import folder, nifti, tiff
+from voxmill.volumes.header import (
+    LABEL_DTYPES,
+    VOLUME_DTYPES,
+    VolumeHeader,
+    check_voxel_size,
+)
+from voxmill.volumes.nifti import unpack
+from voxmill.volumes.output import write_planes
+from voxmill.volumes.tiles import TilePages, read_tile, tile_pages, write_tile
+from voxmill.volumes.windows import Windows
+
+__all__ = [
+    "FORMATS",
+    "LABEL_DTYPES",
+    "VOLUME_DTYPES",
+    "TilePages",
+    "VolumeHeader",
+    "Windows",
+    "check_finite",
+    "fingerprint",
+    "open_volume",
+    "read_header",
+    "read_points",
+    "read_tile",
+    "tile_pages",
+    "unpack",
+    "write_planes",
+    "write_tile",
+]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file: how to know it by its first bytes, read its header, open its windows."""
+
+    names: str
+    matches: Callable[[Path, bytes], bool]
+    read_header: Callable[[Path, int | None, tuple[str, ...]], VolumeHeader]
+    open_windows: Callable[[VolumeHeader], Windows]
+
+
+FORMATS = (
+    Format(
+        "TIFF, BigTIFF, OME-TIFF, ImageJ TIFF", tiff.matches, tiff.read_header, tiff.open_windows
+    ),
+    Format("a folder of TIFF planes", folder.matches, folder.read_header, folder.open_windows),
+    Format("NIfTI (.nii, .nii.gz)", nifti.matches, nifti.read_header, nifti.open_windows),
+)
+
+
+def _format(path: Path) -> Format:
+    try:
+        head = b""
+        if not path.is_dir():
+            with open(path, "rb") as file:
+                head = file.read(352)
+    except FileNotFoundError:
+        raise VoxmillError(f"{path}: this volume does not exist. Correct its path.") from None
+    except OSError as error:
+        raise VoxmillError(f"{path}: this volume can't be read ({error.strerror}).") from None
+    for form in FORMATS:
+        if form.matches(path, head):
+            return form
+    raise VoxmillError(
+        f"{path}: expected {'; '.join(form.names for form in FORMATS)}, found "
+        f"{'an empty file' if not head else f'a file that begins with {head[:8]!r}'}."
+    )
+
+
+def read_header(path, channel=None, voxel_size_um=None, dtypes=VOLUME_DTYPES) -> VolumeHeader:
+    """Read what a volume's file says about it; no voxel is read.
+
+    Parameters
+    ----------
+    path : path
+        A file or a folder of planes. The first bytes decide on the format, not the name.
+    channel : int, optional
+        Channel to read, from 0; needed where a file has several.
+    voxel_size_um : (3,) floats, optional
+        Voxel size (z, y, x) that wins over the file's.
+    dtypes : tuple of str
+        The voxel types that are accepted.
+
+    Raises
+    ------
+    VoxmillError
+        If the file is missing, of no known format, shorter than it announces, or holds no single
+        3D volume of an accepted type.
+    """
+    path = Path(path)
+    header = _format(path).read_header(path, channel, tuple(dtypes))
+    if voxel_size_um is None:
+        return header
+    size = check_voxel_size(f"{path}, voxel_size_um", voxel_size_um)
+    return dataclasses.replace(header, voxel_size_um=size, voxel_size_source="given")
+
+
+def open_volume(header: VolumeHeader) -> Windows:
+    """Open a volume for `read_window(start, stop)`; a context manager."""
+    return _format(Path(header.path)).open_windows(header)
+
+
+def fingerprint(header: VolumeHeader, samples: int = 16, sample_bytes: int = 1 << 16) -> str:
+    """Hex digest of a volume's shape, type, channel, sizes and evenly spaced pieces of its bytes.
+
+    A touched or copied volume keeps it, a given voxel size doesn't enter it. Another content
+    changes it, unless the files have the same sizes and differ only between the pieces.
+    """
+    known = dataclasses.asdict(header)
+    for key in ("path", "voxel_size_um", "voxel_size_source"):
+        known.pop(key)
+    digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode())
+    path = Path(header.path)
+    if path.is_dir():
+        names = folder.plane_names(path)
+        sizes = [(name, os.path.getsize(path / name)) for name in names]
+        digest.update(json.dumps(sizes).encode())
+        chosen = np.unique(np.linspace(0, len(names) - 1, samples).astype(int))
+        files, samples = [path / names[i] for i in chosen], 2
+    else:
+        files = [path]
+    for file in files:
+        _update(digest, file, samples, sample_bytes)
+    return digest.hexdigest()
+
+
+def _update(digest, path: Path, samples: int, sample_bytes: int) -> None:
+    size = path.stat().st_size
+    digest.update(str(size).encode())
+    with open(path, "rb") as file:
+        for position in np.linspace(0, max(0, size - sample_bytes), samples).astype(np.int64):
+            file.seek(int(position))
+            digest.update(file.read(sample_bytes))
+
+
+def check_finite(array: np.ndarray, path, origin=(0, 0, 0)) -> None:
+    """Refuse NaN and infinite voxels.
+
+    Parameters
+    ----------
+    array : (z, y, x) array
+    path : path
+        The volume's file, for the message.
+    origin : (3,) ints
+        Position of the array's first voxel in the volume.
+
+    Raises
+    ------
+    VoxmillError
+        Naming the number of such voxels and the first one's place in the volume.
+    """
+    if array.dtype.kind != "f":
+        return
+    count, first = 0, None
+    for z, plane in enumerate(array):
+        bad = ~np.isfinite(plane)
+        here = int(bad.sum())
+        if here and first is None:
+            first = (z, *np.unravel_index(int(bad.argmax()), plane.shape))
+        count += here
+    if count:
+        voxel = tuple(int(a + b) for a, b in zip(origin, first, strict=True))
+        raise VoxmillError(
+            f"{path}: expected finite voxels, found {count} that are NaN or infinite, the first "
+            f"at (z, y, x) = {voxel}. Replace them, for example with `numpy.nan_to_num`."
+        )
+
+
+def read_points(header: VolumeHeader, value: float = 1) -> np.ndarray:
+    """Coordinates of the voxels that equal `value`, read plane by plane.
+
+    Returns
+    -------
+    points : (N, 3) float array
+        Voxels, z, y, x, in that order of sorting.
+    """
+    found = [np.empty((0, 3))]
+    with open_volume(header) as volume:
+        for z, plane in volume.planes():
+            inside = np.argwhere(plane == value)
+            found.append(np.column_stack([np.full(len(inside), float(z)), inside]))
+    return np.concatenate(found)

@@ -1,0 +1,161 @@
+"""A folder of 2D TIFF planes, as light-sheet microscopes write them."""
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from voxmill.errors import VoxmillError
+from voxmill.volumes import tiff
+from voxmill.volumes.header import VolumeHeader, check_dtype
+from voxmill.volumes.tiff_pages import read_page
+from voxmill.volumes.tiff_scale import voxel_size
+from voxmill.volumes.tiff_tags import read_pages
+from voxmill.volumes.windows import Windows
+
+
+def matches(path: Path, head: bytes) -> bool:
+    """Whether the path is a folder."""
+    return path.is_dir()
+
+
+def read_header(path: Path, channel: int | None, dtypes: tuple[str, ...]) -> VolumeHeader:
+    """Header of a folder of planes; see `voxmill.volumes.read_header`.
+
+    The first plane is read by tifffile; of the others only the few tags that must agree.
+    """
+    names = plane_names(path)
+    first = path / names[0]
+    with tiff.reading(first), tifffile.TiffFile(first) as tif:
+        page = tif.pages.first
+        if page.samplesperpixel > 1:
+            raise VoxmillError(
+                f"{first}: expected grey planes, found {page.samplesperpixel} samples a pixel "
+                f"({page.photometric.name}). Save the channel that shows the cells as grey planes."
+            )
+        dtype = check_dtype(first, page.dtype, dtypes)
+        shape = (len(names), page.imagelength, page.imagewidth)
+        (_, source) = voxel_size(tif)
+    if len(names) == 1:
+        raise VoxmillError(
+            f"{path}: expected the planes of a 3D volume, found a 2D image: {names[0]} alone."
+        )
+    if channel:
+        raise VoxmillError(f"{path}: channel {channel} doesn't exist: the planes have one, 0.")
+    _check_planes(path, names)
+    return VolumeHeader(
+        path=str(path),
+        format="folder of TIFF planes",
+        shape=shape,
+        dtype=dtype,
+        voxel_size_um=None,
+        voxel_size_source=f"folder of TIFF planes: no distance between planes ({source})",
+        channel=None,
+        windows=True,
+        file_shape=shape,
+        file_axes="ZYX",
+    )
+
+
+def open_windows(header: VolumeHeader) -> Windows:
+    """Windows of a folder of planes."""
+    return FolderWindows(header)
+
+
+class FolderWindows(Windows):
+    """Windows of a folder of planes: a plane's file is opened while it is read."""
+
+    def __init__(self, header: VolumeHeader):
+        super().__init__(header)
+        self._names = plane_names(Path(header.path))
+        if len(self._names) != header.shape[0]:
+            raise VoxmillError(
+                f"{header.path}: expected {header.shape[0]} planes, found {len(self._names)}: the "
+                "folder has changed since its header was read. Run again."
+            )
+
+    def _plane(self, z, rows, columns):
+        path = Path(self.header.path) / self._names[z]
+        with tiff.reading(path), tifffile.TiffFile(path) as tif:
+            page = tif.pages.first
+            if (page.imagelength, page.imagewidth) != self.shape[1:] or page.dtype != self.dtype:
+                raise VoxmillError(
+                    f"{path}: expected a plane of {self.shape[1:]} (y, x) {self.dtype}, found "
+                    f"{(page.imagelength, page.imagewidth)} {page.dtype}."
+                )
+            return read_page(page, rows, columns, 0, path, z)
+
+
+def plane_names(path: Path) -> list[str]:
+    """Names of the folder's TIFF files in natural order (plane 10 after plane 9).
+
+    Hidden files and other types of files are left out.
+
+    Raises
+    ------
+    VoxmillError
+        If there is no TIFF file, or the numbers in the names leave a gap.
+    """
+    files = sorted(name for name in os.listdir(path) if not name.startswith("."))
+    names = [name for name in files if name.lower().endswith((".tif", ".tiff"))]
+    if not names:
+        raise VoxmillError(
+            f"{path}: expected a folder of TIFF planes (*.tif, *.tiff), found "
+            f"{', '.join(files[:3]) or 'an empty folder'}."
+        )
+    names.sort(key=_natural)
+    _check_gaps(path, names)
+    return names
+
+
+def _natural(name: str) -> tuple:
+    pieces = re.split(r"(\d+)", name)
+    return [int(p) if i % 2 else p for i, p in enumerate(pieces)], name
+
+
+def _check_gaps(path: Path, names: list[str]) -> None:
+    """Refuse a numbering with a hole: a lost plane would shift all that follow."""
+    numbers = [[int(n) for n in re.findall(r"\d+", name)] for name in names]
+    if len({len(n) for n in numbers}) != 1 or len({re.sub(r"\d+", "", n) for n in names}) != 1:
+        return
+    columns = np.array(numbers, dtype=object).T
+    varying = [column for column in columns if len(set(column)) > 1]
+    if len(varying) != 1:
+        return
+    steps = np.diff(varying[0].astype(float))
+    usual = np.median(steps)
+    gap = int(np.argmax(steps))
+    if steps[gap] >= 2 * usual > 0:
+        raise VoxmillError(
+            f"{path}: planes seem to be missing between {names[gap]} and {names[gap + 1]} (names "
+            f"step by {usual:g} elsewhere). Add them, or number the files evenly."
+        )
+
+
+def _check_planes(path: Path, names: list[str]) -> None:
+    first = None
+    for name in names:
+        file = path / name
+        try:
+            with open(file, "rb", buffering=4096) as opened:
+                plane, *further = read_pages(opened)
+                end = plane.end(opened)
+        except ValueError as error:
+            raise VoxmillError(
+                f"{file}: expected a TIFF plane, found a damaged or truncated file ({error}). "
+                "Copy or write it again."
+            ) from None
+        first = first or plane
+        if further:
+            raise VoxmillError(
+                f"{file}: expected one plane, found {1 + len(further)} pages. A folder holds one "
+                "plane a file; a file with all planes is given by itself."
+            )
+        if plane.layout != first.layout:
+            raise VoxmillError(
+                f"{file}: expected a plane as {names[0]} ({first}), found {plane}. All planes of "
+                "a folder need one shape and type."
+            )
+        tiff.check_end(file, file.stat().st_size, end)

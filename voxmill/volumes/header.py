@@ -1,0 +1,215 @@
+"""What is known about a volume before a voxel is read, and which axis of the file means what."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from voxmill.errors import VoxmillError
+
+VOLUME_DTYPES = ("uint8", "uint16", "int16", "float32")
+"""Image volumes: what the networks are fed with."""
+
+LABEL_DTYPES = (
+    *("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"),
+    "float32",
+)
+"""Mask and label volumes, for truth."""
+
+_MICROMETRES = {
+    **dict.fromkeys(("um", "µm", "μm", "micron", "microns", "micrometer", "micrometre"), 1.0),
+    **dict.fromkeys(("nm", "nanometer", "nanometre"), 1e-3),
+    **dict.fromkeys(("mm", "millimeter", "millimetre"), 1e3),
+    **dict.fromkeys(("cm", "centimeter", "centimetre"), 1e4),
+    **dict.fromkeys(("m", "meter", "metre"), 1e6),
+    **dict.fromkeys(("inch", "in"), 25400.0),
+    **dict.fromkeys(("Å", "å", "angstrom"), 1e-4),
+}
+
+
+@dataclass(frozen=True)
+class VolumeHeader:
+    """What a volume's file says about it, in the project's axis order z, y, x.
+
+    Parameters
+    ----------
+    path : str
+        File, or folder of planes.
+    format : str
+        Name for messages, for example "OME-TIFF".
+    shape : tuple of int
+        Planes, rows, columns (z, y, x).
+    dtype : str
+        NumPy name of the voxels' type as windows return them (native byte order).
+    voxel_size_um : tuple of float or None
+        Edge lengths of a voxel (z, y, x), micrometres; None where the file doesn't say.
+    voxel_size_source : str
+        Where the voxel size is from, or why it isn't known.
+    channel : int or None
+        The chosen channel, from 0; None where the file has just one.
+    windows : bool
+        Whether a window can be read without decoding what is before it. False asks for `unpack`.
+    file_shape : tuple of int
+        The array's shape in the file.
+    file_axes : str
+        A letter per axis of `file_shape`; Q is an axis without a name.
+    """
+
+    path: str
+    format: str
+    shape: tuple[int, int, int]
+    dtype: str
+    voxel_size_um: tuple[float, float, float] | None
+    voxel_size_source: str
+    channel: int | None
+    windows: bool
+    file_shape: tuple[int, ...]
+    file_axes: str
+
+    def __post_init__(self):
+        # JSON turns tuples into lists.
+        for name in ("shape", "file_shape", "voxel_size_um"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the voxels in memory."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which axes of the file's array are z, y, x, and which one holds channels.
+
+    Parameters
+    ----------
+    zyx : tuple of int
+        Positions of z, y and x among the file's axes.
+    channel_axis : int or None
+        Position of the channel axis; None where it is missing or of length 1.
+    channel : int or None
+        Index along it.
+    """
+
+    zyx: tuple[int, int, int]
+    channel_axis: int | None
+    channel: int | None
+
+
+def find_layout(path: object, shape: tuple[int, ...], axes: str, channel: int | None) -> Layout:
+    """Find z, y, x and the channel among the axes of a file's array.
+
+    Named axes are trusted. A stack whose planes are called time points or just images is a volume
+    if it has no z axis. Of four axes without names the channel axis is the last if its length is
+    1, else the first if its length is 1, else the shorter of the two.
+
+    Parameters
+    ----------
+    path : object
+        For messages.
+    shape : tuple of int
+        Lengths of the file's axes, those of length 1 included.
+    axes : str
+        A letter per axis: Z, Y, X, C and S (channel, sample), T and I (time, image), Q (unnamed).
+    channel : int, optional
+        The wanted channel.
+
+    Raises
+    ------
+    VoxmillError
+        If the array is no volume, or the channel is missing or out of range.
+    """
+    named = "Q" not in axes
+    spatial, extra = _named_axes(shape, axes) if named else _unnamed_axes(shape, axes)
+    extra = [axis for axis in extra if shape[axis] > 1]
+    if min(shape) < 1:
+        raise VoxmillError(f"{path}: expected voxels, found an empty array of shape {shape}.")
+    if len(extra) > 1 or (named and any(axes[axis] not in "CS" for axis in extra)):
+        raise VoxmillError(
+            f"{path}: expected a 3D volume (z, y, x) with at most one channel axis, found shape "
+            f"{shape} with axes {axes}. Save one volume per file."
+        )
+    if len(spatial) < 3 or shape[spatial[0]] == 1:
+        raise VoxmillError(
+            f"{path}: expected a 3D volume (z, y, x), found a 2D image of shape {shape} with axes "
+            f"{axes}. Give the whole stack, or the folder that holds its planes."
+        )
+    channel_axis = extra[0] if extra else None
+    chosen = _check_channel(path, shape[channel_axis] if extra else 1, channel)
+    return Layout(tuple(spatial), channel_axis, chosen if extra else None)
+
+
+def _named_axes(shape: tuple[int, ...], axes: str) -> tuple[list[int], list[int]]:
+    spatial = [axes.find(letter) for letter in "ZYX"]
+    if spatial[0] < 0 or shape[spatial[0]] == 1:
+        stacks = [i for i, letter in enumerate(axes) if letter in "TI" and shape[i] > 1]
+        if len(stacks) == 1:
+            spatial[0] = stacks[0]
+    spatial = [axis for axis in spatial if axis >= 0]
+    return spatial, [i for i in range(len(shape)) if i not in spatial]
+
+
+def _unnamed_axes(shape: tuple[int, ...], axes: str) -> tuple[list[int], list[int]]:
+    samples = [i for i, letter in enumerate(axes) if letter == "S"]
+    others = [i for i in range(len(shape)) if i not in samples]
+    if len(others) == 4:
+        first, last = shape[others[0]], shape[others[-1]]
+        samples.append(others.pop(-1 if last == 1 or (first != 1 and last <= first) else 0))
+    return others[-3:], samples + others[:-3]
+
+
+def _check_channel(path: object, count: int, channel: int | None) -> int:
+    if channel is None:
+        if count == 1:
+            return 0
+        raise VoxmillError(
+            f"{path}: expected one channel, found {count}: choose one with `channel: 0` to "
+            f"`channel: {count - 1}`."
+        )
+    if not 0 <= channel < count:
+        raise VoxmillError(
+            f"{path}: channel {channel} doesn't exist: expected 0 to {count - 1}, as the file has "
+            f"{count} channel{'s' if count > 1 else ''}."
+        )
+    return channel
+
+
+def check_dtype(path: object, dtype: np.dtype | None, allowed: tuple[str, ...]) -> str:
+    """Name of a voxel type in native byte order; refuse types that are not `allowed`."""
+    name = "an unknown type" if dtype is None else np.dtype(dtype).newbyteorder("=").name
+    if name in allowed:
+        return name
+    hint = (
+        "save its magnitude or real part as float32"
+        if name.startswith("complex")
+        else "convert it, for example with `volume.astype(numpy.float32)` or in Fiji with "
+        "Image > Type"
+    )
+    raise VoxmillError(
+        f"{path}: expected voxels of type {', '.join(allowed)}, found {name}: {hint}."
+    )
+
+
+def to_micrometres(unit: str | None) -> float | None:
+    """Micrometres per unit of length, None where the unit is no length (pixel, unknown).
+
+    >>> to_micrometres("mm")
+    1000.0
+    """
+    unit = (unit or "").strip().replace("\\u00B5", "µ").replace("\\u00b5", "µ")
+    return _MICROMETRES.get(unit, _MICROMETRES.get(unit.lower()))
+
+
+def check_voxel_size(origin: str, voxel_size_um) -> tuple[float, float, float]:
+    """Three positive finite numbers (z, y, x), micrometres; `origin` names the key or file."""
+    try:
+        size = tuple(float(edge) for edge in voxel_size_um)
+    except (TypeError, ValueError):
+        size = ()
+    if len(size) != 3 or not all(math.isfinite(edge) and edge > 0 for edge in size):
+        raise VoxmillError(
+            f"{origin}: expected a voxel size of three positive numbers (z, y, x) in micrometres, "
+            f"found {voxel_size_um!r}."
+        )
+    return size

@@ -1,0 +1,241 @@
+"""NIfTI-1 and NIfTI-2, plain and gzipped. The file's axes are x, y, z; ours are z, y, x."""
+
+import contextlib
+import gzip
+import math
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from voxmill.errors import VoxmillError
+from voxmill.files import writing
+from voxmill.volumes.header import Layout, VolumeHeader, check_dtype, find_layout
+from voxmill.volumes.windows import RawWindows, Windows
+
+_UNITS_UM = {1: 1e6, 2: 1e3, 3: 1.0}
+"""Micrometres per NIfTI unit of length: metre, millimetre, micrometre."""
+
+_BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+
+
+@dataclass(frozen=True)
+class _Nifti:
+    header: object
+    layout: Layout
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    offset: int
+    scale: tuple[float, float] | None
+
+    @property
+    def end(self) -> int:
+        return self.offset + math.prod(self.shape) * self.dtype.itemsize
+
+
+def matches(path: Path, head: bytes) -> bool:
+    """Whether the file is a NIfTI in one file, gzipped or not."""
+    return not path.is_dir() and (is_gzip(head) or _version(head) is not None)
+
+
+def is_gzip(head: bytes) -> bool:
+    """Whether the first bytes are those of a gzip file."""
+    return head[:2] == b"\x1f\x8b"
+
+
+def _version(head: bytes) -> int | None:
+    if head[344:347] == b"n+1":
+        return 1
+    return 2 if head[4:7] == b"n+2" else None
+
+
+def read_header(path: Path, channel: int | None, dtypes: tuple[str, ...]) -> VolumeHeader:
+    """Header of a NIfTI volume; see `voxmill.volumes.read_header`.
+
+    Stored values with a slope and an intercept (`scl_slope`, `scl_inter`) are read as
+    `stored * slope + intercept` in float32.
+    """
+    packed = is_gzip(_head(path))
+    nifti = _parse(path, packed, channel)
+    dtype = check_dtype(path, nifti.dtype, dtypes)
+    if nifti.scale:
+        dtype = check_dtype(path, np.dtype(np.float32), dtypes)
+    if packed:
+        _check_gzip_size(path, nifti.end)
+    elif (size := path.stat().st_size) < nifti.end:
+        raise VoxmillError(
+            f"{path}: truncated: the header announces {nifti.end} bytes, found {size}. Copy or "
+            "write the file again."
+        )
+    voxel_size_um, source = _voxel_size(nifti)
+    return VolumeHeader(
+        path=str(path),
+        format="NIfTI.gz" if packed else "NIfTI",
+        shape=tuple(nifti.shape[axis] for axis in nifti.layout.zyx),
+        dtype=dtype,
+        voxel_size_um=voxel_size_um,
+        voxel_size_source=source,
+        channel=nifti.layout.channel,
+        windows=not packed,
+        file_shape=nifti.shape,
+        file_axes=_axes(nifti.shape),
+    )
+
+
+def open_windows(header: VolumeHeader) -> Windows:
+    """Windows of a NIfTI: raw reads, or a sequential decoder for a gzipped one."""
+    path = Path(header.path)
+    nifti = _parse(path, not header.windows, header.channel)
+    # NIfTI stores its first axis fastest.
+    strides = np.cumprod([nifti.dtype.itemsize, *nifti.shape[:-1]]).tolist()
+    skip = strides[nifti.layout.channel_axis] * header.channel if header.channel else 0
+    zyx = [strides[axis] for axis in nifti.layout.zyx]
+    known = header, nifti.dtype, nifti.offset + skip, zyx, nifti.scale
+    return RawWindows(*known) if header.windows else GzipWindows(*known, end=nifti.end)
+
+
+class GzipWindows(RawWindows):
+    """Windows of a gzipped NIfTI: everything before a window is decoded to reach it.
+
+    Planes in rising order cost one pass over the file; going back starts anew. `unpack` is for
+    those who need windows.
+    """
+
+    def __init__(self, *args, end: int):
+        super().__init__(*args)
+        self._end = end
+        self._packed = gzip.GzipFile(fileobj=self._file)
+
+    def close(self):
+        self._packed.close()
+        super().close()
+
+    def _read(self, position, count, z):
+        with _decoding(self.header.path):
+            self._packed.seek(position)
+            data = self._packed.read(count)
+            if len(data) < count:
+                raise EOFError(f"plane {z} ends early")
+            # gzip compares its checksum at the end of the file, never before.
+            while position + count >= self._end and self._packed.read(1 << 20):
+                pass
+        return data
+
+
+def unpack(header: VolumeHeader, output_path: str | Path) -> None:
+    """Decompress a gzipped NIfTI to a plain one, whole or not at all, in bounded memory.
+
+    Raises
+    ------
+    VoxmillError
+        If the file is no gzipped NIfTI, or is truncated or damaged.
+    """
+    if header.format != "NIfTI.gz":
+        raise VoxmillError(
+            f"{header.path}: expected a gzipped NIfTI to unpack, found {header.format}, whose "
+            "windows can be read as it is."
+        )
+    end = _parse(Path(header.path), True, header.channel).end
+    with writing(output_path) as scratch, open(scratch, "wb") as output:
+        written = 0
+        with _decoding(header.path), gzip.open(header.path, "rb") as packed:
+            while data := packed.read(1 << 22):
+                written += output.write(data)
+        if written < end:
+            raise VoxmillError(
+                f"{header.path}: truncated: the header announces {end} unpacked bytes, found "
+                f"{written}. Copy or write the file again."
+            )
+
+
+@contextlib.contextmanager
+def _decoding(path):
+    try:
+        yield
+    except (EOFError, OSError, zlib.error) as error:
+        raise VoxmillError(
+            f"{path}: truncated or damaged gzip data ({error}). Copy or write the file again."
+        ) from None
+
+
+def _head(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(2)
+
+
+def _parse(path: Path, packed: bool, channel: int | None) -> _Nifti:
+    from nibabel import Nifti1Header, Nifti2Header  # slow to import, needed for this format alone
+    from nibabel.spatialimages import HeaderDataError
+    from nibabel.wrapstruct import WrapStructError
+
+    with _decoding(path), (gzip.open if packed else open)(path, "rb") as file:
+        version = _version(file.read(352))
+        if version is None:
+            raise VoxmillError(
+                f"{path}: expected a NIfTI in one file (n+1 or n+2), found other data."
+            )
+        file.seek(0)
+        try:
+            kind = Nifti1Header if version == 1 else Nifti2Header
+            header = kind.from_fileobj(file, check=False)
+            shape = tuple(int(n) for n in header.get_data_shape())
+            dtype = header.get_data_dtype()
+            scale = _scale(path, header)
+        except (HeaderDataError, WrapStructError, ValueError, KeyError) as error:
+            raise VoxmillError(
+                f"{path}: damaged or truncated NIfTI header ({error}). Copy the file again."
+            ) from None
+    if dtype.fields:
+        raise VoxmillError(
+            f"{path}: expected grey values, found a colour image (RGB). Save one channel of it."
+        )
+    layout = find_layout(path, shape, _axes(shape), channel)
+    # Some writers leave the offset of a single file at 0: the data follow the header.
+    offset = int(header["vox_offset"]) or header.single_vox_offset
+    return _Nifti(header, layout, shape, dtype, offset, scale)
+
+
+def _axes(shape: tuple[int, ...]) -> str:
+    """A letter per axis; a fourth one holds channels, also where the header calls it time."""
+    if len(shape) == 4 and shape[0] == 1 and shape[3] > 1:
+        return "CXYZ"
+    return ("XYZC" + "T" * len(shape))[: len(shape)]
+
+
+def _scale(path: Path, header) -> tuple[float, float] | None:
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    if slope == 0 or math.isnan(slope):  # the standard's word for "not scaled"
+        return None
+    if not (math.isfinite(slope) and math.isfinite(intercept)):
+        raise VoxmillError(
+            f"{path}: expected finite scl_slope and scl_inter, found {slope} and {intercept}."
+        )
+    return None if (slope, intercept) == (1.0, 0.0) else (slope, intercept)
+
+
+def _voxel_size(nifti: _Nifti) -> tuple[tuple[float, float, float] | None, str]:
+    unit = int(nifti.header["xyzt_units"]) & 7
+    zooms = [float(nifti.header["pixdim"][1 + axis]) for axis in nifti.layout.zyx]
+    if unit not in _UNITS_UM or not all(math.isfinite(z) and z > 0 for z in zooms):
+        return None, f"NIfTI: no length (pixdim {zooms} z, y, x; xyzt_units {unit})"
+    # pixdim is float32: more digits than these are noise.
+    return tuple(float(f"{z * _UNITS_UM[unit]:.7g}") for z in zooms), "NIfTI pixdim"
+
+
+def _check_gzip_size(path: Path, end: int) -> None:
+    """Compare the unpacked size at the end of a gzip file with the header's; nothing is decoded."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        file.seek(max(0, size - len(_BGZF_END)))
+        tail = file.read()
+    if tail == _BGZF_END:  # blocked gzip: the last block is empty, and marks a whole file
+        return
+    (unpacked,) = struct.unpack("<I", tail[-4:])
+    if unpacked != end % 2**32:
+        raise VoxmillError(
+            f"{path}: truncated or damaged: the header announces {end} unpacked bytes, the end of "
+            f"the gzip data says {unpacked} (modulo 2^32). Copy the file again; if `gunzip` "
+            "unpacks it without an error, give the unpacked file."
+        )

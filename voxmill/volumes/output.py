@@ -1,0 +1,80 @@
+"""Whole volumes streamed out plane by plane as calibrated OME-TIFF."""
+
+import math
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import tifffile
+
+from voxmill.errors import VoxmillError
+from voxmill.files import writing
+from voxmill.volumes.tiles import _CLASSIC_LIMIT
+
+# A fixed identifier: a random one would make two runs of the same input differ.
+_UUID = "00000000-0000-0000-0000-000000000000"
+
+
+def write_planes(
+    path, planes: Iterable[np.ndarray], shape, dtype, voxel_size_um=None, compression=None
+) -> None:
+    """Write a volume plane by plane as OME-TIFF, BigTIFF from 4 GiB; one plane in memory.
+
+    Fiji (Bio-Formats) and napari read the voxel size from the OME-XML; readers that know only
+    TIFF tags get y and x from the resolution tags. The same content gives the same bytes.
+
+    Parameters
+    ----------
+    path : path
+        The output, written whole or not at all.
+    planes : iterable of (y, x) arrays
+        Exactly `shape[0]` planes in rising z.
+    shape, dtype : tuple of int, dtype
+        The volume's.
+    voxel_size_um : (3,) floats, optional
+        Voxel size (z, y, x), micrometres.
+    compression : {None, "zlib"}
+        Uncompressed volumes can be memory-mapped by other programs.
+
+    Raises
+    ------
+    VoxmillError
+        If a plane has another shape or type, or their number is another.
+    """
+    shape, dtype = tuple(map(int, shape)), np.dtype(dtype)
+    if compression not in (None, "zlib"):
+        raise VoxmillError(f"compression: expected none or zlib, found {compression!r}.")
+    metadata = {"axes": "ZYX", "UUID": _UUID, "Creator": "voxmill"}
+    resolution = {}
+    if voxel_size_um is not None:
+        z_um, y_um, x_um = map(float, voxel_size_um)
+        for axis, edge in zip("XYZ", (x_um, y_um, z_um), strict=True):
+            metadata |= {f"PhysicalSize{axis}": edge, f"PhysicalSize{axis}Unit": "µm"}
+        resolution = {"resolution": (1e4 / x_um, 1e4 / y_um), "resolutionunit": "CENTIMETER"}
+    with writing(path) as scratch:
+        big = math.prod(shape) * dtype.itemsize >= _CLASSIC_LIMIT
+        with tifffile.TiffWriter(scratch, ome=True, bigtiff=big, byteorder="<") as writer:
+            writer.write(
+                _checked(path, planes, shape, dtype),
+                shape=shape,
+                dtype=dtype.newbyteorder("<"),
+                photometric="minisblack",
+                compression=compression,
+                software="voxmill",
+                metadata=metadata,
+                maxworkers=1,
+                **resolution,
+            )
+
+
+def _checked(path, planes, shape: tuple[int, ...], dtype: np.dtype) -> Iterator[np.ndarray]:
+    count = 0
+    for plane in planes:
+        if plane.shape != shape[1:] or plane.dtype != dtype or count == shape[0]:
+            raise VoxmillError(
+                f"{path}: expected {shape[0]} planes of {shape[1:]} {dtype}, found plane {count} "
+                f"of {plane.shape} {plane.dtype}."
+            )
+        count += 1
+        yield np.ascontiguousarray(plane, dtype.newbyteorder("<"))
+    if count != shape[0]:
+        raise VoxmillError(f"{path}: expected {shape[0]} planes, found {count}.")

@@ -1,0 +1,150 @@
+"""Tiles: uncompressed TIFFs with a page per z, their place, and a checksum of every page."""
+
+import json
+import math
+import zlib
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from voxmill.errors import VoxmillError
+from voxmill.files import writing
+from voxmill.volumes.windows import read_exactly
+
+_KIND = "voxmill tile"
+_CLASSIC_LIMIT = 2**32 - 2**25
+"""Bytes of voxels from which a file becomes a BigTIFF; headers and page lists need the rest."""
+
+
+def write_tile(path, array, voxel_size_um=None, origin_vox=(0, 0, 0), extra=None) -> None:
+    """Write a tile, whole or not at all; the same content gives the same bytes.
+
+    Parameters
+    ----------
+    path : path
+        The output.
+    array : (z, y, x) array
+        uint8, uint16, int16 or float32, or another number type of fixed size.
+    voxel_size_um : (3,) floats, optional
+        Voxel size (z, y, x), micrometres.
+    origin_vox : (3,) ints
+        Position of the tile's first voxel in the volume.
+    extra : dict, optional
+        JSON content kept with the tile, such as the digest of the plan; `read_tile` compares it.
+    """
+    array = np.ascontiguousarray(array, np.asarray(array).dtype.newbyteorder("<"))
+    metadata = {
+        "kind": _KIND,
+        "shape": list(array.shape),
+        "dtype": array.dtype.name,
+        "axes": "ZYX",
+        "voxel_size_um": None if voxel_size_um is None else [float(v) for v in voxel_size_um],
+        "origin_vox": [int(v) for v in origin_vox],
+        "page_crc32": [zlib.crc32(plane) for plane in array],
+        "extra": extra or {},
+    }
+    with writing(path) as scratch:
+        tifffile.imwrite(
+            scratch,
+            array,
+            bigtiff=array.nbytes >= _CLASSIC_LIMIT,
+            byteorder="<",
+            photometric="minisblack",
+            software="voxmill",
+            description=json.dumps(metadata, sort_keys=True),
+            metadata=None,
+        )
+
+
+def read_tile(path, shape, dtype, extra=None, remake="") -> np.ndarray:
+    """Read a tile and verify it.
+
+    Parameters
+    ----------
+    path : path
+        A file of `write_tile`.
+    shape, dtype : tuple of int, dtype
+        What the plan expects.
+    extra : dict, optional
+        Keys and values that the tile must have been written with.
+    remake : str
+        What the user does about a broken tile, for example a command; ends the message.
+
+    Returns
+    -------
+    array : (z, y, x) array
+
+    Raises
+    ------
+    VoxmillError
+        If the tile is missing, truncated, damaged, or isn't the expected one.
+    """
+    with tile_pages(path, shape, dtype, extra, remake) as pages:
+        array = np.empty(pages.shape, pages.dtype)
+        for z in range(len(array)):
+            array[z] = pages.read(z)
+    return array
+
+
+def tile_pages(path, shape, dtype, extra=None, remake="") -> "TilePages":
+    """Open a tile to read one page at a time, each verified; a context manager."""
+    return TilePages(Path(path), tuple(shape), np.dtype(dtype), extra or {}, remake)
+
+
+class TilePages:
+    """An opened tile; `read(z)` returns a verified (y, x) page. See `read_tile`."""
+
+    def __init__(self, path: Path, shape, dtype: np.dtype, extra: dict, remake: str):
+        self.path, self.remake = path, remake
+        self.shape, self.dtype = tuple(map(int, shape)), dtype
+        self.metadata, self._offset = self._read_metadata()
+        found = {
+            "shape": tuple(self.metadata["shape"]),
+            "dtype": self.metadata["dtype"],
+            **{key: self.metadata["extra"].get(key) for key in extra},
+        }
+        expected = {"shape": self.shape, "dtype": dtype.name, **extra}
+        for key, value in expected.items():
+            if found[key] != value:
+                raise self._broken(f"expected {key} {value}, found {found[key]}")
+        end = self._offset + math.prod(self.shape) * dtype.itemsize
+        if (size := path.stat().st_size) < end:
+            raise self._broken(f"truncated: expected {end} bytes, found {size}")
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 closed by close()
+
+    def _broken(self, what: str) -> VoxmillError:
+        return VoxmillError(f"{self.path}: {what}. {self.remake or 'Make this tile again.'}")
+
+    def _read_metadata(self) -> tuple[dict, int]:
+        try:
+            with tifffile.TiffFile(self.path) as tif:
+                page = tif.pages.first
+                metadata, offset = json.loads(page.description), page.dataoffsets[0]
+        except FileNotFoundError:
+            raise self._broken("this tile does not exist") from None
+        except Exception as error:  # tifffile raises many kinds on damaged files
+            raise self._broken(f"expected a tile, found a damaged file ({error})") from None
+        needed = {"shape", "dtype", "page_crc32", "extra"}
+        if not isinstance(metadata, dict) or needed - set(metadata):
+            raise self._broken("expected a tile written by voxmill, found another TIFF")
+        return metadata, offset
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc_info):
+        self.close()
+
+    def close(self) -> None:
+        """Release the file."""
+        self._file.close()
+
+    def read(self, z: int) -> np.ndarray:
+        """Read page `z` and verify its checksum; (y, x) in native byte order."""
+        count = math.prod(self.shape[1:]) * self.dtype.itemsize
+        data = read_exactly(self._file, self._offset + z * count, count, self.path, f"page {z}")
+        if zlib.crc32(data) != self.metadata["page_crc32"][z]:
+            raise self._broken(f"damaged: page {z} doesn't match its checksum")
+        page = np.frombuffer(data, self.dtype.newbyteorder("<")).reshape(self.shape[1:])
+        return page.astype(self.dtype, copy=False)
