@@ -72,7 +72,9 @@ def test_a_missing_card_is_named(weights):
         models.read_card(weights)
 
 
-@pytest.mark.parametrize("content", [b"", b"short", b"\x80\x04pickle-like bytes", b"\x02" + b"\0" * 7 + b"[]"])
+@pytest.mark.parametrize(
+    "content", [b"", b"short", b"\x80\x04pickle-like bytes", b"\x02" + b"\0" * 7 + b"[]"]
+)
 def test_unreadable_weights_are_named(weights, content):
     weights.write_bytes(content)
     with pytest.raises(VoxmillError, match=r"m\.safetensors: expected weights as safetensors"):

@@ -84,7 +84,7 @@ def test_region():
 
 @pytest.mark.parametrize("text", ["0:1,0:1", "a", "0:1,0:1,0:1.5", "-1:2,0:1,0:1", ""])
 def test_a_text_that_is_no_region_is_refused(text):
-    with pytest.raises(VoxmillError, match="expected \"z0:z1"):
+    with pytest.raises(VoxmillError, match='expected "z0:z1'):
         parse_region(text, (4, 4, 4))
 
 

@@ -116,9 +116,7 @@ def test_a_changed_tile_shape_does_not_mix_old_tiles_with_new(project, finished)
         project.path("v/identity/probability.ome.tif"),
         finished.path("v/identity/probability.ome.tif"),
     )
-    assert same_files(
-        project.path("v/identity/cells.csv"), finished.path("v/identity/cells.csv")
-    )
+    assert same_files(project.path("v/identity/cells.csv"), finished.path("v/identity/cells.csv"))
 
 
 @pytest.fixture(scope="module")
@@ -191,9 +189,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, finished):
     kept = {p: p.stat().st_mtime_ns for p in first.glob("z*.tif")}
     project.snakemake("--rerun-incomplete")
     assert all(p.stat().st_mtime_ns == t for p, t in kept.items())
-    assert same_files(
-        project.path("v/identity/cells.csv"), finished.path("v/identity/cells.csv")
-    )
+    assert same_files(project.path("v/identity/cells.csv"), finished.path("v/identity/cells.csv"))
 
 
 def test_lint_is_clean():

@@ -1,5 +1,6 @@
 """Run a fit to its end: history, metrics, previews, progress, checkpoints, signals."""
 
+import logging
 import sys
 import time
 from collections.abc import Callable
@@ -12,6 +13,9 @@ from tqdm import tqdm
 from voxmill.dip import checkpoint
 from voxmill.dip.fitting import Fit
 
+log = logging.getLogger(__name__)
+
+LOG_EVERY_S = 30.0
 COLUMNS = (
     "iteration",
     "loss",
@@ -42,7 +46,8 @@ class Watch:
     identity : str
         `checkpoint.fingerprint` of the fit.
     progress : bool
-        Whether to show a progress bar.
+        Whether to show a progress bar on a terminal and lines in the log: loss, stopping
+        statistic, time left.
     """
 
     metrics: Callable[[Tensor], dict] | None = None
@@ -71,13 +76,13 @@ def run(fit: Fit, watch: Watch) -> list[dict]:
     if watch.checkpoint_path is not None:
         rows = checkpoint.resume(watch.checkpoint_path, fit, watch.identity)
     start = time.monotonic() - (rows[-1]["seconds"] if rows else 0.0)
+    logged = time.monotonic()
     bar = tqdm(
         total=fit.settings.iterations,
         initial=fit.iteration,
-        disable=not watch.progress,
+        disable=not (watch.progress and sys.stderr.isatty()),
         desc="fit",
-        # A log file gets a line every half minute, a terminal a moving bar.
-        mininterval=0.5 if sys.stderr.isatty() else 30.0,
+        mininterval=0.5,
     )
     with checkpoint.termination() as received, bar:
         while not fit.reason:
@@ -88,8 +93,18 @@ def run(fit: Fit, watch: Watch) -> list[dict]:
             bar.update()
             text = f"loss={row['loss']:.3g}, statistic={row['statistic']:.4g}"
             bar.set_postfix_str(text, refresh=False)
+            if watch.progress and time.monotonic() - logged > LOG_EVERY_S:
+                logged = time.monotonic()
+                log.info("%s", _line(fit, row, text))
             _checkpoint(fit, watch, rows, bool(received))
     return rows
+
+
+def _line(fit: Fit, row: dict, text: str) -> str:
+    """A line for the log, which has no bar."""
+    total = fit.settings.iterations
+    left_s = row["seconds"] / row["iteration"] * (total - row["iteration"])
+    return f"iteration {row['iteration']} of at most {total}: {text}, {left_s:.0f} s left"
 
 
 def _look(fit: Fit, watch: Watch, row: dict) -> None:

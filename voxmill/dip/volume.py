@@ -17,6 +17,7 @@ from voxmill.dip.loop import Watch, run
 from voxmill.dip.metrics import compare
 from voxmill.dip.settings import DenoiseSettings, as_plain
 from voxmill.networks.skip3d import Skip3D
+from voxmill.provenance import source_digest
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,10 @@ def denoise_volume(
         preview=(lambda a, n: preview(intensities(a), n)) if preview else None,
         checkpoint_path=checkpoint_path,
         identity=checkpoint.fingerprint(
-            scan=np.ascontiguousarray(scan), settings=as_plain(settings), placement=names
+            scan=np.ascontiguousarray(scan),
+            settings=as_plain(settings),
+            placement=names,
+            code=source_digest("voxmill.dip.volume"),
         ),
         progress=progress,
     )
