@@ -12,6 +12,8 @@ if "volumes" not in config:
 
 
 include: "rules/common.smk"
+include: "rules/resources.smk"
+include: "rules/targets.smk"
 
 
 wildcard_constraints:

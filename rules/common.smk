@@ -167,96 +167,6 @@ def evaluation_settings(wildcards):
     return section | {"region": CONFIG.volumes[wildcards.volume].settings.get("region")}
 
 
-def gpus_per_prediction(wildcards):
-    """GPUs that a prediction job asks for: none where the machine or the config has none."""
-    device = CONFIG.settings["prediction"]["device"]
-    if device == "auto" and not workflow.non_local_exec:
-        return int(Path("/dev/nvidia0").exists())
-    return int(device != "cpu")
-
-
-def cut_memory_mb(wildcards, attempt):
-    """Memory of a job that holds one tile in the source's dtype, raised on each retry."""
-    return attempt * (500 + 3 * _window_voxels(wildcards) * _itemsize(wildcards) // 2**20)
-
-
-def stitch_memory_mb(wildcards, attempt):
-    """Memory of a job that holds a few planes and one core."""
-    core = _product(CONFIG.tile_shape_vox)
-    plane = _product(CONFIG.volumes[wildcards.volume].shape[1:])
-    return attempt * (500 + (4 * 3 * core + 4 * 4 * plane) // 2**20)
-
-
-def predict_memory_mb(wildcards, attempt):
-    """Memory of a job that runs the network over one tile, raised on each retry."""
-    settings = CONFIG.cards[wildcards.network].settings
-    maps = settings.get("depth", 100) * settings.get("width", 1) + 8
-    return attempt * (1500 + 4 * maps * _window_voxels(wildcards) // 2**20)
-
-
-def _window_voxels(wildcards):
-    # A measured halo is not known here; it is seldom larger.
-    halo = CONFIG.halo_vox(wildcards.volume) or (32, 32, 32)
-    shape = CONFIG.volumes[wildcards.volume].shape
-    sizes = zip(shape, CONFIG.tile_shape_vox, halo)
-    return _product(min(n, t + 2 * h) for n, t, h in sizes)
-
-
-def _itemsize(wildcards):
-    return CONFIG.volumes[wildcards.volume].itemsize
-
-
-def _product(numbers):
-    product = 1
-    for number in numbers:
-        product *= number
-    return product
-
-
-def methods_of(volume):
-    """What finds cells in a volume: its networks, and the baseline where asked for."""
-    baseline = CONFIG.settings["evaluation"]["baseline"] and CONFIG.volumes[volume].has_truth
-    return [*CONFIG.volumes[volume].networks, *(["baseline"] if baseline else [])]
-
-
-def cut_tiles():
-    """All tiles of all volumes."""
-    return [
-        f"results/{volume}/tiles/{tile}.tif"
-        for volume in CONFIG.volumes
-        for tile in CONFIG.tiles(volume)
-    ]
-
-
-def per_tile_predictions():
-    """All predictions of all tiles."""
-    return [
-        f"results/{volume}/{network}/predictions/{tile}.tif"
-        for volume, section in CONFIG.volumes.items()
-        for network in section.networks
-        for tile in CONFIG.tiles(volume)
-    ]
-
-
-def per_network(name):
-    """One file name under each volume's and network's folder."""
-    return [
-        f"results/{volume}/{network}/{name}"
-        for volume, section in CONFIG.volumes.items()
-        for network in section.networks
-    ]
-
-
-def per_method(name):
-    """One file name for each method and volume that has a truth."""
-    return [
-        f"results/{volume}/{method}/{name}"
-        for volume, section in CONFIG.volumes.items()
-        if section.has_truth
-        for method in methods_of(volume)
-    ]
-
-
 def matches_if_any(wildcards):
     """Matched points of a network, where the volume has a truth."""
     if CONFIG.volumes[wildcards.volume].has_truth:
@@ -272,17 +182,6 @@ def methods_on(wildcards):
 def evaluations_of(wildcards):
     """Evaluations of all methods on one volume."""
     folder = f"results/{wildcards.volume}"
-    return [f"{folder}/{method}/evaluation.json" for method in methods_of(wildcards.volume)]
-
-
-def durable_products():
-    """Every file that a run keeps."""
     return [
-        *cut_tiles(),
-        *per_tile_predictions(),
-        *per_network("probability.ome.tif"),
-        *per_network("cells.csv"),
-        *per_network("overview.png"),
-        *per_method("evaluation.json"),
-        *[f"results/{v}/comparison.html" for v, s in CONFIG.volumes.items() if s.has_truth],
+        f"{folder}/{method}/evaluation.json" for method in methods_of(wildcards.volume)
     ]

@@ -7,8 +7,6 @@ rule evaluate:
 
 
 rule evaluate_cells:
-    message:
-        "Evaluating the cells of {wildcards.method} on {wildcards.volume}"
     input:
         plan="results/{volume}/plan.json",
         truth="results/{volume}/truth.csv",
@@ -17,14 +15,16 @@ rule evaluate_cells:
         evaluation="results/{volume}/{method}/evaluation.json",
         tiles="results/{volume}/{method}/evaluation.csv",
         points="results/{volume}/{method}/matches.csv",
+    log:
+        "logs/{volume}/{method}/evaluate_cells.log",
+    conda:
+        "../envs/voxmill.yaml"
+    resources:
+        mem_mb=2000,
     params:
         settings=evaluation_settings,
         code=source_digest("voxmill.evaluation"),
-    log:
-        "logs/{volume}/{method}/evaluate_cells.log",
-    resources:
-        mem_mb=2000,
-    conda:
-        "../envs/voxmill.yaml"
+    message:
+        "Evaluating the cells of {wildcards.method} on {wildcards.volume}"
     script:
         "../scripts/evaluate_cells.py"

@@ -7,8 +7,6 @@ rule predict:
 
 
 rule predict_tile:
-    message:
-        "Predicting tile {wildcards.tile} of {wildcards.volume} with {wildcards.network}"
     input:
         tile="results/{volume}/tiles/{tile}.tif",
         plan="results/{volume}/plan.json",
@@ -17,18 +15,20 @@ rule predict_tile:
         card=network_card,
     output:
         prediction="results/{volume}/{network}/predictions/{tile}.tif",
-    params:
-        settings=CONFIG.settings["prediction"],
-        code=source_digest("voxmill.engine.predict"),
     log:
         "logs/{volume}/{network}/predict_tile/{tile}.log",
     benchmark:
         "logs/{volume}/{network}/predict_tile/{tile}.tsv"
+    conda:
+        "../envs/voxmill.yaml"
     threads: 8
     resources:
         gpu=gpus_per_prediction,
         mem_mb=predict_memory_mb,
-    conda:
-        "../envs/voxmill.yaml"
+    params:
+        settings=CONFIG.settings["prediction"],
+        code=source_digest("voxmill.engine.predict"),
+    message:
+        "Predicting tile {wildcards.tile} of {wildcards.volume} with {wildcards.network}"
     script:
         "../scripts/predict_tile.py"

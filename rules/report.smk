@@ -2,8 +2,6 @@
 
 
 rule draw_overview:
-    message:
-        "Drawing the cells that {wildcards.network} found in {wildcards.volume}"
     input:
         volume=volume_file,
         probability="results/{volume}/{network}/probability.ome.tif",
@@ -16,23 +14,23 @@ rule draw_overview:
             labels={"network": "{network}", "figure": "overview"},
             caption="../docs/captions/overview.rst",
         ),
+    log:
+        "logs/{volume}/{network}/draw_overview.log",
+    conda:
+        "../envs/voxmill.yaml"
+    resources:
+        mem_mb=4000,
     params:
         source=volume_arguments,
         fingerprint=volume_fingerprint,
         code=source_digest("voxmill.figures"),
-    log:
-        "logs/{volume}/{network}/draw_overview.log",
-    resources:
-        mem_mb=4000,
-    conda:
-        "../envs/voxmill.yaml"
+    message:
+        "Drawing the cells that {wildcards.network} found in {wildcards.volume}"
     script:
         "../scripts/draw_overview.py"
 
 
 rule compare_methods:
-    message:
-        "Comparing the methods on {wildcards.volume}"
     input:
         evaluations=evaluations_of,
     output:
@@ -42,14 +40,16 @@ rule compare_methods:
             labels={"network": "all", "figure": "comparison"},
             caption="../docs/captions/comparison.rst",
         ),
+    log:
+        "logs/{volume}/compare_methods.log",
+    conda:
+        "../envs/voxmill.yaml"
+    resources:
+        mem_mb=1000,
     params:
         methods=methods_on,
         code=source_digest("voxmill.report"),
-    log:
-        "logs/{volume}/compare_methods.log",
-    resources:
-        mem_mb=1000,
-    conda:
-        "../envs/voxmill.yaml"
+    message:
+        "Comparing the methods on {wildcards.volume}"
     script:
         "../scripts/compare_methods.py"

@@ -11,5 +11,6 @@ if __name__ == "__main__":
         settings=snakemake.params.settings,
         prediction=snakemake.params.prediction,
         threads=snakemake.threads,
+        gpus=snakemake.resources.get("gpu", 0),
         log_path=snakemake.log[0],
     )

@@ -1,5 +1,6 @@
 """Predict one tile with a trained network."""
 
+from voxmill.devices import record_path
 from voxmill.engine.predict import predict_tile
 
 if __name__ == "__main__":
@@ -12,5 +13,7 @@ if __name__ == "__main__":
         tile=snakemake.wildcards.tile,
         settings=snakemake.params.settings,
         threads=snakemake.threads,
+        gpus=snakemake.resources.get("gpu", 0),
+        record_path=record_path(snakemake.log[0]),
         log_path=snakemake.log[0],
     )

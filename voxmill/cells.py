@@ -206,7 +206,9 @@ def _maxima(volume, settings: CellSettings, size, threads: int):
 
     blocks = block_list(probability.shape, settings.block_vox)
     parts = list(map_blocks(work, blocks, threads, "cells"))
-    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+    places, scores, counts = (np.concatenate(column) for column in zip(*parts, strict=True))
+    # The top of a parabola fitted beside the border may lie beyond it.
+    return np.clip(places, 0, np.asarray(probability.shape) - 1.0), scores, counts
 
 
 def _components(volume, settings: CellSettings, size, threads: int):

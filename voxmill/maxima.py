@@ -109,7 +109,7 @@ def local_maxima(values, start, stop, window_start, threshold, apart: Ball, arou
         first[part] = ~candidate[index[part, None] + earlier].any(axis=1)
     near, index = near[first], index[first]
 
-    places = near + _refinement(flat, index, around, strides)
+    places = near + _refinement(padded, near - in_window, pad, around)
     counts = np.zeros(len(index), dtype=np.int64)
     for part in _chunks(len(index)):
         counts[part] = (flat[index[part, None] + steps] >= threshold).sum(axis=1)
@@ -131,27 +131,23 @@ def _box_maxima(values, threshold, apart: Ball):
     return (values >= threshold) & (values >= largest)
 
 
-def _refinement(flat, index, around: Ball, strides):
+def _refinement(padded, centres, pad, around: Ball):
     """Offset (K, 3) of the top of the parabola fitted to the ball around each maximum, voxels.
 
     Least squares for a + g·x - b·x² (b along each axis) over the ball's voxels. As the ball is
     symmetric, g is the first moment over the sum of x²; a and b follow from the moments of 1 and
-    x². Moments are sums of whole numbers. A voxel outside of the volume counts as its mirror
-    image at the maximum. An axis along which the values don't curve down keeps the voxel, and no
-    top is farther away than the ball reaches.
+    x². Moments are sums of whole numbers. An axis along which the values don't curve down keeps
+    the voxel, and no top is farther away than the ball reaches.
     """
     offsets = around.offsets
-    steps = offsets @ strides
     basis = np.column_stack([np.ones(len(offsets), dtype=np.int64), offsets**2])
-    # Without extent along an axis (a volume of one plane) there is nothing to fit there.
+    # A ball without extent along an axis leaves nothing to fit there.
     inverse = np.linalg.pinv((basis.T @ basis).astype(float))
     spread = np.maximum((offsets**2).sum(axis=0), 1)
-    shifts = np.zeros((len(index), 3))
-    for part in _chunks(len(index)):
-        values = flat[index[part, None] + steps].astype(np.float64)
-        values = np.where(np.isneginf(values), values[:, ::-1], values)
-        values = np.where(np.isneginf(values), flat[index[part], None], values)
-        whole = np.rint(values * VALUE_STEPS).astype(np.int64)
+    shifts = np.zeros((len(centres), 3))
+    for part in _chunks(len(centres)):
+        values = _ball_values(padded, centres[part], pad, offsets)
+        whole = np.rint(values.astype(np.float64) * VALUE_STEPS).astype(np.int64)
         even = np.stack([(whole * term).sum(axis=1) for term in basis.T])
         for axis in range(3):
             slope = (whole * offsets[:, axis]).sum(axis=1) / spread[axis]
@@ -160,6 +156,19 @@ def _refinement(flat, index, around: Ball, strides):
             top = slope / np.where(curvature > 0, 2 * curvature, np.inf)
             shifts[part, axis] = np.clip(top, -around.reach[axis], around.reach[axis])
     return shifts
+
+
+def _ball_values(padded, centres, pad, offsets):
+    """Values (K, B) in balls; a voxel outside of the volume is mirrored at the ball's centre.
+
+    Mirrored along the axis that leaves the volume only: a maximum in the volume's first or last
+    plane stays in it, and its shift along the other axes is what it would be elsewhere.
+    """
+    low, high = pad, np.asarray(padded.shape) - pad
+    voxels = centres[:, None] + offsets
+    for instead in (centres[:, None] - offsets, centres[:, None]):
+        voxels = np.where((voxels < low) | (voxels >= high), instead, voxels)
+    return padded[tuple(np.moveaxis(voxels, -1, 0))]
 
 
 def _chunks(n: int) -> list[slice]:

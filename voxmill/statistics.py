@@ -76,7 +76,7 @@ def measure(
             f"{header.path}: expected a volume with contrast, found every voxel to be "
             f"{statistics['minimum']:g}. Check the file and the channel."
         )
-    read = "every plane" if step == 1 else f"every {step}th plane"
+    read = "every plane" if step == 1 else f"planes 0, {step}, {2 * step}, ..."
     return statistics | {
         "dtype": header.dtype,
         "shape": list(header.shape),

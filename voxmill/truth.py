@@ -224,6 +224,8 @@ def check_truth(*, truth_path, kind, shape, voxel_size_um, output_path) -> None:
         As in `read_truth`.
     """
     points = read_truth(truth_path, kind, shape, voxel_size_um)
+    # Rounded to four decimals a point just inside of the last face must stay inside.
+    points = np.minimum(points, np.asarray(shape) - 0.5001)
     table = pd.DataFrame(points, columns=["z_vox", "y_vox", "x_vox"])
     with writing(output_path) as scratch:
         table.to_csv(scratch, index=False, float_format="%.4f", lineterminator="\n")

@@ -157,6 +157,30 @@ def test_refined_to_a_fraction_of_a_voxel(size, radius_um):
     np.testing.assert_allclose(table[["z_um", "y_um", "x_um"]], places(table) * size)
 
 
+@pytest.mark.parametrize("centre", [(0, 10.3, 9.7), (10.3, 19, 9.7), (9.7, 0, 19)])
+def test_refined_at_the_border_of_the_volume(centre):
+    table = find(blobs((20, 20, 20), [centre], 3.0), min_distance_um=6, threshold=0.5)
+    np.testing.assert_allclose(places(table), [centre], atol=0.1)
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("planes", [1, 2, 3])
+def test_volumes_thinner_than_a_ball(planes, method):
+    array = blobs((planes, 20, 20), [(planes // 2, 9.8, 10.3)], 3.0)
+    table = find(array, method=method, threshold=0.5, min_distance_um=6, smoothing_um=1.0)
+    np.testing.assert_allclose(places(table)[:, 1:], [[9.8, 10.3]], atol=0.25)
+
+
+@pytest.mark.parametrize("size", [UNIT, (2.0, 1.0, 0.7)])
+def test_smoothing_is_a_gaussian_to_four_standard_deviations(size):
+    array = random_volume(4)
+    smooth = ndimage.gaussian_filter(array, 1.5 / np.array(size), mode="nearest", truncate=4)
+    table = find(array, size, min_distance_um=2.5, smoothing_um=1.5, threshold=0.3, block_vox=11)
+    expected = find(smooth, size, min_distance_um=2.5, threshold=0.3)
+    assert len(table) == len(expected) > 5
+    np.testing.assert_allclose(table["score"], expected["score"], atol=2e-4)
+
+
 def test_two_touching_cells_are_two_maxima_and_one_component():
     array = blobs((20, 20, 30), [(10, 10, 11), (10, 10, 18)], 2.5)
     assert len(find(array, threshold=0.3, min_distance_um=4)) == 2
@@ -217,12 +241,15 @@ def test_minimum_volume():
     array = blobs((20, 20, 40), [(10, 10, 10)], 3.0) + blobs((20, 20, 40), [(10, 10, 30)], 1.0)
     for method in METHODS:
         table = find(array, method=method, threshold=0.4, min_distance_um=6)
+        assert len(table) == 2
         small, large = sorted(table["volume_um3"])
         kept = find(
             array, method=method, threshold=0.4, min_distance_um=6, min_volume_um3=small + 1
         )
         assert kept["volume_um3"].tolist() == [large]
         assert kept["id"].tolist() == [1]
+        equal = {"threshold": 0.4, "min_distance_um": 6, "min_volume_um3": large}
+        assert len(find(array, method=method, **equal)) == 1
 
 
 def test_integers_are_fractions_of_their_largest_value():

@@ -60,6 +60,13 @@ def test_a_case_checked_by_hand():
     assert {key: result[key] for key in expected} == pytest.approx(expected)
 
 
+def test_the_count_error_is_found_minus_true():
+    result = run(on_a_line(5, 15), on_a_line(5, 15, 25, 30, 35)).results
+    assert (result["count_error"], result["count_error_relative"]) == (3, 1.5)
+    result = run(on_a_line(5, 15), on_a_line(5)).results
+    assert (result["count_error"], result["count_error_relative"]) == (-1, -0.5)
+
+
 def test_localisation_error_is_in_micrometres():
     result = run([[5, 5, 5]], [[6, 5, 5]], size=(5.0, 1.6, 1.6), distance=6).results
     assert result["localisation_error_um"] == pytest.approx(5)
@@ -226,6 +233,13 @@ def test_a_region_in_the_curve_ends_where_the_whole_evaluation_stands():
     last = result["f1_against_threshold"][-1]
     assert last["true_positives"] == result["true_positives"]
     assert last["false_positives"] == result["false_positives"]
+
+
+def test_a_tile_beside_the_region_has_a_row_for_a_found_point_that_counts():
+    result = run(on_a_line(20), on_a_line(19), tiles=TILES, region="0:20, 0:20, 20:30")
+    rows = result.tiles.set_index("tile")
+    assert rows["n_found"].tolist() == [1, 1, 0]
+    assert rows["true_positives"].tolist() == [1, 0, 1]
 
 
 def test_distance_to_a_box():

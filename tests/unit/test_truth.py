@@ -121,6 +121,13 @@ def test_check_truth_writes_points_in_voxels(tmp_path):
     assert output.read_text() == "z_vox,y_vox,x_vox\n1.0000,2.0000,3.0000\n"
 
 
+def test_a_point_just_inside_of_the_last_face_stays_inside_when_written(tmp_path):
+    source, output = tmp_path / "truth.csv", tmp_path / "checked.csv"
+    source.write_text("z,y,x\n19.49999,29,39\n")
+    check_truth(truth_path=source, kind=None, shape=SHAPE, voxel_size_um=SIZE, output_path=output)
+    assert read_truth(output, None, SHAPE, SIZE).tolist() == [[19.4999, 29, 39]]
+
+
 def test_kinds_that_are_unclear_or_unknown(tmp_path):
     path = write_volume(tmp_path / "truth.tif", np.zeros(SHAPE, np.uint8))
     with pytest.raises(

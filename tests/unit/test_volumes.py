@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
@@ -122,6 +123,43 @@ def test_chosen_channel(tmp_path, write):
 def test_stack_whose_planes_are_time_points(tmp_path):
     header = read_header(volume_files.ome(tmp_path / "volume", example(), axes="TYX"))
     assert header.shape == SHAPE
+
+
+@pytest.mark.parametrize("options", [{"tile": (16, 16)}, {"rowsperstrip": 8}])
+@pytest.mark.parametrize("compression", ["jpeg", "zstd", "packbits", "lzma"])
+def test_other_compressions(tmp_path, compression, options):
+    path = volume_files.tiff(tmp_path / "v", example("uint8"), compression=compression, **options)
+    with open_volume(read_header(path)) as volume:
+        window = volume.read_window((1, 3, 5), (5, 33, 41))
+    np.testing.assert_array_equal(window, tifffile.imread(path)[1:, 3:33, 5:41])
+
+
+def test_imagej_stack_with_one_page_header(tmp_path):
+    """Above 4 GiB ImageJ writes one page header, and the planes in a run behind it."""
+    array = example().astype(">u2")
+    path = tmp_path / "volume.tif"
+    text = f"ImageJ=1.54f\nimages={len(array)}\nslices={len(array)}\n"
+    tifffile.imwrite(path, array[0], byteorder=">", metadata=None, description=text)
+    with open(path, "ab") as file:
+        file.write(array[1:].tobytes())
+    header = read_header(path)
+    assert (header.shape, header.format) == (SHAPE, "ImageJ TIFF")
+    with open_volume(header) as volume:
+        np.testing.assert_array_equal(volume.read_window((0, 0, 0), SHAPE), array)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="truncated"):
+        read_header(path)
+
+
+def test_pyramid_gives_its_full_resolution(tmp_path):
+    path = tmp_path / "volume.ome.tif"
+    array = example()
+    options = {"compression": "zlib", "tile": (16, 16), "photometric": "minisblack"}
+    with tifffile.TiffWriter(path) as writer:
+        writer.write(array, subifds=1, metadata={"axes": "ZYX"}, **options)
+        writer.write(array[:, ::2, ::2], subfiletype=1, **options)
+    with open_volume(read_header(path)) as volume:
+        np.testing.assert_array_equal(volume.read_window((0, 0, 0), SHAPE), array)
 
 
 def test_palette_and_segments_never_written(tmp_path):
@@ -272,6 +310,23 @@ def test_unpack(tmp_path):
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["plain.nii"]
     with pytest.raises(ValueError, match="expected a gzipped NIfTI to unpack, found NIfTI"):
         unpack(header, tmp_path / "again.nii")
+
+
+def test_windows_of_a_gzip_are_decoded_once(tmp_path, monkeypatch):
+    """Rising planes need no copy; going back makes one, which then serves every window."""
+    path = volume_files.nifti(tmp_path / "volume", example(), suffix=".nii.gz")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    with open_volume(read_header(path)) as volume:
+        volume.read_window((1, 0, 0), (4, *SHAPE[1:]))
+        path.unlink()
+        volume.read_window((4, 0, 0), SHAPE)
+        path = volume_files.nifti(tmp_path / "volume", example(), suffix=".nii.gz")
+        volume.read_window((0, 1, 0), (2, *SHAPE[1:]))
+        path.unlink()
+        window = volume.read_window((0, 1, 2), (5, 30, 40))
+        np.testing.assert_array_equal(window, example()[:, 1:30, 2:40])
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("dtype", ["bool", "int32", "uint32", "int64"])

@@ -10,7 +10,7 @@ import volume_files
 from volume_files import WRITERS
 
 from voxmill.errors import VoxmillError
-from voxmill.volumes import open_volume, read_header, unpack
+from voxmill.volumes import nifti, open_volume, read_header, unpack
 
 SHAPE = (5, 37, 43)
 
@@ -78,6 +78,18 @@ def test_file_that_shrinks_while_open(tmp_path, name):
         path.write_bytes(path.read_bytes()[:1000])
         with pytest.raises(VoxmillError, match="truncated"):
             volume.read_window((0, 0, 0), SHAPE)
+
+
+def test_fewer_planes_than_described(tmp_path):
+    """The chain of pages ends well, but too early for the description."""
+    path = tmp_path / "volume.tif"
+    text = '{"shape": [6, 37, 43]}'
+    with tifffile.TiffWriter(path) as writer:
+        for z, plane in enumerate(example()):
+            description = {} if z else {"description": text}
+            options = {"metadata": None, "contiguous": False, "compression": "zlib"}
+            writer.write(plane, **options, **description)
+    refused(path, "truncated: its description announces 6 planes, found 1")
 
 
 def test_damaged_tag_in_tiff(tmp_path):
@@ -278,6 +290,16 @@ def test_gzip_that_shrinks_after_its_header(tmp_path):
         unpack(header, tmp_path / "plain.nii")
     with open_volume(header) as volume, pytest.raises(VoxmillError, match="plane 4 ends early"):
         volume.read_window((4, 0, 0), SHAPE)
+
+
+def test_no_space_to_unpack(tmp_path):
+    path = volume_files.nifti(tmp_path / "volume", example(), suffix=".nii.gz")
+    end = 352 + 2 * np.prod(SHAPE)
+    with (
+        open("/dev/full", "wb", buffering=0) as full,
+        pytest.raises(VoxmillError, match=rf"can't be unpacked to /dev/full .*{end} bytes"),
+    ):
+        nifti._copy_unpacked(str(path), end, full)
 
 
 def test_blocked_gzip(tmp_path):

@@ -19,6 +19,7 @@ from voxmill.volumes import (
     read_points,
     read_tile,
     tile_pages,
+    tiles,
     write_planes,
     write_tile,
 )
@@ -137,6 +138,18 @@ def test_written_volume_is_calibrated(tmp_path, dtype, compression):
         x, y = (tif.pages[0].tags[name].value for name in ("XResolution", "YResolution"))
         assert (x[1] / x[0] * 1e4, y[1] / y[0] * 1e4) == pytest.approx((0.5, 0.75))
         np.testing.assert_array_equal(tif.asarray(), array)
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_bigtiff_only_where_the_size_asks(tmp_path, monkeypatch, big):
+    array = example()
+    monkeypatch.setattr(tiles, "CLASSIC_LIMIT", array.nbytes + (0 if big else 1))
+    write_planes(tmp_path / "volume.tif", iter(array), SHAPE, "uint16")
+    write_tile(tmp_path / "tile.tif", array)
+    for name in ("volume.tif", "tile.tif"):
+        with tifffile.TiffFile(tmp_path / name) as tif:
+            assert tif.is_bigtiff == big
+    np.testing.assert_array_equal(read_tile(tmp_path / "tile.tif", SHAPE, "uint16"), array)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 4, 1), (3, 1, 4), (1, 4, 4), (3, 4, 3)])

@@ -4,11 +4,11 @@ The theoretical receptive field of a deep MS-D net (the sum of its dilations) is
 the context that matters, and a halo is paid for in every tile.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from voxmill import models
+from voxmill import devices, models
 from voxmill.engine.predict import PredictionSettings, predict
 from voxmill.errors import VoxmillError
 from voxmill.files import read_json, write_json
@@ -128,6 +128,7 @@ def measure_halo(
     settings: dict,
     prediction: dict,
     threads: int,
+    gpus: int = 0,
 ) -> None:
     """Write the smallest halo within the tolerance, and the error of each halo tried.
 
@@ -144,6 +145,8 @@ def measure_halo(
     settings, prediction : dict
         See `HaloSettings` and `PredictionSettings`.
     threads : int
+    gpus : int
+        GPUs that the job asked for; see `voxmill.devices.claim`.
     """
     settings = HaloSettings(**settings)
     prediction = PredictionSettings(**prediction)
@@ -151,7 +154,9 @@ def measure_halo(
     statistics = read_json(statistics_path, "statistics")
     radius = min(exact_halo(card), CANDIDATES_VOX[-1])
     header = read_header(**volume)
-    with open_volume(header) as source:
+    claimed = devices.claim(gpus, prediction.device, task=str(output_path))
+    with claimed as held, open_volume(header) as source:
+        prediction = replace(prediction, device=held.devices[0].partition(":")[0])
 
         def read_box(start, stop):
             return normalise(source.read_window(start, stop), statistics, card.normalisation)

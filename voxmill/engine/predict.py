@@ -1,11 +1,11 @@
 """Predict a tile: read, normalise, run the network, keep the core, write."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from voxmill import models
+from voxmill import devices, models
 from voxmill.engine.backends import forward
 from voxmill.errors import VoxmillError
 from voxmill.files import read_json
@@ -101,6 +101,8 @@ def predict_tile(
     tile: str,
     settings: dict,
     threads: int,
+    gpus: int = 0,
+    record_path: str | None = None,
 ) -> None:
     """Write the prediction of one tile: its core only, the first output map, float32.
 
@@ -115,13 +117,37 @@ def predict_tile(
     settings : dict
         See `PredictionSettings`.
     threads : int
+    gpus : int
+        GPUs that the job asked for; see `voxmill.devices.claim`.
+    record_path : path, optional
+        Where the job records when and where it ran, and on which GPU.
 
     Raises
     ------
     VoxmillError
-        If an input is missing, broken or of another plan.
+        If an input is missing, broken or of another plan, or a GPU that was asked for is not
+        there.
     """
     settings = PredictionSettings(**settings)
+    with devices.claim(gpus, settings.device, record_path, str(output_path)) as held:
+        # The device's number is the claim's business: the job sees no other.
+        settings = replace(settings, device=held.devices[0].partition(":")[0])
+        _predict_tile(
+            tile_path, plan_path, statistics_path, weights_path, output_path, tile, settings,
+            threads,
+        )  # fmt: skip
+
+
+def _predict_tile(
+    tile_path: str,
+    plan_path: str,
+    statistics_path: str,
+    weights_path: str,
+    output_path: str,
+    tile: str,
+    settings: PredictionSettings,
+    threads: int,
+) -> None:
     plan = read_plan(plan_path)
     box, key = find_tile(plan, tile, plan_path)
     voxels = read_tile(

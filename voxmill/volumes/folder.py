@@ -11,7 +11,6 @@ from voxmill.errors import VoxmillError
 from voxmill.volumes import tiff
 from voxmill.volumes.header import VolumeHeader, check_dtype
 from voxmill.volumes.tiff_pages import read_page
-from voxmill.volumes.tiff_scale import voxel_size
 from voxmill.volumes.tiff_tags import read_pages
 from voxmill.volumes.windows import Windows
 
@@ -37,7 +36,6 @@ def read_header(path: Path, channel: int | None, dtypes: tuple[str, ...]) -> Vol
             )
         dtype = check_dtype(first, page.dtype, dtypes)
         shape = (len(names), page.imagelength, page.imagewidth)
-        (_, source) = voxel_size(tif)
     if len(names) == 1:
         raise VoxmillError(
             f"{path}: expected the planes of a 3D volume, found a 2D image: {names[0]} alone."
@@ -51,7 +49,7 @@ def read_header(path: Path, channel: int | None, dtypes: tuple[str, ...]) -> Vol
         shape=shape,
         dtype=dtype,
         voxel_size_um=None,
-        voxel_size_source=f"folder of TIFF planes: no distance between planes ({source})",
+        voxel_size_source="folder of TIFF planes: no distance between planes",
         channel=None,
         windows=True,
         file_shape=shape,

@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import math
 import struct
+import tempfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from voxmill.volumes.windows import RawWindows, Windows
 
 _UNITS_UM = {1: 1e6, 2: 1e3, 3: 1.0}
 """Micrometres per NIfTI unit of length: metre, millimetre, micrometre."""
+
+_PIECE = 1 << 22
+"""Bytes that are unpacked at a time."""
 
 _BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 
@@ -99,8 +103,9 @@ def open_windows(header: VolumeHeader) -> Windows:
 class GzipWindows(RawWindows):
     """Windows of a gzipped NIfTI: everything before a window is decoded to reach it.
 
-    Planes in rising order cost one pass over the file; going back starts anew. `unpack` is for
-    those who need windows.
+    Planes in rising order cost one pass and no disk. The first window that lies before the last
+    one makes a copy, unpacked, in the temporary folder (TMPDIR), which goes with the process;
+    `unpack` makes one to keep.
     """
 
     def __init__(self, *args, end: int):
@@ -109,19 +114,34 @@ class GzipWindows(RawWindows):
         self._packed = gzip.GzipFile(fileobj=self._file)
 
     def close(self):
-        self._packed.close()
+        if self._packed:
+            self._packed.close()
         super().close()
 
     def _read(self, position, count, z):
+        if self._packed and position < self._packed.tell():
+            self._unpack()
+        if not self._packed:
+            return super()._read(position, count, z)
         with _decoding(self.header.path):
             self._packed.seek(position)
             data = self._packed.read(count)
             if len(data) < count:
                 raise EOFError(f"plane {z} ends early")
             # gzip compares its checksum at the end of the file, never before.
-            while position + count >= self._end and self._packed.read(1 << 20):
+            while position + count >= self._end and self._packed.read(_PIECE):
                 pass
         return data
+
+    def _unpack(self) -> None:
+        copy = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 closed by close()
+        try:
+            _copy_unpacked(self.header.path, self._end, copy)
+        except BaseException:
+            copy.close()
+            raise
+        self.close()
+        self._packed, self._file = None, copy
 
 
 def unpack(header: VolumeHeader, output_path: str | Path) -> None:
@@ -139,15 +159,32 @@ def unpack(header: VolumeHeader, output_path: str | Path) -> None:
         )
     end = _parse(Path(header.path), True, header.channel).end
     with writing(output_path) as scratch, open(scratch, "wb") as output:
-        written = 0
-        with _decoding(header.path), gzip.open(header.path, "rb") as packed:
-            while data := packed.read(1 << 22):
-                written += output.write(data)
-        if written < end:
-            raise VoxmillError(
-                f"{header.path}: truncated: the header announces {end} unpacked bytes, found "
-                f"{written}. Copy or write the file again."
-            )
+        _copy_unpacked(header.path, end, output)
+
+
+def _copy_unpacked(path: str, end: int, output) -> None:
+    written = 0
+    with gzip.open(path, "rb") as packed:
+        while True:
+            with _decoding(path):
+                data = packed.read(_PIECE)
+            if not data:
+                break
+            written += len(data)
+            rest = memoryview(data)
+            try:
+                while rest:  # an unbuffered file may take a part
+                    rest = rest[output.write(rest) :]
+            except OSError as error:
+                raise VoxmillError(
+                    f"{path}: can't be unpacked to {output.name} ({error.strerror}): {end} bytes "
+                    "are needed there; for a temporary copy, TMPDIR chooses the folder."
+                ) from None
+    if written < end:
+        raise VoxmillError(
+            f"{path}: truncated: the header announces {end} unpacked bytes, found {written}. Copy "
+            "or write the file again."
+        )
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import tifffile
 
 from voxmill.errors import VoxmillError
 from voxmill.files import writing
-from voxmill.volumes.tiles import _CLASSIC_LIMIT
+from voxmill.volumes import tiles
 
 # A fixed identifier: a random one would make two runs of the same input differ.
 _UUID = "00000000-0000-0000-0000-000000000000"
@@ -51,7 +51,7 @@ def write_planes(
             metadata |= {f"PhysicalSize{axis}": edge, f"PhysicalSize{axis}Unit": "µm"}
         resolution = {"resolution": (1e4 / x_um, 1e4 / y_um), "resolutionunit": "CENTIMETER"}
     with writing(path) as scratch:
-        big = math.prod(shape) * dtype.itemsize >= _CLASSIC_LIMIT
+        big = math.prod(shape) * dtype.itemsize >= tiles.CLASSIC_LIMIT
         with tifffile.TiffWriter(scratch, ome=True, bigtiff=big, byteorder="<") as writer:
             writer.write(
                 _checked(path, planes, shape, dtype),

@@ -114,6 +114,7 @@ def find_stack(tif: tifffile.TiffFile, path: Path) -> Stack:
     series = volumes[0]
     if series.kind in ("generic", "uniform"):  # tifffile groups pages that are alike
         _check_alike(path, pages or walk_pages(path))
+    _check_announced(path, tif, series)
     shape, axes = series.get_shape(False), series.get_axes(False)
     stack = Stack(series.pages, series.keyframe, shape, axes, series.dataoffset)
     if series.dataoffset is not None:
@@ -155,6 +156,21 @@ def _check_alike(path: Path, pages: list[PageTags]) -> None:
                 f"{path}: expected pages of one shape and type, found {pages[0]} and, as page "
                 f"{index}, {page}. Save one volume per file."
             )
+
+
+def _check_announced(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> None:
+    """Refuse a stack whose description tifffile disbelieved because planes are missing."""
+    plane = max(1, math.prod(series.keyframe.shape))
+    found, announced = math.prod(series.get_shape(False)) // plane, 0
+    if series.kind == "shaped":
+        announced = math.prod(json.loads(series.keyframe.shaped_description)["shape"]) // plane
+    elif tif.is_imagej and series.kind != "imagej":
+        announced = (tif.imagej_metadata or {}).get("images", 1)
+    if announced > found:
+        raise VoxmillError(
+            f"{path}: truncated: its description announces {announced} planes, found {found}. "
+            "Copy or write the file again."
+        )
 
 
 def walk_pages(path: Path) -> list[PageTags]:

@@ -13,7 +13,7 @@ from voxmill.files import writing
 from voxmill.volumes.windows import read_exactly
 
 _KIND = "voxmill tile"
-_CLASSIC_LIMIT = 2**32 - 2**25
+CLASSIC_LIMIT = 2**32 - 2**25
 """Bytes of voxels from which a file becomes a BigTIFF; headers and page lists need the rest."""
 
 
@@ -48,7 +48,7 @@ def write_tile(path, array, voxel_size_um=None, origin_vox=(0, 0, 0), extra=None
         tifffile.imwrite(
             scratch,
             array,
-            bigtiff=array.nbytes >= _CLASSIC_LIMIT,
+            bigtiff=array.nbytes >= CLASSIC_LIMIT,
             byteorder="<",
             photometric="minisblack",
             software="voxmill",

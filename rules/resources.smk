@@ -1,0 +1,47 @@
+"""Memory and GPUs of the rules, from the sizes of tiles and networks."""
+
+import math
+import os
+
+
+def gpus_per_prediction(wildcards):
+    """GPUs that a prediction job asks for: none where the machine or the config has none."""
+    device = CONFIG.settings["prediction"]["device"]
+    # Job arrays run Snakemake's local executor on a cluster's nodes, and say so.
+    on_cluster = workflow.non_local_exec or "VOXMILL_ON_CLUSTER" in os.environ
+    if device == "auto" and not on_cluster:
+        return int(Path("/dev/nvidia0").exists())
+    return int(device != "cpu")
+
+
+def cut_memory_mb(wildcards, attempt):
+    """Memory of a job that holds one tile in the source's dtype, raised on each retry."""
+    return attempt * (
+        500 + 3 * _window_voxels(wildcards) * _itemsize(wildcards) // 2**20
+    )
+
+
+def stitch_memory_mb(wildcards, attempt):
+    """Memory of a job that holds a few planes and one core."""
+    core = math.prod(CONFIG.tile_shape_vox)
+    plane = math.prod(CONFIG.volumes[wildcards.volume].shape[1:])
+    return attempt * (500 + (4 * 3 * core + 4 * 4 * plane) // 2**20)
+
+
+def predict_memory_mb(wildcards, attempt):
+    """Memory of a job that runs the network over one tile, raised on each retry."""
+    settings = CONFIG.cards[wildcards.network].settings
+    maps = settings.get("depth", 100) * settings.get("width", 1) + 8
+    return attempt * (1500 + 4 * maps * _window_voxels(wildcards) // 2**20)
+
+
+def _window_voxels(wildcards):
+    # A measured halo is not known here; it is seldom larger.
+    halo = CONFIG.halo_vox(wildcards.volume) or (32, 32, 32)
+    shape = CONFIG.volumes[wildcards.volume].shape
+    sizes = zip(shape, CONFIG.tile_shape_vox, halo)
+    return math.prod(min(n, t + 2 * h) for n, t, h in sizes)
+
+
+def _itemsize(wildcards):
+    return CONFIG.volumes[wildcards.volume].itemsize

@@ -1,0 +1,171 @@
+"""What a run cost: seconds, waiting, GPU-seconds, tries and memory of each tile."""
+
+import csv
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from pathlib import Path
+from statistics import median
+
+from voxmill.devices import RECORD_SUFFIX
+from voxmill.errors import VoxmillError
+from voxmill.files import writing
+
+
+@dataclass(frozen=True)
+class Row:
+    """One task of the last run that made it.
+
+    Attributes
+    ----------
+    task : str
+        The output.
+    status : str
+        `done`, `failed`, or `vanished` for a job that was killed before it could say so.
+    node, devices : str
+        Where the last try ran, and the GPUs that it saw.
+    seconds : float
+        Of the last try, from start to end.
+    wait_s : float
+        Between the moment it could have started and the moment it had its resources, or its GPU.
+    gpu_seconds : float
+        Of all tries: GPUs held, times seconds held.
+    retries : int
+        Tries before the last one.
+    memory_mb, gpu_memory_mb : float
+        Peak of the last try.
+    job : str
+        SLURM's number of the job.
+    """
+
+    task: str
+    status: str
+    node: str
+    devices: str
+    seconds: float
+    wait_s: float
+    gpu_seconds: float
+    retries: int
+    memory_mb: float
+    gpu_memory_mb: float
+    job: str
+
+
+def read(directory: Path) -> list[Row]:
+    """Rows of all tasks whose jobs left records below a working directory's `logs`.
+
+    Raises
+    ------
+    VoxmillError
+        If there are none.
+    """
+    paths = sorted((Path(directory) / "logs").rglob(f"*{RECORD_SUFFIX}"))
+    if not paths:
+        raise VoxmillError(
+            f"{Path(directory) / 'logs'}: expected records of jobs (*{RECORD_SUFFIX}), found none. "
+            "Run the prediction first, or name its folder with --directory."
+        )
+    return [row(tries) for tries in map(read_tries, paths) if tries]
+
+
+def read_tries(path: Path) -> list[dict]:
+    """One record a try, in order, each with what its last line says."""
+    tries: dict[tuple, dict] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            # The node went down while it wrote.
+            continue
+        tries[(record["start"], record["node"], record["pid"])] = record
+    return list(tries.values())
+
+
+def row(tries: list[dict]) -> Row:
+    """The row of one task: its last try and the failed ones just before it."""
+    last = tries[-1]
+    chain = 1
+    while chain < len(tries) and tries[-chain - 1].get("status") != "done":
+        chain += 1
+    return Row(
+        task=last["task"],
+        status=last.get("status", "vanished"),
+        node=last["node"],
+        devices=",".join(last.get("visible", ())) or "cpu",
+        seconds=_seconds(last, "start", "end"),
+        wait_s=_wait_s(last),
+        gpu_seconds=round(sum(_gpu_seconds(each) for each in tries[-chain:]), 2),
+        retries=chain - 1,
+        memory_mb=last.get("peak_memory_mb", 0.0),
+        gpu_memory_mb=last.get("peak_gpu_memory_mb", 0.0),
+        job=_job(last),
+    )
+
+
+def formatted(rows: list[Row]) -> str:
+    """The table as text, with a line of sums."""
+    header = ("task", "status", "node", "GPU", "s", "wait s", "GPU s", "retries", "MB", "GPU MB")
+    lines = [
+        (
+            *(each.task, each.status, each.node, each.devices, f"{each.seconds:.1f}"),
+            *(f"{each.wait_s:.1f}", f"{each.gpu_seconds:.1f}", str(each.retries)),
+            *(f"{each.memory_mb:.0f}", f"{each.gpu_memory_mb:.0f}"),
+        )
+        for each in rows
+    ]
+    widths = [max(len(line[i]) for line in [header, *lines]) for i in range(len(header))]
+    text = [
+        "  ".join(
+            cell.ljust(width) if index < 4 else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in [header, *lines]
+    ]
+    return "\n".join([*text, "", summary(rows)])
+
+
+def summary(rows: list[Row]) -> str:
+    """One line about all tasks."""
+    done = sum(each.status == "done" for each in rows)
+    return (
+        f"{done} of {len(rows)} done; median {median(r.seconds for r in rows):.1f} s, "
+        f"median wait {median(r.wait_s for r in rows):.1f} s, "
+        f"{sum(r.gpu_seconds for r in rows):.1f} GPU-seconds, "
+        f"{sum(r.retries for r in rows)} retries, "
+        f"peak memory {max(r.memory_mb for r in rows):.0f} MB"
+    )
+
+
+def write_csv(path: Path, rows: Iterable[Row]) -> None:
+    """Write the rows as CSV, columns named as the fields of `Row`."""
+    with writing(path) as scratch, open(scratch, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [each.name for each in fields(Row)])
+        writer.writeheader()
+        writer.writerows(asdict(each) for each in rows)
+
+
+def _wait_s(record: dict) -> float:
+    """Waiting in SLURM's queue; outside of SLURM, waiting for a free GPU."""
+    if "allocated" in record and "eligible" in record:
+        return max(_seconds(record, "eligible", "allocated"), 0.0)
+    return _seconds(record, "start", "claimed")
+
+
+def _gpu_seconds(record: dict) -> float:
+    """GPUs held times seconds; SLURM's allocation starts before the job's own clock."""
+    start = "allocated" if "allocated" in record else "claimed"
+    return len(record.get("visible", ())) * _seconds(record, start, "end")
+
+
+def _seconds(record: dict, start: str, end: str) -> float:
+    if record.get(start) is None or record.get(end) is None:
+        return 0.0
+    length = datetime.fromisoformat(record[end]) - datetime.fromisoformat(record[start])
+    return round(length.total_seconds(), 3)
+
+
+def _job(record: dict) -> str:
+    if record.get("array_job_id"):
+        return f"{record['array_job_id']}_{record['array_task_id']}"
+    return record.get("job_id") or f"{record['host']}:{record['pid']}"
