@@ -16,28 +16,26 @@ rule denoise:
 
 
 rule make_scan:
-    message:
-        "Making the synthetic scan {wildcards.scan}"
     output:
         scan="results/{scan}/scan.nii.gz",
         reference="results/{scan}/reference.nii.gz",
         mask="results/{scan}/mask.nii.gz",
+    log:
+        "logs/{scan}/make_scan.log",
+    conda:
+        "../envs/voxmill.yaml"
+    resources:
+        mem_mb=2000,
     params:
         settings=scan_phantom,
         code=source_digest("voxmill.dip.phantom"),
-    log:
-        "logs/{scan}/make_scan.log",
-    resources:
-        mem_mb=2000,
-    conda:
-        "../envs/voxmill.yaml"
+    message:
+        "Making the synthetic scan {wildcards.scan}"
     script:
         "../scripts/make_scan.py"
 
 
 rule denoise_scan:
-    message:
-        "Denoising {wildcards.scan}"
     input:
         scan=scan_file,
         reference=scan_reference,
@@ -58,6 +56,17 @@ rule denoise_scan:
             labels={"figure": "fit"},
             caption="../docs/captions/denoising.rst",
         ),
+    log:
+        "logs/{scan}/denoise_scan.log",
+    benchmark:
+        "logs/{scan}/denoise_scan.tsv"
+    conda:
+        "../envs/voxmill.yaml"
+    threads: 8
+    resources:
+        gpu=gpus_per_fit,
+        nodes=1,
+        mem_mb=fit_memory_mb,
     params:
         settings=DENOISING.settings,
         devices=list(DENOISING.devices),
@@ -65,37 +74,28 @@ rule denoise_scan:
         # No output: Snakemake removes the outputs of a killed job, and this one it shall find.
         checkpoint="results/{scan}/.denoising.pt",
         code=source_digest("voxmill.dip.denoise"),
-    log:
-        "logs/{scan}/denoise_scan.log",
-    benchmark:
-        "benchmarks/{scan}/denoise_scan.tsv"
-    threads: 8
-    resources:
-        gpu=gpus_per_fit,
-        nodes=1,
-        mem_mb=fit_memory_mb,
-    conda:
-        "../envs/voxmill.yaml"
+    message:
+        "Denoising {wildcards.scan}"
     script:
         "../scripts/denoise_scan.py"
 
 
 rule write_derivatives:
-    message:
-        "Writing the BIDS derivatives of {wildcards.dataset}"
     input:
         denoised=dataset_volumes,
         records=dataset_records,
     output:
         description="results/{dataset}/derivatives/voxmill/dataset_description.json",
+    log:
+        "logs/{dataset}/write_derivatives.log",
+    conda:
+        "../envs/voxmill.yaml"
+    resources:
+        mem_mb=1000,
     params:
         source=dataset_folder,
         code=source_digest("voxmill.dip.bids"),
-    log:
-        "logs/{dataset}/write_derivatives.log",
-    resources:
-        mem_mb=1000,
-    conda:
-        "../envs/voxmill.yaml"
+    message:
+        "Writing the BIDS derivatives of {wildcards.dataset}"
     script:
         "../scripts/write_derivatives.py"
