@@ -3,8 +3,10 @@
 import json
 
 import pytest
+import yaml
 from torch import nn
 
+from voxmill.config import SCHEMA
 from voxmill.dip.settings import DenoiseSettings, as_plain, from_config
 from voxmill.errors import VoxmillError
 
@@ -63,3 +65,20 @@ def test_an_activation_module_is_recorded_by_its_name():
 def test_bad_settings_are_named(content, message):
     with pytest.raises(VoxmillError, match=message):
         from_config(content)
+
+
+def test_schema_has_every_setting_with_its_default():
+    schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))["properties"]["denoising"]
+    defaults = as_plain(DenoiseSettings())
+
+    def compare(properties, values):
+        assert set(properties) == set(values)
+        for key, value in values.items():
+            if isinstance(value, dict):
+                compare(properties[key]["properties"], value)
+            else:
+                assert properties[key].get("default") == value, key
+
+    properties = dict(schema["properties"])
+    assert properties.pop("devices")["default"] == ["auto"]
+    compare(properties, defaults)

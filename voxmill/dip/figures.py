@@ -81,20 +81,21 @@ def draw_curves(path: str | Path, rows: list[dict], best_iteration: int, rule: s
     rule : str
         The stopping rule, for the caption of its statistic.
     """
-    panels = [("loss", ["loss"], "loss"), (f"statistic ({rule})", ["statistic"], "statistic")]
+    panels = [("loss", ["loss"]), (f"statistic ({rule})", ["statistic"])]
     if any("psnr" in row for row in rows):
-        panels.append(("PSNR (dB)", ["psnr", "psnr_mask"], "PSNR"))
-        panels.append(("SSIM", ["ssim", "ssim_mask"], "SSIM"))
+        panels += [("PSNR (dB)", ["psnr", "psnr_mask"]), ("SSIM", ["ssim", "ssim_mask"])]
     figure, axes = plt.subplots(
         1, len(panels), figsize=(4.2 * len(panels), 3.2), squeeze=False, layout="constrained"
     )
-    for panel, (label, keys, _) in zip(axes[0], panels, strict=True):
+    captions = {"psnr_mask": "in the mask", "ssim_mask": "in the mask"}
+    captions |= {"psnr": "all voxels", "ssim": "all voxels"}
+    for panel, (label, keys) in zip(axes[0], panels, strict=True):
         for key, colour in zip(keys, COLOURS, strict=False):
             points = [(row["iteration"], row[key]) for row in rows if key in row]
             points = [(x, y) for x, y in points if np.isfinite(y)]
             if points:
-                inside = "in the mask" if key.endswith("mask") else "all voxels"
-                panel.plot(*zip(*points, strict=True), color=colour, label=inside)
+                caption = captions.get(key, label)
+                panel.plot(*zip(*points, strict=True), color=colour, label=caption)
         panel.axvline(best_iteration, color="0.4", linestyle="--", linewidth=1, label="result")
         if label == "loss" or (rule != "fixed" and label.startswith("statistic")):
             panel.set_yscale("log")
