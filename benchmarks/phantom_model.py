@@ -31,7 +31,7 @@ from voxmill.training.settings import TrainingSettings
 from voxmill.training.sources import Source, whole
 from voxmill.training.validation import find_candidates, predict_box
 
-TRAINING_SEEDS = range(100, 124)
+TRAINING_SEEDS = range(100, 116)
 VALIDATION_SEEDS = range(200, 204)
 JUDGED_SEEDS = range(2026, 2032)
 
@@ -39,7 +39,7 @@ SETTINGS = TrainingSettings(
     cell_diameter_um=12.0,
     network={"kind": "msdnet", "depth": 16, "width": 4, "dilations": (1, 2, 3, 4)},
     patch_vox=(40, 56, 56),
-    steps=3200,
+    steps=1800,
     learning_rate=4e-3,
     validate_every=200,
     checkpoint_every=200,

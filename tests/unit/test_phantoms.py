@@ -1,4 +1,4 @@
-"""Phantoms: deterministic, exact truth, hard for a difference of Gaussians, refused when senseless."""
+"""Phantoms: deterministic, exact truth, hard for a difference of Gaussians."""
 
 import dataclasses
 
