@@ -21,7 +21,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from voxmill import models
-from voxmill.baselines import ArrayVolume, DogSettings, find_cells_oracle
+from voxmill.baselines import DogSettings, find_cells_oracle
+from voxmill.blocks import ArrayVolume
 from voxmill.files import write_json
 from voxmill.matching import match_points
 from voxmill.phantoms import PhantomSettings, make_phantom

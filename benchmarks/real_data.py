@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from voxmill.baselines import ArrayVolume
+from voxmill.blocks import ArrayVolume
 from voxmill.statistics import PERCENTILES
 from voxmill.training.settings import Augmentation, TrainingSettings
 from voxmill.training.sources import Source, whole

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voxmill import models
-from voxmill.baselines import ArrayVolume
+from voxmill.blocks import ArrayVolume
 from voxmill.errors import VoxmillError
 from voxmill.training import loop
 from voxmill.training.augmentation import augment
