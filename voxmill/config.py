@@ -121,6 +121,12 @@ def load(config: dict, source: str = "config") -> Config:
         Names the key or file, what was expected, what was found and what to do.
     """
     settings = check(config, yaml.safe_load(SCHEMA.read_text(encoding="utf-8")), source)
+    for key in ("volumes", "networks"):
+        if not settings[key] and not settings["training"]:
+            raise VoxmillError(
+                f"{source}: {key}: expected at least one entry (or a network under training), "
+                "found none"
+            )
     cards = {}
     for name, network in settings["networks"].items():
         with _naming(f"{source}: networks.{name}.weights"):
