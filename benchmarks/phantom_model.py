@@ -31,7 +31,7 @@ from voxmill.training.settings import TrainingSettings
 from voxmill.training.sources import Source, whole
 from voxmill.training.validation import find_candidates, predict_box
 
-TRAINING_SEEDS = range(100, 116)
+TRAINING_SEEDS = range(100, 124)
 VALIDATION_SEEDS = range(200, 204)
 JUDGED_SEEDS = range(2026, 2032)
 
@@ -39,8 +39,8 @@ SETTINGS = TrainingSettings(
     cell_diameter_um=12.0,
     network={"kind": "msdnet", "depth": 16, "width": 4, "dilations": (1, 2, 3, 4)},
     patch_vox=(40, 56, 56),
-    steps=2600,
-    learning_rate=3e-3,
+    steps=3200,
+    learning_rate=4e-3,
     validate_every=200,
     checkpoint_every=200,
     # As the demo's configuration finds cells: the threshold depends on it.

@@ -121,6 +121,13 @@ def load(config: dict, source: str = "config") -> Config:
         Names the key or file, what was expected, what was found and what to do.
     """
     settings = check(config, yaml.safe_load(SCHEMA.read_text(encoding="utf-8")), source)
+    if not settings["volumes"] and not settings.get("scans"):
+        raise VoxmillError(
+            f"{source}: nothing to do: expected volumes (with networks) to predict, or scans to "
+            "denoise."
+        )
+    if settings["volumes"] and not settings["networks"]:
+        raise VoxmillError(f"{source}: networks: expected at least one network for the volumes.")
     cards = {}
     for name, network in settings["networks"].items():
         with _naming(f"{source}: networks.{name}.weights"):
