@@ -6,7 +6,7 @@ min_version("9.27")
 
 
 # A user's own --configfile replaces the demo's, it is not merged with it.
-if "volumes" not in config:
+if "volumes" not in config and "scans" not in config:
 
     configfile: "config.yaml"
 
@@ -14,11 +14,12 @@ if "volumes" not in config:
 include: "rules/common.smk"
 include: "rules/resources.smk"
 include: "rules/targets.smk"
+include: "rules/denoise_helpers.smk"
 
 
 wildcard_constraints:
-    volume="|".join(CONFIG.volumes),
-    network="|".join(CONFIG.cards),
+    volume=name_pattern(CONFIG.volumes),
+    network=name_pattern(CONFIG.cards),
     method="|".join([*CONFIG.cards, "baseline"]),
     tile=r"z\d+_y\d+_x\d+",
     slab=r"z\d+",
@@ -31,6 +32,7 @@ localrules:
     stitch,
     cells,
     evaluate,
+    seams,
 
 
 # Every durable product is listed, because Snakemake does not miss a deleted intermediate file.
@@ -38,6 +40,7 @@ rule all:
     default_target: True
     input:
         durable_products(),
+        denoised_products(),
 
 
 include: "rules/volume.smk"
@@ -45,6 +48,8 @@ include: "rules/plan.smk"
 include: "rules/tiles.smk"
 include: "rules/predict.smk"
 include: "rules/stitch.smk"
+include: "rules/seams.smk"
 include: "rules/cells.smk"
 include: "rules/evaluate.smk"
 include: "rules/report.smk"
+include: "rules/denoise.smk"

@@ -83,6 +83,19 @@ class TestMemory:
             """,
         )
 
+    def test_volume_of_6_gb_with_a_channel_axis_of_length_1(self):
+        run_limited(
+            """
+            sparse_tiff(folder / "volume", (2304, 1280, 1024, 1))
+            allow(64)
+            header = read_header(folder / "volume")
+            assert header.shape == (2304, 1280, 1024)
+            with open_volume(header) as volume:
+                window = volume.read_window((1536, 1024, 512), (1600, 1280, 1024))
+            assert window.shape == (64, 256, 512) and not window.any()
+            """,
+        )
+
     def test_statistics_and_points_of_a_volume_eight_times_the_limit(self):
         run_limited(
             """
