@@ -15,10 +15,10 @@ import numpy as np
 
 from voxmill.engine.backends import Backend, choose
 from voxmill.errors import VoxmillError
+from voxmill.tiling import Triple, grow
 
 logger = logging.getLogger(__name__)
 
-Triple = tuple[int, int, int]
 # Of the free memory, what a plan may use: the rest is for other data of the job.
 SHARE = 0.85
 
@@ -106,9 +106,7 @@ def _parts(core, cuts):
 
 
 def _block(core, halo, window_shape) -> Block:
-    start = tuple(max(0, a - h) for a, h in zip(core[0], halo, strict=True))
-    stop = tuple(min(n, b + h) for n, b, h in zip(window_shape, core[1], halo, strict=True))
-    return Block(core, (start, stop))
+    return Block(core, grow(*core, halo, window_shape))
 
 
 def predict_in_blocks(
