@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from voxmill.engine.backends import Backend, choose
+from voxmill.engine.backends import choose
+from voxmill.engine.flips import over_flips
 from voxmill.errors import VoxmillError
 
 logger = logging.getLogger(__name__)
@@ -121,6 +122,7 @@ def predict_in_blocks(
     precision: str = "float32",
     threads: int = 1,
     budget_bytes: int | None = None,
+    flip_axes: tuple[int, ...] = (),
 ) -> np.ndarray:
     """Probabilities of a tile's core, in the largest blocks that fit the memory.
 
@@ -140,6 +142,8 @@ def predict_in_blocks(
         See `voxmill.engine.backends.forward`.
     budget_bytes : int, optional
         Default: a share of the free memory.
+    flip_axes : tuple of int
+        Test-time augmentation, see `voxmill.engine.flips`.
 
     Returns
     -------
@@ -169,7 +173,9 @@ def predict_in_blocks(
         block = blocks.pop(0)
         inside = (slice(None), *(slice(a, b) for a, b in zip(*block.box, strict=True)))
         box = np.ascontiguousarray(volume[inside], dtype=np.float32)
-        part = _run_or_none(chosen, network, box, device, precision, threads)
+        part = _run_or_none(
+            lambda v: chosen.run(network, v, device, precision, threads), box, flip_axes, device
+        )
         if part is None:
             limit = needed(block.box_shape) // 2
             blocks = _halved([block, *blocks], halo, volume.shape[1:], needed, limit)
@@ -183,10 +189,10 @@ def _slices(box, origin):
     return (slice(None), *(slice(a - o, b - o) for a, b, o in zip(*box, origin, strict=True)))
 
 
-def _run_or_none(chosen: Backend, network, box, device, precision, threads):
-    """The backend's result, or None if it ran out of memory."""
+def _run_or_none(run: Callable, box, flip_axes, device: str):
+    """The mean over flips of what `run` gives, or None if it ran out of memory."""
     try:
-        return chosen.run(network, box, device, precision, threads)
+        return over_flips(run, box, flip_axes) if flip_axes else run(box)
     except MemoryError as error:
         problem = str(error)
     except RuntimeError as error:
@@ -196,7 +202,7 @@ def _run_or_none(chosen: Backend, network, box, device, precision, threads):
         problem = str(error)
     logger.warning(
         "out of memory with a block of %s voxels (%s): going on with blocks of half the size",
-        "x".join(map(str, box.shape[1:])), (problem.strip() or chosen.name).splitlines()[0],
+        "x".join(map(str, box.shape[1:])), (problem.strip() or "no details").splitlines()[0],
     )  # fmt: skip
     if device.startswith("cuda"):
         import torch
