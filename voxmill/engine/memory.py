@@ -9,6 +9,7 @@ import logging
 import resource
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,7 @@ def plan_blocks(
     halo: Triple,
     needed: Callable[[Triple], int],
     budget_bytes: int,
+    multiple: int = 1,
 ) -> list[Block]:
     """The fewest blocks that each fit the budget: the core cut evenly, longest edge first.
 
@@ -70,6 +72,8 @@ def plan_blocks(
     needed : callable
         Box shape -> bytes.
     budget_bytes : int
+    multiple : int
+        Boxes start at multiples of it, so that a network that pools does so as on the whole.
 
     Returns
     -------
@@ -83,7 +87,7 @@ def plan_blocks(
     """
     cuts = [1, 1, 1]
     while True:
-        blocks = [_block(part, halo, window_shape) for part in _parts(core, cuts)]
+        blocks = [_block(part, halo, window_shape, multiple) for part in _parts(core, cuts)]
         worst = max(blocks, key=lambda block: np.prod(block.box_shape, dtype=float))
         if needed(worst.box_shape) <= budget_bytes:
             return blocks
@@ -106,8 +110,8 @@ def _parts(core, cuts):
         yield start, stop
 
 
-def _block(core, halo, window_shape) -> Block:
-    start = tuple(max(0, a - h) for a, h in zip(core[0], halo, strict=True))
+def _block(core, halo, window_shape, multiple: int) -> Block:
+    start = tuple(max(0, a - h) // multiple * multiple for a, h in zip(core[0], halo, strict=True))
     stop = tuple(min(n, b + h) for n, b, h in zip(window_shape, core[1], halo, strict=True))
     return Block(core, (start, stop))
 
@@ -161,7 +165,8 @@ def predict_in_blocks(
         return chosen.predict_bytes(network.settings, box_shape, precision)
 
     budget = int(SHARE * free_bytes(device)) if budget_bytes is None else budget_bytes
-    blocks = plan_blocks(volume.shape[1:], core, halo, needed, budget)
+    multiple = getattr(network.settings, "shape_multiple", 1)
+    blocks = plan_blocks(volume.shape[1:], core, halo, needed, budget, multiple)
     largest = max((block.box_shape for block in blocks), key=np.prod)
     logger.info(
         "memory: %d block(s) of up to %s voxels, %s of %s",
@@ -178,7 +183,8 @@ def predict_in_blocks(
         )
         if part is None:
             limit = needed(block.box_shape) // 2
-            blocks = _halved([block, *blocks], halo, volume.shape[1:], needed, limit)
+            cut = partial(_block, halo=halo, window_shape=volume.shape[1:], multiple=multiple)
+            blocks = _halved([block, *blocks], cut, needed, limit)
             continue
         to = _slices(block.core, core[0])
         result[to] = part[_slices(block.core, block.box[0])]
@@ -211,7 +217,7 @@ def _run_or_none(run: Callable, box, flip_axes, device: str):
     return None
 
 
-def _halved(blocks: list[Block], halo, window_shape, needed, limit: int) -> list[Block]:
+def _halved(blocks: list[Block], cut, needed, limit: int) -> list[Block]:
     """Blocks cut at the middle of their longest edge until each needs `limit` bytes at most.
 
     A halo does not shrink with its block: a block of few voxels may stay above the limit, then
@@ -224,14 +230,14 @@ def _halved(blocks: list[Block], halo, window_shape, needed, limit: int) -> list
             continue
         if max(block.core_shape) == 1:
             raise VoxmillError(
-                f"memory: a block of one voxel with its halo of {halo} voxels ran out of memory. "
-                "Give the job more memory or choose a smaller halo."
+                f"memory: a block of one voxel with its halo ({block.box_shape} voxels) ran out of "
+                "memory. Give the job more memory or choose a smaller halo."
             )
         cuts = [1, 1, 1]
         cuts[int(np.argmax(block.core_shape))] = 2
-        halves = [_block(part, halo, window_shape) for part in _parts(block.core, cuts)]
+        halves = [cut(part) for part in _parts(block.core, cuts)]
         if max(needed(half.box_shape) for half in halves) > limit and max(block.core_shape) > 2:
-            smaller += _halved(halves, halo, window_shape, needed, limit)
+            smaller += _halved(halves, cut, needed, limit)
         else:
             smaller += halves
     return smaller
