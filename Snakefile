@@ -6,7 +6,7 @@ min_version("9.27")
 
 
 # A user's own --configfile replaces the demo's, it is not merged with it.
-if "volumes" not in config and "training" not in config:
+if not {"volumes", "scans", "training"} & set(config):
 
     configfile: "config.yaml"
 
@@ -14,11 +14,12 @@ if "volumes" not in config and "training" not in config:
 include: "rules/common.smk"
 include: "rules/resources.smk"
 include: "rules/targets.smk"
+include: "rules/denoise_helpers.smk"
 
 
 wildcard_constraints:
-    volume="|".join(CONFIG.volumes),
-    network="|".join(CONFIG.cards),
+    volume=name_pattern(CONFIG.volumes),
+    network=name_pattern(CONFIG.cards),
     method="|".join([*CONFIG.cards, "baseline"]),
     tile=r"z\d+_y\d+_x\d+",
     slab=r"z\d+",
@@ -42,6 +43,7 @@ rule all:
     default_target: True
     input:
         durable_products(),
+        denoised_products(),
 
 
 include: "rules/volume.smk"
@@ -54,3 +56,4 @@ include: "rules/cells.smk"
 include: "rules/evaluate.smk"
 include: "rules/report.smk"
 include: "rules/train.smk"
+include: "rules/denoise.smk"

@@ -7,8 +7,6 @@ rule seams:
 
 
 rule measure_seams:
-    message:
-        "Looking at the seams of {wildcards.network} on {wildcards.volume}"
     input:
         volume=volume_file,
         plan="results/{volume}/plan.json",
@@ -18,19 +16,21 @@ rule measure_seams:
         probability="results/{volume}/{network}/probability.ome.tif",
     output:
         seams="results/{volume}/{network}/seams.json",
+    log:
+        "logs/{volume}/{network}/measure_seams.log",
+    conda:
+        "../envs/voxmill.yaml"
+    threads: 8
+    resources:
+        gpu=gpus_per_prediction,
+        mem_mb=predict_memory_mb,
     params:
         source=volume_arguments,
         settings=seam_settings,
         cells=cell_settings,
         prediction=CONFIG.settings["prediction"],
         code=source_digest("voxmill.engine.seams"),
-    log:
-        "logs/{volume}/{network}/measure_seams.log",
-    threads: 8
-    resources:
-        gpu=gpus_per_prediction,
-        mem_mb=predict_memory_mb,
-    conda:
-        "../envs/voxmill.yaml"
+    message:
+        "Looking at the seams of {wildcards.network} on {wildcards.volume}"
     script:
         "../scripts/measure_seams.py"

@@ -40,6 +40,9 @@ def job(function: Callable) -> Callable:
             except VoxmillError as error:
                 logger.error("%s", error)
                 raise SystemExit(1) from None
+            except SystemExit as end:  # an orderly end, such as a checkpoint after SIGTERM
+                logger.warning("%s: %s", function.__name__, end)
+                raise
             except BaseException:
                 logger.exception("%s failed", function.__name__)
                 raise

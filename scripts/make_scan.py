@@ -1,0 +1,12 @@
+"""Make a synthetic scan with its noise-free truth."""
+
+from voxmill.dip.phantom import write_phantom
+
+if __name__ == "__main__":
+    write_phantom(
+        scan_path=snakemake.output.scan,
+        reference_path=snakemake.output.reference,
+        mask_path=snakemake.output.mask,
+        settings=snakemake.params.settings,
+        log_path=snakemake.log[0],
+    )

@@ -1,0 +1,98 @@
+"""Stopping rules on outputs made by hand."""
+
+import math
+
+import pytest
+import torch
+
+from voxmill.dip.settings import StopSettings
+from voxmill.dip.stopping import make_rule
+
+NONE = torch.zeros(2, 2, 2, dtype=torch.bool)
+
+
+def feed(rule, outputs):
+    """Iterations that were the best so far, until the rule ends."""
+    best = []
+    for iteration, value in enumerate(outputs, 1):
+        output = torch.full((2, 2, 2), float(value))
+        if rule.update(iteration, output, output, torch.zeros(2, 2, 2)):
+            best.append(iteration)
+        if rule.reason:
+            return best, iteration
+    return best, None
+
+
+def variance_rule(**changes):
+    settings = {"rule": "variance", "window": 3, "patience": 4, "warmup": 0, **changes}
+    return make_rule(StopSettings(**settings), NONE, seed=0)
+
+
+def test_variance_of_a_window_by_hand():
+    rule = variance_rule()
+    feed(rule, [1, 2])
+    assert math.isnan(rule.statistic)
+    feed(rule, [6])
+    # Values 1, 2, 6: mean 3, squared distances 4, 1, 9.
+    assert rule.statistic == pytest.approx(14 / 3)
+
+
+def test_variance_rule_ends_after_its_patience_and_keeps_the_minimum():
+    # The outputs come to rest at iterations 4 to 6 and move ever more afterwards.
+    outputs = [0, 8, 12, 14, 14.1, 14.2, 15, 17, 20, 24, 29, 35]
+    rule = variance_rule()
+    best, end = feed(rule, outputs)
+    assert best == [3, 4, 5, 6]
+    assert rule.best_iteration == 6
+    assert end == 6 + 4
+    assert rule.reason.startswith("variance: no minimum below 0.0066")
+
+
+def test_warmup_keeps_early_minima_out():
+    best, _ = feed(variance_rule(warmup=5, patience=100), [0, 0, 0, 0, 1, 3, 5, 5])
+    assert best == [6, 8]
+
+
+def test_held_out_rule_looks_at_the_average_on_its_voxels_alone():
+    held_out = NONE.clone()
+    held_out[0, 0, 0] = True
+    settings = StopSettings(rule="held_out", patience=2, warmup=0)
+    rule = make_rule(settings, held_out, seed=0)
+    target = torch.zeros(2, 2, 2)
+    target[0, 0, 0] = 1.0
+    noise = torch.full((2, 2, 2), 9.0)
+    errors = []
+    for iteration, value in enumerate([0.0, 0.5, 0.9, 1.4, 1.5], 1):
+        average = torch.full((2, 2, 2), 7.0)
+        average[0, 0, 0] = value
+        rule.update(iteration, noise, average, target)
+        errors.append(rule.statistic)
+    assert errors == pytest.approx([1.0, 0.25, 0.01, 0.16, 0.25])
+    assert rule.best_iteration == 3
+    assert "held_out: no minimum below 0.01 for 2 iterations" in rule.reason
+
+
+def test_fixed_rule_takes_the_last():
+    rule = make_rule(StopSettings(rule="fixed"), NONE, seed=0)
+    assert feed(rule, [1, 5, 2]) == ([1, 2, 3], None)
+    assert rule.best_iteration == 3
+
+
+def test_a_rule_goes_on_from_its_state():
+    outputs = [0, 8, 12, 14, 14.1, 14.2, 15, 17, 20, 24, 29, 35]
+    whole, first, second = (variance_rule() for _ in range(3))
+    expected = feed(whole, outputs)
+    feed(first, outputs[:5])
+    second.load_state_dict(first.state_dict())
+    for iteration, value in enumerate(outputs[5:], 6):
+        output = torch.full((2, 2, 2), float(value))
+        second.update(iteration, output, output, output)
+        if second.reason:
+            break
+    assert (second.best_iteration, iteration) == (6, expected[1])
+    assert second.best == whole.best
+
+
+def test_not_finite_statistics_are_no_minimum():
+    rule = variance_rule()
+    assert feed(rule, [1, math.nan, 1, 1, 1]) == ([5], None)

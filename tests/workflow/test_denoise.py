@@ -1,0 +1,119 @@
+"""Denoising from end to end on scans of a few voxels, and what a second run does."""
+
+import json
+import signal
+import time
+
+import nibabel
+import numpy as np
+import pytest
+import yaml
+
+from tests.workflow.conftest import Project
+
+PHANTOM = {"shape_vox": [12, 13, 12], "voxel_size_mm": 8, "seed": 1}
+DENOISING = {
+    "devices": ["cpu"],
+    "network": {"inputs": 2, "down": [4, 4], "up": [4, 4], "skip": [2, 2]},
+    "input": "recorrupted",
+    "sigma": 30,
+    "iterations": 5,
+}
+
+
+def write_bids(folder):
+    image = nibabel.Nifti1Image(
+        np.random.default_rng(0).integers(0, 500, (9, 9, 9)).astype(np.int16), np.eye(4)
+    )
+    for subject in ("01", "02"):
+        anat = folder / f"sub-{subject}" / "anat"
+        anat.mkdir(parents=True)
+        nibabel.save(image, anat / f"sub-{subject}_T1w.nii.gz")
+    description = {"Name": "Study", "BIDSVersion": "1.8.0"}
+    (folder / "dataset_description.json").write_text(json.dumps(description))
+
+
+def make_project(folder, **denoising):
+    folder.mkdir()
+    write_bids(folder / "raw")
+    content = {
+        "scans": {"made": {"phantom": PHANTOM}, "study": {"bids": "raw"}},
+        "denoising": DENOISING | denoising,
+    }
+    (folder / "my.yaml").write_text(yaml.safe_dump(content))
+    return Project(folder)
+
+
+@pytest.fixture(scope="module")
+def denoised(tmp_path_factory):
+    """A project that ran to its end once; tests work on copies."""
+    project = make_project(tmp_path_factory.mktemp("denoise") / "project")
+    project.snakemake("denoise")
+    return project
+
+
+def test_every_scan_has_its_products(denoised):
+    for scan in ("made", "study_sub-01", "study_sub-02"):
+        names = {path.name for path in denoised.path(scan).iterdir()}
+        assert {
+            "denoised.nii.gz", "denoising.json", "denoising.csv", "denoised.png", "denoising.png",
+        } <= names  # fmt: skip
+    record = json.loads(denoised.path("made/denoising.json").read_text())
+    assert record["iterations"] == 5
+    assert "metrics" in record
+    assert "metrics" not in json.loads(denoised.path("study_sub-01/denoising.json").read_text())
+
+
+def test_derivatives_are_laid_out(denoised):
+    root = denoised.path("study/derivatives/voxmill")
+    image = nibabel.load(root / "sub-02/anat/sub-02_desc-denoised_T1w.nii.gz")
+    assert image.shape == (9, 9, 9)
+    assert json.loads((root / "dataset_description.json").read_text())["GeneratedBy"]
+
+
+def test_second_run_finds_nothing_to_do_and_a_setting_reruns_the_fits(denoised, tmp_path):
+    project = denoised.copy(tmp_path / "project")
+    assert project.jobs() == project.jobs("denoise") == {}
+    project.configure(denoising={"iterations": 6})
+    assert project.jobs("denoise") == {"denoise_scan": 3, "write_derivatives": 1, "denoise": 1}
+
+
+def test_a_deleted_product_is_missed(denoised, tmp_path):
+    project = denoised.copy(tmp_path / "project")
+    project.path("made/denoising.csv").unlink()
+    assert project.jobs("denoise") == {"denoise_scan": 1, "denoise": 1}
+
+
+def test_a_terminated_job_goes_on_from_its_checkpoint(tmp_path):
+    project = make_project(tmp_path / "project", iterations=3000, checkpoint_every=20)
+    project.configure(scans={"study": {"phantom": PHANTOM}})
+    checkpoint = project.path("made/.denoising.pt")
+    process = project.start(str(project.path("made/denoised.nii.gz").relative_to(project.folder)))
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert checkpoint.exists()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=120)
+    assert checkpoint.exists()
+    # Enough to see that it goes on; a finished fit would take longer than this test.
+    log = project.folder / "logs/made/denoise_scan.log"
+    process = project.start("results/made/denoised.nii.gz", "--rerun-incomplete")
+    deadline = time.monotonic() + 120
+    while "going on after iteration" not in log.read_text() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert "going on after iteration" in log.read_text()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=120)
+
+
+def test_bad_configuration_is_one_message(denoised, tmp_path):
+    project = denoised.copy(tmp_path / "project")
+    project.configure(denoising={"devices": ["cpu"], "precision": "float16"})
+    output = project.snakemake("--dry-run", ok=False)
+    assert "config: denoising.precision: float16 needs GPUs" in output
+    project.configure(denoising={"epochs": 5})
+    output = project.snakemake("--dry-run", ok=False)
+    assert "unknown key 'epochs'" in output
+    (project.folder / "my.yaml").write_text("scans: {}\nvolumes: {}\n")
+    assert "nothing to do: expected volumes" in project.snakemake("--dry-run", ok=False)

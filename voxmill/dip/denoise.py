@@ -1,0 +1,151 @@
+"""Denoise one NIfTI scan: NIfTI in, NIfTI, record and pictures out."""
+
+import dataclasses
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from voxmill.dip import figures
+from voxmill.dip.devices import resolve_devices
+from voxmill.dip.domain import padding
+from voxmill.dip.memory import MemoryPlan, check_memory, plan_memory
+from voxmill.dip.metrics import compare
+from voxmill.dip.nifti import Scan, read_like, read_scan, write_like
+from voxmill.dip.record import write_history, write_record
+from voxmill.dip.settings import DenoiseSettings, from_config
+from voxmill.dip.volume import Denoised, denoise_volume
+from voxmill.errors import VoxmillError
+from voxmill.files import sha256
+from voxmill.jobs import job
+
+log = logging.getLogger(__name__)
+
+
+@job
+def denoise_scan(
+    *,
+    scan_path: str,
+    output_path: str,
+    record_path: str,
+    history_path: str,
+    planes_path: str,
+    curves_path: str,
+    checkpoint_path: str,
+    settings: dict,
+    devices: list[str],
+    volume: int | None = None,
+    reference_path: str | None = None,
+    mask_path: str | None = None,
+    threads: int | None = None,
+) -> None:
+    """Fit a Deep Image Prior to one scan and write what it gave.
+
+    Parameters
+    ----------
+    scan_path : path
+        NIfTI, 3D or 4D.
+    output_path : path
+        The denoised scan, with the geometry, header and data type of the input.
+    record_path, history_path : path
+        JSON record and CSV of the iterations.
+    planes_path, curves_path : path
+        PNG figures.
+    checkpoint_path : path
+        Of a fit under way; removed at the end. A preview lies beside it where asked for.
+    settings : dict
+        Of `DenoiseSettings`.
+    devices : list of str
+        One or two, as `voxmill.dip.devices.resolve_devices` takes them.
+    volume : int, optional
+        Volume of a 4D file.
+    reference_path, mask_path : path, optional
+        Noise-free image and brain mask on the same grid, for metrics.
+    threads : int, optional
+        Of the CPU.
+
+    Raises
+    ------
+    VoxmillError
+        Before the fit, if the input, the settings and the devices do not go together; during it,
+        if it diverges.
+    """
+    chosen = from_config(settings)
+    found = resolve_devices(devices, chosen.precision)
+    _set_threads(threads)
+    scan = read_scan(scan_path, volume, rician=chosen.noise != "gaussian")
+    reference = read_like(reference_path, scan, "reference") if reference_path else None
+    mask = read_like(mask_path, scan, "mask") > 0 if mask_path else None
+    _check_references(scan, reference, mask, reference_path, mask_path)
+    chosen, plan = _plan(scan, chosen, found)
+    checkpoint = Path(checkpoint_path)
+    denoised = denoise_volume(
+        scan.data, chosen, found,
+        reference=reference, mask=mask, checkpoint_path=checkpoint,
+        preview=_previewer(checkpoint.with_suffix(".png"), scan),
+    )  # fmt: skip
+    log.info("%s; the result is of iteration %d", denoised.reason, denoised.best_iteration)
+    write_like(output_path, denoised.volume, scan)
+    _draw(planes_path, curves_path, scan, denoised, chosen, reference)
+    write_history(history_path, denoised.rows)
+    identity = {"path": str(scan_path), "sha256": sha256(scan_path), "volume": scan.volume}
+    identity["shape"] = list(scan.data.shape)
+    metrics = None
+    if reference is not None:
+        metrics = {"noisy": compare(scan.data, reference, mask)}
+        metrics["denoised"] = compare(denoised.volume, reference, mask)
+        log.info("against the reference: %s", metrics)
+    write_record(record_path, denoised, chosen, plan, identity, metrics)
+    checkpoint.unlink(missing_ok=True)
+    checkpoint.with_suffix(".png").unlink(missing_ok=True)
+
+
+def _plan(scan: Scan, settings: DenoiseSettings, devices) -> tuple[DenoiseSettings, MemoryPlan]:
+    """The memory plan, and the settings with the cut that it chose."""
+    pads = padding(scan.data.shape, settings.network.least_side_vox)
+    shape = tuple(side + sum(pad) for side, pad in zip(scan.data.shape, pads, strict=True))
+    plan = plan_memory(shape, settings, devices)
+    check_memory(plan, devices)
+    return dataclasses.replace(settings, cut=plan.cut or settings.cut), plan
+
+
+def _check_references(scan: Scan, reference, mask, reference_path, mask_path) -> None:
+    if reference is not None and min(scan.data.shape) < 7:
+        raise VoxmillError(
+            f"{reference_path}: SSIM needs at least 7 voxels along each axis, the scan has "
+            f"{scan.data.shape}; leave the reference out."
+        )
+    if reference is not None and not (np.isfinite(reference).all() and reference.max() > 0):
+        raise VoxmillError(
+            f"{reference_path}: expected finite intensities with a maximum above 0 in a reference"
+        )
+    if mask is not None and not mask.any():
+        raise VoxmillError(f"{mask_path}: expected a mask with voxels above 0, found none.")
+
+
+def _previewer(path: Path, scan: Scan):
+    def preview(volume: np.ndarray, iteration: int) -> None:
+        shown = {"noisy": scan.data, f"iteration {iteration}": volume}
+        figures.draw_planes(path, shown, scan.affine, scan.data - volume)
+
+    return preview
+
+
+def _draw(planes_path, curves_path, scan, denoised: Denoised, settings, reference) -> None:
+    shown = {"noisy": scan.data}
+    if reference is not None:
+        shown["reference"] = reference
+    shown["denoised"] = denoised.volume
+    figures.draw_planes(
+        planes_path, shown, scan.affine,
+        residual=scan.data - denoised.volume, sigma=denoised.domain.sigma,
+        title=f"{scan.path.name}: iteration {denoised.best_iteration}",
+    )  # fmt: skip
+    figures.draw_curves(curves_path, denoised.rows, denoised.best_iteration, settings.stop.rule)
+
+
+def _set_threads(threads: int | None) -> None:
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)

@@ -1,0 +1,132 @@
+"""Padding, upsampling and downsampling of 3D maps whose gradients repeat bit for bit.
+
+PyTorch's own backward passes of reflection padding and trilinear upsampling add with atomics on
+CUDA, so that two runs differ in the last bits and a resumed fit would leave the trajectory of an
+uninterrupted one. Here the forward passes are PyTorch's and the backward passes are sums of slices.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+AXES = (-3, -2, -1)
+
+
+class _ReflectionPad(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, maps: Tensor, width: int) -> Tensor:
+        ctx.width = width
+        return functional.pad(maps, (width,) * 6, mode="reflect")
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        width = ctx.width
+        for axis in AXES:
+            length = gradient.shape[axis] - 2 * width
+            inner = gradient.narrow(axis, width, length).clone()
+            # Voxel i of the left margin mirrors voxel width - i, as one line reversed does.
+            inner.narrow(axis, 1, width).add_(gradient.narrow(axis, 0, width).flip(axis))
+            right = gradient.narrow(axis, width + length, width).flip(axis)
+            inner.narrow(axis, length - 1 - width, width).add_(right)
+            gradient = inner
+        return gradient, None
+
+
+class _UpsampleTrilinear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, maps: Tensor) -> Tensor:
+        return functional.interpolate(maps, scale_factor=2, mode="trilinear", align_corners=False)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        for axis in AXES:
+            length = gradient.shape[axis] // 2
+            pairs = gradient.unflatten(axis, (length, 2))
+            even, odd = pairs.select(axis, 0), pairs.select(axis, 1)
+            inner = 0.75 * (even + odd)
+            # Output 2i is 0.75 of input i and 0.25 of i - 1; output 2i + 1 has 0.25 of i + 1; at
+            # the borders the missing neighbour is the voxel itself.
+            inner.narrow(axis, 0, length - 1).add_(even.narrow(axis, 1, length - 1), alpha=0.25)
+            inner.narrow(axis, 1, length - 1).add_(odd.narrow(axis, 0, length - 1), alpha=0.25)
+            inner.narrow(axis, 0, 1).add_(even.narrow(axis, 0, 1), alpha=0.25)
+            inner.narrow(axis, length - 1, 1).add_(odd.narrow(axis, length - 1, 1), alpha=0.25)
+            gradient = inner
+        return gradient
+
+
+def reflection_pad(maps: Tensor, width: int) -> Tensor:
+    """Mirror a map at its borders, the border voxels themselves not repeated.
+
+    Parameters
+    ----------
+    maps : (batch, channels, z, y, x) tensor
+        Every side longer than `width`.
+    width : int
+        Voxels added on each of the six sides.
+    """
+    return _ReflectionPad.apply(maps, width) if width else maps
+
+
+def upsample(maps: Tensor, mode: str, shape: tuple[int, int, int]) -> Tensor:
+    """Double a map and cut it to `shape`.
+
+    Parameters
+    ----------
+    maps : (batch, channels, z, y, x) tensor
+    mode : str
+        "nearest" or "trilinear" (borders as `align_corners=False`).
+    shape : (3,) tuple of int
+        Each side twice that of `maps`, or one less: the side that was halved was odd.
+    """
+    if mode == "trilinear":
+        doubled = _UpsampleTrilinear.apply(maps)
+    else:
+        doubled = functional.interpolate(maps, scale_factor=2, mode="nearest")
+    return doubled[..., : shape[0], : shape[1], : shape[2]]
+
+
+def lanczos2_kernel() -> Tensor:
+    """The one-dimensional kernel that halves a signal: 8 weights with the sum 1.
+
+    A sinc of half the bandwidth, windowed by the central lobe of a sinc twice as wide (Lanczos'
+    window with two lobes), sampled at half voxels: outputs lie midway between two inputs, as those
+    of a mean over pairs do.
+
+    Returns
+    -------
+    (8,) float32 tensor
+    """
+    distances = [(tap - 3.5) / 2 for tap in range(8)]
+    weights = [_sinc(distance) * _sinc(distance / 2) for distance in distances]
+    return torch.tensor([weight / sum(weights) for weight in weights])
+
+
+def downsample_lanczos2(maps: Tensor) -> Tensor:
+    """Halve a map with Lanczos' kernel along each axis; borders repeat the outermost voxel.
+
+    Parameters
+    ----------
+    maps : (batch, channels, z, y, x) tensor
+
+    Returns
+    -------
+    (batch, channels, ceil(z / 2), ceil(y / 2), ceil(x / 2)) tensor
+    """
+    channels = maps.shape[1]
+    kernel = lanczos2_kernel().to(device=maps.device, dtype=maps.dtype)
+    for axis in range(3):
+        size = maps.shape[2 + axis]
+        first, last = maps.narrow(2 + axis, 0, 1), maps.narrow(2 + axis, size - 1, 1)
+        # Concatenation, not replication padding, whose gradient is not repeatable on CUDA.
+        maps = torch.cat([first] * 3 + [maps] + [last] * (3 + size % 2), dim=2 + axis)
+        sides = [8 if other == axis else 1 for other in range(3)]
+        strides = [2 if other == axis else 1 for other in range(3)]
+        weight = kernel.reshape(1, 1, *sides).expand(channels, 1, *sides)
+        maps = functional.conv3d(maps, weight, stride=strides, groups=channels)
+    return maps
+
+
+def _sinc(x: float) -> float:
+    return 1.0 if x == 0 else math.sin(math.pi * x) / (math.pi * x)
