@@ -32,6 +32,7 @@ localrules:
     stitch,
     cells,
     evaluate,
+    seams,
 
 
 # Every durable product is listed, because Snakemake does not miss a deleted intermediate file.
@@ -47,6 +48,7 @@ include: "rules/plan.smk"
 include: "rules/tiles.smk"
 include: "rules/predict.smk"
 include: "rules/stitch.smk"
+include: "rules/seams.smk"
 include: "rules/cells.smk"
 include: "rules/evaluate.smk"
 include: "rules/report.smk"

@@ -117,6 +117,11 @@ def halo_settings(wildcards):
     return {"tolerance": CONFIG.settings["tiles"]["halo_tolerance"]}
 
 
+def seam_settings(wildcards):
+    """Settings of the look at the seams."""
+    return halo_settings(wildcards)
+
+
 def network_weights(wildcards):
     """Weights file of a network."""
     return CONFIG.settings["networks"][wildcards.network]["weights"]

@@ -17,6 +17,7 @@ rule measure_halo:
     resources:
         gpu=gpus_per_prediction,
         mem_mb=predict_memory_mb,
+        runtime=predict_minutes,
     params:
         source=volume_arguments,
         fingerprint=volume_fingerprint,

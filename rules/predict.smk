@@ -25,6 +25,7 @@ rule predict_tile:
     resources:
         gpu=gpus_per_prediction,
         mem_mb=predict_memory_mb,
+        runtime=predict_minutes,
     params:
         settings=CONFIG.settings["prediction"],
         code=source_digest("voxmill.engine.predict"),

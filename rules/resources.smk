@@ -3,14 +3,17 @@
 import math
 import os
 
+from voxmill.devices import visible_gpus
+
 
 def gpus_per_prediction(wildcards):
     """GPUs that a prediction job asks for: none where the machine or the config has none."""
     device = CONFIG.settings["prediction"]["device"]
-    # Job arrays run Snakemake's local executor on a cluster's nodes, and say so.
-    on_cluster = workflow.non_local_exec or "VOXMILL_ON_CLUSTER" in os.environ
-    if device == "auto" and not on_cluster:
-        return int(Path("/dev/nvidia0").exists())
+    # On a cluster every prediction asks for one, also where this is parsed again inside a job,
+    # and in the tasks of job arrays, which say so.
+    on_cluster = workflow.non_local_exec or workflow.remote_exec
+    if device == "auto" and not on_cluster and "VOXMILL_ON_CLUSTER" not in os.environ:
+        return int(bool(visible_gpus()))
     return int(device != "cpu")
 
 
@@ -33,6 +36,15 @@ def predict_memory_mb(wildcards, attempt):
     settings = CONFIG.cards[wildcards.network].settings
     maps = settings.get("depth", 100) * settings.get("width", 1) + 8
     return attempt * (1500 + 4 * maps * _window_voxels(wildcards) // 2**20)
+
+
+def predict_minutes(wildcards, attempt):
+    """Walltime of a prediction: half an hour, and what a slow CPU node takes; more on a retry."""
+    settings = CONFIG.cards[wildcards.network].settings
+    depth, width = settings.get("depth", 100), settings.get("width", 1)
+    # 27 weights, a multiplication and an addition each, from every earlier map; 10 GFLOP/s.
+    operations = 54 * (depth * width) ** 2 / 2 * _window_voxels(wildcards)
+    return attempt * (30 + round(operations / 1e10 / 60))
 
 
 def _window_voxels(wildcards):

@@ -53,6 +53,7 @@ def durable_products():
         *cut_tiles(),
         *per_tile_predictions(),
         *per_network("probability.ome.tif"),
+        *per_network("seams.json"),
         *per_network("cells.csv"),
         *per_network("overview.png"),
         *per_method("evaluation.json"),

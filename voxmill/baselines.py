@@ -13,12 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from voxmill.blocks import SerialReader, block_list, dilate, inner, map_blocks
+from voxmill.blocks import ArrayVolume, SerialReader, block_list, map_blocks
 from voxmill.cells import COLUMNS, write_cells
 from voxmill.errors import VoxmillError
 from voxmill.jobs import job, logger
 from voxmill.matching import check_lengths, incremental_matching
 from voxmill.maxima import ball, local_maxima, margin
+from voxmill.tiling import grow, inside
 from voxmill.truth import read_truth
 from voxmill.volumes import open_volume, read_header
 
@@ -64,22 +65,6 @@ class DogSettings:
             )
 
 
-@dataclass(frozen=True)
-class ArrayVolume:
-    """An array with the interface of an opened volume."""
-
-    array: np.ndarray
-
-    @property
-    def shape(self):
-        """Shape z, y, x."""
-        return self.array.shape
-
-    def read_window(self, start, stop):
-        """Voxels of the half-open box."""
-        return self.array[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))]
-
-
 def find_cells_dog(volume, settings: DogSettings, voxel_size_um, scale: float = 1.0, threads=1):
     """Local maxima of the difference of Gaussians.
 
@@ -114,10 +99,10 @@ def find_cells_dog(volume, settings: DogSettings, voxel_size_um, scale: float = 
     threshold = max(settings.threshold, 1e-6)
 
     def work(start, stop):
-        window = dilate(start, stop, margin(apart, around), volume.shape)
-        outer = dilate(*window, reach, volume.shape)
+        window = grow(start, stop, margin(apart, around), volume.shape)
+        outer = grow(*window, reach, volume.shape)
         grey = reader.read_window(*outer).astype(np.float32)
-        response = difference_of_gaussians(grey, sigma)[inner(*window, outer[0])]
+        response = difference_of_gaussians(grey, sigma)[inside(*window, outer[0])]
         return local_maxima(response, start, stop, window[0], threshold, apart, around)[:2]
 
     blocks = block_list(volume.shape, int(settings.block_vox))

@@ -7,6 +7,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -38,18 +39,20 @@ def block_list(shape: Iterable[int], block_vox: int) -> list[tuple[Corner, Corne
     ]
 
 
-def dilate(start, stop, margin, shape) -> tuple[Corner, Corner]:
-    """Box grown by `margin` voxels (z, y, x) on every side, clipped at the volume's border."""
-    grown_start = tuple(max(int(a) - int(m), 0) for a, m in zip(start, margin, strict=True))
-    grown_stop = tuple(
-        min(int(b) + int(m), int(n)) for b, m, n in zip(stop, margin, shape, strict=True)
-    )
-    return grown_start, grown_stop
+@dataclass(frozen=True)
+class ArrayVolume:
+    """An array with the interface of an opened volume."""
 
+    array: np.ndarray
 
-def inner(start, stop, outer_start) -> tuple[slice, slice, slice]:
-    """Slices of the box [start, stop) in an array whose first voxel is `outer_start`."""
-    return tuple(slice(a - o, b - o) for a, b, o in zip(start, stop, outer_start, strict=True))
+    @property
+    def shape(self):
+        """Shape z, y, x."""
+        return self.array.shape
+
+    def read_window(self, start, stop):
+        """Voxels of the half-open box."""
+        return self.array[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))]
 
 
 def map_blocks(work: Callable, blocks: list, threads: int, description: str) -> Iterator:

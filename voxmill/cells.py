@@ -14,13 +14,14 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from voxmill.blocks import SerialReader, block_list, dilate, inner, map_blocks
+from voxmill.blocks import SerialReader, block_list, map_blocks
 from voxmill.components import find_components
 from voxmill.errors import VoxmillError
 from voxmill.files import writing
 from voxmill.jobs import job, log_rate, logger
 from voxmill.matching import check_lengths
 from voxmill.maxima import ball, local_maxima, margin
+from voxmill.tiling import grow, inside
 
 # Columns of cells.csv and how their numbers are written; nine digits give a float32 back.
 COLUMNS = {
@@ -163,7 +164,7 @@ class _Probability:
 
     def read(self, start, stop):
         """Probabilities (float32) of the box, or None where none reaches the threshold."""
-        outer = dilate(start, stop, self._radius, self.shape)
+        outer = grow(start, stop, self._radius, self.shape)
         values = self._reader.read_window(*outer)
         if values.dtype.kind not in "fub":
             raise VoxmillError(f"expected probabilities, found voxels of type {values.dtype}")
@@ -182,7 +183,7 @@ class _Probability:
             values = ndimage.gaussian_filter(
                 values, self._sigma, mode="nearest", radius=tuple(self._radius.tolist())
             )
-        return values[inner(start, stop, outer[0])]
+        return values[inside(start, stop, outer[0])]
 
 
 def _maxima(volume, settings: CellSettings, size, threads: int):
@@ -198,7 +199,7 @@ def _maxima(volume, settings: CellSettings, size, threads: int):
     reach = margin(apart, around)
 
     def work(start, stop):
-        outer = dilate(start, stop, reach, probability.shape)
+        outer = grow(start, stop, reach, probability.shape)
         values = probability.read(*outer)
         if values is None:
             return np.zeros((0, 3)), np.zeros(0), np.zeros(0, dtype=np.int64)

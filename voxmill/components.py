@@ -12,8 +12,9 @@ from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from voxmill.blocks import SerialReader, block_list, dilate, map_blocks
+from voxmill.blocks import SerialReader, block_list, map_blocks
 from voxmill.errors import VoxmillError
+from voxmill.tiling import grow
 
 NEIGHBOURS_26 = np.ones((3, 3, 3), dtype=bool)
 
@@ -91,7 +92,7 @@ def find_components(
     blocks = block_list(shape, block_vox)
 
     def work(start, stop):
-        window = start, dilate(start, stop, (1, 1, 1), shape)[1]
+        window = start, grow(start, stop, (1, 1, 1), shape)[1]
         mask, values = read_mask(*window)
         return _label_block(mask, values, start, stop, shape)
 

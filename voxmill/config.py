@@ -10,7 +10,6 @@ import yaml
 from voxmill.errors import VoxmillError
 from voxmill.files import sha256
 from voxmill.models import ModelCard, read_card
-from voxmill.networks import check_settings
 from voxmill.tiling import Triple, grid_starts, parse_region, slab_name, tile_name
 from voxmill.volumes import VolumeHeader, fingerprint, read_header
 
@@ -97,18 +96,13 @@ class Config:
             return None
         if halo == "exact":
             cards = [self.cards[name] for name in self.volumes[volume].networks]
-            return (max(receptive_radius_vox(card) for card in cards),) * 3
+            return (max(card.receptive_radius_vox for card in cards),) * 3
         return (halo,) * 3 if isinstance(halo, int) else tuple(halo)
 
     def threshold(self, network: str) -> float:
         """The probability from which a voxel can be a cell."""
         threshold = self.settings["cells"]["threshold"]
         return self.cards[network].threshold if threshold == "model" else threshold
-
-
-def receptive_radius_vox(card: ModelCard) -> int:
-    """The theoretical context of a model's network on each side, voxels."""
-    return check_settings(card.network, card.settings).receptive_radius_vox
 
 
 def load(config: dict, source: str = "config") -> Config:

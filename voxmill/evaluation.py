@@ -197,8 +197,8 @@ TABLE_COLUMNS = (
 )
 
 
-def table(evaluations: dict[str, dict]) -> str:
-    """Evaluations side by side as plain text.
+def table_rows(evaluations: dict[str, dict]) -> list[list[str]]:
+    """Evaluations side by side, a head and a row per method.
 
     Parameters
     ----------
@@ -207,8 +207,8 @@ def table(evaluations: dict[str, dict]) -> str:
 
     Returns
     -------
-    str
-        A line per method; F1 with its bootstrap interval; "-" where something isn't defined.
+    list of list of str
+        F1 with its bootstrap interval; "-" where something isn't defined.
     """
     lines = [
         ["method", *(title for title, _, _ in TABLE_COLUMNS), "F1 95 %", "F1 seams / interior"]
@@ -221,6 +221,12 @@ def table(evaluations: dict[str, dict]) -> str:
             [_text(seams[part]["f1"], ".3f") for part in ("near", "interior")] if seams else ["-"]
         )
         lines.append([*line, " / ".join(parts)])
+    return lines
+
+
+def table(evaluations: dict[str, dict]) -> str:
+    """The rows of `table_rows` as plain text in columns."""
+    lines = table_rows(evaluations)
     widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
     return "\n".join(
         "  ".join(

@@ -35,7 +35,8 @@ def draw_overview(
     cells_path: str,
     matches_path: str | None,
     output_path: str,
-    depth_um: float = 12.0,
+    depth_um: float = 4.0,
+    reach_um: float = 6.0,
 ) -> None:
     """Draw the middle planes of a volume, the probability under them, and the cells near them.
 
@@ -50,7 +51,9 @@ def draw_overview(
     output_path : path
         PNG.
     depth_um : float
-        Thickness of the slab around each plane whose maximum and cells are shown.
+        Thickness of the slab around each plane whose maximum is shown.
+    reach_um : float
+        Cells centred within this distance of a plane are marked.
     """
     header = read_header(**volume)
     start, stop = middle_window(header.shape)
@@ -62,7 +65,10 @@ def draw_overview(
                 _projection(source, start, stop, axis, depth_um / header.voxel_size_um[axis])
                 for _, axis, _ in PLANES
             ]
-    figure = _draw(parts, points, start, stop, header.voxel_size_um, depth_um)
+    figure = _draw(parts, points, start, stop, header.voxel_size_um, reach_um)
+    figure.suptitle(
+        f"Middle planes (maximum over {depth_um:g} µm) and the cells centred within {reach_um:g} µm"
+    )
     with writing(output_path) as scratch:
         # A fixed creator keeps the bytes the same from run to run.
         figure.savefig(scratch, dpi=110, metadata={"Software": "voxmill"})
@@ -83,11 +89,11 @@ def _projection(source, start: tuple, stop: tuple, axis: int, depth_vox: float) 
     return source.read_window(tuple(lower), tuple(upper)).max(axis=axis).astype(np.float32)
 
 
-def _draw(parts: dict, points: pd.DataFrame, start, stop, voxel_size_um, depth_um: float):
+def _draw(parts: dict, points: pd.DataFrame, start, stop, voxel_size_um, reach_um: float):
     sizes_um = [(b - a) * s for a, b, s in zip(start, stop, voxel_size_um, strict=True)]
     widths = [sizes_um[columns] for _, _, (_, columns) in PLANES]
     figure, axes = plt.subplots(
-        2, 3, figsize=(15, 11), width_ratios=widths, layout="constrained", squeeze=False
+        2, 3, figsize=(15, 9.5), width_ratios=widths, layout="constrained", squeeze=False
     )
     low, high = np.percentile(parts["volume"][0], (1, 99.7))
     limits = {"volume": (low, max(high, low + 1)), "probability": (0, 1)}
@@ -96,11 +102,14 @@ def _draw(parts: dict, points: pd.DataFrame, start, stop, voxel_size_um, depth_u
             panel = axes[row, column]
             _show(panel, image, plane, start, stop, voxel_size_um, limits[name])
             panel.set_title(f"{name}, {plane[0]}")
-            _mark(panel, points, plane, start, stop, voxel_size_um, depth_um)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
-    figure.suptitle(f"Middle planes, maximum over {depth_um:g} µm, with the cells within them")
+            _mark(panel, points, plane, start, stop, voxel_size_um, reach_um)
+    found = {}
+    for panel in axes.flat:
+        found |= dict(zip(*panel.get_legend_handles_labels()[::-1], strict=True))
+    if found:
+        figure.legend(
+            found.values(), found.keys(), loc="outside lower center", ncols=4, frameon=False
+        )
     return figure
 
 
@@ -118,11 +127,11 @@ def _show(panel, image, plane, start, stop, voxel_size_um, limits) -> None:
     panel.set_ylabel(f"{'zyx'[rows]} (µm)")
 
 
-def _mark(panel, points, plane, start, stop, voxel_size_um, depth_um) -> None:
+def _mark(panel, points, plane, start, stop, voxel_size_um, reach_um) -> None:
     _, axis, (rows, columns) = plane
     middle_um = (start[axis] + stop[axis]) / 2 * voxel_size_um[axis]
     position_um = points[["z_vox", "y_vox", "x_vox"]].to_numpy() * np.array(voxel_size_um)
-    inside = np.abs(position_um[:, axis] - middle_um) <= depth_um / 2
+    inside = np.abs(position_um[:, axis] - middle_um) <= reach_um
     voxels = points[["z_vox", "y_vox", "x_vox"]].to_numpy()
     inside &= ((voxels >= np.array(start) - 0.5) & (voxels < np.array(stop) - 0.5)).all(axis=1)
     for status, colour in STATUS_COLOURS.items():

@@ -59,6 +59,11 @@ class ModelCard:
     weights_sha256: str = ""
     card_version: int = CARD_VERSION
 
+    @property
+    def receptive_radius_vox(self) -> int:
+        """The theoretical context of the network on each side, voxels."""
+        return check_settings(self.network, self.settings).receptive_radius_vox
+
 
 def card_path(weights_path: str | Path) -> Path:
     """Path of the card that belongs to a weights file."""
@@ -138,6 +143,8 @@ def save(path: str | Path, network, card: ModelCard) -> ModelCard:
     with writing(path) as scratch:
         state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
         save_file(state, scratch)
+        # safetensors makes files that only their owner can read; colleagues share models.
+        scratch.chmod(0o644)
     card = dataclasses.replace(card, weights_sha256=sha256(path))
     write_json(card_path(path), dataclasses.asdict(card))
     return card

@@ -74,16 +74,16 @@ class PhantomSettings:
     size_spread: float = 0.18
     brightness_spread: float = 0.4
     touching: float = 0.2
-    hollow: float = 0.3
+    hollow: float = 0.4
     stubs_per_cell: float = 2.0
-    fibres_per_mm3: float = 4000.0
-    specks_per_mm3: float = 15000.0
+    fibres_per_mm3: float = 7000.0
+    specks_per_mm3: float = 20000.0
     vessels_per_mm3: float = 200.0
     signal_photons: float = 120.0
     background_photons: float = 60.0
     background_variation: float = 0.6
     stripes: float = 0.35
-    attenuation_um: float = 400.0
+    attenuation_um: float = 500.0
     blur_um: tuple[float, float, float] = (2.8, 0.9, 0.9)
     offset: float = 100.0
     read_noise: float = 3.0
@@ -149,8 +149,7 @@ def make_phantom(settings: PhantomSettings) -> tuple[np.ndarray, np.ndarray]:
     volume : (z, y, x) uint16 array
         Grey values.
     truth : (N, 3) float array
-        Centres of the cells inside the volume, voxels, z, y, x. Cells centred outside, whose
-        rims reach into the volume, are drawn and not listed.
+        Centres of all cells, voxels, z, y, x; cells near a face are cut by it.
     """
     rng = np.random.default_rng(settings.seed)
     size = np.array(settings.voxel_size_um)
@@ -169,8 +168,6 @@ def make_phantom(settings: PhantomSettings) -> tuple[np.ndarray, np.ndarray]:
     noisy = rng.poisson(np.maximum(light, 0)).astype(np.float32)
     noisy += rng.standard_normal(noisy.shape, np.float32) * settings.read_noise + settings.offset
     truth = centres / size - 0.5
-    shape = np.array(settings.shape_vox)
-    truth = truth[((truth > -0.5) & (truth < shape - 0.5)).all(axis=1)]
     return np.clip(np.rint(noisy), 0, 65535).astype(np.uint16), truth
 
 
@@ -209,10 +206,13 @@ def _vessels(rng, settings: PhantomSettings, extent) -> tuple[np.ndarray, np.nda
 
 
 def _place_cells(rng, settings: PhantomSettings, extent, vessels):
-    """Centres (N, 3) and mean radii (N,) in micrometres, cells in a margin around included."""
-    margin = settings.cell_diameter_um
-    low, high = -margin, extent + margin
-    wanted = _number(rng, settings.density_per_mm3, extent + 2 * margin)
+    """Centres (N, 3) and mean radii (N,) in micrometres.
+
+    No cell is centred outside: of a rim that reaches in, nobody could tell on which side of the
+    face its centre lies.
+    """
+    low, high = np.zeros(3), extent
+    wanted = _number(rng, settings.density_per_mm3, extent)
     layers = rng.uniform(0.25, 1.0, 5) ** 1.5
     slope = rng.uniform(-0.2, 0.2, 2)
     vessel_tree = cKDTree(vessels[0]) if len(vessels[0]) else None
@@ -271,7 +271,7 @@ def _draw_cells(light, rng, settings: PhantomSettings, centres, radii) -> None:
         axes *= radius / np.prod(axes) ** (1 / 3)
         tilt = np.linalg.qr(rng.standard_normal((3, 3)))[0] / axes
         # Clipped: a cell far dimmer than the background's texture would be a cell for nobody.
-        bright = np.exp(settings.brightness_spread * np.clip(rng.standard_normal(), -1.5, 2.0))
+        bright = np.exp(settings.brightness_spread * np.clip(rng.standard_normal(), -1.25, 2.0))
         hollow = rng.uniform(0.4, 0.8) if rng.random() < settings.hollow else 0.0
         stubs = rng.poisson(settings.stubs_per_cell)
         directions, lengths = _directions(rng, stubs), rng.uniform(1.5, 4.5, stubs) * radius
@@ -308,15 +308,15 @@ def _draw_fibres(light, rng, settings: PhantomSettings, extent) -> None:
         length = settings.cell_diameter_um * rng.uniform(3, 12)
         path = _walk(rng, rng.uniform(0, extent), _directions(rng, 1)[0], length, 1.2, 0.12)
         # Varicosities: a fibre swells here and there, as axons do.
-        swell = 1 + 0.6 * np.maximum(np.sin(np.arange(len(path)) / rng.uniform(3, 8)), 0)
-        radius = settings.cell_diameter_um * rng.uniform(0.08, 0.17)
+        swell = 1 + 0.5 * np.maximum(np.sin(np.arange(len(path)) / rng.uniform(3, 8)), 0)
+        radius = settings.cell_diameter_um * rng.uniform(0.075, 0.135)
         bright = np.full(len(path), rng.uniform(0.6, 2.2))
         _draw_tube(light, settings, path, radius * swell, bright)
 
 
 def _draw_specks(light, rng, settings: PhantomSettings, extent) -> None:
     for _ in range(_number(rng, settings.specks_per_mm3, extent)):
-        radius = settings.cell_diameter_um * rng.uniform(0.08, 0.2)
+        radius = settings.cell_diameter_um * rng.uniform(0.08, 0.16)
         centre, bright = rng.uniform(0, extent), rng.uniform(1.0, 5.0)
         _draw_tube(light, settings, [centre], [radius], [bright])
 

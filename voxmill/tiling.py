@@ -45,9 +45,7 @@ class Tile:
     @property
     def core_in_window(self) -> tuple[slice, slice, slice]:
         """Where the core lies in an array of the window."""
-        start = _minus(self.core_start, self.window_start)
-        stop = _minus(self.core_stop, self.window_start)
-        return tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+        return inside(self.core_start, self.core_stop, self.window_start)
 
 
 def tile_name(core_start: Triple) -> str:
@@ -101,15 +99,20 @@ def plan_tiles(shape: Triple, tile_shape: Triple, halo_vox: Triple) -> list[Tile
     tiles = []
     for start in grid_starts(shape, tile_shape):
         stop = tuple(min(a + t, n) for a, t, n in zip(start, tile_shape, shape, strict=True))
-        tiles.append(Tile(start, stop, *window(start, stop, halo_vox, shape)))
+        tiles.append(Tile(start, stop, *grow(start, stop, halo_vox, shape)))
     return tiles
 
 
-def window(start: Triple, stop: Triple, halo_vox: Triple, shape: Triple) -> tuple[Triple, Triple]:
-    """A box grown by a halo and clipped at the volume's border: start and stop."""
-    lower = tuple(max(a - h, 0) for a, h in zip(start, halo_vox, strict=True))
-    upper = tuple(min(b + h, n) for b, h, n in zip(stop, halo_vox, shape, strict=True))
+def grow(start: Triple, stop: Triple, by: Triple, shape: Triple) -> tuple[Triple, Triple]:
+    """A box grown by voxels on every side and clipped at the volume's border: start and stop."""
+    lower = tuple(max(int(a) - int(h), 0) for a, h in zip(start, by, strict=True))
+    upper = tuple(min(int(b) + int(h), int(n)) for b, h, n in zip(stop, by, shape, strict=True))
     return lower, upper
+
+
+def inside(start: Triple, stop: Triple, origin: Triple) -> tuple[slice, slice, slice]:
+    """Where a box lies in an array whose first voxel is `origin`."""
+    return tuple(slice(a - o, b - o) for a, b, o in zip(start, stop, origin, strict=True))
 
 
 def owners(points_vox: np.ndarray, shape: Triple, tile_shape: Triple) -> np.ndarray:

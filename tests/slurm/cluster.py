@@ -50,7 +50,7 @@ class Cluster:
     folder: Path
     nodes: int = 2
     gpus: int = 2
-    cpus: int = 4
+    cpus: int = 16
     memory_mb: int = 32000
     max_array_size: int = 1001
     accounting: bool = False

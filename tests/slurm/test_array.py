@@ -4,23 +4,8 @@ import json
 import re
 
 import pytest
-import yaml
-from conftest import ROOT, Workspace, wait_until
 
-from voxmill.slurm import table
-
-
-@pytest.fixture
-def mini(cluster, tmp_path):
-    """The workflow in miniature; `configure` says what its tiles do."""
-
-    def configure(**config) -> Workspace:
-        path = tmp_path / "mini.yaml"
-        path.write_text(yaml.safe_dump(config))
-        arguments = ["-s", str(ROOT / "tests/slurm/mini/Snakefile"), "--configfile", str(path)]
-        return Workspace(tmp_path, cluster, arguments)
-
-    return configure
+from tests.slurm.workspace import Workspace, tries, wait_until
 
 
 def submitted(output: str) -> list[str]:
@@ -32,15 +17,6 @@ def wait_for_the_end(work: Workspace, timeout_s: float = 180) -> None:
     """Wait until SLURM's queue is empty: the last job submits the next ones before it ends."""
     busy = ("squeue", "--noheader")
     wait_until(lambda: not work.cluster.run(*busy).strip(), timeout_s, "the end of the arrays")
-
-
-def tries(work: Workspace) -> dict[str, list[dict]]:
-    """Records of each tile's jobs, by tile."""
-    folder = work.folder / "logs/demo/net/predict_tile"
-    return {
-        path.name.split(".")[0]: table.read_tries(path)
-        for path in sorted(folder.glob("*.jobs.jsonl"))
-    }
 
 
 def most_at_once(records: list[dict]) -> int:

@@ -55,6 +55,7 @@ def fourier_forward(network, batch: torch.Tensor, threads: int | None = None) ->
 def release() -> None:
     """Give back the memory that is kept for the next step."""
     _pool.clear()
+    fourier.release()
 
 
 class _Pool:

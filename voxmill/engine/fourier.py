@@ -195,7 +195,7 @@ class Engine:
         return getattr(self._library, f"voxmill_{name}_{self._name}")
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Free the memory, for another engine of this process first."""
         if self._handle:
             self._function("destroy")(ctypes.c_void_p(self._handle))
             self._handle = None
@@ -297,26 +297,30 @@ _kept = threading.local()
 def run(network, volume, device: str, precision: str, threads: int) -> np.ndarray:
     """Probabilities; see `voxmill.engine.backends.forward`.
 
-    The engine's memory is kept for the next box of the same shape, since a block follows a block
-    and fresh pages cost more than some layers do; `release` gives it back.
+    The memory is kept for the next box, since a block follows a block and fresh pages cost as
+    much as some layers do; `release` gives it back.
     """
     engine = getattr(_kept, "engine", None)
     if engine is None or (engine.settings, engine.box_shape) != (
         network.settings,
         volume.shape[1:],
     ):
-        release()
+        if engine is not None:
+            engine.close()
         engine = _kept.engine = Engine(network.settings, volume.shape[1:])
     logits = engine.forward(flat_parameters(network), volume, threads)
     return _sigmoid(logits)
 
 
 def release() -> None:
-    """Give back the memory that `run` keeps in this thread."""
+    """Give back the memory that is kept for the next box."""
     engine = getattr(_kept, "engine", None)
     if engine is not None:
         engine.close()
         _kept.engine = None
+    library = load("fourier")
+    if not isinstance(library, str):
+        library.voxmill_release()
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:

@@ -13,9 +13,8 @@ from voxmill.engine.predict import PredictionSettings, predict
 from voxmill.errors import VoxmillError
 from voxmill.files import read_json, write_json
 from voxmill.jobs import job, logger, progress
-from voxmill.networks import check_settings
 from voxmill.statistics import normalise
-from voxmill.tiling import Triple, window
+from voxmill.tiling import Triple, grow, inside
 from voxmill.volumes import open_volume, read_header
 
 CANDIDATES_VOX = (0, 2, 4, 6, 8, 10, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96)
@@ -49,11 +48,6 @@ class HaloSettings:
             )
 
 
-def exact_halo(card: models.ModelCard) -> int:
-    """The theoretical receptive radius of a model's network, voxels."""
-    return check_settings(card.network, card.settings).receptive_radius_vox
-
-
 def errors_by_halo(predict_box, read_box, cores: list, shape: Triple, radius_vox: int) -> dict:
     """Largest change of the core's probability against the full context, for each halo.
 
@@ -78,23 +72,25 @@ def errors_by_halo(predict_box, read_box, cores: list, shape: Triple, radius_vox
     halos = [h for h in CANDIDATES_VOX if h < radius_vox]
     errors = dict.fromkeys(halos, 0.0)
     for start, stop in progress(cores, len(cores), "window", "measuring the halo"):
-        outer = window(start, stop, (radius_vox,) * 3, shape)
+        outer = grow(start, stop, (radius_vox,) * 3, shape)
         voxels = read_box(*outer)
-        reference = predict_box(voxels)[_inside(start, stop, outer[0])]
+        reference = predict_box(voxels)[inside(start, stop, outer[0])]
         for halo in halos:
-            inner = window(start, stop, (halo,) * 3, shape)
-            part = predict_box(np.ascontiguousarray(voxels[_inside(*inner, outer[0])]))
-            change = np.abs(part[_inside(start, stop, inner[0])] - reference).max()
+            inner = grow(start, stop, (halo,) * 3, shape)
+            part = predict_box(np.ascontiguousarray(voxels[inside(*inner, outer[0])]))
+            change = np.abs(part[inside(start, stop, inner[0])] - reference).max()
             errors[halo] = max(errors[halo], float(change))
     return errors
 
 
-def _inside(start: Triple, stop: Triple, origin: Triple) -> tuple:
-    return tuple(slice(a - o, b - o) for a, b, o in zip(start, stop, origin, strict=True))
+def random_starts(shape: Triple, size: Triple, number: int, seed: int) -> np.ndarray:
+    """Corners of random boxes inside a volume, (number, 3) int."""
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, np.array(shape) - size + 1, size=(number, 3))
 
 
-def choose_cores(read_box, shape: Triple, settings: HaloSettings) -> list:
-    """Places to measure at: random ones, of which the brightest are kept.
+def richest_boxes(read_box, starts: np.ndarray, size: Triple, number: int) -> list:
+    """Of boxes with given corners those with the most contrast.
 
     Bright structure is where a network's output depends on context; empty background agrees with
     any halo.
@@ -103,18 +99,19 @@ def choose_cores(read_box, shape: Triple, settings: HaloSettings) -> list:
     ----------
     read_box : callable
         (start, stop) -> (z, y, x) array.
-    shape : (3,) int
+    starts : (N, 3) int array
+        Corners of the candidates.
+    size : (3,) int
+    number : int
+        How many are kept.
 
     Returns
     -------
     list of (start, stop)
     """
-    rng = np.random.default_rng(settings.seed)
-    size = np.minimum(settings.core_vox, shape)
-    starts = rng.integers(0, np.array(shape) - size + 1, size=(4 * settings.windows, 3))
-    boxes = [(tuple(map(int, a)), tuple(map(int, a + size))) for a in starts]
+    boxes = [(tuple(map(int, a)), tuple(map(int, a + np.array(size)))) for a in starts]
     spread = [float(np.std(read_box(*box))) for box in boxes]
-    order = np.argsort(spread)[::-1][: settings.windows]
+    order = np.argsort(spread)[::-1][:number]
     return [boxes[i] for i in order]
 
 
@@ -152,7 +149,7 @@ def measure_halo(
     prediction = PredictionSettings(**prediction)
     card, network = models.load(weights_path)
     statistics = read_json(statistics_path, "statistics")
-    radius = min(exact_halo(card), CANDIDATES_VOX[-1])
+    radius = min(card.receptive_radius_vox, CANDIDATES_VOX[-1])
     header = read_header(**volume)
     claimed = devices.claim(gpus, prediction.device, task=str(output_path))
     with claimed as held, open_volume(header) as source:
@@ -164,15 +161,17 @@ def measure_halo(
         def predict_box(voxels):
             return predict(network, voxels, prediction, threads)[0]
 
-        cores = choose_cores(read_box, header.shape, settings)
+        size = tuple(min(settings.core_vox, n) for n in header.shape)
+        starts = random_starts(header.shape, size, 4 * settings.windows, settings.seed)
+        cores = richest_boxes(read_box, starts, size, settings.windows)
         errors = errors_by_halo(predict_box, read_box, cores, header.shape, radius)
     fitting = [halo for halo, error in errors.items() if error <= settings.tolerance]
     halo = min(fitting, default=radius)
-    if not fitting and radius < exact_halo(card):
+    if not fitting and radius < card.receptive_radius_vox:
         logger.warning(
             "no halo up to %d voxels keeps the tolerance of %g: taking %d; the receptive radius "
             "is %d voxels (tiles.halo_vox: exact takes it)",
-            radius, settings.tolerance, radius, exact_halo(card),
+            radius, settings.tolerance, radius, card.receptive_radius_vox,
         )  # fmt: skip
     logger.info("halo %d voxels at tolerance %g; errors %s", halo, settings.tolerance, errors)
     content = {"halo_vox": [halo] * 3, "tolerance": settings.tolerance, "radius_vox": radius}

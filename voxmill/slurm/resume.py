@@ -1,8 +1,9 @@
 """Go on after a run whose scheduler was killed, with no tile lost and none made twice.
 
 The scheduler is the `snakemake` process that submits jobs. When it is killed, the jobs that it
-submitted run on, and nobody notes that they finished. `resume` waits for them (or cancels them),
-notes the tiles that they finished, removes the dead scheduler's lock, and starts a new run.
+submitted run on and finish their files, but nobody notes with which settings these were made: a
+later change of the settings would not make them anew. `resume` waits for the jobs (or cancels
+them), notes what they finished, removes the dead scheduler's lock, and starts a new run.
 """
 
 import base64
@@ -18,8 +19,6 @@ from voxmill.errors import VoxmillError
 from voxmill.slurm import commands
 from voxmill.slurm.dag import PlannedJob, planned_jobs
 
-# Only of these files does a rename guarantee that what is there is whole; and only they are dear.
-ADOPTED_RULES = ("cut_tile", "predict_tile")
 CODE = ("Snakefile", "rules/**/*.smk", "scripts/**/*.py", "voxmill/**/*.py", "schemas/*.yaml")
 
 
@@ -64,15 +63,20 @@ def resume(settings: Resume, say: Callable[[str], None] = print) -> int:
     if alive:
         raise VoxmillError(
             f"snakemake still runs in {settings.directory} (process {alive[0]}): there is nothing "
-            f"to resume. To stop it: `kill {alive[0]}`, which cancels its jobs as well."
+            f"to resume. `kill -INT {alive[0]}` stops it and cancels its jobs."
         )
     settle(settings, say)
     _wait_for_local_jobs(settings, say)
     base = ["--profile", settings.profile, "--directory", str(settings.directory)]
     base += [*settings.arguments, "--rerun-incomplete"]
+    kept, removed = adopt(settings.directory, base, settings.targets)
+    say(f"Kept {len(kept)} file(s) that jobs finished after the scheduler's end.")
+    if removed:
+        say(
+            f"Removed {len(removed)} such file(s), the first {removed[0]}: code or configuration "
+            "was edited after the killed run began, so they may have been made with either."
+        )
     _snakemake([*base, "--unlock"])
-    adopted = adopt(settings.directory, base, settings.targets)
-    say(f"{len(adopted)} file(s) that jobs finished after the scheduler's end are kept.")
     if not settings.run:
         return 0
     say("Going on.")
@@ -95,12 +99,14 @@ def settle(settings: Resume, say: Callable[[str], None] = print) -> None:
         time.sleep(min(settings.poll_s, 1) if doomed else settings.poll_s)
 
 
-def adopt(directory: Path, arguments: list[str], targets: list[str]) -> list[str]:
-    """Tell Snakemake that files which a dead scheduler's jobs finished are complete.
+def adopt(directory: Path, arguments: list[str], targets: list[str]) -> tuple[list[str], list[str]]:
+    """Note in Snakemake's records which files the jobs of a dead scheduler finished.
 
-    A file is adopted if it was renamed into place after its job had been started, its inputs are
-    older than it and not to be made again, and neither the code nor the configuration changed
-    since the job's start. All else is made again.
+    A job that ends well removes the mark of being incomplete from its files by itself; the record
+    of the settings that they were made with is the scheduler's to write. Files of the dead run
+    without such a record are therefore whole. They get one (`snakemake --touch`), unless code or
+    configuration was edited since the run began: then nobody knows what they were made with, and
+    they are removed. What Snakemake would make again for other reasons is left to it.
 
     Parameters
     ----------
@@ -113,43 +119,78 @@ def adopt(directory: Path, arguments: list[str], targets: list[str]) -> list[str
 
     Returns
     -------
-    list of str
-        The adopted files, relative to the working directory.
+    kept, removed : lists of str
+        Files, relative to the working directory.
     """
-    marked = started_files(directory)
-    if not marked:
-        return []
-    latest_edit = _latest_edit(directory, arguments)
+    found = unrecorded_files(directory)
+    if not found:
+        return [], []
+    if _latest_edit(directory, arguments) > _run_began_s(directory):
+        for path in found:
+            (directory / path).unlink(missing_ok=True)
+        return [], found
+    _snakemake([*arguments, "--unlock"])
     jobs = planned_jobs([*arguments, "--", *targets])
-    redone = {path for job in jobs for path in job.output}
-    adopted: dict[str, str] = {}
-    # Tiles before predictions: a prediction whose tile is adopted may be adopted too.
-    for job in sorted(jobs, key=lambda job: job.rule not in ADOPTED_RULES[:1]):
-        if all((job.rule in ADOPTED_RULES, latest_edit < _started_s(job, marked))) and _finished(
-            directory, job, marked, redone
-        ):
-            adopted |= dict.fromkeys(job.output, job.rule)
-            redone -= set(job.output)
-    files, rules = list(adopted), sorted(set(adopted.values()))
-    for start in range(0, len(files), 500):
-        part = files[start : start + 500]
-        _snakemake([*arguments, "--touch", "--allowed-rules", *rules, "--", *part])
-    return files
+    again = {path for job in jobs for path in job.output}
+    # Files whose record is older than they are: made anew by the dead run, with new settings.
+    replaced = [job for job in jobs if job.output and set(job.output) <= set(found)]
+    for job in replaced:
+        if again.isdisjoint(job.input) and _in_order(directory, job):
+            again -= set(job.output)
+    kept = [path for path in found if path not in again]
+    for start in range(0, len(kept), 500):
+        part = kept[start : start + 500]
+        _snakemake([*arguments, "--touch", "--force", "--", *part])
+    return kept, []
 
 
-def started_files(directory: Path) -> dict[str, float]:
-    """Outputs that Snakemake has marked as started and not finished, with the time of the mark.
+def unrecorded_files(directory: Path) -> list[str]:
+    """Finished outputs of the locked run that Snakemake has no record of, or only an older one."""
+    began_s = _run_began_s(directory)
+    found = []
+    for lock in _locks(directory, "output"):
+        for name in lock.read_text(encoding="utf-8").splitlines():
+            path = directory / name
+            if not path.is_file() or path.stat().st_mtime < began_s:
+                continue
+            marked = record_path(directory, "incomplete", name).exists()
+            record = record_path(directory, "metadata", name)
+            recorded = record.exists() and record.stat().st_mtime >= path.stat().st_mtime
+            if not marked and not recorded:
+                found.append(name)
+    return sorted(set(found))
 
-    Snakemake keeps one file for each, whose name is the output's path in base64, cut into folders
-    that begin with @ where it is too long.
+
+def record_path(directory: Path, kind: str, name: str) -> Path:
+    """Snakemake's file about an output: its path in base64, cut where file names end.
+
+    >>> record_path(Path("w"), "metadata", "a.tif").as_posix()
+    'w/.snakemake/metadata/YS50aWY='
     """
-    root = directory / ".snakemake" / "incomplete"
-    found = {}
-    for path in root.rglob("*"):
-        if path.is_file() and path.name != "migration_underway":
-            name = "".join(part.removeprefix("@") for part in path.relative_to(root).parts)
-            found[base64.urlsafe_b64decode(name).decode()] = path.stat().st_mtime
-    return found
+    longest = 255 - 1
+    text = base64.urlsafe_b64encode(name.encode()).decode()
+    parts = [text[start : start + longest] for start in range(0, len(text), longest)]
+    folders = [f"@{part}" for part in parts[:-1]]
+    return Path(directory, ".snakemake", kind, *folders, parts[-1])
+
+
+def _locks(directory: Path, kind: str) -> list[Path]:
+    return sorted((directory / ".snakemake" / "locks").glob(f"*.{kind}.lock"))
+
+
+def _run_began_s(directory: Path) -> float:
+    times = [lock.stat().st_mtime for lock in _locks(directory, "output")]
+    return min(times, default=float("inf"))
+
+
+def _in_order(directory: Path, job: PlannedJob) -> bool:
+    """Whether a job's outputs are newer than its inputs."""
+    try:
+        made = [(directory / path).stat().st_mtime for path in job.output]
+        read = [(directory / path).stat().st_mtime for path in job.input]
+    except OSError:
+        return False
+    return max(read, default=0) <= min(made)
 
 
 def live_schedulers(directory: Path) -> list[int]:
@@ -196,23 +237,6 @@ def _local_jobs(directory: Path) -> list[int]:
         if process.name.isdigit() and script and inside:
             found.append(int(process.name))
     return found
-
-
-def _started_s(job: PlannedJob, marked: dict[str, float]) -> float:
-    """When the job was started; before all time if it was not."""
-    return min((marked.get(path, float("-inf")) for path in job.output), default=float("-inf"))
-
-
-def _finished(directory: Path, job: PlannedJob, marked: dict[str, float], redone: set[str]) -> bool:
-    """Whether the outputs are there, newer than the job's start and than its inputs."""
-    try:
-        made = [(directory / path).stat().st_mtime for path in job.output]
-        read = [(directory / path).stat().st_mtime for path in job.input]
-    except OSError:
-        return False
-    fresh = all(time_s >= marked[path] for path, time_s in zip(job.output, made, strict=True))
-    in_order = max(read, default=0) <= min(made)
-    return fresh and in_order and redone.isdisjoint(job.input)
 
 
 def _latest_edit(directory: Path, arguments: list[str]) -> float:

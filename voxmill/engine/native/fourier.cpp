@@ -65,6 +65,7 @@ void* voxmill_allocate(size_t bytes) {
 }
 void* voxmill_address(void* storage) { return static_cast<voxmill::Storage<char>*>(storage)->get(); }
 void voxmill_free(void* storage) { delete static_cast<voxmill::Storage<char>*>(storage); }
+void voxmill_release() { voxmill::Kept::clear(); }
 const char* voxmill_problem() { return problem.c_str(); }
 VOXMILL_EXPORT(float, float32)
 VOXMILL_EXPORT(double, float64)

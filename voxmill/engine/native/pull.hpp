@@ -202,6 +202,13 @@ class Puller {
                 const int done = block * lanes<T>;
                 const int sources = std::min(lanes<T>, pull.sources - done);
                 const C* source = at + (pull.first_source + done) * size;
+                // More streams than the hardware follows: fetch the next line meanwhile.
+                for (int s = 0; s < sources; s++)
+                    for (int b = 0; b < grid.y_blocks; b++) {
+                        const C* next = source + s * size + grid.y_blocks + b;
+                        __builtin_prefetch(&next->re, 0, 2);
+                        __builtin_prefetch(&next->im, 0, 2);
+                    }
                 for (int t = 0; t < pull.targets; t++) {
                     const size_t index = size_t(t) * pull.blocks + block;
                     line_kernel(reduced + index * 18, pull.x[index][line], kernel);

@@ -3,12 +3,15 @@
 
 #include <sys/mman.h>
 
+#include <mutex>
+#include <new>
+
 #include "simd.hpp"
 
 namespace voxmill {
 
 // Maps a panel of layers holds: reading a spectrum once a panel, in-panel reads grow with it.
-constexpr int kPanelMaps = 10;
+constexpr int kPanelMaps = 16;
 
 template <typename T>
 struct SignsOf;
@@ -24,29 +27,67 @@ struct SignsOf<double> {
 template <typename T>
 using Signs = typename SignsOf<T>::type;
 
+// One freed block is kept for the next box: fresh pages cost as much as some layers do.
+class Kept {
+  public:
+    struct Block {
+        void* memory = nullptr;
+        size_t bytes = 0;
+    };
+
+    static Block take(size_t bytes) {
+        {
+            std::lock_guard<std::mutex> lock(mutex());
+            Block block = block_();
+            block_() = {};
+            if (block.bytes >= bytes) return block;
+            // Too small: gone before more is asked for, so that both never count at once.
+            if (block.memory) munmap(block.memory, block.bytes);
+        }
+        void* memory =
+            mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (memory == MAP_FAILED) throw std::bad_alloc();
+#ifdef MADV_HUGEPAGE
+        madvise(memory, bytes, MADV_HUGEPAGE);
+#endif
+        return {memory, bytes};
+    }
+    static void give(Block block) {
+        std::lock_guard<std::mutex> lock(mutex());
+        if (block.bytes > block_().bytes) std::swap(block, block_());
+        if (block.memory) munmap(block.memory, block.bytes);
+    }
+    static void clear() {
+        std::lock_guard<std::mutex> lock(mutex());
+        if (block_().memory) munmap(block_().memory, block_().bytes);
+        block_() = {};
+    }
+
+  private:
+    static std::mutex& mutex() {
+        static std::mutex mutex;
+        return mutex;
+    }
+    static Block& block_() {
+        static Block block;
+        return block;
+    }
+};
+
 template <typename T>
 class Storage {
   public:
-    explicit Storage(size_t count) : bytes_(count * sizeof(T)) {
-        if (bytes_ == 0) return;
-        bytes_ = (bytes_ + kPage - 1) / kPage * kPage;
-        memory_ = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (memory_ == MAP_FAILED) throw std::bad_alloc();
-#ifdef MADV_HUGEPAGE
-        madvise(memory_, bytes_, MADV_HUGEPAGE);
-#endif
+    explicit Storage(size_t count) {
+        if (count) block_ = Kept::take((count * sizeof(T) + kPage - 1) / kPage * kPage);
     }
-    ~Storage() {
-        if (bytes_ && memory_ != MAP_FAILED) munmap(memory_, bytes_);
-    }
+    ~Storage() { Kept::give(block_); }
     Storage(const Storage&) = delete;
     Storage& operator=(const Storage&) = delete;
-    T* get() const { return static_cast<T*>(memory_); }
+    T* get() const { return static_cast<T*>(block_.memory); }
 
   private:
     static constexpr size_t kPage = 4096;
-    size_t bytes_;
-    void* memory_ = nullptr;
+    Kept::Block block_;
 };
 
 }  // namespace voxmill

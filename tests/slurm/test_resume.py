@@ -1,0 +1,96 @@
+"""A killed scheduler: nothing lost, nothing made twice, the result that of an undisturbed run."""
+
+import os
+import re
+import signal
+
+from tests.slurm.workspace import tries, wait_until
+
+SLOW = {f"z{n:04d}": {"sleep_s": 8} for n in range(4)}
+EXPECTED = "".join(f"prediction of z{n:04d}\n" for n in range(6))
+
+
+def killed_run(work):
+    """Start a run, and kill its scheduler when four tiles compute."""
+    run = work.start("evaluate")
+    wait_until(
+        lambda: sum(any("claimed" in r for r in records) for records in tries(work).values()) >= 4,
+        60,
+        "four tiles",
+    )
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    assert list((work.folder / ".snakemake/locks").iterdir())
+    return run
+
+
+def counts(work) -> dict[str, int]:
+    """How often each tile was started."""
+    return {tile: len(records) for tile, records in tries(work).items()}
+
+
+def stitched(work) -> str:
+    """The result."""
+    return (work.folder / "results/demo/net/probability.ome.tif").read_text()
+
+
+def test_orphans_are_waited_for_and_their_tiles_kept(mini):
+    work = mini(tiles=6, behaviour=SLOW)
+    killed_run(work)
+    # An ordinary run now refuses, and says what to do.
+    assert "unlock" in work.snakemake("evaluate", check=False).stderr
+    said = work.voxmill("resume", "--poll", "1", "evaluate").stdout
+    assert "Jobs of the killed run:" in said
+    # The four that computed at the kill, and those of the others that had begun or were queued.
+    assert int(re.search(r"Kept (\d+) file", said)[1]) >= 4
+    assert stitched(work) == EXPECTED
+    assert set(counts(work).values()) == {1}
+    # In SLURM's own count as well: six tiles, six jobs, of which none was cancelled.
+    assert [row["JobState"] for row in work.predictions()] == ["COMPLETED"] * 6
+    # What was kept is on record like any other tile: a change of its settings makes it anew.
+    assert "Nothing to be done" in work.snakemake("evaluate").stderr
+    configuration = work.folder / "mini.yaml"
+    configuration.write_text(configuration.read_text().replace("sleep_s: 8", "sleep_s: 9"))
+    again = work.snakemake("predict", options=("--dry-run",))
+    assert (again.stdout + again.stderr).count("Params have changed") == 4
+
+
+def test_orphans_are_cancelled_when_asked(mini):
+    once = {tile: {"slow_attempts": 1, "slow_s": 100} for tile in SLOW}
+    work = mini(tiles=6, behaviour=once)
+    killed_run(work)
+    work.voxmill("resume", "--cancel", "evaluate")
+    states = [row["JobState"] for row in work.predictions()]
+    assert states.count("CANCELLED") >= 4 and states.count("COMPLETED") == 6
+    assert stitched(work) == EXPECTED
+
+
+def test_tiles_made_with_other_settings_are_not_kept(mini):
+    work = mini(tiles=4, behaviour=SLOW)
+    killed_run(work)
+    configuration = work.folder / "mini.yaml"
+    configuration.write_text(configuration.read_text() + "# edited\n")
+    said = work.voxmill("resume", "--poll", "1", "evaluate").stdout
+    assert "Kept 0 file(s)" in said and "Removed 4 such file(s)" in said
+    assert set(counts(work).values()) == {2}
+
+
+def test_refused_while_the_scheduler_lives(mini):
+    work = mini(tiles=1, behaviour={"z0000": {"sleep_s": 100}})
+    run = work.start("evaluate")
+    wait_until(lambda: tries(work), 60, "a tile")
+    refused = work.voxmill("resume", check=False)
+    assert refused.returncode == 1
+    assert f"snakemake still runs in {work.folder} (process {run.pid})" in refused.stderr
+    run.send_signal(signal.SIGINT)
+    run.wait(60)
+
+
+def test_an_interrupted_array_is_resumed(mini):
+    work = mini(tiles=6, behaviour=SLOW)
+    work.voxmill("array", "--limit", "4")
+    wait_until(lambda: len(tries(work)) >= 4, 60, "four tiles")
+    said = work.voxmill("resume", "--poll", "1", "--cancel-pending", "evaluate").stdout
+    assert "waiting" in said
+    assert stitched(work) == EXPECTED
+    assert set(counts(work).values()) == {1}

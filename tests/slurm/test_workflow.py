@@ -1,0 +1,92 @@
+"""The whole workflow on a real SLURM with the shipped profile, on a small volume."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.slurm.workspace import Workspace, tries, wait_until
+from tests.workflow.conftest import ROOT, make_project
+
+TILES = ["z0000_y0000_x0000", "z0000_y0000_x0012", "z0000_y0010_x0000", "z0000_y0010_x0012"]
+
+
+def workspace(folder: Path, cluster) -> Workspace:
+    """The repository's workflow in a folder that holds a project."""
+    arguments = ["-s", str(ROOT / "Snakefile"), "--configfile", str(folder / "my.yaml")]
+    return Workspace(folder, cluster, arguments)
+
+
+@pytest.fixture(scope="module")
+def finished(shared_cluster, tmp_path_factory) -> Workspace:
+    """A run of everything, each job a job of SLURM's."""
+    project = make_project(tmp_path_factory.mktemp("cluster") / "project")
+    # On a cluster, `auto` asks for a GPU.
+    project.configure(prediction={"device": "auto"})
+    work = workspace(project.folder.resolve(), shared_cluster)
+    work.snakemake(timeout_s=400)
+    return work
+
+
+def test_everything_is_made(finished):
+    results = finished.folder / "results/v/identity"
+    assert sorted(path.stem for path in (results / "predictions").glob("*.tif")) == TILES
+    assert json.loads((results / "evaluation.json").read_text())["f1"] == 1.0
+    assert "Nothing to be done" in finished.snakemake().stderr
+    assert {row["JobState"] for row in finished.jobs()} == {"COMPLETED"}
+
+
+def test_each_tile_had_a_gpu_of_its_own(finished):
+    made = tries(finished)
+    assert sorted(made) == TILES
+    records = [record for records in made.values() for record in records]
+    assert len(records) == len({record["job_id"] for record in records}) == 4
+    assert all(record["visible"] == [record["cuda_visible_devices"]] for record in records)
+    held = [(r["node"], r["visible"][0], r["claimed"], r["end"]) for r in records]
+    for index, (node, gpu, start, end) in enumerate(held):
+        for other_node, other_gpu, other_start, other_end in held[:index]:
+            if (node, gpu) == (other_node, other_gpu):
+                assert end <= other_start or other_end <= start
+    # SLURM's record agrees: one GPU for each tile, none for what computes on CPUs.
+    assert {row["gpus"] for row in finished.predictions()} == {"1"}
+    on_cpus = ("cut_tile", "check_slab", "stitch_volume", "find_cells", "evaluate_cells")
+    for rule in on_cpus:
+        rows = [row for row in finished.jobs() if f"rule_{rule}" in row["Comment"]]
+        assert rows and {row["gpus"] for row in rows} == {"0"}
+
+
+def test_jobs_are_named_after_the_prefix(finished):
+    assert all(re.match(r"voxmill_[0-9a-f-]{36}$", row["JobName"]) for row in finished.jobs())
+
+
+def test_inspection_and_single_rules(finished):
+    listed = finished.snakemake("predict", options=("--dry-run", "--forcerun", "predict_tile"))
+    assert re.search(r"^predict_tile +4$", listed.stdout + listed.stderr, re.MULTILINE)
+    summary = finished.snakemake("predict", options=("--summary",)).stdout
+    assert all(f"predictions/{tile}.tif" in summary for tile in TILES)
+
+
+def test_the_table_after_the_run(finished, tmp_path):
+    path = tmp_path / "table.csv"
+    shown = finished.voxmill("table", "--csv", str(path)).stdout
+    assert "4 of 4 done" in shown and "0 retries" in shown
+    rows = path.read_text().splitlines()
+    assert rows[0].startswith("task,status,node,devices,seconds,wait_s,gpu_seconds,retries")
+    assert len(rows) == 5
+
+
+def test_arrays_make_the_same_tiles(finished, tmp_path, cluster):
+    shutil.copytree(finished.folder, tmp_path / "copy", symlinks=True)
+    work = workspace((tmp_path / "copy").resolve(), cluster)
+    folder = work.folder / "results/v/identity/predictions"
+    before = {path.name: path.read_bytes() for path in folder.glob("*.tif")}
+    shutil.rmtree(folder)
+    work.voxmill("array")
+    wait_until(lambda: not work.cluster.run("squeue", "--noheader").strip(), 180, "the array")
+    assert {path.name: path.read_bytes() for path in folder.glob("*.tif")} == before
+    tasks = [row for row in work.predictions() if "_" in row["id"]]
+    assert [row["gpus"] for row in tasks] == ["1"] * 4
+    assert {row["JobState"] for row in work.jobs()} == {"COMPLETED"}
+    assert "Nothing to be done" in work.snakemake().stderr

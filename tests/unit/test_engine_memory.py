@@ -1,0 +1,206 @@
+"""The memory plan: blocks that partition the core, halving, predicted and measured peaks."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voxmill.engine import memory
+from voxmill.engine.backends import BACKENDS, forward
+from voxmill.engine.memory import free_bytes, plan_blocks, predict_in_blocks
+from voxmill.errors import VoxmillError
+from voxmill.networks import build
+from voxmill.networks.settings import MSDNetSettings
+
+
+def voxels(shape):
+    return int(np.prod(shape))
+
+
+@given(
+    st.tuples(*[st.integers(1, 20)] * 3),
+    st.tuples(*[st.integers(0, 5)] * 3),
+    st.tuples(*[st.integers(0, 5)] * 3),
+    st.integers(1, 4000),
+)
+def test_cores_partition_and_boxes_hold_the_halo(core_shape, margin, halo, budget):
+    window = tuple(n + m for n, m in zip(core_shape, margin, strict=True))
+    start = tuple(m // 2 for m in margin)
+    core = (start, tuple(a + n for a, n in zip(start, core_shape, strict=True)))
+    smallest = voxels([min(1 + 2 * h, n) for h, n in zip(halo, window, strict=True)])
+    if budget < smallest:
+        return
+    count = np.zeros(window, int)
+    for block in plan_blocks(window, core, halo, voxels, budget):
+        count[tuple(slice(a, b) for a, b in zip(*block.core, strict=True))] += 1
+        assert voxels(block.box_shape) <= budget
+        for axis in range(3):
+            assert block.box[0][axis] == max(0, block.core[0][axis] - halo[axis])
+            assert block.box[1][axis] == min(window[axis], block.core[1][axis] + halo[axis])
+    inside = tuple(slice(a, b) for a, b in zip(*core, strict=True))
+    assert count.sum() == voxels(core_shape)
+    assert (count[inside] == 1).all()
+
+
+def test_one_block_when_it_fits():
+    blocks = plan_blocks((10, 10, 10), ((1, 1, 1), (9, 9, 9)), (1, 1, 1), voxels, 1000)
+    assert [b.box for b in blocks] == [((0, 0, 0), (10, 10, 10))]
+
+
+def test_no_block_fits():
+    with pytest.raises(VoxmillError, match=r"one voxel with its halo .* needs .* there are"):
+        plan_blocks((9, 9, 9), ((3, 3, 3), (6, 6, 6)), (3, 3, 3), voxels, 300)
+
+
+@pytest.fixture
+def tile():
+    network = build("msdnet", MSDNetSettings(depth=3, dilations=(1, 2)))
+    volume = np.random.default_rng(0).normal(size=(1, 20, 18, 22)).astype(np.float32)
+    return network, volume, ((0, 5, 4), (16, 14, 22))
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5, 0.2])
+def test_blocks_give_the_whole(tile, share):
+    network, volume, core = tile
+    halo = (network.settings.receptive_radius_vox,) * 3
+    whole = forward(network, volume, backend="torch")
+    budget = int(share * BACKENDS["torch"].predict_bytes(network.settings, (20, 18, 22), "float32"))
+    found = predict_in_blocks(network, volume, core, halo, "torch", budget_bytes=budget)
+    np.testing.assert_allclose(found, whole[:, :16, 5:14, 4:22], atol=1e-6)
+
+
+def fail_above(monkeypatch, limit, error):
+    """Let the reference run out of memory with boxes of more than `limit` voxels."""
+    seen = []
+
+    class Small(type(BACKENDS["torch"])):
+        def run(self, network, volume, device, precision, threads):
+            seen.append(volume.shape[1:])
+            if volume[0].size > limit:
+                raise error
+            return super().run(network, volume, device, precision, threads)
+
+    fields = {k: getattr(BACKENDS["torch"], k) for k in BACKENDS["torch"].__dataclass_fields__}
+    monkeypatch.setitem(BACKENDS, "torch", Small(**fields))
+    return seen
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError("no"), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")],
+)
+def test_out_of_memory_halves_the_block(tile, monkeypatch, caplog, error):
+    network, volume, core = tile
+    halo = (network.settings.receptive_radius_vox,) * 3
+    whole = forward(network, volume, backend="torch")
+    seen = fail_above(monkeypatch, 4000, error)
+    found = predict_in_blocks(network, volume, core, halo, "torch", budget_bytes=2**30)
+    np.testing.assert_allclose(found, whole[:, :16, 5:14, 4:22], atol=1e-6)
+    assert len(seen) > 2
+    assert voxels(seen[0]) > 4000 >= voxels(seen[-1])
+    assert any(
+        r.levelno == logging.WARNING and "out of memory with a block of" in r.message
+        for r in caplog.records
+    )
+
+
+def test_out_of_memory_at_one_voxel(tile, monkeypatch):
+    network, volume, core = tile
+    fail_above(monkeypatch, 0, MemoryError())
+    with pytest.raises(VoxmillError, match=r"one voxel with its halo .* ran out of memory"):
+        predict_in_blocks(network, volume, core, (1, 1, 1), "torch", budget_bytes=2**30)
+
+
+def test_other_errors_are_not_swallowed(tile, monkeypatch):
+    network, volume, core = tile
+    fail_above(monkeypatch, 0, RuntimeError("shape mismatch"))
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        predict_in_blocks(network, volume, core, (1, 1, 1), "torch", budget_bytes=2**30)
+
+
+def test_free_memory_is_what_the_control_group_leaves(tmp_path):
+    own = tmp_path / "own"
+    own.write_text("0::/jobs/step\n")
+    for name, limit in (("jobs", "1000"), ("jobs/step", "max")):
+        folder = tmp_path / "root" / name
+        folder.mkdir(parents=True)
+        (folder / "memory.max").write_text(limit)
+        (folder / "memory.current").write_text("700")
+        (folder / "memory.stat").write_text("anon 1\ninactive_file 50\n")
+    assert list(memory._cgroup_free(tmp_path / "root", own)) == [350]
+
+
+def test_free_memory_of_the_first_version_of_control_groups(tmp_path):
+    own = tmp_path / "own"
+    own.write_text("5:cpu:/a\n4:memory:/job\n")
+    folder = tmp_path / "root" / "memory" / "job"
+    folder.mkdir(parents=True)
+    (folder / "memory.limit_in_bytes").write_text("900")
+    (folder / "memory.usage_in_bytes").write_text("300")
+    assert list(memory._cgroup_free(tmp_path / "root", own)) == [600]
+
+
+def test_free_memory_obeys_the_address_space(monkeypatch):
+    before = free_bytes()
+    limit = memory._address_space() + 2**20
+    monkeypatch.setattr(memory.resource, "getrlimit", lambda which: (limit, limit))
+    assert free_bytes() <= 2**20 < before
+
+
+MEASURE = """
+    import json, sys
+    import numpy as np, torch
+    from voxmill.engine.backends import BACKENDS
+    from voxmill.networks import build
+    from voxmill.networks.settings import MSDNetSettings
+
+    name, settings, shape = json.loads(sys.argv[1])
+    torch.set_num_threads(1)
+    network = build("msdnet", MSDNetSettings(**settings))
+    backend = BACKENDS[name]
+    if backend.available(network, "cpu"):
+        print(json.dumps(None)); raise SystemExit
+    volume = np.zeros((network.settings.inputs, *shape), np.float32)
+    # Load libraries and warm up on a box that needs next to nothing.
+    tiny = np.zeros((network.settings.inputs, 2, 2, 2), np.float32)
+    backend.run(network, tiny, "cpu", "float32", 1)
+    volume += 1.0
+    def peak():
+        # Not ru_maxrss: it starts at what the parent had when this process was spawned.
+        lines = open("/proc/self/status").read().splitlines()
+        return 1024 * int(next(l for l in lines if l.startswith("VmHWM")).split()[1])
+    before = peak()
+    backend.run(network, volume, "cpu", "float32", 1)
+    print(json.dumps([peak() - before, backend.predict_bytes(network.settings, shape, "float32")]))
+"""
+
+
+@pytest.mark.parametrize("name", list(BACKENDS))
+@pytest.mark.parametrize(
+    ("settings", "shape"),
+    [
+        ({"depth": 30}, (60, 64, 68)),
+        ({"depth": 12, "width": 3, "inputs": 2, "outputs": 2}, (64, 64, 64)),
+    ],
+)
+def test_predicted_peak_is_near_the_measured(name, settings, shape):
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(MEASURE), json.dumps([name, settings, shape])],
+        capture_output=True,
+        text=True,
+        check=True,
+        # Give freed arrays back at once, as malloc does with those of real boxes (from 32 MiB).
+        env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"},
+    )
+    result = json.loads(done.stdout)
+    if result is None:
+        pytest.skip("not available here")
+    measured, predicted = result
+    assert 0.85 * measured <= predicted <= 1.15 * measured, (measured / 1e6, predicted / 1e6)

@@ -1,0 +1,217 @@
+"""The context that a network needs, and the certificate of a stitched volume."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import tifffile
+
+from voxmill import models
+from voxmill.cells import CellSettings
+from voxmill.engine.halo import (
+    HaloSettings,
+    errors_by_halo,
+    measure_halo,
+    random_starts,
+    richest_boxes,
+)
+from voxmill.engine.predict import PredictionSettings, predict, resolve_device
+from voxmill.engine.seams import SeamSettings, compare_cells, measure_seams, seam_starts, summarise
+from voxmill.errors import VoxmillError
+from voxmill.networks import build
+from voxmill.networks.settings import MSDNetSettings
+from voxmill.planning import find_tile, plan_volume, read_plan
+from voxmill.statistics import measure_volume
+from voxmill.tiling import plan_tiles
+from voxmill.volumes import write_planes
+
+SETTINGS = MSDNetSettings(depth=5, width=1, dilations=(1, 2))
+SHAPE = (20, 22, 40)
+CPU = {"device": "cpu"}
+
+
+def test_a_tile_with_the_exact_halo_is_the_core_of_the_whole_volume():
+    network = build("msdnet", SETTINGS, seed=4).eval()
+    voxels = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
+    settings = PredictionSettings(device="cpu")
+    whole = predict(network, voxels, settings, 1)[0]
+    radius = SETTINGS.receptive_radius_vox
+    for tile in plan_tiles(SHAPE, (10, 22, 16), (radius,) * 3):
+        part = voxels[
+            tuple(slice(a, b) for a, b in zip(tile.window_start, tile.window_stop, strict=True))
+        ]
+        core = predict(network, part, settings, 1)[0][tile.core_in_window]
+        expected = whole[
+            tuple(slice(a, b) for a, b in zip(tile.core_start, tile.core_stop, strict=True))
+        ]
+        np.testing.assert_allclose(core, expected, atol=1e-5)
+
+
+def mean_over(width):
+    """A 'network' with an exactly known field: the mean over `width` voxels along x."""
+
+    def predict_box(voxels):
+        padded = np.pad(voxels, ((0, 0), (0, 0), (width // 2, width // 2)))
+        return np.lib.stride_tricks.sliding_window_view(padded, width, axis=2).mean(axis=-1)
+
+    return predict_box
+
+
+def test_the_error_falls_to_zero_at_the_true_context():
+    voxels = np.random.default_rng(1).random((1, 1, 60))
+
+    def read_box(start, stop):
+        return voxels[:, :, start[2] : stop[2]]
+
+    errors = errors_by_halo(mean_over(9), read_box, [((0, 0, 28), (1, 1, 32))], (1, 1, 60), 16)
+    assert list(errors) == [0, 2, 4, 6, 8, 10, 12]
+    assert errors[0] > errors[2] > 1e-3
+    assert all(error < 1e-12 for halo, error in errors.items() if halo >= 4)
+
+
+def test_the_richest_boxes_are_kept():
+    voxels = np.zeros((4, 4, 40))
+    voxels[2, 2, 22] = 5.0
+
+    def read_box(start, stop):
+        return voxels[:, :, start[2] : stop[2]]
+
+    starts = np.array([[0, 0, 0], [0, 0, 20], [0, 0, 30]])
+    assert richest_boxes(read_box, starts, (4, 4, 5), 1) == [((0, 0, 20), (4, 4, 25))]
+    assert random_starts((4, 4, 40), (4, 4, 5), 9, 0).max(axis=0)[2] <= 35
+
+
+def test_seam_boxes_straddle_seams():
+    starts = seam_starts((20, 20, 20), (20, 10, 7), (4, 4, 4), 40, 0)
+    assert len(starts) == 40
+    on_y = (starts[:, 1] < 10) & (starts[:, 1] + 4 > 10)
+    on_x = np.any([(starts[:, 2] < s) & (starts[:, 2] + 4 > s) for s in (7, 14)], axis=0)
+    assert (on_y | on_x).all()
+    assert (on_y & on_x).any()
+
+
+def test_a_single_tile_has_no_seam():
+    assert seam_starts((20, 20, 20), (20, 20, 20), (4, 4, 4), 10, 0).shape == (0, 3)
+    empty = {"largest": 0.0, "mean": 0.0, "cells": 0, "gained": [], "lost": []}
+    assert summarise([]) == empty
+
+
+def blob(shape, *places):
+    grid = np.indices(shape)
+    volume = np.zeros(shape, np.float32)
+    for place in places:
+        squared = sum((g - p) ** 2 for g, p in zip(grid, place, strict=True))
+        volume = np.maximum(volume, np.exp(-squared / 4).astype(np.float32))
+    return volume
+
+
+def test_gained_and_lost_cells_are_found():
+    shape = (12, 12, 30)
+    reference = blob(shape, (6, 6, 6), (6, 6, 15))
+    stitched = blob(shape, (6, 6, 6), (6, 6, 24))
+    settings = CellSettings(threshold=0.5, min_distance_um=3.0)
+    core = (slice(0, 12), slice(0, 12), slice(0, 30))
+    found = compare_cells(reference, stitched, settings, (1, 1, 1), core)
+    assert found["cells"] == 2
+    np.testing.assert_allclose(found["lost"], [[6, 6, 15]], atol=0.1)
+    np.testing.assert_allclose(found["gained"], [[6, 6, 24]], atol=0.1)
+    outside = compare_cells(reference, stitched, settings, (1, 1, 1), (*core[:2], slice(0, 10)))
+    assert (outside["cells"], outside["gained"], outside["lost"]) == (1, [], [])
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A volume with blobs, its statistics, a network of random weights."""
+    rng = np.random.default_rng(2)
+    volume = (100 + 20 * rng.random(SHAPE) + 500 * blob(SHAPE, (9, 11, 20), (5, 5, 9))).astype(
+        np.uint16
+    )
+    write_planes(tmp_path / "v.tif", volume, SHAPE, np.uint16, (2.0, 1.0, 1.0))
+    card = models.ModelCard("m", "msdnet", dataclasses.asdict(SETTINGS))
+    models.save(tmp_path / "m.safetensors", build("msdnet", SETTINGS, seed=4), card)
+    source = {"path": str(tmp_path / "v.tif")}
+    measure_volume(volume=source, output_path=tmp_path / "s.json")
+    return tmp_path, source
+
+
+@pytest.mark.parametrize("tolerance", [0.9, 1e-3, 1e-9])
+def test_the_halo_is_the_smallest_within_the_tolerance(files, tolerance):
+    folder, source = files
+    measure_halo(
+        volume=source, statistics_path=folder / "s.json", weights_path=folder / "m.safetensors",
+        output_path=folder / "h.json", settings={"tolerance": tolerance, "core_vox": 8},
+        prediction=CPU, threads=1,
+    )  # fmt: skip
+    found = json.loads((folder / "h.json").read_text())
+    errors = {int(h): e for h, e in found["errors"].items()}
+    halo = found["halo_vox"][0]
+    assert found["halo_vox"] == [halo] * 3
+    assert all(error > tolerance for h, error in errors.items() if h < halo)
+    assert halo == found["radius_vox"] == SETTINGS.receptive_radius_vox or errors[halo] <= tolerance
+
+
+@pytest.mark.parametrize(("halo", "exact"), [(SETTINGS.receptive_radius_vox, True), (0, False)])
+def test_the_certificate_tells_a_sufficient_halo_from_none(files, halo, exact):
+    folder, source = files
+    plan_volume(
+        volume=source, fingerprint="f", tile_shape_vox=(20, 11, 20), halo_vox=(halo,) * 3,
+        halo_paths=[], output_path=folder / "plan.json",
+    )  # fmt: skip
+    stitch_predictions(folder, source)
+    measure_seams(
+        volume=source, plan_path=folder / "plan.json", statistics_path=folder / "s.json",
+        weights_path=folder / "m.safetensors", probability_path=folder / "p.tif",
+        output_path=folder / "seams.json", settings={"windows": 4, "window_vox": 8},
+        cells={"min_distance_um": 3.0}, prediction=CPU, threads=1,
+    )  # fmt: skip
+    found = json.loads((folder / "seams.json").read_text())
+    assert len(found["windows"]) == 4
+    assert (found["largest"] < 1e-5) == exact
+    assert 0 <= found["mean"] <= found["largest"]
+    if exact:
+        assert (found["gained"], found["lost"]) == ([], [])
+
+
+def stitch_predictions(folder, source):
+    from voxmill.files import read_json
+    from voxmill.statistics import normalise
+    from voxmill.volumes import open_volume, read_header
+
+    _, network = models.load(folder / "m.safetensors")
+    plan = read_plan(folder / "plan.json")
+    header = read_header(**source)
+    stitched = np.empty(SHAPE, np.float32)
+    with open_volume(header) as volume:
+        for entry in plan["tiles"]:
+            tile, _ = find_tile(plan, entry["name"])
+            voxels = volume.read_window(tile.window_start, tile.window_stop)
+            card = models.read_card(folder / "m.safetensors")
+            voxels = normalise(voxels, read_json(folder / "s.json"), card.normalisation)
+            probability = predict(network, voxels, PredictionSettings(device="cpu"), 1)[0]
+            place = tuple(slice(a, b) for a, b in zip(entry["start"], entry["stop"], strict=True))
+            stitched[place] = probability[tile.core_in_window]
+    tifffile.imwrite(folder / "p.tif", stitched, photometric="minisblack")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: HaloSettings(tolerance=0), r"tiles\.halo_tolerance: expected a number between"),
+        (lambda: SeamSettings(windows=0), r"seams\.windows: expected an integer >= 1, found 0"),
+        (lambda: PredictionSettings(device="tpu"), r"prediction\.device: expected one of"),
+        (lambda: PredictionSettings(precision="int8"), r"prediction\.precision: expected one of"),
+    ],
+)
+def test_impossible_settings_are_refused(make, message):
+    with pytest.raises(VoxmillError, match=message):
+        make()
+
+
+def test_a_missing_gpu_is_named(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resolve_device("auto") == "cpu"
+    with pytest.raises(VoxmillError, match="expected a CUDA device, found none"):
+        resolve_device("cuda")

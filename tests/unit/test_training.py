@@ -1,0 +1,405 @@
+"""Training: targets, patches, augmentation, loss, checkpoints, resume, validation, the job."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voxmill import models
+from voxmill.baselines import ArrayVolume
+from voxmill.errors import VoxmillError
+from voxmill.training import loop
+from voxmill.training.augmentation import augment
+from voxmill.training.job import fine_tuning_settings, initial_weights, train_network
+from voxmill.training.loop import Trainer, learning_rate, train
+from voxmill.training.settings import Augmentation, TrainingSettings
+from voxmill.training.sources import PatchSampler, Source, check_sources, points_in, training_points
+from voxmill.training.targets import balanced_weight, centroid_target
+from voxmill.training.validation import summarise
+
+NO_CHANGE = Augmentation(flip=False, rotate="none", scale=0, shift=0, noise=0, blur_vox=0)
+TINY = TrainingSettings(
+    cell_diameter_um=6.0,
+    network={"depth": 3, "width": 2, "dilations": (1, 2)},
+    patch_vox=(12, 12, 12),
+    margin_vox=1,
+    steps=6,
+    validate_every=3,
+    checkpoint_every=2,
+    learning_rate=0.02,
+    device="cpu",
+)
+
+
+def make_source(seed=0, shape=(24, 24, 40), cells=12, **changes):
+    """Bright blobs on noise."""
+    rng = np.random.default_rng(seed)
+    points = rng.uniform(1, np.array(shape) - 2, (cells, 3))
+    volume = 100 + 900 * centroid_target(points, (0, 0, 0), shape, (1, 1, 1), 1.5)
+    volume = (volume + rng.normal(scale=30, size=shape)).clip(0).astype(np.uint16)
+    box = ((0, 0, 0), shape)
+    fields = {
+        "name": f"blobs-{seed}",
+        "volume": ArrayVolume(volume),
+        "points": points,
+        "voxel_size_um": (1.0, 1.0, 1.0),
+        "statistics": {"percentiles": {"5": 80.0, "99": 700.0}},
+        "region": box,
+        "validation": ((0, 0, 28), shape),
+    }
+    return Source(**fields | changes)
+
+
+# Targets
+
+
+def test_target_is_round_in_space():
+    target = centroid_target([[4, 8, 8]], (0, 0, 0), (9, 17, 17), (2.0, 1.0, 1.0), 2.0)
+    assert target[4, 8, 8] == 1
+    assert target[5, 8, 8] == pytest.approx(target[4, 10, 8], rel=1e-5)
+    assert target[5, 8, 8] == pytest.approx(math.exp(-0.5), rel=1e-5)
+    assert target.dtype == np.float32
+
+
+@given(
+    st.lists(st.tuples(*[st.floats(-3, 15)] * 3), max_size=4),
+    st.tuples(*[st.integers(0, 6)] * 3),
+)
+def test_target_of_a_box_is_the_box_of_the_target(points, start):
+    points = np.array(points, dtype=float).reshape(-1, 3)
+    whole = centroid_target(points, (0, 0, 0), (12, 12, 12), (1, 2, 1), 1.3)
+    part = centroid_target(points, start, (6, 6, 6), (1, 2, 1), 1.3)
+    z, y, x = start
+    assert part == pytest.approx(whole[z : z + 6, y : y + 6, x : x + 6], abs=1e-6)
+
+
+def test_balanced_weight_by_hand():
+    # One cell fills (2 pi)^1.5 = 15.75 um3: a share of 1/100 of 1575 um3, so a weight of 33.3.
+    assert balanced_weight(1, 1575.0, 1.0) == pytest.approx(33.3, abs=0.1)
+    assert balanced_weight(10**6, 1.0, 1.0) == 1.0
+    assert balanced_weight(0, 1.0, 1.0) == 500.0
+
+
+# Augmentation
+
+
+@given(st.integers(0, 10**6))
+def test_cells_move_with_the_patch(seed):
+    rng = np.random.default_rng(seed)
+    patch = rng.normal(size=(4, 6, 6)).astype(np.float32)
+    changed, maps = augment(patch, patch[None], (2, 1, 1), dataclasses.replace(NO_CHANGE, flip=True,
+        rotate="like"), rng)  # fmt: skip
+    assert np.array_equal(changed, maps[0])
+    assert sorted(changed.ravel()) == sorted(patch.ravel())
+
+
+def test_only_like_axes_are_exchanged():
+    patch = np.arange(27, dtype=np.float32).reshape(3, 3, 3)
+    settings = dataclasses.replace(NO_CHANGE, rotate="like")
+    for seed in range(20):
+        changed, _ = augment(patch, patch[None], (2, 1, 1), settings, np.random.default_rng(seed))
+        # Planes may be turned, never mixed.
+        assert all(set(changed[z].ravel()) == set(patch[z].ravel()) for z in range(3))
+    settings = dataclasses.replace(NO_CHANGE, rotate="yx")
+    for seed in range(20):
+        changed, _ = augment(patch, patch[None], (1, 1, 1), settings, np.random.default_rng(seed))
+        assert all(set(changed[z].ravel()) == set(patch[z].ravel()) for z in range(3))
+
+
+def test_intensities_change_the_patch_alone():
+    rng = np.random.default_rng(0)
+    patch, maps = np.ones((5, 5, 5), np.float32), np.ones((2, 5, 5, 5), np.float32)
+    settings = Augmentation(flip=False, rotate="none")
+    changed = [augment(patch, maps, (1, 1, 1), settings, rng) for _ in range(50)]
+    assert all(np.array_equal(m, maps) for _, m in changed)
+    means = np.array([p.mean() for p, _ in changed])
+    assert means.std() > 0.05
+    assert means.min() > math.exp(-0.25) - 0.15 and means.max() < math.exp(0.25) + 0.15
+
+
+# Patches
+
+
+def test_no_patch_touches_the_validation_box():
+    source = make_source()
+    sampler = PatchSampler([source], TINY)
+    for seed in range(40):
+        start = sampler._place(source, training_points(source), np.random.default_rng(seed))
+        assert (start >= 0).all() and (start + 12 <= source.volume.shape).all()
+        assert start[2] + 12 <= 28
+
+
+def test_patches_are_drawn_on_cells():
+    source = make_source(cells=1, points=np.array([[12.0, 12.0, 10.0]]))
+    sampler = PatchSampler([source], dataclasses.replace(TINY, cell_share=1.0))
+    for seed in range(20):
+        start = sampler._place(source, source.points, np.random.default_rng(seed))
+        assert (start <= source.points[0]).all() and (source.points[0] < start + 12).all()
+
+
+def test_loss_counts_where_there_is_context():
+    sampler = PatchSampler([make_source()], dataclasses.replace(TINY, margin_vox=2))
+    counts = sampler._counts(make_source(), (0, 6, 12), np.array([12, 18, 24]))
+    assert counts[:10, 2:10, 2:10].all()  # the first face along z is the volume's own
+    assert counts.sum() == 10 * 8 * 8
+
+
+def test_a_patch_and_its_maps():
+    source = make_source(mask=ArrayVolume(np.ones((24, 24, 40), np.uint8) * 7))
+    settings = dataclasses.replace(TINY, foreground=True)
+    patch, maps, size = PatchSampler([source], settings).draw(np.random.default_rng(0))
+    assert patch.shape == (12, 12, 12) and patch.dtype == np.float32
+    assert maps.shape == (3, 12, 12, 12) and maps.dtype == np.float32
+    assert (maps[2] == 1).all() and size == (1, 1, 1)
+    # Bright where the target is large.
+    assert np.corrcoef(patch.ravel(), maps[1].ravel())[0, 1] > 0.5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"validation": None}, "expected at least one volume or region for validation"),
+        ({"validation": ((0, 0, 0), (24, 24, 40))}, "at least one volume or region for training"),
+        ({"points": np.zeros((0, 3))}, "expected cells in the training data, found none"),
+        ({"points": np.full((5, 3), 3.0)}, "expected cells in the validation data, found none"),
+        ({"points": np.array([[2, 2, 2], [2, 2, 99.0]])}, "1 outside. Check the axis order"),
+        ({"region": ((0, 0, 0), (8, 24, 40))}, r"at least a patch, \[12, 12, 12\] voxels, found"),
+    ],
+)
+def test_unusable_data(change, message):
+    with pytest.raises(VoxmillError, match=message):
+        check_sources([make_source(**change)], TINY)
+
+
+def test_voxel_sizes_must_agree():
+    other = make_source(1, voxel_size_um=(2.0, 1.0, 1.0))
+    with pytest.raises(VoxmillError, match=r"'blobs-1': expected voxels of .* as in 'blobs-0'"):
+        check_sources([make_source(), other], TINY)
+
+
+def test_foreground_needs_masks():
+    with pytest.raises(VoxmillError, match="needs a mask or labels as truth"):
+        check_sources([make_source()], dataclasses.replace(TINY, foreground=True))
+
+
+def test_no_room_beside_the_validation_box():
+    source = make_source(validation=((0, 0, 10), (24, 24, 40)))
+    with pytest.raises(VoxmillError, match="expected room for patches"):
+        PatchSampler([source], TINY).draw(np.random.default_rng(0))
+
+
+# Validation
+
+
+def test_common_threshold_by_hand():
+    runs = [
+        ("a", 2, np.array([0.9, 0.5]), np.array([True, True])),
+        ("b", 1, np.array([0.8, 0.3]), np.array([True, False])),
+    ]
+    result = summarise(runs)
+    # Keeping 0.9, 0.8 and 0.5 finds all three without an error; half way down to 0.3.
+    assert result["f1"] == result["precision"] == result["recall"] == 1.0
+    assert result["threshold"] == pytest.approx(0.4)
+    assert result["volumes"] == {"a": 1.0, "b": 1.0}
+
+
+def test_nothing_found():
+    assert summarise([("a", 2, np.zeros(0), np.zeros(0, bool))])["f1"] == 0
+
+
+def test_points_in_half_open():
+    points = np.array([[0, 0, -0.5], [0, 0, 1.49], [0, 0, 1.5]])
+    assert len(points_in(points, ((0, 0, 0), (1, 1, 2)))) == 2
+
+
+# The loop
+
+
+def test_learning_rate_rises_and_falls():
+    settings = dataclasses.replace(TINY, steps=100, learning_rate=1.0)
+    rates = [learning_rate(step, settings) for step in range(101)]
+    assert rates[0] == pytest.approx(1 / 3) and max(rates) == rates[2] == 1.0
+    assert rates[100] == pytest.approx(0) and all(np.diff(rates[3:]) < 0)
+
+
+def test_it_learns():
+    settings = dataclasses.replace(
+        TINY, steps=120, validate_every=40, finder={"min_distance_um": 2.5}
+    )
+    outcome = train([make_source(), make_source(1)], settings)
+    assert outcome.history[-1]["loss"] < outcome.history[0]["loss"]
+    assert outcome.validation["f1"] > 0.9
+    assert outcome.steps == 120 and outcome.stopped == "all steps done"
+
+
+def test_the_fourier_engine_and_pytorch_agree(monkeypatch):
+    first = Trainer([make_source()], TINY, "cpu", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.fourier, "available", lambda network, device: "not today")
+        second = Trainer([make_source()], TINY, "cpu", 1)
+    assert second._forward is second.network
+    losses = [(first.step(), second.step()) for _ in range(3)]
+    assert [a for a, _ in losses] == pytest.approx([b for _, b in losses], rel=1e-3)
+
+
+def test_resumed_training_reaches_the_same_weights(tmp_path):
+    sources = [make_source()]
+    whole = train(sources, TINY)
+    path = tmp_path / "c.safetensors"
+    trainer = Trainer(sources, TINY, "cpu", 1)
+    for _ in range(3):
+        trainer.step()
+    trainer.validate(0.0)
+    trainer.step()
+    trainer.save(path)
+    resumed = train(sources, TINY, checkpoint_path=path)
+    assert resumed.steps == whole.steps
+    for key, value in whole.network.state_dict().items():
+        assert torch.equal(value, resumed.network.state_dict()[key]), key
+    assert [r["f1"] for r in resumed.history] == [r["f1"] for r in whole.history]
+    assert [r["loss"] for r in resumed.history] == [r["loss"] for r in whole.history]
+
+
+def test_checkpoint_of_another_training(tmp_path):
+    path = tmp_path / "c.safetensors"
+    Trainer([make_source()], TINY, "cpu", 1).save(path)
+    with pytest.raises(VoxmillError, match="belongs to a training with other settings or data"):
+        train([make_source(1)], TINY, checkpoint_path=path)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(VoxmillError, match="expected a checkpoint of this training"):
+        train([make_source()], TINY, checkpoint_path=path)
+
+
+def test_loss_that_is_not_finite():
+    trainer = Trainer([make_source()], TINY, "cpu", 1)
+    trainer.step()
+    with torch.no_grad():
+        trainer.network.final_bias.fill_(math.nan)
+    with pytest.raises(VoxmillError, match=r"the loss is nan at step 1. Try a lower training\.lea"):
+        trainer.step()
+
+
+def test_early_stopping():
+    settings = dataclasses.replace(
+        TINY, steps=50, validate_every=1, patience=2, learning_rate=1e-9, average=0.0
+    )
+    outcome = train([make_source()], settings)
+    assert outcome.steps == 3 and outcome.stopped == "no better F1 in 2 validations"
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "training: missing key 'cell_diameter_um'"),
+        ({"cell_diameter_um": 5, "epochs": 3}, "training: unknown key 'epochs'"),
+        ({"cell_diameter_um": 5, "augmentation": {"zoom": 1}}, "training.augmentation: unknown"),
+        ({"cell_diameter_um": 5, "augmentation": {"noise": -1}}, "augmentation.noise: expected"),
+        ({"cell_diameter_um": 5, "augmentation": {"rotate": "xy"}}, "augmentation.rotate: expec"),
+        ({"cell_diameter_um": -1}, "training.cell_diameter_um: expected a number above 0"),
+        ({"cell_diameter_um": 5, "steps": 0}, "training.steps: expected an integer of 1 or more"),
+        ({"cell_diameter_um": 5, "seed": 1.5}, "training.seed: expected an integer of 0 or more"),
+        ({"cell_diameter_um": 5, "cell_share": 2}, "cell_share: expected a number from 0 to 1"),
+        ({"cell_diameter_um": 5, "patch_vox": [9, 9]}, "patch_vox: expected three integers"),
+        ({"cell_diameter_um": 5, "patch_vox": [8, 9, 9]}, r"more than twice margin_vox \(4\)"),
+        ({"cell_diameter_um": 5, "finder": {"threshold": 0.5}}, "chosen on the validation data"),
+        ({"cell_diameter_um": 5, "finder": {"method": "x"}}, "cells setting method"),
+        ({"cell_diameter_um": 5, "network": {"layers": 3}}, "msdnet setting layers: unknown"),
+        ({"cell_diameter_um": 5, "network": {"kind": "unet"}}, "network: expected one of"),
+        ({"cell_diameter_um": 5, "device": "tpu"}, "training.device: expected one of"),
+    ],
+)
+def test_senseless_settings(settings, message):
+    with pytest.raises(VoxmillError, match=message):
+        TrainingSettings.from_dict(settings)
+
+
+def test_settings_survive_json():
+    text = json.dumps(dataclasses.asdict(TINY))
+    assert TrainingSettings.from_dict(json.loads(text)) == TINY
+
+
+# The job
+
+
+def job_arguments(folder, **volume_changes):
+    source = make_source()
+    tifffile.imwrite(folder / "v.tif", source.volume.array)
+    rows = "".join(f"{z},{y},{x}\n" for z, y, x in source.points)
+    (folder / "t.csv").write_text("z_vox,y_vox,x_vox\n" + rows)
+    volume = {
+        "path": str(folder / "v.tif"),
+        "voxel_size_um": [1, 1, 1],
+        "truth": {"path": str(folder / "t.csv"), "kind": "points"},
+        "validation": "0:24, 0:24, 28:40",
+    }
+    return {
+        "volumes": {"blobs": volume | volume_changes},
+        "settings": dataclasses.asdict(TINY),
+        "output_path": folder / "net.safetensors",
+        "curves_path": folder / "net.csv",
+        "figure_path": folder / "net.png",
+        "checkpoint_path": folder / "net.checkpoint",
+        "threads": 1,
+    }
+
+
+def test_job_gives_a_model_that_predict_reads(tmp_path):
+    train_network(**job_arguments(tmp_path))
+    card, network = models.load(tmp_path / "net.safetensors")
+    assert card.name == "net" and 0 < card.threshold <= 1
+    assert card.training["volumes"]["blobs"]["cells"] == 12
+    assert card.training["settings"]["seed"] == 0
+    assert network.settings.outputs == 1
+    lines = (tmp_path / "net.csv").read_text().splitlines()
+    assert lines[0].startswith("step,loss,learning_rate,f1") and len(lines) == 3
+    assert (tmp_path / "net.png").stat().st_size > 1000
+    assert not (tmp_path / "net.checkpoint").exists()
+
+
+def test_fine_tuning_takes_the_models_network(tmp_path):
+    train_network(**job_arguments(tmp_path))
+    start = tmp_path / "net.safetensors"
+    arguments = job_arguments(tmp_path) | {
+        "settings": {"steps": 2, "patch_vox": [12, 12, 12], "margin_vox": 1, "device": "cpu"},
+        "output_path": tmp_path / "fine.safetensors",
+        "initial_path": start,
+    }
+    train_network(**arguments)
+    card = models.read_card(tmp_path / "fine.safetensors")
+    assert card.settings["depth"] == 3 and card.cell_diameter_um == 6.0
+    assert card.training["started_from"]["model"] == "net"
+
+
+def test_initial_weights_gain_and_lose_the_foreground_map(tmp_path):
+    train_network(**job_arguments(tmp_path))
+    start = tmp_path / "net.safetensors"
+    filled = fine_tuning_settings({"foreground": True}, start)
+    weights = initial_weights(start, TrainingSettings.from_dict(filled))
+    assert weights["final_weight"].shape[0] == 2
+    assert torch.equal(weights["final_weight"][0], weights["final_weight"][1])
+    other = TrainingSettings.from_dict({**filled, "network": {"depth": 4}})
+    with pytest.raises(VoxmillError, match="fine-tuning needs the network of this model"):
+        initial_weights(start, other)
+
+
+def test_job_without_voxel_size(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        train_network(**job_arguments(tmp_path, voxel_size_um=None))
+    assert "Set voxel_size_um of training volume 'blobs'" in capsys.readouterr().err
+
+
+def test_job_with_a_constant_volume(tmp_path, capsys):
+    arguments = job_arguments(tmp_path)
+    tifffile.imwrite(tmp_path / "v.tif", np.full((24, 24, 40), 7, np.uint16))
+    with pytest.raises(SystemExit):
+        train_network(**arguments)
+    assert "expected a volume with contrast" in capsys.readouterr().err

@@ -1,0 +1,72 @@
+"""Bad input: one clear error, before any job starts wherever the header tells it."""
+
+import numpy as np
+import pytest
+import tifffile
+
+from tests.workflow.conftest import make_project, make_volume
+
+
+def run_fails(project, *arguments):
+    output = project.snakemake(*arguments, ok=False)
+    # Snakemake's own frames of the Snakefile are its way to name a rule; ours is no traceback.
+    assert "Traceback (most recent call last)" not in output, output
+    return output
+
+
+@pytest.fixture
+def new(tmp_path):
+    return make_project(tmp_path / "new")
+
+
+def test_a_missing_volume_stops_before_any_job(new):
+    (new.folder / "v.tif").unlink()
+    output = run_fails(new)
+    assert "volumes.v.path: v.tif: this volume does not exist" in output
+    assert not new.path("").exists()
+
+
+def test_an_unknown_key_stops_before_any_job(new):
+    new.configure(tiles={"shape": [1, 2, 3]})
+    assert "tiles: unknown key 'shape'" in run_fails(new)
+    assert not new.path("").exists()
+
+
+def test_weights_of_another_network_stop_before_any_job(new):
+    card = new.folder / "models" / "identity.json"
+    card.write_text(card.read_text().replace('"depth": 1', '"depth": 2'))
+    assert "weights of another network" in run_fails(new)
+    assert not new.path("").exists()
+
+
+def test_a_truth_in_another_frame_stops_before_any_tile_is_predicted(new):
+    (new.folder / "truth.csv").write_text("z_vox,y_vox,x_vox\n5,9,5\n24,3,3\n")
+    output = run_fails(new)
+    assert "truth.csv" in output
+    assert "1 of 2" in output or "outside" in output
+    assert not new.path("v/identity/predictions").exists()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_voxels_that_are_no_numbers_are_placed(new, value):
+    volume = make_volume().astype(np.float32)
+    volume[3, 4, 5] = value
+    tifffile.imwrite(new.folder / "v.tif", volume)
+    output = run_fails(new)
+    assert "v.tif" in output
+    assert "3, 4, 5" in output
+    assert not new.path("v/identity/predictions").exists()
+
+
+def test_a_broken_prediction_is_named_and_mended_by_deleting_it(project):
+    victim = project.path("v/identity/predictions/z0000_y0000_x0012.tif")
+    with tifffile.TiffFile(victim) as tif:
+        position = tif.pages.first.dataoffsets[0]
+    data = bytearray(victim.read_bytes())
+    data[position] ^= 1
+    victim.write_bytes(data)
+    output = run_fails(project, "--forcerun", "stitch_volume")
+    assert f"{victim.relative_to(project.folder)}: damaged" in output
+    assert "Delete it and run again" in output
+    victim.unlink()
+    project.snakemake()

@@ -1,0 +1,292 @@
+"""Memory planned before it is taken: the blocks of a tile that fit, and what to do if one doesn't.
+
+Importing this module does not import torch.
+"""
+
+import contextlib
+import itertools
+import logging
+import resource
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from voxmill.engine.backends import Backend, choose
+from voxmill.errors import VoxmillError
+
+logger = logging.getLogger(__name__)
+
+Triple = tuple[int, int, int]
+# Of the free memory, what a plan may use: the rest is for other data of the job.
+SHARE = 0.85
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of a tile that is evaluated at once; voxels of the tile's window, z, y, x.
+
+    Parameters
+    ----------
+    core : pair of (3,) int
+        Start and stop of what is kept of the result.
+    box : pair of (3,) int
+        Start and stop of what the network sees: the core and its halo, clipped at the window.
+    """
+
+    core: tuple[Triple, Triple]
+    box: tuple[Triple, Triple]
+
+    @property
+    def box_shape(self) -> Triple:
+        """Voxels of the box."""
+        return tuple(b - a for a, b in zip(*self.box, strict=True))
+
+    @property
+    def core_shape(self) -> Triple:
+        """Voxels of the core."""
+        return tuple(b - a for a, b in zip(*self.core, strict=True))
+
+
+def plan_blocks(
+    window_shape: Triple,
+    core: tuple[Triple, Triple],
+    halo: Triple,
+    needed: Callable[[Triple], int],
+    budget_bytes: int,
+) -> list[Block]:
+    """The fewest blocks that each fit the budget: the core cut evenly, longest edge first.
+
+    Parameters
+    ----------
+    window_shape : (3,) int
+        Voxels of the tile with its halo.
+    core : pair of (3,) int
+        Start and stop of the tile's core in the window.
+    halo : (3,) int
+        Context that each block's core needs, clipped at the window.
+    needed : callable
+        Box shape -> bytes.
+    budget_bytes : int
+
+    Returns
+    -------
+    list of Block
+        Their cores partition the tile's core.
+
+    Raises
+    ------
+    VoxmillError
+        If not even a core of one voxel fits.
+    """
+    cuts = [1, 1, 1]
+    while True:
+        blocks = [_block(part, halo, window_shape) for part in _parts(core, cuts)]
+        worst = max(blocks, key=lambda block: np.prod(block.box_shape, dtype=float))
+        if needed(worst.box_shape) <= budget_bytes:
+            return blocks
+        if max(worst.core_shape) == 1:
+            raise VoxmillError(
+                f"memory: one voxel with its halo of {halo} voxels needs "
+                f"{_gib(needed(worst.box_shape))}, there are {_gib(budget_bytes)}. Give the job "
+                "more memory or choose a smaller halo."
+            )
+        cuts[int(np.argmax(worst.core_shape))] += 1
+
+
+def _parts(core, cuts):
+    """Boxes that partition `core`, `cuts[axis]` of them along each axis."""
+    edges = [
+        [a + (b - a) * i // n for i in range(n + 1)] for a, b, n in zip(*core, cuts, strict=True)
+    ]
+    for part in itertools.product(*(itertools.pairwise(e) for e in edges)):
+        start, stop = zip(*part, strict=True)
+        yield start, stop
+
+
+def _block(core, halo, window_shape) -> Block:
+    start = tuple(max(0, a - h) for a, h in zip(core[0], halo, strict=True))
+    stop = tuple(min(n, b + h) for n, b, h in zip(window_shape, core[1], halo, strict=True))
+    return Block(core, (start, stop))
+
+
+def predict_in_blocks(
+    network,
+    volume: np.ndarray,
+    core: tuple[Triple, Triple],
+    halo: Triple,
+    backend: str = "auto",
+    device: str = "cpu",
+    precision: str = "float32",
+    threads: int = 1,
+    budget_bytes: int | None = None,
+) -> np.ndarray:
+    """Probabilities of a tile's core, in the largest blocks that fit the memory.
+
+    A block that runs out of memory all the same is halved, with those after it, and the log says
+    so.
+
+    Parameters
+    ----------
+    network : torch module
+    volume : (inputs, z, y, x) float32 array
+        The tile with its halo, normalised.
+    core : pair of (3,) int
+        Start and stop of the tile's core in the volume.
+    halo : (3,) int
+        Context of a block.
+    backend, device, precision, threads
+        See `voxmill.engine.backends.forward`.
+    budget_bytes : int, optional
+        Default: a share of the free memory.
+
+    Returns
+    -------
+    (outputs, z, y, x) float32 array
+        Of the core.
+
+    Raises
+    ------
+    VoxmillError
+        If no block fits, or as `choose`.
+    """
+    chosen = choose(backend, network, device, precision, volume.shape[1:])
+
+    def needed(box_shape: Triple) -> int:
+        return chosen.predict_bytes(network.settings, box_shape, precision)
+
+    budget = int(SHARE * free_bytes(device)) if budget_bytes is None else budget_bytes
+    blocks = plan_blocks(volume.shape[1:], core, halo, needed, budget)
+    largest = max((block.box_shape for block in blocks), key=np.prod)
+    logger.info(
+        "memory: %d block(s) of up to %s voxels, %s of %s",
+        len(blocks), "x".join(map(str, largest)), _gib(needed(largest)), _gib(budget),
+    )  # fmt: skip
+    shape = (network.settings.outputs, *(b - a for a, b in zip(*core, strict=True)))
+    result = np.empty(shape, np.float32)
+    while blocks:
+        block = blocks.pop(0)
+        inside = (slice(None), *(slice(a, b) for a, b in zip(*block.box, strict=True)))
+        box = np.ascontiguousarray(volume[inside], dtype=np.float32)
+        part = _run_or_none(chosen, network, box, device, precision, threads)
+        if part is None:
+            limit = needed(block.box_shape) // 2
+            blocks = _halved([block, *blocks], halo, volume.shape[1:], needed, limit)
+            continue
+        to = _slices(block.core, core[0])
+        result[to] = part[_slices(block.core, block.box[0])]
+    return result
+
+
+def _slices(box, origin):
+    return (slice(None), *(slice(a - o, b - o) for a, b, o in zip(*box, origin, strict=True)))
+
+
+def _run_or_none(chosen: Backend, network, box, device, precision, threads):
+    """The backend's result, or None if it ran out of memory."""
+    try:
+        return chosen.run(network, box, device, precision, threads)
+    except MemoryError as error:
+        problem = str(error)
+    except RuntimeError as error:
+        # torch.OutOfMemoryError on a GPU; on the CPU torch raises a plain RuntimeError.
+        if "memory" not in str(error).lower():
+            raise
+        problem = str(error)
+    logger.warning(
+        "out of memory with a block of %s voxels (%s): going on with blocks of half the size",
+        "x".join(map(str, box.shape[1:])), (problem.strip() or chosen.name).splitlines()[0],
+    )  # fmt: skip
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.empty_cache()
+    return None
+
+
+def _halved(blocks: list[Block], halo, window_shape, needed, limit: int) -> list[Block]:
+    """Blocks cut at the middle of their longest edge until each needs `limit` bytes at most.
+
+    A halo does not shrink with its block: a block of few voxels may stay above the limit, then
+    halving its core is all that can be done.
+    """
+    smaller = []
+    for block in blocks:
+        if needed(block.box_shape) <= limit:
+            smaller.append(block)
+            continue
+        if max(block.core_shape) == 1:
+            raise VoxmillError(
+                f"memory: a block of one voxel with its halo of {halo} voxels ran out of memory. "
+                "Give the job more memory or choose a smaller halo."
+            )
+        cuts = [1, 1, 1]
+        cuts[int(np.argmax(block.core_shape))] = 2
+        halves = [_block(part, halo, window_shape) for part in _parts(block.core, cuts)]
+        if max(needed(half.box_shape) for half in halves) > limit and max(block.core_shape) > 2:
+            smaller += _halved(halves, halo, window_shape, needed, limit)
+        else:
+            smaller += halves
+    return smaller
+
+
+def free_bytes(device: str = "cpu") -> int:
+    """Memory that this process may still take on a device.
+
+    On the CPU the least of: what the system has, what the job's control groups leave, what the
+    address space limit leaves.
+    """
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.mem_get_info(torch.device(device))[0]
+    free = [_meminfo("MemAvailable"), *_cgroup_free()]
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if soft != resource.RLIM_INFINITY:
+        free.append(soft - _address_space())
+    return max(0, min(free))
+
+
+def _meminfo(key: str) -> int:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith(key + ":"):
+            return 1024 * int(line.split()[1])
+    raise VoxmillError(f"/proc/meminfo: expected a line {key}, found none")
+
+
+def _address_space() -> int:
+    return resource.getpagesize() * int(Path("/proc/self/statm").read_text().split()[0])
+
+
+def _cgroup_free(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")):
+    """What each control group with a memory limit, from the job's own upwards, leaves."""
+    with contextlib.suppress(OSError):
+        for line in own.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers == "":
+                names, base = ("memory.max", "memory.current"), root
+            elif "memory" in controllers.split(","):
+                names, base = ("memory.limit_in_bytes", "memory.usage_in_bytes"), root / "memory"
+            else:
+                continue
+            folder = base / path.lstrip("/")
+            for group in (folder, *folder.parents):
+                if group == base.parent:
+                    break
+                with contextlib.suppress(OSError, ValueError):
+                    # File pages are given up when memory is short.
+                    free = int((group / names[0]).read_text()) - int((group / names[1]).read_text())
+                    yield free + _file_pages(group)
+
+
+def _file_pages(group: Path) -> int:
+    with contextlib.suppress(OSError):
+        for line in (group / "memory.stat").read_text().splitlines():
+            if line.startswith(("inactive_file ", "total_inactive_file ")):
+                return int(line.split()[1])
+    return 0
+
+
+def _gib(size: float) -> str:
+    return f"{size / 2**30:.2f} GiB"

@@ -1,0 +1,38 @@
+"""How a training went: a table and a picture."""
+
+from pathlib import Path
+
+from voxmill.files import write_text, writing
+
+COLUMNS = ("step", "loss", "learning_rate", "f1", "precision", "recall", "threshold", "seconds")
+
+
+def write_curves(csv_path: str | Path, png_path: str | Path, history: list[dict]) -> None:
+    """Write the validations of a training as a CSV and as a picture.
+
+    Parameters
+    ----------
+    csv_path, png_path : path
+    history : list of dict
+        See `voxmill.training.loop.Outcome`.
+    """
+    from matplotlib.figure import Figure
+
+    lines = [",".join(COLUMNS)]
+    lines += [",".join(f"{row[key]:.6g}" for key in COLUMNS) for row in history]
+    write_text(csv_path, "\n".join(lines) + "\n")
+    steps = [row["step"] for row in history]
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    loss, score = figure.subplots(2, sharex=True)
+    loss.plot(steps, [row["loss"] for row in history], ".-", color="tab:gray")
+    loss.set_yscale("log")
+    loss.set_ylabel("training loss")
+    for key, colour in (("f1", "tab:blue"), ("precision", "tab:green"), ("recall", "tab:orange")):
+        score.plot(steps, [row[key] for row in history], ".-", color=colour, label=key)
+    score.set_ylim(0, 1)
+    score.set_ylabel("validation")
+    score.set_xlabel("step")
+    score.legend(loc="lower right")
+    score.grid(alpha=0.3)
+    with writing(png_path) as scratch:
+        figure.savefig(scratch, dpi=130)
