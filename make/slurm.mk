@@ -1,0 +1,24 @@
+# Clusters; see docs/cluster.md.
+.PHONY: resume array table test-slurm slurm-packages
+
+# Go on after a run whose scheduler was killed. ARGS are for Snakemake: make resume ARGS="--configfile my.yaml"
+resume: $(VENV)/.runtime
+	python -m voxmill.slurm resume $(RESUME) -- $(ARGS)
+
+# Predict as job arrays, at most LIMIT tasks at a time (0: as many as SLURM lets run).
+array: $(VENV)/.runtime
+	python -m voxmill.slurm array --limit $(or $(LIMIT),0) -- $(ARGS)
+
+# What the run cost.
+table:
+	python -m voxmill.slurm table
+
+# All tests on a real SLURM, those over a minute too (25 minutes). Installs SLURM's packages where
+# it may; the tests skip, and say why, where it may not.
+test-slurm: $(VENV)/.dev slurm-packages
+	-tests/slurm/install.sh --accounting
+	python -m pytest tests/slurm -m "slow or not slow"
+
+# For `make test`: SLURM's packages, where root and Debian or Ubuntu; else the tests skip.
+slurm-packages:
+	-@tests/slurm/install.sh
