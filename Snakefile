@@ -6,7 +6,7 @@ min_version("9.27")
 
 
 # A user's own --configfile replaces the demo's, it is not merged with it.
-if "volumes" not in config and "scans" not in config:
+if not {"volumes", "scans", "training"} & set(config):
 
     configfile: "config.yaml"
 
@@ -23,6 +23,8 @@ wildcard_constraints:
     method="|".join([*CONFIG.cards, "baseline"]),
     tile=r"z\d+_y\d+_x\d+",
     slab=r"z\d+",
+    # Matches nothing where nothing is trained: other models are nobody's output.
+    trained="|".join(CONFIG.settings["training"]) or "(?!)",
 
 
 localrules:
@@ -32,6 +34,7 @@ localrules:
     stitch,
     cells,
     evaluate,
+    train,
     seams,
 
 
@@ -52,4 +55,5 @@ include: "rules/seams.smk"
 include: "rules/cells.smk"
 include: "rules/evaluate.smk"
 include: "rules/report.smk"
+include: "rules/train.smk"
 include: "rules/denoise.smk"

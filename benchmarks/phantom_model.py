@@ -21,7 +21,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from voxmill import models
-from voxmill.baselines import ArrayVolume, DogSettings, find_cells_oracle
+from voxmill.baselines import DogSettings, find_cells_oracle
+from voxmill.blocks import ArrayVolume
 from voxmill.files import write_json
 from voxmill.matching import match_points
 from voxmill.phantoms import PhantomSettings, make_phantom
@@ -31,7 +32,7 @@ from voxmill.training.settings import TrainingSettings
 from voxmill.training.sources import Source, whole
 from voxmill.training.validation import find_candidates, predict_box
 
-TRAINING_SEEDS = range(100, 124)
+TRAINING_SEEDS = range(100, 116)
 VALIDATION_SEEDS = range(200, 204)
 JUDGED_SEEDS = range(2026, 2032)
 
@@ -39,7 +40,7 @@ SETTINGS = TrainingSettings(
     cell_diameter_um=12.0,
     network={"kind": "msdnet", "depth": 16, "width": 4, "dilations": (1, 2, 3, 4)},
     patch_vox=(40, 56, 56),
-    steps=3200,
+    steps=1800,
     learning_rate=4e-3,
     validate_every=200,
     checkpoint_every=200,

@@ -121,10 +121,10 @@ def load(config: dict, source: str = "config") -> Config:
         Names the key or file, what was expected, what was found and what to do.
     """
     settings = check(config, yaml.safe_load(SCHEMA.read_text(encoding="utf-8")), source)
-    if not settings["volumes"] and not settings.get("scans"):
+    if not any(settings.get(key) for key in ("volumes", "scans", "training")):
         raise VoxmillError(
-            f"{source}: nothing to do: expected volumes (with networks) to predict, or scans to "
-            "denoise."
+            f"{source}: nothing to do: expected volumes (with networks) to predict, scans to "
+            "denoise, or networks under training."
         )
     if settings["volumes"] and not settings["networks"]:
         raise VoxmillError(f"{source}: networks: expected at least one network for the volumes.")

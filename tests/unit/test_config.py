@@ -100,7 +100,7 @@ def test_an_empty_section_means_its_defaults(settings):
         ("prediction.device", "gpu", r"prediction\.device: 'gpu' is not one of"),
         ("cells.threshold", 1.5, r"cells\.threshold: 1\.5"),
         ("evaluation.max_distance_um", 0, r"max_distance_um: 0 is less than or equal"),
-        ("volumes", {}, "volumes: {} should be non-empty"),
+        ("volumes", {}, "nothing to do: expected volumes"),
         ("volumes.a b", {"path": "v.tif"}, "volumes: 'a b' does not match"),
         ("volumes.v", {}, r"volumes\.v: expected either path .* or phantom .*, found neither"),
         ("volumes.v.phantom", {"shape_vox": [8] * 3, "voxel_size_um": [1] * 3}, "found both"),
@@ -116,6 +116,7 @@ def test_an_empty_section_means_its_defaults(settings):
         ("volumes.v.networks", ["x"], r"volumes\.v\.networks: expected some of \['n'\], found 'x'"),
         ("networks.n.weights", "m.pt", r"networks\.n\.weights: 'm\.pt' does not match"),
         ("networks.n.weights", "x.safetensors", r"networks\.n\.weights: x\.json: this model card"),
+        ("networks", {}, "networks: expected at least one network for the volumes"),
         ("networks.tiles", {"weights": "m.safetensors"}, "networks"),
     ],
 )

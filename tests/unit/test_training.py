@@ -12,15 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voxmill import models
-from voxmill.baselines import ArrayVolume
+from voxmill.blocks import ArrayVolume
 from voxmill.errors import VoxmillError
-from voxmill.training import loop
+from voxmill.training import trainer as steps
 from voxmill.training.augmentation import augment
 from voxmill.training.job import fine_tuning_settings, initial_weights, train_network
-from voxmill.training.loop import Trainer, learning_rate, train
+from voxmill.training.loop import train
 from voxmill.training.settings import Augmentation, TrainingSettings
 from voxmill.training.sources import PatchSampler, Source, check_sources, points_in, training_points
 from voxmill.training.targets import balanced_weight, centroid_target
+from voxmill.training.trainer import Trainer, learning_rate
 from voxmill.training.validation import summarise
 
 NO_CHANGE = Augmentation(flip=False, rotate="none", scale=0, shift=0, noise=0, blur_vox=0)
@@ -241,7 +242,7 @@ def test_it_learns():
 def test_the_fourier_engine_and_pytorch_agree(monkeypatch):
     first = Trainer([make_source()], TINY, "cpu", 1)
     with monkeypatch.context() as patch:
-        patch.setattr(loop.fourier, "available", lambda network, device: "not today")
+        patch.setattr(steps.fourier, "available", lambda network, device: "not today")
         second = Trainer([make_source()], TINY, "cpu", 1)
     assert second._forward is second.network
     losses = [(first.step(), second.step()) for _ in range(3)]

@@ -59,6 +59,8 @@ class Backend:
 _ALL = (
     Backend("fourier", "voxmill.engine.fourier", 10),
     Backend("torch-fast", "voxmill.engine.torch_backends", 50, ("float32",), "fast_"),
+    Backend("openvino", "voxmill.engine.runtimes", 60, ("float32", "bfloat16"), "openvino_"),
+    Backend("onnxruntime", "voxmill.engine.runtimes", 70, ("float32",), "onnxruntime_"),
     Backend("torch", "voxmill.engine.torch_backends", 90, ("float32", "bfloat16"), "plain_"),
 )
 BACKENDS: dict[str, Backend] = {backend.name: backend for backend in _ALL}

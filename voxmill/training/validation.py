@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from voxmill.baselines import ArrayVolume
-from voxmill.blocks import block_list, dilate, inner
+from voxmill.blocks import ArrayVolume, block_list
 from voxmill.cells import CellSettings, cells_of_volume
 from voxmill.engine.backends import forward
 from voxmill.matching import incremental_matching
 from voxmill.statistics import normalise
+from voxmill.tiling import grow, inside
 from voxmill.training.settings import TrainingSettings
 from voxmill.training.sources import Source, points_in
 
@@ -25,11 +25,11 @@ def predict_box(network, source: Source, box, normalisation: dict, device: str, 
     result = np.empty((outputs, *(stop - start)), np.float32)
     for a, b in block_list(stop - start, BLOCK_VOX):
         a, b = start + a, start + b
-        outer = dilate(a, b, (HALO_VOX,) * 3, source.volume.shape)
+        outer = grow(a, b, (HALO_VOX,) * 3, source.volume.shape)
         grey = normalise(source.volume.read_window(*outer), source.statistics, normalisation)
         values = forward(network, grey[None], "auto", device, "float32", threads)
         core = tuple(slice(p, q) for p, q in zip(a - start, b - start, strict=True))
-        result[(slice(None), *core)] = values[(slice(None), *inner(a, b, outer[0]))]
+        result[(slice(None), *core)] = values[(slice(None), *inside(a, b, outer[0]))]
     return result
 
 

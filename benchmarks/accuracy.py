@@ -1,0 +1,220 @@
+"""Accuracy on real light-sheet volumes: network, difference of Gaussians, gradient boosting.
+
+    python benchmarks/accuracy.py train --stain cfos --start models/phantom.safetensors
+    python benchmarks/accuracy.py compare --output benchmarks/results/accuracy.json
+
+`train` trains a network on the training volumes of a stain (`benchmarks/real_data.py` says which)
+and writes `models/<stain>.safetensors`. `compare` finds the cells of the volumes held out by three
+methods, each tuned on the training volumes alone:
+
+network  : the model, at the threshold of its card;
+dog      : difference of Gaussians, scale and threshold with the best F1 on the training volumes;
+boosting : candidates of that filter at a very low threshold, classified by gradient boosting
+           (scikit-learn) from grey values and filter responses at several scales; the threshold
+           by cross-validation over the training volumes.
+"""
+
+import argparse
+import dataclasses
+import itertools
+import json
+import logging
+import sys
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import real_data
+
+from voxmill import models
+from voxmill.baselines import DogSettings, best_threshold, find_cells_dog
+from voxmill.files import sha256, write_json
+from voxmill.matching import match_points
+from voxmill.statistics import normalise
+from voxmill.training.job import initial_weights, make_card
+from voxmill.training.loop import train
+from voxmill.training.settings import TrainingSettings
+from voxmill.training.validation import find_candidates, predict_box
+
+SIZE = real_data.VOXEL_SIZE_UM
+
+
+def scores_of(source, points, limit) -> dict:
+    """F1, precision and recall of detections."""
+    pairs = len(match_points(source.points, points, limit, SIZE))
+    return {
+        "f1": round(2 * pairs / max(len(points) + len(source.points), 1), 4),
+        "precision": round(pairs / max(len(points), 1), 4),
+        "recall": round(pairs / len(source.points), 4),
+        "found": len(points),
+    }
+
+
+def tune_dog(sources, settings: DogSettings, limit):
+    """Scale and threshold with the best F1 over all training volumes together."""
+    best = (0.0, None, None)
+    # Volumes are told apart by an offset along z that no match can bridge.
+    shift = np.array([10_000.0, 0, 0])
+    truth = np.concatenate([s.points + i * shift for i, s in enumerate(sources)])
+    for scale in settings.scales:
+        runs = [find_cells_dog(s.volume, settings, SIZE, scale) for s in sources]
+        points = np.concatenate([p + i * shift for i, (p, _) in enumerate(runs)])
+        scores = np.concatenate([r[1] for r in runs])
+        threshold, f1 = best_threshold(truth, points, scores, limit, SIZE)
+        if f1 > best[0]:
+            best = (f1, scale, threshold)
+    return best
+
+
+def features(source, points, normalisation) -> np.ndarray:
+    """What the classifier sees of each candidate: smoothed grey values, responses, spread."""
+    shape = source.volume.shape
+    grey = normalise(source.volume.read_window((0, 0, 0), shape), source.statistics, normalisation)
+    index = np.clip(np.rint(points).astype(int), 0, np.array(shape) - 1)
+    at = tuple(index.T)
+    columns = [grey[at]]
+    smooth = [ndimage.gaussian_filter(grey, s) for s in (0.7, 1.0, 1.5, 2.2, 3.3, 5.0, 8.0)]
+    columns += [s[at] for s in smooth]
+    columns += [(a - b)[at] for a, b in itertools.pairwise(smooth)]
+    for size in (5, 9, 15, 31):
+        mean = ndimage.uniform_filter(grey, size)
+        spread = np.sqrt(np.maximum(ndimage.uniform_filter(grey**2, size) - mean**2, 0))
+        columns += [mean[at], spread[at], ((smooth[1] - mean) / (spread + 1e-3))[at]]
+    for sigma in (1.0, 2.0):
+        for axis in range(3):
+            order = [0, 0, 0]
+            order[axis] = 2
+            columns.append(ndimage.gaussian_filter(grey, sigma, order=order)[at])
+    columns.append(ndimage.maximum_filter(grey, 9)[at] - grey[at])
+    columns.append(ndimage.minimum_filter(smooth[0], 9)[at])
+    return np.column_stack(columns)
+
+
+def boosting(sources, held, settings: DogSettings, scale, normalisation, limit):
+    """Points of the held-out volume that gradient boosting takes for cells."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    def candidates(source):
+        points, scores = find_cells_dog(source.volume, settings, SIZE, scale)
+        keep = np.argsort(-scores)[: 20 * len(source.points)]
+        points, scores = points[keep], scores[keep]
+        table = np.column_stack([features(source, points, normalisation), scores])
+        return points, table
+
+    def label(source, points):
+        labels = np.zeros(len(points), bool)
+        labels[match_points(source.points, points, limit, SIZE)[:, 1]] = True
+        return labels
+
+    def classifier():
+        return HistGradientBoostingClassifier(
+            max_iter=200, learning_rate=0.06, l2_regularization=1.0, random_state=0
+        )
+
+    data = [candidates(s) for s in sources]
+    labels = [label(s, p) for s, (p, _) in zip(sources, data, strict=True)]
+    shift = np.array([10_000.0, 0, 0])
+    held_out_scores = []
+    for i in range(len(sources)):
+        others = [j for j in range(len(sources)) if j != i]
+        fitted = classifier().fit(
+            np.concatenate([data[j][1] for j in others]),
+            np.concatenate([labels[j] for j in others]),
+        )
+        held_out_scores.append(fitted.predict_proba(data[i][1])[:, 1])
+    threshold, _ = best_threshold(
+        np.concatenate([s.points + i * shift for i, s in enumerate(sources)]),
+        np.concatenate([p + i * shift for i, (p, _) in enumerate(data)]),
+        np.concatenate(held_out_scores),
+        limit,
+        SIZE,
+    )
+    fitted = classifier().fit(np.concatenate([d[1] for d in data]), np.concatenate(labels))
+    points, table = candidates(held)
+    return points[fitted.predict_proba(table)[:, 1] >= threshold]
+
+
+def network_points(weights, source, threads):
+    """Cells that a model finds, and its card."""
+    card, network = models.load(weights)
+    settings = TrainingSettings.from_dict(card.training["settings"])
+    probability = predict_box(network, source, source.region, card.normalisation, "cpu", threads)
+    points, scores = find_candidates(probability[0], settings, SIZE)
+    return points[scores >= card.threshold]
+
+
+def run_training(options) -> None:
+    """Train on the training volumes of a stain."""
+    stain = options.stain
+    settings = dataclasses.replace(real_data.SETTINGS[stain], **json.loads(options.settings))
+    names = real_data.TRAINING[stain]
+    sources = [real_data.read_source(name, options.data, split=True) for name in names]
+    initial = initial_weights(options.start, settings) if options.start else None
+    output = Path(options.models) / f"{stain}.safetensors"
+    outcome = train(sources, settings, "cpu", options.threads, f"{output}.checkpoint", initial)
+    training = {
+        "command": f"python benchmarks/accuracy.py train --stain {stain}"
+        + (f" --start {options.start}" if options.start else ""),
+        "volumes": {n: sha256(options.data / f"{n}.tif") for n in names},
+        "held_out": real_data.HELD_OUT[stain],
+    }
+    if options.start:
+        training["started_from"] = {"weights_sha256": sha256(options.start)}
+    models.save(output, outcome.network, make_card(stain, settings, outcome, SIZE, training))
+
+
+def run_comparison(options) -> None:
+    """Compare the three methods on the volumes held out."""
+    report = {}
+    for stain in options.stains:
+        limit = real_data.MATCH_VOX[stain]
+        sources = [real_data.read_source(n, options.data, False) for n in real_data.TRAINING[stain]]
+        held = real_data.read_source(real_data.HELD_OUT[stain], options.data, False)
+        dog = DogSettings(2 * limit, scales=(0.25, 0.32, 0.4, 0.55, 0.7, 0.85, 1.0, 1.2, 1.45))
+        tuned_f1, scale, threshold = tune_dog(sources, dog, limit)
+        points, scores = find_cells_dog(held.volume, dog, SIZE, scale)
+        rows = {"dog": scores_of(held, points[scores >= threshold], limit)}
+        rows["dog"] |= {"scale": scale, "threshold": threshold, "f1_tuned": round(tuned_f1, 4)}
+        normalisation = real_data.SETTINGS[stain].normalisation
+        points = boosting(sources, held, dog, scale, normalisation, limit)
+        rows["boosting"] = scores_of(held, points, limit)
+        weights = Path(options.models) / f"{stain}.safetensors"
+        if weights.exists():
+            points = network_points(weights, held, options.threads)
+            rows["network"] = scores_of(held, points, limit)
+            rows["network"]["weights_sha256"] = sha256(weights)
+        for method, row in rows.items():
+            print(f"{stain:10s} {held.name:16s} {method:9s}", row, flush=True)
+        report[stain] = {"held_out": held.name, "cells": len(held.points), "methods": rows}
+    if options.output:
+        write_json(options.output, report)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    commands = parser.add_subparsers(required=True)
+    training = commands.add_parser("train")
+    training.add_argument("--stain", choices=sorted(real_data.TRAINING), required=True)
+    training.add_argument("--start", help="weights to start from")
+    training.add_argument("--settings", default="{}", help="JSON: settings to change")
+    training.set_defaults(run=run_training)
+    comparing = commands.add_parser("compare")
+    comparing.add_argument("--stains", nargs="+", default=sorted(real_data.TRAINING))
+    comparing.add_argument("--output")
+    comparing.set_defaults(run=run_comparison)
+    for command in (training, comparing):
+        command.add_argument("--data", type=Path, default=real_data.DATA)
+        command.add_argument("--models", default="models")
+        command.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.getLogger("voxmill.engine").setLevel(logging.WARNING)
+    options.run(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,236 @@
+"""State of a training and its steps; `voxmill.training.loop` runs them."""
+
+import dataclasses
+import hashlib
+import json
+import math
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from voxmill.engine import autograd, fourier
+from voxmill.errors import VoxmillError
+from voxmill.jobs import logger
+from voxmill.networks import build, check_settings
+from voxmill.training.augmentation import augment
+from voxmill.training.checkpoints import has_checkpoint, load_checkpoint, save_checkpoint
+from voxmill.training.settings import TrainingSettings
+from voxmill.training.sources import PatchSampler, check_sources, training_points
+from voxmill.training.targets import balanced_weight
+from voxmill.training.validation import validate
+
+
+def forward_function(network, device: str, threads: int):
+    """The fastest differentiable way to the logits: our Fourier engine on CPUs, else PyTorch."""
+    reason = fourier.available(network, device)
+    if reason is None:
+        return lambda batch: autograd.fourier_forward(network, batch, threads)
+    logger.info("gradients by PyTorch: the native engine says: %s", reason)
+    return network
+
+
+def learning_rate(step: int, settings: TrainingSettings) -> float:
+    """Linear rise over the first 3 % of the steps, then a cosine to 0."""
+    rise = max(1, round(0.03 * settings.steps))
+    if step < rise:
+        return settings.learning_rate * (step + 1) / rise
+    share = (step - rise) / max(1, settings.steps - rise)
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
+
+
+class Trainer:
+    """State of a training between steps.
+
+    Parameters
+    ----------
+    sources : list of Source
+    settings : TrainingSettings
+    device : str
+        "cpu" or "cuda".
+    threads : int
+        CPU threads.
+    initial : dict of str to tensor, optional
+        Weights to start from (fine-tuning).
+    """
+
+    def __init__(self, sources, settings: TrainingSettings, device, threads, initial=None):
+        check_sources(sources, settings)
+        torch.set_num_threads(threads)
+        self.sources, self.settings = sources, settings
+        self.device, self.threads = device, threads
+        kind = settings.network["kind"]
+        shape = {k: v for k, v in settings.network.items() if k != "kind"}
+        self.network = build(kind, check_settings(kind, shape), settings.seed)
+        if initial is None:
+            self._expect_few_cells()
+        else:
+            self.network.load_state_dict(initial)
+        self.network.to(device)
+        self.optimizer = torch.optim.Adam(self.network.parameters(), settings.learning_rate)
+        self.scaler = torch.amp.GradScaler(device, enabled=settings.precision == "float16")
+        self.average = self._weights()
+        self.best = self._weights()
+        self.progress = {"step": 0, "history": [], "best": None, "digest": self._digest(initial)}
+        self.sampler = PatchSampler(sources, settings)
+        self.positive_weight = settings.positive_weight or self._balanced()
+        self._forward = forward_function(self.network, device, threads)
+        self._losses: list[float] = []
+
+    def _expect_few_cells(self) -> None:
+        # Starting at a probability of 2 % instead of 50 % saves the steps that would teach it.
+        with torch.no_grad():
+            self.network.final_bias.fill_(-4.0)
+            self.network.final_weight.mul_(0.3)
+
+    def _weights(self) -> dict:
+        return {k: v.detach().cpu().clone() for k, v in self.network.state_dict().items()}
+
+    def _digest(self, initial) -> str:
+        """Of everything but the length of the training's checkpoints, so that none is mixed up."""
+        content = json.dumps(dataclasses.asdict(self.settings), sort_keys=True, default=list)
+        digest = hashlib.sha256(content.encode())
+        for source in self.sources:
+            digest.update(repr((source.name, source.region, source.validation)).encode())
+            digest.update(np.ascontiguousarray(source.points).tobytes())
+        for tensor in (initial or {}).values():
+            digest.update(tensor.numpy().tobytes())
+        return digest.hexdigest()
+
+    def _balanced(self) -> float:
+        number, volume = 0, 0.0
+        for source in (s for s in self.sources if s.trains):
+            start, stop = np.array(source.region)
+            number += len(training_points(source))
+            volume += float(np.prod((stop - start) * source.voxel_size_um))
+        # Patches are drawn on cells, so they are denser there than in the volume.
+        return balanced_weight(number, volume, self.settings.target_sigma_um)
+
+    def resume(self, path) -> bool:
+        """Go on from a checkpoint, if there is one.
+
+        Raises
+        ------
+        VoxmillError
+            If the checkpoint is broken or of other settings or data.
+        """
+        if not has_checkpoint(path):
+            return False
+        average, best, progress = load_checkpoint(path, self.network, self.optimizer)
+        if progress.get("digest") != self.progress["digest"]:
+            raise VoxmillError(
+                f"{path}: this checkpoint belongs to a training with other settings or data. "
+                "Remove the file to train from the start, or restore the settings."
+            )
+        self.average, self.best, self.progress = average, best, progress
+        self._losses = list(progress.get("losses", []))
+        logger.info("resumed at step %d", progress["step"])
+        return True
+
+    def step(self) -> float:
+        """One optimisation step; returns the loss.
+
+        Raises
+        ------
+        VoxmillError
+            If the loss is not finite.
+        """
+        settings, number = self.settings, self.progress["step"]
+        rng = np.random.default_rng((settings.seed, number))
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(number, settings)
+        patches, maps = self._draw(rng)
+        self.optimizer.zero_grad(set_to_none=True)
+        precision = getattr(torch, settings.precision)
+        with torch.autocast(self.device, precision, enabled=settings.precision != "float32"):
+            logits = self._forward(patches)
+        loss = self._loss(logits.float(), maps)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise VoxmillError(
+                f"training: the loss is {value} at step {number}. Try a lower "
+                f"training.learning_rate (now {settings.learning_rate:g}), precision float32 (now "
+                f"{settings.precision}), and check the volumes for extreme grey values."
+            )
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.gradient_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self._update_average(number)
+        self.progress["step"] = number + 1
+        self._losses.append(value)
+        return value
+
+    def _draw(self, rng):
+        patches, maps = [], []
+        for _ in range(self.settings.batch):
+            patch, targets, size = self.sampler.draw(rng)
+            patch, targets = augment(patch, targets, size, self.settings.augmentation, rng)
+            patches.append(patch)
+            maps.append(targets)
+        return (
+            torch.from_numpy(np.stack(patches)[:, None]).to(self.device),
+            torch.from_numpy(np.stack(maps)).to(self.device),
+        )
+
+    def _loss(self, logits, maps):
+        """Cross-entropy with soft targets; see `TrainingSettings.positive_weight`."""
+        counts, target = maps[:, 0], maps[:, 1]
+        weight = counts * (1 + self.positive_weight * target)
+        entropy = functional.binary_cross_entropy_with_logits(
+            logits[:, 0], target, weight, reduction="sum"
+        )
+        loss = entropy / weight.sum()
+        if self.settings.foreground:
+            entropy = functional.binary_cross_entropy_with_logits(
+                logits[:, 1], maps[:, 2], counts, reduction="sum"
+            )
+            loss = loss + self.settings.foreground_weight * entropy / counts.sum()
+        return loss
+
+    def _update_average(self, number: int) -> None:
+        # Young averages forget faster, or the random start would stay in them.
+        decay = min(self.settings.average, (1 + number) / (10 + number))
+        if self.settings.average == 0:
+            decay = 0.0
+        with torch.no_grad():
+            for key, value in self.network.state_dict().items():
+                self.average[key].lerp_(value.cpu(), 1 - decay)
+
+    def validate(self, seconds: float) -> dict:
+        """Validate the averaged weights, keep them if they are the best so far."""
+        current = self._weights()
+        self.network.load_state_dict(self.average)
+        self.network.eval()
+        result = validate(self.network, self.sources, self.settings, self.device, self.threads)
+        self.network.train()
+        self.network.load_state_dict(current)
+        number = self.progress["step"]
+        self.progress["history"].append(
+            {
+                "step": number,
+                "loss": float(np.mean(self._losses)) if self._losses else math.nan,
+                "learning_rate": learning_rate(max(number - 1, 0), self.settings),
+                **{k: result[k] for k in ("f1", "precision", "recall", "threshold")},
+                "seconds": seconds,
+            }
+        )
+        self._losses = []
+        best = self.progress["best"]
+        if best is None or result["f1"] > best["f1"]:
+            self.progress["best"] = {**result, "step": number}
+            self.best = {k: v.clone() for k, v in self.average.items()}
+        return result
+
+    def save(self, path) -> None:
+        """Write a checkpoint."""
+        progress = {**self.progress, "losses": self._losses}
+        save_checkpoint(path, self.network, self.average, self.best, self.optimizer, progress)
+
+    def patience_over(self) -> bool:
+        """Whether too many validations passed without a better one."""
+        if not self.settings.patience or self.progress["best"] is None:
+            return False
+        since = sum(row["step"] > self.progress["best"]["step"] for row in self.progress["history"])
+        return since >= self.settings.patience
