@@ -17,10 +17,10 @@ import numpy as np
 from voxmill.engine.backends import choose
 from voxmill.engine.flips import over_flips
 from voxmill.errors import VoxmillError
+from voxmill.tiling import Triple, grow
 
 logger = logging.getLogger(__name__)
 
-Triple = tuple[int, int, int]
 # Of the free memory, what a plan may use: the rest is for other data of the job.
 SHARE = 0.85
 
@@ -111,9 +111,8 @@ def _parts(core, cuts):
 
 
 def _block(core, halo, window_shape, multiple: int) -> Block:
-    start = tuple(max(0, a - h) // multiple * multiple for a, h in zip(core[0], halo, strict=True))
-    stop = tuple(min(n, b + h) for n, b, h in zip(window_shape, core[1], halo, strict=True))
-    return Block(core, (start, stop))
+    start, stop = grow(*core, halo, window_shape)
+    return Block(core, (tuple(a // multiple * multiple for a in start), stop))
 
 
 def predict_in_blocks(
