@@ -173,7 +173,7 @@ MEASURE = """
     from voxmill.networks import build
     from voxmill.networks.settings import MSDNetSettings
 
-    name, settings, shape = json.loads(sys.argv[1])
+    name, precision, settings, shape = json.loads(sys.argv[1])
     torch.set_num_threads(1)
     network = build("msdnet", MSDNetSettings(**settings))
     backend = BACKENDS[name]
@@ -182,19 +182,21 @@ MEASURE = """
     volume = np.zeros((network.settings.inputs, *shape), np.float32)
     # Load libraries and warm up on a box that needs next to nothing.
     tiny = np.zeros((network.settings.inputs, 2, 2, 2), np.float32)
-    backend.run(network, tiny, "cpu", "float32", 1)
+    backend.run(network, tiny, "cpu", precision, 1)
     volume += 1.0
     def peak():
         # Not ru_maxrss: it starts at what the parent had when this process was spawned.
         lines = open("/proc/self/status").read().splitlines()
         return 1024 * int(next(l for l in lines if l.startswith("VmHWM")).split()[1])
     before = peak()
-    backend.run(network, volume, "cpu", "float32", 1)
-    print(json.dumps([peak() - before, backend.predict_bytes(network.settings, shape, "float32")]))
+    backend.run(network, volume, "cpu", precision, 1)
+    print(json.dumps([peak() - before, backend.predict_bytes(network.settings, shape, precision)]))
 """
 
 
-@pytest.mark.parametrize("name", list(BACKENDS))
+@pytest.mark.parametrize(
+    ("name", "precision"), [*((name, "float32") for name in BACKENDS), ("fourier", "bfloat16")]
+)
 @pytest.mark.parametrize(
     ("settings", "shape"),
     [
@@ -202,9 +204,14 @@ MEASURE = """
         ({"depth": 12, "width": 3, "inputs": 2, "outputs": 2}, (64, 64, 64)),
     ],
 )
-def test_predicted_peak_is_near_the_measured(name, settings, shape):
+def test_predicted_peak_is_near_the_measured(name, precision, settings, shape):
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(MEASURE), json.dumps([name, settings, shape])],
+        [
+            sys.executable,
+            "-c",
+            textwrap.dedent(MEASURE),
+            json.dumps([name, precision, settings, shape]),
+        ],
         capture_output=True,
         text=True,
         check=True,
