@@ -1,7 +1,6 @@
 """A real SLURM on this machine, in a private folder: a controller and nodes with fake GPUs.
 
-    python tests/slurm/cluster.py start    # prints the lines that point a shell at it
-    python tests/slurm/cluster.py stop
+    python tests/slurm/cluster.py    # prints the lines that point a shell at it; Ctrl-C ends it
 
 Nothing outside the folder is read or written, nothing listens beyond this machine, and neither
 systemd, cgroups nor root is needed. A GPU is a link to /dev/null: SLURM hands it out and sets
@@ -132,6 +131,13 @@ class Cluster:
         """Make a node vanish as a power cut would: its daemon and everything running on it."""
         self.daemons.pop(f"slurmd-{node}").kill()
         _kill_marked(self.folder, f"VOXMILL_TEST_NODE={node}", f"SLURMD_NODENAME={node}")
+
+    def restart_controller(self, after_s: float) -> None:
+        """Kill the controller, and start it again after a while, with the jobs it knew."""
+        self.daemons.pop("slurmctld").kill()
+        time.sleep(after_s)
+        self._spawn("slurmctld", "slurmctld", "-D", "-f", str(self.conf))
+        self._wait_for("slurmctld", lambda: "UP" in self.run("scontrol", "ping", check=False))
 
     def _start_node(self, node: str) -> None:
         self._spawn(

@@ -26,6 +26,9 @@ if ! command -v apt-get >/dev/null 2>&1; then
     echo "SLURM is not installed (missing:$missing), and this system has no apt-get." >&2
     exit 1
 fi
+# Tests in several processes may come here at the same time.
+exec 9>/var/lock/voxmill-slurm-install
+flock 9
 export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
 # The packages' own services would start on a machine with systemd; the tests bring their own.

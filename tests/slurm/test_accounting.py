@@ -5,7 +5,7 @@ import getpass
 import pytest
 import yaml
 
-from tests.slurm.workspace import ROOT, Workspace, tries
+from tests.slurm.workspace import ROOT, Workspace, tries, wait_until
 
 
 @pytest.fixture
@@ -51,3 +51,13 @@ def test_an_unknown_account_is_one_clear_error(work):
     failed = work.snakemake("evaluate", options=options, check=False)
     assert failed.returncode == 1
     assert "nobody" in failed.stderr and "account" in failed.stderr
+
+
+@pytest.mark.slow
+def test_a_run_outlives_the_controllers_absence(work):
+    """The scheduler asks the accounting then; where there is none, only `resume` helps."""
+    run = work.start("evaluate")
+    wait_until(lambda: tries(work), 60, "a tile")
+    work.cluster.restart_controller(after_s=30)
+    assert run.wait(300) == 0
+    assert [records[-1]["status"] for records in tries(work).values()] == ["done"] * 3

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.slurm.workspace import Workspace, tries, wait_until
 from tests.workflow.conftest import ROOT, make_project
@@ -90,3 +91,20 @@ def test_arrays_make_the_same_tiles(finished, tmp_path, cluster):
     assert [row["gpus"] for row in tasks] == ["1"] * 4
     assert {row["JobState"] for row in work.jobs()} == {"COMPLETED"}
     assert "Nothing to be done" in work.snakemake().stderr
+
+
+def test_denoising_asks_for_two_gpus_of_one_node(cluster, tmp_path):
+    project = make_project(tmp_path / "project")
+    scan = {"phantom": {"shape_vox": [24, 24, 24], "voxel_size_mm": 4, "seed": 1}}
+    content = project.config | {
+        "scans": {"head": scan},
+        "denoising": {"devices": ["cuda:0", "cuda:1"], "iterations": 10},
+    }
+    (project.folder / "my.yaml").write_text(yaml.safe_dump(content))
+    work = workspace(project.folder.resolve(), cluster)
+    done = work.snakemake("denoise", options=("--retries", "0"), check=False)
+    (job,) = [row for row in work.jobs() if "rule_denoise_scan" in row["Comment"]]
+    assert (job["gpus"], job["NumNodes"]) == ("2", "1")
+    log = (work.folder / "logs/head/denoise_scan.log").read_text()
+    # The fake GPUs of the test cluster stop it there; a machine that has two would go on.
+    assert done.returncode == 0 or "cuda:0 is not here" in log

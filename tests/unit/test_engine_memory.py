@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from voxmill.engine import memory
 from voxmill.engine.backends import BACKENDS, forward
+from voxmill.engine.flips import over_flips
 from voxmill.engine.memory import free_bytes, plan_blocks, predict_in_blocks
 from voxmill.errors import VoxmillError
 from voxmill.networks import build
@@ -73,6 +74,17 @@ def test_blocks_give_the_whole(tile, share):
     whole = forward(network, volume, backend="torch")
     budget = int(share * BACKENDS["torch"].predict_bytes(network.settings, (20, 18, 22), "float32"))
     found = predict_in_blocks(network, volume, core, halo, "torch", budget_bytes=budget)
+    np.testing.assert_allclose(found, whole[:, :16, 5:14, 4:22], atol=1e-6)
+
+
+def test_blocks_with_flips_give_the_whole_with_flips(tile):
+    network, volume, core = tile
+    halo = (network.settings.receptive_radius_vox,) * 3
+    whole = over_flips(lambda v: forward(network, v, backend="torch"), volume, (0, 2))
+    budget = BACKENDS["torch"].predict_bytes(network.settings, (20, 18, 22), "float32") // 2
+    found = predict_in_blocks(
+        network, volume, core, halo, "torch", budget_bytes=budget, flip_axes=(0, 2)
+    )
     np.testing.assert_allclose(found, whole[:, :16, 5:14, 4:22], atol=1e-6)
 
 

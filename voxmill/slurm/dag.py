@@ -59,7 +59,8 @@ def planned_jobs(arguments: list[str]) -> list[PlannedJob]:
             check=False,
         )
         if done.returncode or not found.exists():
-            said = (done.stderr.strip() or done.stdout.strip())[-3000:]
+            # In a dry run Snakemake prints its errors to standard output.
+            said = f"{done.stderr.strip()}\n{done.stdout.strip()}"[-3000:].strip()
             raise VoxmillError(f"snakemake --dry-run failed:\n{said}")
         return [PlannedJob(**job) for job in json.loads(found.read_text(encoding="utf-8"))]
 
