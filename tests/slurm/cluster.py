@@ -23,7 +23,7 @@ from pathlib import Path
 MARK = "VOXMILL_TEST_CLUSTER"
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "squeue", "scontrol", "scancel")
 ACCOUNTING_PROGRAMS = ("slurmdbd", "sacctmgr", "mariadbd", "mariadb-install-db")
-START_TIMEOUT_S = 30
+START_TIMEOUT_S = 90
 
 
 class ClusterError(RuntimeError):
@@ -266,7 +266,7 @@ GresTypes=gpu
 MpiDefault=none
 ReturnToService=2
 SchedulerParameters=batch_sched_delay=0,sched_min_interval=10000,bf_interval=5
-MinJobAge=600
+MinJobAge=7200
 MaxArraySize={self.max_array_size}
 SlurmdTimeout=15
 SlurmctldTimeout=15

@@ -57,7 +57,7 @@ def test_an_unknown_account_is_one_clear_error(work):
 def test_a_run_outlives_the_controllers_absence(work):
     """The scheduler asks the accounting then; where there is none, only `resume` helps."""
     run = work.start("evaluate")
-    wait_until(lambda: tries(work), 60, "a tile")
+    wait_until(lambda: tries(work), 180, "a tile")
     work.cluster.restart_controller(after_s=30)
     assert run.wait(300) == 0
     assert [records[-1]["status"] for records in tries(work).values()] == ["done"] * 3

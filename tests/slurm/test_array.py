@@ -70,10 +70,10 @@ def test_a_cancelled_task_is_made_again(mini):
     work = mini(tiles=3, behaviour={"z0001": {"slow_attempts": 1, "slow_s": 100}})
     work.voxmill("array", "--retries", "1")
     victim = wait_until(
-        lambda: [r["id"] for r in work.predictions() if r["id"].endswith("_1")], 60, "task 1"
+        lambda: [r["id"] for r in work.predictions() if r["id"].endswith("_1")], 180, "task 1"
     )[0]
     records = work.folder / "logs/demo/net/predict_tile/z0001.jobs.jsonl"
-    wait_until(records.exists, 60, "the tile's start")
+    wait_until(records.exists, 180, "the tile's start")
     work.cluster.run("scancel", victim)
     wait_for_the_end(work)
     states = {row["id"]: row["JobState"] for row in work.predictions()}

@@ -15,7 +15,7 @@ def killed_run(work):
     run = work.start("evaluate")
     wait_until(
         lambda: sum(any("claimed" in r for r in records) for records in tries(work).values()) >= 4,
-        60,
+        180,
         "four tiles",
     )
     os.killpg(run.pid, signal.SIGKILL)
@@ -78,18 +78,18 @@ def test_tiles_made_with_other_settings_are_not_kept(mini):
 def test_refused_while_the_scheduler_lives(mini):
     work = mini(tiles=1, behaviour={"z0000": {"sleep_s": 100}})
     run = work.start("evaluate")
-    wait_until(lambda: tries(work), 60, "a tile")
+    wait_until(lambda: tries(work), 180, "a tile")
     refused = work.voxmill("resume", check=False)
     assert refused.returncode == 1
     assert f"snakemake still runs in {work.folder} (process {run.pid})" in refused.stderr
     run.send_signal(signal.SIGINT)
-    run.wait(60)
+    run.wait(180)
 
 
 def test_an_interrupted_array_is_resumed(mini):
     work = mini(tiles=6, behaviour=SLOW)
     work.voxmill("array", "--limit", "4")
-    wait_until(lambda: len(tries(work)) >= 4, 60, "four tiles")
+    wait_until(lambda: len(tries(work)) >= 4, 180, "four tiles")
     said = work.voxmill("resume", "--poll", "1", "--cancel-pending", "evaluate").stdout
     assert "waiting" in said
     assert stitched(work) == EXPECTED

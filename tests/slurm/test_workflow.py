@@ -1,8 +1,10 @@
 """The whole workflow on a real SLURM with the shipped profile, on a small volume."""
 
 import json
+import os
 import re
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -27,7 +29,7 @@ def finished(shared_cluster, tmp_path_factory) -> Workspace:
     # On a cluster, `auto` asks for a GPU.
     project.configure(prediction={"device": "auto"})
     work = workspace(project.folder.resolve(), shared_cluster)
-    work.snakemake(timeout_s=400)
+    work.snakemake(timeout_s=900)
     return work
 
 
@@ -91,6 +93,24 @@ def test_arrays_make_the_same_tiles(finished, tmp_path, cluster):
     assert [row["gpus"] for row in tasks] == ["1"] * 4
     assert {row["JobState"] for row in work.jobs()} == {"COMPLETED"}
     assert "Nothing to be done" in work.snakemake().stderr
+
+
+def test_a_killed_run_ends_as_an_undisturbed_one(finished, tmp_path, cluster):
+    shutil.copytree(finished.folder, tmp_path / "copy", symlinks=True)
+    work = workspace((tmp_path / "copy").resolve(), cluster)
+    results = work.folder / "results/v/identity"
+    names = [*(f"predictions/{tile}.tif" for tile in TILES), "probability.ome.tif", "cells.csv"]
+    before = {name: (results / name).read_bytes() for name in names}
+    shutil.rmtree(results / "predictions")
+    run = work.start("cells")
+    wait_until(lambda: any(len(records) == 2 for records in tries(work).values()), 180, "a tile")
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    assert "Jobs of the killed run:" in work.voxmill("resume", "--poll", "1", "cells").stdout
+    assert {name: (results / name).read_bytes() for name in names} == before
+    # Once in the first run, once in this one.
+    assert [len(records) for records in tries(work).values()] == [2] * 4
+    assert "Nothing to be done" in work.snakemake("cells").stderr
 
 
 def test_denoising_asks_for_two_gpus_of_one_node(cluster, tmp_path):

@@ -62,7 +62,7 @@ class Workspace:
         ]
 
     def snakemake(
-        self, *targets: str, options: tuple[str, ...] = (), check: bool = True, timeout_s: int = 240
+        self, *targets: str, options: tuple[str, ...] = (), check: bool = True, timeout_s: int = 600
     ) -> subprocess.CompletedProcess:
         """Run Snakemake to its end."""
         return self.call(self.command(*targets, options=options), check, timeout_s)
@@ -86,7 +86,7 @@ class Workspace:
         name, *others = arguments
         command = [sys.executable, "-m", "voxmill.slurm", name, "--directory", str(self.folder)]
         passed = ["--", *self.arguments, *snakemake] if name != "table" else []
-        return self.call([*command, *others, *passed], check, 240)
+        return self.call([*command, *others, *passed], check, 600)
 
     def call(self, command, check: bool, timeout_s: int) -> subprocess.CompletedProcess:
         """Run a command in the repository's root; it is killed with its children in time."""
