@@ -6,14 +6,18 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: demo test lint format lock clean
+.PHONY: demo test test-slow lint format lock clean
 
 demo: $(VENV)/.runtime
-	snakemake --cores all --rerun-incomplete
+	snakemake --cores all --rerun-incomplete --quiet host reason
 	@python -m voxmill.report results
 
-test: $(VENV)/.dev lint
-	python -m pytest -n auto
+# Without the tests that take more than a minute each; `make test-slurm` and `make test-slow` run them.
+test: $(VENV)/.dev lint slurm-packages
+	python -m pytest -n 2 --dist loadfile -m "not slow"
+
+test-slow: $(VENV)/.dev
+	python -m pytest -m slow --ignore tests/slurm
 
 lint: $(VENV)/.dev
 	ruff check .
@@ -48,6 +52,8 @@ lock:
 	.lock/bin/python -m pip freeze | sed 's/+cpu$$//' | grep -vxFf requirements.lock \
 	  > requirements-dev.lock
 	rm -rf .lock
+
+include make/slurm.mk
 
 clean:
 	rm -rf results logs .snakemake .cache

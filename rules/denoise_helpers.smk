@@ -48,9 +48,7 @@ def scan_phantom(wildcards):
 
 def gpus_per_fit(wildcards):
     """GPUs that a fit asks for, all on one node: none where the machine or the config has none."""
-    on_cluster = workflow.non_local_exec or workflow.remote_exec
-    on_cluster = on_cluster or "VOXMILL_ON_CLUSTER" in os.environ
-    if DENOISING.devices == ("auto",) and not on_cluster:
+    if DENOISING.devices == ("auto",) and not on_cluster():
         return int(bool(visible_gpus()))
     return DENOISING.gpus
 

@@ -6,13 +6,19 @@ import os
 from voxmill.devices import visible_gpus
 
 
+def on_cluster():
+    """Whether jobs run on a cluster's nodes; also where this is parsed again inside a job.
+
+    Tasks of job arrays run Snakemake's local executor, and say so in the environment.
+    """
+    executor = workflow.non_local_exec or workflow.remote_exec
+    return executor or "VOXMILL_ON_CLUSTER" in os.environ
+
+
 def gpus_per_prediction(wildcards):
     """GPUs that a prediction job asks for: none where the machine or the config has none."""
     device = CONFIG.settings["prediction"]["device"]
-    # On a cluster every prediction asks for one, also where this is parsed again inside a job,
-    # and in the tasks of job arrays, which say so.
-    on_cluster = workflow.non_local_exec or workflow.remote_exec
-    if device == "auto" and not on_cluster and "VOXMILL_ON_CLUSTER" not in os.environ:
+    if device == "auto" and not on_cluster():
         return int(bool(visible_gpus()))
     return int(device != "cpu")
 

@@ -1,4 +1,6 @@
-"""Trained models: `<name>.safetensors` and its card `<name>.json`; never a pickle.
+"""Trained models: `<name>.safetensors` and its card `<name>.json`.
+
+A model may also be a program of `torch.export` (`<name>.pt2`), see `voxmill.networks.exported`.
 
 The card is checked against the weights' header without torch, so that the Snakefile can refuse a
 wrong file before any job starts; `load` alone needs torch.
@@ -95,7 +97,11 @@ def read_card(weights_path: str | Path) -> ModelCard:
         settings = check_settings(card.network, card.settings)
     except VoxmillError as error:
         raise VoxmillError(f"{path}: {error}") from None
-    _check_tensors(Path(weights_path), card.network, settings.tensor_shapes())
+    if card.network == "exported":
+        if not Path(weights_path).exists():
+            raise VoxmillError(f"{weights_path}: this program does not exist.")
+    else:
+        _check_tensors(Path(weights_path), card.network, settings.tensor_shapes())
     return card
 
 
@@ -167,6 +173,11 @@ def load(weights_path: str | Path):
             f"{weights_path}: its SHA-256 is {digest[:12]}..., the card {card_path(weights_path)} "
             f"was written for {card.weights_sha256[:12]}...: take both from the same model."
         )
-    network = build(card.network, check_settings(card.network, card.settings))
+    settings = check_settings(card.network, card.settings)
+    if card.network == "exported":
+        from voxmill.networks.exported import Exported
+
+        return card, Exported(settings, weights_path)
+    network = build(card.network, settings)
     network.load_state_dict(load_file(weights_path))
     return card, network.eval()

@@ -76,15 +76,15 @@ class PhantomSettings:
     touching: float = 0.2
     hollow: float = 0.4
     stubs_per_cell: float = 2.0
-    fibres_per_mm3: float = 7000.0
+    fibres_per_mm3: float = 6500.0
     specks_per_mm3: float = 20000.0
     vessels_per_mm3: float = 200.0
-    signal_photons: float = 120.0
-    background_photons: float = 60.0
+    signal_photons: float = 200.0
+    background_photons: float = 100.0
     background_variation: float = 0.6
     stripes: float = 0.35
     attenuation_um: float = 500.0
-    blur_um: tuple[float, float, float] = (2.8, 0.9, 0.9)
+    blur_um: tuple[float, float, float] = (2.2, 0.9, 0.9)
     offset: float = 100.0
     read_noise: float = 3.0
 
@@ -305,10 +305,10 @@ def _draw_tube(light, settings: PhantomSettings, path, radii, brights) -> None:
 
 def _draw_fibres(light, rng, settings: PhantomSettings, extent) -> None:
     for _ in range(_number(rng, settings.fibres_per_mm3, extent)):
-        length = settings.cell_diameter_um * rng.uniform(3, 12)
+        length = settings.cell_diameter_um * rng.uniform(5, 13)
         path = _walk(rng, rng.uniform(0, extent), _directions(rng, 1)[0], length, 1.2, 0.12)
         # Varicosities: a fibre swells here and there, as axons do.
-        swell = 1 + 0.5 * np.maximum(np.sin(np.arange(len(path)) / rng.uniform(3, 8)), 0)
+        swell = 1 + 0.4 * np.maximum(np.sin(np.arange(len(path)) / rng.uniform(3, 8)), 0)
         radius = settings.cell_diameter_um * rng.uniform(0.075, 0.135)
         bright = np.full(len(path), rng.uniform(0.6, 2.2))
         _draw_tube(light, settings, path, radius * swell, bright)

@@ -247,7 +247,9 @@ def test_bad_input_is_refused_before_the_fit(tmp_path, capsys):
     refused(capsys, tmp_path, paths, said, reference_path=other["reference"])
     refused(capsys, tmp_path, paths, "the CPU has no fast arithmetic", {"precision": "float16"})
     refused(capsys, tmp_path, paths, "cpu is named twice", devices=["cpu", "cpu"])
-    refused(capsys, tmp_path, paths, "cuda:77 is not here", devices=["cuda:77"])
+    if not torch.cuda.is_available():
+        refused(capsys, tmp_path, paths, "expected 1 GPU(s), found 0", devices=["cuda:0"])
+    refused(capsys, tmp_path, paths, "expected auto, cpu, cuda:0", devices=["gpu"])
     refused(capsys, tmp_path, paths, "denoise setting epochs: unknown", {"epochs": 3})
     image = nibabel.load(paths["scan"])
     data = np.asarray(image.dataobj).astype(np.int16)

@@ -22,6 +22,7 @@ from voxmill.errors import VoxmillError
 TINY = from_config(
     {
         "network": {"inputs": 4, "down": [6, 6], "up": [6, 6], "skip": [3, 3]},
+        "input": "noise",
         "iterations": 12,
         "checkpoint_every": 5,
         "metrics_every": 4,

@@ -18,6 +18,7 @@ CPU = torch.device("cpu")
 SETTINGS = from_config(
     {
         "network": {"inputs": 4, "down": [8, 8], "up": [8, 8], "skip": [4, 4]},
+        "input": "noise",
         "stop": {"rule": "fixed"},
     }
 )

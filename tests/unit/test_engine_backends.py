@@ -57,12 +57,31 @@ def test_backend_agrees_with_reference(name, settings, shape):
     np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
-def test_reference_in_bfloat16_is_near():
-    network = random_network(depth=5)
-    volume = random_volume(1, (9, 10, 11))
+@pytest.mark.parametrize("name", [n for n, b in BACKENDS.items() if "bfloat16" in b.precisions])
+@pytest.mark.parametrize(("settings", "shape"), CASES[:3])
+def test_bfloat16_is_near_the_reference(name, settings, shape):
+    network = random_network(**settings)
+    if reason := BACKENDS[name].available(network, "cpu"):
+        pytest.skip(reason)
+    volume = random_volume(network.settings.inputs, shape)
     expected = forward(network, volume, backend="torch")
-    found = forward(network, volume, backend="torch", precision="bfloat16")
-    assert 0 < np.abs(found - expected).max() < 0.05
+    found = forward(network, volume, backend=name, precision="bfloat16")
+    assert np.abs(found - expected).max() < 0.05
+    if name != "openvino":  # it keeps float32 where the CPU has no bfloat16
+        assert np.abs(found - expected).max() > 0
+
+
+def test_fourier_in_bfloat16_errs_less_than_the_reference_in_bfloat16():
+    network = random_network(depth=30)
+    if reason := BACKENDS["fourier"].available(network, "cpu"):
+        pytest.skip(reason)
+    volume = random_volume(1, (20, 20, 20))
+    expected = forward(network, volume, backend="torch")
+    errors = {
+        name: np.abs(forward(network, volume, name, precision="bfloat16") - expected).mean()
+        for name in ("fourier", "torch")
+    }
+    assert errors["fourier"] < errors["torch"], errors
 
 
 def test_auto_takes_the_first_usable_and_logs_why(caplog):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from voxmill.engine import memory
 from voxmill.engine.backends import BACKENDS, forward
+from voxmill.engine.flips import over_flips
 from voxmill.engine.memory import free_bytes, plan_blocks, predict_in_blocks
 from voxmill.errors import VoxmillError
 from voxmill.networks import build
@@ -73,6 +74,17 @@ def test_blocks_give_the_whole(tile, share):
     whole = forward(network, volume, backend="torch")
     budget = int(share * BACKENDS["torch"].predict_bytes(network.settings, (20, 18, 22), "float32"))
     found = predict_in_blocks(network, volume, core, halo, "torch", budget_bytes=budget)
+    np.testing.assert_allclose(found, whole[:, :16, 5:14, 4:22], atol=1e-6)
+
+
+def test_blocks_with_flips_give_the_whole_with_flips(tile):
+    network, volume, core = tile
+    halo = (network.settings.receptive_radius_vox,) * 3
+    whole = over_flips(lambda v: forward(network, v, backend="torch"), volume, (0, 2))
+    budget = BACKENDS["torch"].predict_bytes(network.settings, (20, 18, 22), "float32") // 2
+    found = predict_in_blocks(
+        network, volume, core, halo, "torch", budget_bytes=budget, flip_axes=(0, 2)
+    )
     np.testing.assert_allclose(found, whole[:, :16, 5:14, 4:22], atol=1e-6)
 
 
@@ -161,7 +173,7 @@ MEASURE = """
     from voxmill.networks import build
     from voxmill.networks.settings import MSDNetSettings
 
-    name, settings, shape = json.loads(sys.argv[1])
+    name, precision, settings, shape = json.loads(sys.argv[1])
     torch.set_num_threads(1)
     network = build("msdnet", MSDNetSettings(**settings))
     backend = BACKENDS[name]
@@ -170,19 +182,21 @@ MEASURE = """
     volume = np.zeros((network.settings.inputs, *shape), np.float32)
     # Load libraries and warm up on a box that needs next to nothing.
     tiny = np.zeros((network.settings.inputs, 2, 2, 2), np.float32)
-    backend.run(network, tiny, "cpu", "float32", 1)
+    backend.run(network, tiny, "cpu", precision, 1)
     volume += 1.0
     def peak():
         # Not ru_maxrss: it starts at what the parent had when this process was spawned.
         lines = open("/proc/self/status").read().splitlines()
         return 1024 * int(next(l for l in lines if l.startswith("VmHWM")).split()[1])
     before = peak()
-    backend.run(network, volume, "cpu", "float32", 1)
-    print(json.dumps([peak() - before, backend.predict_bytes(network.settings, shape, "float32")]))
+    backend.run(network, volume, "cpu", precision, 1)
+    print(json.dumps([peak() - before, backend.predict_bytes(network.settings, shape, precision)]))
 """
 
 
-@pytest.mark.parametrize("name", list(BACKENDS))
+@pytest.mark.parametrize(
+    ("name", "precision"), [*((name, "float32") for name in BACKENDS), ("fourier", "bfloat16")]
+)
 @pytest.mark.parametrize(
     ("settings", "shape"),
     [
@@ -190,9 +204,14 @@ MEASURE = """
         ({"depth": 12, "width": 3, "inputs": 2, "outputs": 2}, (64, 64, 64)),
     ],
 )
-def test_predicted_peak_is_near_the_measured(name, settings, shape):
+def test_predicted_peak_is_near_the_measured(name, precision, settings, shape):
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(MEASURE), json.dumps([name, settings, shape])],
+        [
+            sys.executable,
+            "-c",
+            textwrap.dedent(MEASURE),
+            json.dumps([name, precision, settings, shape]),
+        ],
         capture_output=True,
         text=True,
         check=True,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from voxmill.dip import figures
-from voxmill.dip.devices import resolve_devices
+from voxmill.dip.devices import held_devices
 from voxmill.dip.domain import padding
 from voxmill.dip.memory import MemoryPlan, check_memory, plan_memory
 from voxmill.dip.metrics import compare
@@ -71,33 +71,45 @@ def denoise_scan(
         if it diverges.
     """
     chosen = from_config(settings)
-    found = resolve_devices(devices, chosen.precision)
     _set_threads(threads)
-    scan = read_scan(scan_path, volume, rician=chosen.noise != "gaussian")
-    reference = read_like(reference_path, scan, "reference") if reference_path else None
-    mask = read_like(mask_path, scan, "mask") > 0 if mask_path else None
-    _check_references(scan, reference, mask, reference_path, mask_path)
-    chosen, plan = _plan(scan, chosen, found)
-    checkpoint = Path(checkpoint_path)
-    denoised = denoise_volume(
-        scan.data, chosen, found,
-        reference=reference, mask=mask, checkpoint_path=checkpoint,
-        preview=_previewer(checkpoint.with_suffix(".png"), scan),
-    )  # fmt: skip
+    with held_devices(devices, chosen.precision) as found:
+        scan = read_scan(scan_path, volume, rician=chosen.noise != "gaussian")
+        reference, mask = _read_references(scan, reference_path, mask_path)
+        chosen, plan = _plan(scan, chosen, found)
+        checkpoint = Path(checkpoint_path)
+        denoised = denoise_volume(
+            scan.data, chosen, found,
+            reference=reference, mask=mask, checkpoint_path=checkpoint,
+            preview=_previewer(checkpoint.with_suffix(".png"), scan),
+        )  # fmt: skip
     log.info("%s; the result is of iteration %d", denoised.reason, denoised.best_iteration)
     write_like(output_path, denoised.volume, scan)
     _draw(planes_path, curves_path, scan, denoised, chosen, reference)
     write_history(history_path, denoised.rows)
-    identity = {"path": str(scan_path), "sha256": sha256(scan_path), "volume": scan.volume}
-    identity["shape"] = list(scan.data.shape)
-    metrics = None
-    if reference is not None:
-        metrics = {"noisy": compare(scan.data, reference, mask)}
-        metrics["denoised"] = compare(denoised.volume, reference, mask)
-        log.info("against the reference: %s", metrics)
-    write_record(record_path, denoised, chosen, plan, identity, metrics)
+    metrics = _metrics(scan, denoised, reference, mask)
+    write_record(record_path, denoised, chosen, plan, _identity(scan), metrics)
     checkpoint.unlink(missing_ok=True)
     checkpoint.with_suffix(".png").unlink(missing_ok=True)
+
+
+def _identity(scan: Scan) -> dict:
+    """What the record says of the input."""
+    return {
+        "path": str(scan.path),
+        "sha256": sha256(scan.path),
+        "volume": scan.volume,
+        "shape": list(scan.data.shape),
+    }
+
+
+def _metrics(scan: Scan, denoised: Denoised, reference, mask) -> dict | None:
+    """Metrics of the noisy and of the denoised scan, where there is a reference."""
+    if reference is None:
+        return None
+    metrics = {"noisy": compare(scan.data, reference, mask)}
+    metrics["denoised"] = compare(denoised.volume, reference, mask)
+    log.info("against the reference: %s", metrics)
+    return metrics
 
 
 def _plan(scan: Scan, settings: DenoiseSettings, devices) -> tuple[DenoiseSettings, MemoryPlan]:
@@ -109,7 +121,10 @@ def _plan(scan: Scan, settings: DenoiseSettings, devices) -> tuple[DenoiseSettin
     return dataclasses.replace(settings, cut=plan.cut or settings.cut), plan
 
 
-def _check_references(scan: Scan, reference, mask, reference_path, mask_path) -> None:
+def _read_references(scan: Scan, reference_path: str | None, mask_path: str | None):
+    """Reference and mask, None where not given."""
+    reference = read_like(reference_path, scan, "reference") if reference_path else None
+    mask = read_like(mask_path, scan, "mask") > 0 if mask_path else None
     if reference is not None and min(scan.data.shape) < 7:
         raise VoxmillError(
             f"{reference_path}: SSIM needs at least 7 voxels along each axis, the scan has "
@@ -121,6 +136,7 @@ def _check_references(scan: Scan, reference, mask, reference_path, mask_path) ->
         )
     if mask is not None and not mask.any():
         raise VoxmillError(f"{mask_path}: expected a mask with voxels above 0, found none.")
+    return reference, mask
 
 
 def _previewer(path: Path, scan: Scan):

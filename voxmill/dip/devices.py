@@ -1,10 +1,31 @@
 """Devices of a fit, and which unit of the network lives on which."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import torch
 
+from voxmill.devices import claim
 from voxmill.errors import VoxmillError
+
+
+@contextlib.contextmanager
+def held_devices(names: Sequence[str], precision: str) -> Iterator[tuple[torch.device, ...]]:
+    """Hold as many GPUs as are named for as long as the block runs, so that no other job has them.
+
+    Which GPUs these are is the cluster's choice, or that of `voxmill.devices.claim` on a
+    workstation: `cuda:0` is the first of those held. Arguments and errors as `resolve_devices`.
+    """
+    if len(set(names)) < len(names) or not all(map(_known, names)):
+        resolve_devices(names, precision)  # says what is wrong
+    wanted = "auto" if "auto" in names else "cuda"
+    with claim(sum(name != "cpu" for name in names), wanted) as held:
+        taken = iter(held.devices)
+        yield resolve_devices([n if n == "cpu" else next(taken) for n in names], precision)
+
+
+def _known(name: str) -> bool:
+    return name in ("auto", "cpu", "cuda") or name.startswith("cuda:")
 
 
 def resolve_devices(names: Sequence[str], precision: str = "float32") -> tuple[torch.device, ...]:

@@ -11,7 +11,8 @@ from voxmill.files import writing
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-PLANES = (("sagittal", 0), ("coronal", 1), ("axial", 2))
+# Name, axis and position of the planes; the sagittal one beside the fissure, through a hemisphere.
+PLANES = (("sagittal", 0, 0.4), ("coronal", 1, 0.5), ("axial", 2, 0.5))
 # Colour-blind-safe (Okabe & Ito).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 
@@ -24,7 +25,7 @@ def draw_planes(
     sigma: float = 0.0,
     title: str = "",
 ) -> None:
-    """Draw the middle sagittal, coronal and axial planes of volumes side by side.
+    """Draw a sagittal, a coronal and an axial plane of volumes side by side.
 
     Parameters
     ----------
@@ -52,8 +53,8 @@ def draw_planes(
     figure, axes = plt.subplots(3, len(columns), figsize=size, squeeze=False, layout="constrained")
     for column, (caption, volume, colours, bottom, top) in enumerate(columns):
         upright = _canonical(volume, affine)
-        for row, (name, axis) in enumerate(PLANES):
-            plane = upright.take(upright.shape[axis] // 2, axis=axis).T
+        for row, (name, axis, share) in enumerate(PLANES):
+            plane = upright.take(int(upright.shape[axis] * share), axis=axis).T
             across, up = (size for index, size in enumerate(sizes) if index != axis)
             axes[row][column].imshow(
                 plane, origin="lower", cmap=colours, vmin=bottom, vmax=top, aspect=up / across,

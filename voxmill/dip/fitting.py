@@ -96,10 +96,11 @@ class Fit:
         """
         number = self.iteration + 1
         rate = self._set_learning_rate(number)
-        loss, output = self.loss(number)
-        value = loss.item()
-        self._check(value, number)
-        report = self.stepper.step(loss)
+        with _repeatable():
+            loss, output = self.loss(number)
+            value = loss.item()
+            self._check(value, number)
+            report = self.stepper.step(loss)
         self.iteration = number
         self._average(output)
         return {
@@ -245,6 +246,13 @@ def hide(volume: Tensor, hidden: Tensor) -> Tensor:
 def total_variation(volume: Tensor) -> Tensor:
     """Mean absolute difference of neighbouring voxels, summed over the three axes."""
     return sum(volume.diff(dim=axis).abs().mean() for axis in range(3))
+
+
+def _repeatable():
+    """cuDNN's repeatable kernels, and no TF32 under the name of float32; nothing on the CPU."""
+    return torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    )
 
 
 def _generator(device, seed: int, iteration: int, purpose: int) -> torch.Generator | None:

@@ -54,7 +54,8 @@ class DenoiseSettings:
     Parameters
     ----------
     network : Skip3DSettings
-        Shape of the network; its `inputs` counts the scan itself where `input` is `scan`.
+        Shape of the network. Its `inputs` counts the channel of the scan, all others are random;
+        the classical prior, `input: noise`, has 32 random channels in the paper.
     stop : StopSettings
     iterations : int
         The fixed count, and the most that the other stopping rules allow.
@@ -105,7 +106,7 @@ class DenoiseSettings:
     schedule: str = "constant"
     noise: str = "rician"
     sigma: float | None = None
-    input: str = "noise"
+    input: str = "recorrupted"
     mask_fraction: float = 0.0
     recorruption: float = 0.5
     input_noise: float = 0.0

@@ -57,7 +57,7 @@ class Backend:
 
 
 _ALL = (
-    Backend("fourier", "voxmill.engine.fourier", 10),
+    Backend("fourier", "voxmill.engine.fourier", 10, ("float32", "bfloat16")),
     Backend("torch-fast", "voxmill.engine.torch_backends", 50, ("float32",), "fast_"),
     Backend("openvino", "voxmill.engine.runtimes", 60, ("float32", "bfloat16"), "openvino_"),
     Backend("onnxruntime", "voxmill.engine.runtimes", 70, ("float32",), "onnxruntime_"),

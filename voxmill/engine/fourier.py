@@ -17,6 +17,7 @@ from voxmill.errors import VoxmillError
 
 # Vector bytes of the native code; only the memory plan needs it, as an upper bound.
 _VECTOR_BYTES = 64
+_PANEL_MAPS = 16  # as in native/storage.hpp
 _SMOOTH_PRIMES = (2, 3, 5, 7)
 _NAMES = {np.dtype(np.float32): "float32", np.dtype(np.float64): "float64"}
 
@@ -103,18 +104,23 @@ def predict_bytes(settings, box_shape, precision: str = "float32", training: boo
     settings : MSDNetSettings
     box_shape : (3,) ints
     precision : str
-        "float32" or "float64".
+        "float32" or "float64"; "bfloat16" for spectra at rest, with sums in float32.
     training : bool
         Whether gradients are computed too.
     """
-    size = np.dtype(precision).itemsize
+    half = precision == "bfloat16"
+    size = 4 if half else np.dtype(precision).itemsize
     lanes = _VECTOR_BYTES // size
     pz, py, px = lengths(settings, box_shape, lanes)
     planes, y_blocks, x_blocks = pz // 2 + 1, -(-py // lanes), -(-box_shape[2] // lanes)
-    maps = settings.maps_before(settings.depth) + settings.outputs
+    maps = settings.maps_before(settings.depth)
     spectrum = planes * px * y_blocks * 2 * _VECTOR_BYTES
     columns = planes * box_shape[1] * x_blocks * 2 * _VECTOR_BYTES
-    total = spectrum * maps * (2 if training else 1)
+    if half:
+        panel = min(_PANEL_MAPS - 1 + max(settings.width, settings.outputs), maps)
+        total = spectrum * maps // 2 + spectrum * panel
+    else:
+        total = spectrum * (maps + settings.outputs) * (2 if training else 1)
     total += columns * max(settings.inputs, settings.width, settings.outputs)
     if training:
         voxels = box_shape[0] * box_shape[1] * x_blocks * lanes
@@ -156,6 +162,8 @@ class Engine:
         float32 or float64.
     training : bool
         Keep what `backward` needs.
+    half : bool
+        Keep spectra in bfloat16; for float32 without training.
 
     Raises
     ------
@@ -163,13 +171,15 @@ class Engine:
         If the system does not give the memory.
     """
 
-    def __init__(self, settings, box_shape, dtype=np.float32, training: bool = False):
+    def __init__(self, settings, box_shape, dtype=np.float32, training=False, half=False):
+        if half and (training or np.dtype(dtype) != np.float32):
+            raise ValueError("bfloat16 spectra are for evaluation in float32")
         library = load("fourier")
         if isinstance(library, str):
             raise VoxmillError(f"the native engine can't be used here: {library}")
         self.settings, self.box_shape = settings, tuple(box_shape)
-        self.dtype, self.training = np.dtype(dtype), training
-        self._library, self._name = library, _NAMES[self.dtype]
+        self.dtype, self.training, self.half = np.dtype(dtype), training, half
+        self._library, self._name = library, "bfloat16" if half else _NAMES[self.dtype]
         lanes = _VECTOR_BYTES // self.dtype.itemsize
         dilations = (ctypes.c_int32 * settings.depth)(
             *(settings.dilation(layer) for layer in range(settings.depth))
@@ -301,13 +311,11 @@ def run(network, volume, device: str, precision: str, threads: int) -> np.ndarra
     much as some layers do; `release` gives it back.
     """
     engine = getattr(_kept, "engine", None)
-    if engine is None or (engine.settings, engine.box_shape) != (
-        network.settings,
-        volume.shape[1:],
-    ):
+    wanted = (network.settings, volume.shape[1:], precision == "bfloat16")
+    if engine is None or (engine.settings, engine.box_shape, engine.half) != wanted:
         if engine is not None:
             engine.close()
-        engine = _kept.engine = Engine(network.settings, volume.shape[1:])
+        engine = _kept.engine = Engine(*wanted[:2], half=wanted[2])
     logits = engine.forward(flat_parameters(network), volume, threads)
     return _sigmoid(logits)
 

@@ -9,16 +9,18 @@ import logging
 import resource
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from voxmill.engine.backends import Backend, choose
+from voxmill.engine.backends import choose
+from voxmill.engine.flips import over_flips
 from voxmill.errors import VoxmillError
+from voxmill.tiling import Triple, grow
 
 logger = logging.getLogger(__name__)
 
-Triple = tuple[int, int, int]
 # Of the free memory, what a plan may use: the rest is for other data of the job.
 SHARE = 0.85
 
@@ -55,6 +57,7 @@ def plan_blocks(
     halo: Triple,
     needed: Callable[[Triple], int],
     budget_bytes: int,
+    multiple: int = 1,
 ) -> list[Block]:
     """The fewest blocks that each fit the budget: the core cut evenly, longest edge first.
 
@@ -69,6 +72,8 @@ def plan_blocks(
     needed : callable
         Box shape -> bytes.
     budget_bytes : int
+    multiple : int
+        Boxes start at multiples of it, so that a network that pools does so as on the whole.
 
     Returns
     -------
@@ -82,7 +87,7 @@ def plan_blocks(
     """
     cuts = [1, 1, 1]
     while True:
-        blocks = [_block(part, halo, window_shape) for part in _parts(core, cuts)]
+        blocks = [_block(part, halo, window_shape, multiple) for part in _parts(core, cuts)]
         worst = max(blocks, key=lambda block: np.prod(block.box_shape, dtype=float))
         if needed(worst.box_shape) <= budget_bytes:
             return blocks
@@ -105,10 +110,9 @@ def _parts(core, cuts):
         yield start, stop
 
 
-def _block(core, halo, window_shape) -> Block:
-    start = tuple(max(0, a - h) for a, h in zip(core[0], halo, strict=True))
-    stop = tuple(min(n, b + h) for n, b, h in zip(window_shape, core[1], halo, strict=True))
-    return Block(core, (start, stop))
+def _block(core, halo, window_shape, multiple: int) -> Block:
+    start, stop = grow(*core, halo, window_shape)
+    return Block(core, (tuple(a // multiple * multiple for a in start), stop))
 
 
 def predict_in_blocks(
@@ -121,6 +125,7 @@ def predict_in_blocks(
     precision: str = "float32",
     threads: int = 1,
     budget_bytes: int | None = None,
+    flip_axes: tuple[int, ...] = (),
 ) -> np.ndarray:
     """Probabilities of a tile's core, in the largest blocks that fit the memory.
 
@@ -140,6 +145,8 @@ def predict_in_blocks(
         See `voxmill.engine.backends.forward`.
     budget_bytes : int, optional
         Default: a share of the free memory.
+    flip_axes : tuple of int
+        Test-time augmentation, see `voxmill.engine.flips`.
 
     Returns
     -------
@@ -157,7 +164,8 @@ def predict_in_blocks(
         return chosen.predict_bytes(network.settings, box_shape, precision)
 
     budget = int(SHARE * free_bytes(device)) if budget_bytes is None else budget_bytes
-    blocks = plan_blocks(volume.shape[1:], core, halo, needed, budget)
+    multiple = getattr(network.settings, "shape_multiple", 1)
+    blocks = plan_blocks(volume.shape[1:], core, halo, needed, budget, multiple)
     largest = max((block.box_shape for block in blocks), key=np.prod)
     logger.info(
         "memory: %d block(s) of up to %s voxels, %s of %s",
@@ -169,10 +177,13 @@ def predict_in_blocks(
         block = blocks.pop(0)
         inside = (slice(None), *(slice(a, b) for a, b in zip(*block.box, strict=True)))
         box = np.ascontiguousarray(volume[inside], dtype=np.float32)
-        part = _run_or_none(chosen, network, box, device, precision, threads)
+        part = _run_or_none(
+            lambda v: chosen.run(network, v, device, precision, threads), box, flip_axes, device
+        )
         if part is None:
             limit = needed(block.box_shape) // 2
-            blocks = _halved([block, *blocks], halo, volume.shape[1:], needed, limit)
+            cut = partial(_block, halo=halo, window_shape=volume.shape[1:], multiple=multiple)
+            blocks = _halved([block, *blocks], cut, needed, limit)
             continue
         to = _slices(block.core, core[0])
         result[to] = part[_slices(block.core, block.box[0])]
@@ -183,10 +194,10 @@ def _slices(box, origin):
     return (slice(None), *(slice(a - o, b - o) for a, b, o in zip(*box, origin, strict=True)))
 
 
-def _run_or_none(chosen: Backend, network, box, device, precision, threads):
-    """The backend's result, or None if it ran out of memory."""
+def _run_or_none(run: Callable, box, flip_axes, device: str):
+    """The mean over flips of what `run` gives, or None if it ran out of memory."""
     try:
-        return chosen.run(network, box, device, precision, threads)
+        return over_flips(run, box, flip_axes) if flip_axes else run(box)
     except MemoryError as error:
         problem = str(error)
     except RuntimeError as error:
@@ -196,7 +207,7 @@ def _run_or_none(chosen: Backend, network, box, device, precision, threads):
         problem = str(error)
     logger.warning(
         "out of memory with a block of %s voxels (%s): going on with blocks of half the size",
-        "x".join(map(str, box.shape[1:])), (problem.strip() or chosen.name).splitlines()[0],
+        "x".join(map(str, box.shape[1:])), (problem.strip() or "no details").splitlines()[0],
     )  # fmt: skip
     if device.startswith("cuda"):
         import torch
@@ -205,7 +216,7 @@ def _run_or_none(chosen: Backend, network, box, device, precision, threads):
     return None
 
 
-def _halved(blocks: list[Block], halo, window_shape, needed, limit: int) -> list[Block]:
+def _halved(blocks: list[Block], cut, needed, limit: int) -> list[Block]:
     """Blocks cut at the middle of their longest edge until each needs `limit` bytes at most.
 
     A halo does not shrink with its block: a block of few voxels may stay above the limit, then
@@ -218,14 +229,14 @@ def _halved(blocks: list[Block], halo, window_shape, needed, limit: int) -> list
             continue
         if max(block.core_shape) == 1:
             raise VoxmillError(
-                f"memory: a block of one voxel with its halo of {halo} voxels ran out of memory. "
-                "Give the job more memory or choose a smaller halo."
+                f"memory: a block of one voxel with its halo ({block.box_shape} voxels) ran out of "
+                "memory. Give the job more memory or choose a smaller halo."
             )
         cuts = [1, 1, 1]
         cuts[int(np.argmax(block.core_shape))] = 2
-        halves = [_block(part, halo, window_shape) for part in _parts(block.core, cuts)]
+        halves = [cut(part) for part in _parts(block.core, cuts)]
         if max(needed(half.box_shape) for half in halves) > limit and max(block.core_shape) > 2:
-            smaller += _halved(halves, halo, window_shape, needed, limit)
+            smaller += _halved(halves, cut, needed, limit)
         else:
             smaller += halves
     return smaller

@@ -7,11 +7,13 @@ import numpy as np
 
 from voxmill import devices, models
 from voxmill.engine.backends import forward
+from voxmill.engine.memory import predict_in_blocks
 from voxmill.errors import VoxmillError
 from voxmill.files import read_json
 from voxmill.jobs import job, log_rate, logger
 from voxmill.planning import REMAKE, find_tile, read_plan
 from voxmill.statistics import normalise
+from voxmill.tiling import Tile
 from voxmill.volumes import read_tile, write_tile
 
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -160,11 +162,13 @@ def _predict_tile(
     card, network = models.load(weights_path)
     normalised = normalise(voxels, read_json(statistics_path, "statistics"), card.normalisation)
     start = time.perf_counter()
-    probability = predict(network, normalised, settings, threads)
+    core = predict_in_blocks(
+        network, normalised[None], _core_in_window(box), tuple(plan["halo_vox"]), settings.backend,
+        resolve_device(settings.device), settings.precision, threads,
+    )[0]  # fmt: skip
     seconds = time.perf_counter() - start
     logger.info("network %s, settings %s, %d threads", card.name, settings, threads)
     log_rate("predicted", voxels.size, seconds)
-    core = np.ascontiguousarray(probability[(0, *box.core_in_window)])
     if not np.isfinite(core).all():
         raise VoxmillError(
             f"{weights_path}: the prediction of tile {tile} holds NaN or infinite values: "
@@ -174,3 +178,8 @@ def _predict_tile(
         output_path, core, plan["source"]["voxel_size_um"], box.core_start,
         {"tile": key, "model": card.weights_sha256[:16]},
     )  # fmt: skip
+
+
+def _core_in_window(box: Tile) -> tuple:
+    places = [(part.start, part.stop) for part in box.core_in_window]
+    return tuple(zip(*places, strict=True))

@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional
 
 from voxmill.networks.msdnet import MSDNet
+from voxmill.networks.settings import ExportedSettings
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 # oneDNN keeps channels in blocks of 16 (AVX-512) and pads the last one.
@@ -65,6 +66,10 @@ def plain_predict_bytes(settings, box_shape, precision: str) -> int:
     `_UNFOLDED` maps into 27 columns each instead.
     """
     size = _BYTES[precision] * int(np.prod(box_shape))
+    if isinstance(settings, ExportedSettings):
+        multiple = settings.shape_multiple
+        edges = [-(-n // multiple) * multiple for n in box_shape]
+        return settings.bytes_per_voxel * int(np.prod(edges)) * _BYTES[precision] // 4
     maps = settings.maps_before(settings.depth)
     seen = settings.maps_before(settings.depth - 1)
     scratch = _blocked(seen) + _blocked(settings.width) + settings.width

@@ -4,11 +4,13 @@
 """
 
 from voxmill.errors import VoxmillError
-from voxmill.networks.settings import MSDNetSettings
+from voxmill.networks.settings import ExportedSettings, MSDNetSettings
 
 # name: (settings dataclass, module that defines the network, its class there)
 NETWORKS = {
     "msdnet": (MSDNetSettings, "voxmill.networks.msdnet", "MSDNet"),
+    # Not built but loaded whole, by `voxmill.models.load`.
+    "exported": (ExportedSettings, "voxmill.networks.exported", "Exported"),
 }
 
 
@@ -29,7 +31,10 @@ def check_settings(network: str, settings: dict):
             f"{network} setting {unknown[0]}: unknown; expected some of "
             f"{sorted(kind.__dataclass_fields__)}"
         )
-    return kind(**settings)
+    try:
+        return kind(**settings)
+    except TypeError as error:
+        raise VoxmillError(f"{network} settings: {error}") from None
 
 
 def build(network: str, settings, seed: int = 0):

@@ -62,3 +62,40 @@ class MSDNetSettings:
         shapes["final_weight"] = (self.outputs, self.maps_before(self.depth))
         shapes["final_bias"] = (self.outputs,)
         return shapes
+
+
+@dataclass(frozen=True)
+class ExportedSettings:
+    """What must be known about a program that `torch.export` wrote (a `.pt2` file).
+
+    Parameters
+    ----------
+    halo_vox : int
+        Voxels on each side that can influence an output voxel.
+    shape_multiple : int
+        Edges of a box must be multiples of it, as networks with pooling need; boxes are filled up
+        with zeros behind their last voxels.
+    bytes_per_voxel : int
+        Peak memory of a float32 evaluation, for the memory plan.
+    inputs, outputs : int
+        Number of input channels and of output maps (logits).
+    """
+
+    halo_vox: int
+    bytes_per_voxel: int
+    shape_multiple: int = 1
+    inputs: int = 1
+    outputs: int = 1
+
+    def __post_init__(self):
+        for key in self.__dataclass_fields__:
+            value, least = getattr(self, key), 0 if key == "halo_vox" else 1
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise VoxmillError(
+                    f"exported setting {key}: expected an integer >= {least}, found {value!r}"
+                )
+
+    @property
+    def receptive_radius_vox(self) -> int:
+        """The declared halo."""
+        return self.halo_vox

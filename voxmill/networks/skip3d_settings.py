@@ -13,7 +13,7 @@ UPSAMPLINGS = ("nearest", "trilinear")
 
 @dataclass(frozen=True)
 class Skip3DSettings:
-    """Shape of `voxmill.networks.skip3d.Skip3D`; the default has 6.7 million parameters.
+    """Shape of `voxmill.networks.skip3d.Skip3D`; the default has 6.6 million parameters.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class Skip3DSettings:
         the optimiser); the last convolution has one in either case.
     """
 
-    inputs: int = 32
+    inputs: int = 1
     outputs: int = 1
     down: tuple[int, ...] = (128, 128, 128, 128, 128)
     up: tuple[int, ...] = (128, 128, 128, 128, 128)

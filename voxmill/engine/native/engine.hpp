@@ -6,12 +6,15 @@
 // pulls from the few maps before it. A map's slot holds its sums first, its own spectrum later.
 #pragma once
 
+#include <type_traits>
+
 #include "network.hpp"
 #include "storage.hpp"
 
 namespace voxmill {
 
-template <typename T>
+// Spectra are stored as `Item`s: Complex<T>, or Half for evaluation alone.
+template <typename T, typename Item = Complex<T>>
 class Engine {
   public:
     using V = Vec<T>;
@@ -21,7 +24,9 @@ class Engine {
         : net_(net),
           grid_(box),
           training_(training),
-          spectra_(spectra_size()),
+          spectra_(grid_.spectrum_size() * (net.maps() + (kHalf ? 0 : net.outputs))),
+          sums_(kHalf ? grid_.spectrum_size() * (kPanelMaps - 1 + std::max(net.width, net.outputs))
+                      : 0),
           columns_(grid_.columns_size() * std::max({net.inputs, net.width, net.outputs})),
           alive_(training ? voxels() * net.depth * net.width : 0) {}
 
@@ -33,6 +38,7 @@ class Engine {
     size_t spectra_size() const { return grid_.spectrum_size() * (net_.maps() + net_.outputs); }
 
   private:
+    static constexpr bool kHalf = !std::is_same_v<Item, C>;
     // Voxels of the box with whole vectors along x.
     size_t voxels() const {
         return size_t(grid_.box.n[0]) * grid_.box.n[1] * grid_.x_blocks * lanes<T>;
@@ -64,14 +70,19 @@ class Engine {
     template <typename Visit>
     void sweep_planes(int threads, size_t kernels_size, Visit visit);
     // Plane k of a group's maps: from columns to spectra and back.
-    void to_spectra(Group group, C* spectra, int k, C* scratch);
-    void to_columns(Group group, const C* spectra, int k, C* scratch);
+    void to_spectra(Group group, Item* spectra, int k, C* scratch);
+    void to_columns(const C* sums, int maps, int k, C* scratch);
     C* plane_columns(int map, int k) {
         return columns_.get() + map * grid_.columns_size() +
                size_t(k) * grid_.box.n[1] * grid_.x_blocks;
     }
     template <typename Order, typename Column>
-    void evaluate(const Order& order, C* spectra, int sign, int threads, Column column);
+    void evaluate(const Order& order, Item* spectra, int sign, int threads, Column column);
+    // Where the sums of a map are made: in its own slot, or, if that is rounded, beside.
+    C* sums_of(Item* spectra, int map, int panel_first) {
+        if constexpr (kHalf) return sums_.get() + (map - panel_first) * grid_.spectrum_size();
+        else return spectra + map * grid_.spectrum_size();
+    }
     void add_weight_gradient(const C* gradients, T* gradient, int threads);
     // How many maps a map or an output reads, both by forward numbers.
     int reads(int target) const {
@@ -81,16 +92,17 @@ class Engine {
     const Network net_;
     const Grid<T> grid_;
     const bool training_;
-    Storage<C> spectra_;  // of all maps and the outputs, in forward order
+    Storage<Item> spectra_;  // of all maps, then sums of the outputs, in forward order
+    Storage<C> sums_;        // of a panel, if spectra are rounded
     Storage<C> columns_;
     Storage<char> alive_;  // where a map is positive, all bits set in that voxel's byte
 };
 
 // Transform columns back (kInverse), change their values, transform forward (kForward).
 // `change(value, map, z, y, block)` gets and returns a vector of real values.
-template <typename T>
+template <typename T, typename Item>
 template <bool kInverse, bool kForward, typename Change>
-void Engine<T>::sweep_columns(int maps, int threads, Change change) {
+void Engine<T, Item>::sweep_columns(int maps, int threads, Change change) {
     const int rows = grid_.box.n[1], pairs = (rows + 1) / 2;
 #pragma omp parallel num_threads(threads)
     {
@@ -114,39 +126,43 @@ void Engine<T>::sweep_columns(int maps, int threads, Change change) {
 }
 
 // Call `visit(k, scratch, kernels)` for each plane of one frequency along z.
-template <typename T>
+template <typename T, typename Item>
 template <typename Visit>
-void Engine<T>::sweep_planes(int threads, size_t kernels_size, Visit visit) {
+void Engine<T, Item>::sweep_planes(int threads, size_t kernels_size, Visit visit) {
 #pragma omp parallel num_threads(threads)
     {
-        auto scratch = make_array<C>(grid_.scratch_size());
+        auto scratch = make_array<C>(grid_.scratch_size() + (kHalf ? grid_.plane_size() : 0));
         auto kernels = make_array<V>(kernels_size);
 #pragma omp for schedule(static)
         for (int k = 0; k < grid_.planes; k++) visit(k, scratch.get(), kernels.get());
     }
 }
 
-template <typename T>
-void Engine<T>::to_spectra(Group group, C* spectra, int k, C* scratch) {
-    for (int i = 0; i < group.count; i++)
-        grid_.plane_forward(plane_columns(i, k),
-                            spectra + (group.first + i) * grid_.spectrum_size() +
-                                k * grid_.plane_size(),
-                            scratch);
+template <typename T, typename Item>
+void Engine<T, Item>::to_spectra(Group group, Item* spectra, int k, C* scratch) {
+    for (int i = 0; i < group.count; i++) {
+        Item* to = spectra + (group.first + i) * grid_.spectrum_size() + k * grid_.plane_size();
+        if constexpr (kHalf) {
+            C* full = scratch + grid_.scratch_size();
+            grid_.plane_forward(plane_columns(i, k), full, scratch);
+            for (size_t j = 0; j < grid_.plane_size(); j++) pack(full[j], to[j]);
+        } else {
+            grid_.plane_forward(plane_columns(i, k), to, scratch);
+        }
+    }
 }
 
-template <typename T>
-void Engine<T>::to_columns(Group group, const C* spectra, int k, C* scratch) {
-    for (int i = 0; i < group.count; i++)
-        grid_.plane_inverse(spectra + (group.first + i) * grid_.spectrum_size() +
-                                k * grid_.plane_size(),
+template <typename T, typename Item>
+void Engine<T, Item>::to_columns(const C* sums, int maps, int k, C* scratch) {
+    for (int i = 0; i < maps; i++)
+        grid_.plane_inverse(sums + i * grid_.spectrum_size() + k * grid_.plane_size(),
                             plane_columns(i, k), scratch);
 }
 
 // Go through the groups of `order`; `column(group)` sweeps the columns of a group's maps.
-template <typename T>
+template <typename T, typename Item>
 template <typename Order, typename Column>
-void Engine<T>::evaluate(const Order& order, C* spectra, int sign, int threads, Column column) {
+void Engine<T, Item>::evaluate(const Order& order, Item* spectra, int sign, int threads, Column column) {
     const std::vector<Group> groups = order.groups();
     Tables<T> tables(grid_, sign);
     column(0);
@@ -165,10 +181,11 @@ void Engine<T>::evaluate(const Order& order, C* spectra, int sign, int threads, 
                             next.first - panel_first);
         }
         const Pull<T>& pull = panel.targets ? panel : own;
+        C* sums = sums_of(spectra, next.first, panel_first);
         sweep_planes(threads, pull.scratch_size(), [&](int k, C* scratch, V* kernels) {
             to_spectra(done, spectra, k, scratch);
-            Puller<T>::plane(grid_, pull, spectra, k, &pull == &panel, kernels);
-            to_columns(next, spectra, k, scratch);
+            Puller<T, Item>::plane(grid_, pull, spectra, sums, k, &pull == &panel, kernels);
+            to_columns(sums, next.count, k, scratch);
         });
         column(g);
     }
@@ -178,8 +195,8 @@ void Engine<T>::evaluate(const Order& order, C* spectra, int sign, int threads, 
         });
 }
 
-template <typename T>
-void Engine<T>::forward(const T* parameters, const T* volume, T* logits, int threads) {
+template <typename T, typename Item>
+void Engine<T, Item>::forward(const T* parameters, const T* volume, T* logits, int threads) {
     const T scale = grid_.scale();
     const ForwardKernels<T> order(net_, parameters);
     evaluate(order, spectra_.get(), 1, threads, [&](int group) {
@@ -209,8 +226,8 @@ void Engine<T>::forward(const T* parameters, const T* volume, T* logits, int thr
     });
 }
 
-template <typename T>
-void Engine<T>::backward(const T* parameters, const T* logits_gradient, T* gradient,
+template <typename T, typename Item>
+void Engine<T, Item>::backward(const T* parameters, const T* logits_gradient, T* gradient,
                          T* volume_gradient, C* workspace, int threads) {
     const T scale = grid_.scale();
     const int rows = grid_.box.n[1];

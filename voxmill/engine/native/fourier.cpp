@@ -17,13 +17,13 @@ struct Settings {
     const int32_t* dilations;  // one a layer
 };
 
-template <typename T>
+template <typename T, typename Item = voxmill::Complex<T>>
 void* create(const Settings* settings) {
     try {
         const voxmill::Network net{
             settings->inputs, settings->outputs, settings->depth, settings->width,
             std::vector<int>(settings->dilations, settings->dilations + settings->depth)};
-        return new voxmill::Engine<T>(net, settings->box, settings->training != 0);
+        return new voxmill::Engine<T, Item>(net, settings->box, settings->training != 0);
     } catch (const std::bad_alloc&) {
         problem = "out of memory";
     } catch (const std::exception& error) {
@@ -67,6 +67,17 @@ void* voxmill_address(void* storage) { return static_cast<voxmill::Storage<char>
 void voxmill_free(void* storage) { delete static_cast<voxmill::Storage<char>*>(storage); }
 void voxmill_release() { voxmill::Kept::clear(); }
 const char* voxmill_problem() { return problem.c_str(); }
+void* voxmill_create_bfloat16(const Settings* settings) {
+    return create<float, voxmill::Half>(settings);
+}
+void voxmill_destroy_bfloat16(void* engine) {
+    delete static_cast<voxmill::Engine<float, voxmill::Half>*>(engine);
+}
+void voxmill_forward_bfloat16(void* engine, const float* parameters, const float* volume,
+                              float* logits, int threads) {
+    static_cast<voxmill::Engine<float, voxmill::Half>*>(engine)->forward(parameters, volume,
+                                                                        logits, threads);
+}
 VOXMILL_EXPORT(float, float32)
 VOXMILL_EXPORT(double, float64)
 }

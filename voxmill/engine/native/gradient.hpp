@@ -166,8 +166,8 @@ class TapSums {
     std::map<int, Turns> turns_;
 };
 
-template <typename T>
-void Engine<T>::add_weight_gradient(const C* gradients, T* gradient, int threads) {
+template <typename T, typename Item>
+void Engine<T, Item>::add_weight_gradient(const C* gradients, T* gradient, int threads) {
     constexpr int tile = TapSums<T>::kTile;
     const BackwardKernels<T> order(net_, nullptr, false);
     const int readers = net_.outputs + net_.depth * net_.width;  // backward numbers

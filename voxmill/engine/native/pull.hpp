@@ -149,8 +149,8 @@ Pull<T> make_pull(const Grid<T>& grid, Tables<T>& tables, const Kernels<T>& kern
 }
 
 // B blocks of a line of a target += kernel * source over some sources.
-template <typename T, int B>
-__attribute__((noinline)) void add_line(Complex<T>* sum, bool fresh, const Complex<T>* source,
+template <typename T, typename Item, int B>
+__attribute__((noinline)) void add_line(Complex<T>* sum, bool fresh, const Item* source,
                                         size_t stride, int sources, const T* kernel,
                                         const Complex<T>* const* y, int block) {
     using V = Vec<T>;
@@ -170,16 +170,17 @@ __attribute__((noinline)) void add_line(Complex<T>* sum, bool fresh, const Compl
         for (int b = 0; b < B; b++) {
             const V w_re = mid_re + turn[b].re * sum_re - turn[b].im * dif_im;
             const V w_im = mid_im + turn[b].re * sum_im + turn[b].im * dif_re;
-            const V from_re = source[b].re, from_im = source[b].im;
-            re[b] = re[b] + w_re * from_re - w_im * from_im;
-            im[b] = im[b] + w_re * from_im + w_im * from_re;
+            const Complex<T> from = unpack(source[b]);
+            re[b] = re[b] + w_re * from.re - w_im * from.im;
+            im[b] = im[b] + w_re * from.im + w_im * from.re;
         }
     }
 #pragma GCC unroll 16
     for (int b = 0; b < B; b++) sum[b] = {re[b], im[b]};
 }
 
-template <typename T>
+// `Item` is how spectra are stored: Complex<T> or Half.
+template <typename T, typename Item>
 class Puller {
   public:
     using V = Vec<T>;
@@ -188,31 +189,33 @@ class Puller {
     // Sums of a line that are kept in registers at once.
     static constexpr int kWidest = kRegisters >= 32 ? 9 : 3;
 
-    // Add the part of `pull` in plane k to its targets; `fresh` targets start at zero.
-    static void plane(const Grid<T>& grid, const Pull<T>& pull, C* spectra, int k, bool fresh,
-                      V* scratch) {
+    // Add the part of `pull` in plane k to `sums`, the spectrum of its first target with the
+    // others behind it; `fresh` ones start at zero.
+    static void plane(const Grid<T>& grid, const Pull<T>& pull, const Item* spectra, C* sums,
+                      int k, bool fresh, V* scratch) {
         const int chunks = (grid.y_blocks + kWidest - 1) / kWidest;
         V* kernel = scratch;  // 6 vectors of a line
         V* reduced = scratch + 6;
         reduce(pull, k, reduced);
         const size_t size = grid.spectrum_size();
         for (int line = 0; line < grid.box.p[2]; line++) {
-            C* at = spectra + k * grid.plane_size() + size_t(line) * grid.y_blocks;
+            const size_t at = k * grid.plane_size() + size_t(line) * grid.y_blocks;
             for (int block = 0; block < pull.blocks; block++) {
                 const int done = block * lanes<T>;
                 const int sources = std::min(lanes<T>, pull.sources - done);
-                const C* source = at + (pull.first_source + done) * size;
+                const Item* source = spectra + at + (pull.first_source + done) * size;
                 // More streams than the hardware follows: fetch the next line meanwhile.
                 for (int s = 0; s < sources; s++)
                     for (int b = 0; b < grid.y_blocks; b++) {
-                        const C* next = source + s * size + grid.y_blocks + b;
-                        __builtin_prefetch(&next->re, 0, 2);
-                        __builtin_prefetch(&next->im, 0, 2);
+                        const Item* next = source + s * size + grid.y_blocks + b;
+                        __builtin_prefetch(next, 0, 2);
+                        if (sizeof(Item) > 64)
+                            __builtin_prefetch(reinterpret_cast<const char*>(next) + 64, 0, 2);
                     }
                 for (int t = 0; t < pull.targets; t++) {
                     const size_t index = size_t(t) * pull.blocks + block;
                     line_kernel(reduced + index * 18, pull.x[index][line], kernel);
-                    C* sum = at + (pull.first_target + t) * size;
+                    C* sum = sums + at + t * size;
                     const C* const* y = pull.y.data() + size_t(t) * pull.sources + done;
                     for (int c = 0; c < chunks; c++) {
                         const int from = grid.y_blocks * c / chunks;
@@ -250,7 +253,7 @@ class Puller {
 
     template <int B = kWidest, typename... Rest>
     static void add(int width, Rest... rest) {
-        if (width == B) return add_line<T, B>(rest...);
+        if (width == B) return add_line<T, Item, B>(rest...);
         if constexpr (B > 1) add<B - 1>(width, rest...);
     }
 };

@@ -52,6 +52,32 @@ struct Complex {
     Vec<T> re, im;
 };
 
+// Complex numbers rounded to bfloat16, the imaginary part in the upper half of each lane: spectra
+// at rest in half of the memory, sums always in full.
+struct Half {
+    typedef unsigned bits __attribute__((vector_size(kVectorBytes), may_alias));
+    bits both;
+};
+
+template <typename T>
+inline Complex<T> unpack(const Complex<T>& value) {
+    return value;
+}
+inline Complex<float> unpack(const Half& value) {
+    return {(Vec<float>)(value.both << 16), (Vec<float>)(value.both & 0xffff0000u)};
+}
+template <typename T>
+inline void pack(const Complex<T>& value, Complex<T>& to) {
+    to = value;
+}
+inline void pack(const Complex<float>& value, Half& to) {
+    // To the nearest, ties to even.
+    Half::bits re = (Half::bits)value.re, im = (Half::bits)value.im;
+    re += 0x7fffu + ((re >> 16) & 1u);
+    im += 0x7fffu + ((im >> 16) & 1u);
+    to.both = (re >> 16) | (im & 0xffff0000u);
+}
+
 template <typename T>
 inline Vec<T> splat(T value) {
     return value - Vec<T>{};

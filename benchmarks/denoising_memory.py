@@ -1,0 +1,101 @@
+"""Peak memory and seconds per iteration of a fit: predicted everywhere, measured on CUDA devices.
+
+    python benchmarks/denoising_memory.py --shape 256 256 150
+
+Without a GPU the columns of measured numbers stay empty. Two devices are measured where two are.
+"""
+
+import argparse
+import dataclasses
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from voxmill.dip.devices import place_units
+from voxmill.dip.fitting import Fit
+from voxmill.dip.memory import plan_memory
+from voxmill.dip.settings import PRECISIONS, DenoiseSettings
+from voxmill.dip.volume import unit_names
+from voxmill.files import write_text
+
+HEAD = (
+    "| precision | checkpointing | channels last | devices | cut | predicted GiB | measured GiB | "
+    "s per iteration |\n|---|---|---|---|---|---|---|---|"
+)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shape", type=int, nargs=3, default=(256, 256, 150))
+    parser.add_argument("--iterations", type=int, default=5, help="timed, after two more")
+    parser.add_argument("--output", type=Path, default=Path("results/benchmarks/memory.md"))
+    options = parser.parse_args()
+    default = DenoiseSettings()
+    shape = tuple(options.shape)
+    lines = [
+        f"{' x '.join(map(str, shape))} voxels, {default.network.parameter_count() / 1e6:.1f} "
+        f"million parameters; {torch.cuda.device_count()} CUDA device(s) here"
+        + "".join(f", {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())),
+        "",
+        HEAD,
+    ]
+    for count in (1, 2):
+        names = [f"cuda:{index}" for index in range(count)]
+        for precision in PRECISIONS:
+            for checkpointing in (False, True):
+                for last in (False, True):
+                    settings = dataclasses.replace(
+                        default, precision=precision, checkpointing=checkpointing,
+                        channels_last=last,
+                    )  # fmt: skip
+                    lines.append(line(shape, settings, names, options.iterations))
+                    print(lines[-1], flush=True)
+    write_text(options.output, "\n".join(lines) + "\n")
+
+
+def line(shape, settings, names, iterations):
+    """One row of the table."""
+    plan = plan_memory(shape, settings, names)
+    predicted = " + ".join(f"{peak / 2**30:.1f}" for peak in plan.peak_bytes)
+    measured, seconds = "", ""
+    if torch.cuda.device_count() >= len(names):
+        settings = dataclasses.replace(settings, cut=plan.cut or settings.cut)
+        measured, seconds = measure(shape, settings, names, iterations)
+    return (
+        f"| {settings.precision} | {'yes' if settings.checkpointing else 'no'} | "
+        f"{'yes' if settings.channels_last else 'no'} | {len(names)} | {plan.cut} | {predicted} | "
+        f"{measured} | {seconds} |"
+    )
+
+
+def measure(shape, settings, names, iterations):
+    """Peak of the allocator in GiB and seconds per iteration, as text; says if memory runs out."""
+    devices = [torch.device(name) for name in names]
+    placement = place_units(unit_names(settings), devices, settings.cut)
+    target = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    torch.cuda.empty_cache()
+    try:
+        fit = Fit(target, settings, placement, level=0.1)
+        for _ in range(2):
+            fit.step()
+        for device in devices:
+            torch.cuda.reset_peak_memory_stats(device)
+            torch.cuda.synchronize(device)
+        start = time.perf_counter()
+        for _ in range(iterations):
+            fit.step()
+        for device in devices:
+            torch.cuda.synchronize(device)
+        seconds = (time.perf_counter() - start) / iterations
+    except torch.cuda.OutOfMemoryError:
+        return "out of memory", ""
+    peaks = [torch.cuda.max_memory_allocated(device) / 2**30 for device in devices]
+    return " + ".join(f"{peak:.1f}" for peak in peaks), f"{seconds:.2f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""Training by the workflow: a model that the same workflow then predicts with; a killed run."""
+
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+import tifffile
+import yaml
+
+from tests.workflow.conftest import Project
+from voxmill import models
+from voxmill.training.targets import centroid_target
+
+SETTINGS = {
+    "cell_diameter_um": 6.0,
+    "network": {"depth": 3, "width": 2, "dilations": [1, 2]},
+    "patch_vox": [12, 12, 12],
+    "margin_vox": 1,
+    "steps": 60,
+    "validate_every": 30,
+    "checkpoint_every": 5,
+    "learning_rate": 0.02,
+    "finder": {"min_distance_um": 2.5},
+    "device": "cpu",
+}
+
+
+def make_project(folder, **settings):
+    folder.mkdir()
+    shape = (24, 24, 40)
+    rng = np.random.default_rng(0)
+    points = rng.uniform(1, np.array(shape) - 2, (14, 3))
+    volume = 100 + 900 * centroid_target(points, (0, 0, 0), shape, (1, 1, 1), 1.5)
+    tifffile.imwrite(folder / "v.tif", (volume + rng.normal(0, 20, shape)).astype(np.uint16))
+    rows = "".join(f"{z},{y},{x}\n" for z, y, x in points)
+    (folder / "t.csv").write_text("z_vox,y_vox,x_vox\n" + rows)
+    blobs = {"path": "v.tif", "voxel_size_um": [1, 1, 1], "truth": {"path": "t.csv"}}
+    training = {"volumes": {"blobs": blobs | {"validation": "0:24, 0:24, 28:40"}}}
+    training["settings"] = SETTINGS | settings
+    (folder / "my.yaml").write_text(yaml.safe_dump({"training": {"mine": training}}))
+    return Project(folder)
+
+
+def test_a_trained_network_predicts(tmp_path):
+    project = make_project(tmp_path / "project")
+    project.snakemake("train")
+    card = models.read_card(project.folder / "models" / "mine.safetensors")
+    assert card.metrics["validation"]["f1"] > 0.8
+    assert (project.folder / "results/training/mine/curves.png").is_file()
+    assert project.jobs("train") == {}
+    blobs = {"path": "v.tif", "voxel_size_um": [1, 1, 1], "truth": {"path": "t.csv"}}
+    project.configure(
+        volumes={"blobs": blobs},
+        networks={"mine": {"weights": "models/mine.safetensors"}},
+        tiles={"shape_vox": [24, 24, 20], "halo_vox": "exact"},
+        cells={"min_distance_um": 2.5, "smoothing_um": 0},
+        evaluation={"max_distance_um": 3, "bootstrap_samples": 20},
+        prediction={"device": "cpu"},
+    )
+    project.snakemake("evaluate")
+    text = project.path("blobs/mine/evaluation.json").read_text()
+    assert yaml.safe_load(text)["f1"] > 0.8
+
+
+def test_a_killed_training_goes_on(tmp_path):
+    project = make_project(tmp_path / "project", steps=400, validate_every=400)
+    checkpoint = project.path("training/mine/checkpoint.safetensors")
+    process = project.start("train")
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert checkpoint.exists()
+    # As a cluster does at a time limit: the scheduler and its job die on the spot.
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert not (project.folder / "models/mine.safetensors").exists()
+    assert checkpoint.exists()
+    project.snakemake("train", "--unlock")
+    project.snakemake("train", "--rerun-incomplete")
+    log = (project.folder / "logs/training/mine.log").read_text()
+    assert "resumed at step" in log
+    assert models.read_card(project.folder / "models/mine.safetensors").training["steps"] == 400
+    assert not checkpoint.exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"patch_vox": [48, 48, 48]}, "Make training.patch_vox smaller"),
+        ({"learning_speed": 1}, "training: unknown key 'learning_speed'"),
+    ],
+)
+def test_bad_settings_are_named(tmp_path, settings, message):
+    project = make_project(tmp_path / "project", **settings)
+    output = project.snakemake("train", ok=False)
+    log = (project.folder / "logs/training/mine.log").read_text()
+    assert message in log and message in output
+    assert "Traceback" not in log
