@@ -102,15 +102,18 @@ def test_a_killed_run_ends_as_an_undisturbed_one(finished, tmp_path, cluster):
     names = [*(f"predictions/{tile}.tif" for tile in TILES), "probability.ome.tif", "cells.csv"]
     before = {name: (results / name).read_bytes() for name in names}
     shutil.rmtree(results / "predictions")
-    run = work.start("cells")
+    run = work.start("predict", "cells")
     wait_until(lambda: any(len(records) == 2 for records in tries(work).values()), 180, "a tile")
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
-    assert "Jobs of the killed run:" in work.voxmill("resume", "--poll", "1", "cells").stdout
+    assert (
+        "Jobs of the killed run:"
+        in work.voxmill("resume", "--poll", "1", "predict", "cells").stdout
+    )
     assert {name: (results / name).read_bytes() for name in names} == before
     # Once in the first run, once in this one.
     assert [len(records) for records in tries(work).values()] == [2] * 4
-    assert "Nothing to be done" in work.snakemake("cells").stderr
+    assert "Nothing to be done" in work.snakemake("predict", "cells").stderr
 
 
 def test_denoising_asks_for_two_gpus_of_one_node(cluster, tmp_path):
