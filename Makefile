@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: demo test test-slow lint format lock clean
+.PHONY: demo test test-slow bench lint format lock clean
 
 demo: $(VENV)/.runtime
 	snakemake --cores all --rerun-incomplete --quiet host reason
@@ -52,6 +52,11 @@ lock:
 	.lock/bin/python -m pip freeze | sed 's/+cpu$$//' | grep -vxFf requirements.lock \
 	  > requirements-dev.lock
 	rm -rf .lock
+
+# Voxels a second and peak memory of every backend and of the peers; half an hour on an idle machine.
+bench: $(VENV)/.runtime
+	$(PIP) install --quiet --no-deps -r benchmarks/requirements.txt
+	python benchmarks/engine.py --output results/benchmarks
 
 include make/slurm.mk
 
