@@ -17,7 +17,13 @@ from tests.workflow.conftest import CELLS, ROOT, SHAPE, SIZE_UM, make_project, m
 
 TILES = ["z0000_y0000_x0000", "z0000_y0000_x0012", "z0000_y0010_x0000", "z0000_y0010_x0012"]
 AFTER_PREDICTION = {"check_slab": 1, "stitch_volume": 1}
-AFTER_STITCHING = {"find_cells": 1, "evaluate_cells": 1, "draw_overview": 1, "compare_methods": 1}
+AFTER_STITCHING = {
+    "find_cells": 1,
+    "measure_seams": 1,
+    "evaluate_cells": 1,
+    "draw_overview": 1,
+    "compare_methods": 1,
+}
 
 
 def same_files(a, b):
