@@ -77,6 +77,9 @@ class Workspace:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                # Where the tests run in the background of a shell, SIGINT is ignored and children
+                # inherit that.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     def voxmill(

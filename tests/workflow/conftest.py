@@ -4,6 +4,7 @@ import dataclasses
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +81,8 @@ class Project:
         return subprocess.Popen(
             [str(part) for part in command], cwd=self.folder, text=True, start_new_session=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=os.environ | {"COLUMNS": "200"},
+            # In the background of a shell SIGINT is ignored, and children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
 
     def snakemake(self, *arguments, ok=True):

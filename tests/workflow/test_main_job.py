@@ -195,6 +195,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, finished):
         time.sleep(0.05)  # waiting for the run's third tile
     os.killpg(process.pid, signal.SIGINT)
     process.communicate(timeout=120)
+    assert process.returncode != 0
     kept = {p: p.stat().st_mtime_ns for p in first.glob("z*.tif")}
     project.snakemake("--rerun-incomplete")
     # Two jobs at most were under way; what was finished before is kept.
