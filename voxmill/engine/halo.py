@@ -4,12 +4,12 @@ The theoretical receptive field of a deep MS-D net (the sum of its dilations) is
 the context that matters, and a halo is paid for in every tile.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from voxmill import devices, models
-from voxmill.engine.predict import PredictionSettings, predict
+from voxmill import models
+from voxmill.engine.predict import PredictionSettings, on_claimed_device, predict
 from voxmill.errors import VoxmillError
 from voxmill.files import read_json, write_json
 from voxmill.jobs import job, logger, progress
@@ -151,9 +151,8 @@ def measure_halo(
     statistics = read_json(statistics_path, "statistics")
     radius = min(card.receptive_radius_vox, CANDIDATES_VOX[-1])
     header = read_header(**volume)
-    claimed = devices.claim(gpus, prediction.device, task=str(output_path))
-    with claimed as held, open_volume(header) as source:
-        prediction = replace(prediction, device=held.devices[0].partition(":")[0])
+    claimed = on_claimed_device(prediction, gpus, output_path)
+    with claimed as prediction, open_volume(header) as source:
 
         def read_box(start, stop):
             return normalise(source.read_window(start, stop), statistics, card.normalisation)

@@ -1,6 +1,8 @@
 """Predict a tile: read, normalise, run the network, keep the core, write."""
 
+import contextlib
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -92,6 +94,19 @@ def resolve_device(device: str) -> str:
     return "cpu"
 
 
+@contextlib.contextmanager
+def on_claimed_device(
+    settings: PredictionSettings, gpus: int, output_path, record_path=None
+) -> Iterator[PredictionSettings]:
+    """Hold a job's device while the block runs; yields the settings with that device.
+
+    Arguments and errors as `voxmill.devices.claim`; the output names the task.
+    """
+    with devices.claim(gpus, settings.device, record_path, str(output_path)) as held:
+        # The device's number is the claim's business: the job sees no other.
+        yield replace(settings, device=held.devices[0].partition(":")[0])
+
+
 @job
 def predict_tile(
     *,
@@ -131,9 +146,7 @@ def predict_tile(
         there.
     """
     settings = PredictionSettings(**settings)
-    with devices.claim(gpus, settings.device, record_path, str(output_path)) as held:
-        # The device's number is the claim's business: the job sees no other.
-        settings = replace(settings, device=held.devices[0].partition(":")[0])
+    with on_claimed_device(settings, gpus, output_path, record_path) as settings:
         _predict_tile(
             tile_path, plan_path, statistics_path, weights_path, output_path, tile, settings,
             threads,

@@ -5,15 +5,15 @@ Windows that straddle seams are predicted once more, with as much context as the
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from voxmill import devices, models
+from voxmill import models
 from voxmill.blocks import ArrayVolume
 from voxmill.cells import CellSettings, cells_of_volume
 from voxmill.engine.halo import richest_boxes
-from voxmill.engine.predict import PredictionSettings, predict
+from voxmill.engine.predict import PredictionSettings, on_claimed_device, predict
 from voxmill.errors import VoxmillError
 from voxmill.files import read_json, write_json
 from voxmill.jobs import job, logger, progress
@@ -159,13 +159,12 @@ def measure_seams(
     size = tuple(min(settings.window_vox, n) for n in header.shape)
     tile_shape = tuple(plan["tile_shape_vox"])
     starts = seam_starts(header.shape, tile_shape, size, 4 * settings.windows, settings.seed)
-    claimed = devices.claim(gpus, prediction.device, task=str(output_path))
+    claimed = on_claimed_device(prediction, gpus, output_path)
     with (
-        claimed as held,
+        claimed as prediction,
         open_volume(header) as source,
         open_volume(read_header(probability_path)) as stitched,
     ):
-        prediction = replace(prediction, device=held.devices[0].partition(":")[0])
 
         def read_box(start, stop):
             return normalise(source.read_window(start, stop), statistics, card.normalisation)
