@@ -26,6 +26,7 @@ PANEL_MAPS = 8
 TABLE_BYTES = 2**27
 _LARGEST = 2.0**14  # what the largest number of a float16 spectrum is rounded to; the end is 2^16
 _VECTOR = 16  # lines start at multiples of it
+_TILE = (16, 128)  # rows and columns of a program that goes through a map or a spectrum
 _PRODUCT = 8192  # numbers in the result of one program's matrix product
 
 
@@ -59,7 +60,7 @@ class Layout:
     @property
     def row_stride(self) -> int:
         """Numbers from line to line of a stored spectrum."""
-        return -(-self.columns // _VECTOR) * _VECTOR
+        return _filled_up(self.columns, _VECTOR)
 
     @property
     def lines(self) -> int:
@@ -76,9 +77,14 @@ class Layout:
         """All maps but the last layer's, which no layer reads."""
         return self.settings.maps_before(self.settings.depth - 1)
 
+    @staticmethod
+    def table_row(targets: int, sources: int) -> int:
+        """Numbers of the table for one line."""
+        return 12 * targets * _filled_up(sources, _VECTOR // 2)
+
     def table_lines(self, targets: int, sources: int) -> int:
         """Lines of a slab, so that its table keeps to its share of memory."""
-        line = 12 * targets * sources * gpu.SIZES[self.precision]
+        line = self.table_row(targets, sources) * gpu.SIZES[self.precision]
         return max(1, min(self.lines, TABLE_BYTES // line))
 
     def table_numbers(self) -> int:
@@ -89,13 +95,21 @@ class Layout:
             stop = min(start + self.panel_layers, self.settings.depth)
             pulls = [((stop - start) * width, self.settings.maps_before(start))]
             pulls += [(width, n * width) for n in range(1, stop - start)]
-            sizes += [12 * t * s * self.table_lines(t, s) for t, s in pulls]
+            sizes += [self.table_row(t, s) * self.table_lines(t, s) for t, s in pulls]
         return max(sizes)
+
+
+def _filled_up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple
 
 
 def available(network, device: str) -> str | None:
     """None if this engine runs the network on the device, else why not."""
     return gpu.available(network, device, KERNELS)
+
+
+def _tiles(rows: int, columns: int) -> tuple[int, int]:
+    return -(-rows // _TILE[0]), -(-columns // _TILE[1])
 
 
 def predict_bytes(settings, box_shape, precision: str) -> int:
@@ -153,9 +167,8 @@ class _Evaluation:
         self.final_weight = self._moved(network.final_weight)
         self.final_bias = self._moved(network.final_bias)
         layout = self.layout
-        self.spectra = self._empty(
-            (layout.stored_maps, 2, layout.lines, layout.row_stride), self.kind
-        )
+        stored = (layout.stored_maps, 2, layout.lines, layout.row_stride)
+        self.spectra = torch.zeros(stored, dtype=self.kind, device=self.device)
         self.units = torch.ones(layout.stored_maps, device=self.device)
         panel_maps = layout.panel_layers * self.settings.width
         self.sums = self._empty((panel_maps, *layout.padded[:2], layout.columns), torch.complex64)
@@ -210,11 +223,10 @@ class _Evaluation:
         # norm="forward" leaves the scale to the kernel, which is one pass less.
         real = torch.fft.irfftn(sums, layout.padded, norm="forward").contiguous()
         number = settings.maps_before(layer) + place
-        count, block = real.numel(), 1024
-        self.kernels.activate[(-(-count // block),)](
+        self.kernels.activate[_tiles(layout.lines, layout.padded[2])](
             real, self.result, self.biases[layer][place:], self.final_weight[:, number:],
-            1.0 / count, count, *layout.padded[1:], *layout.box, int(np.prod(layout.box)),
-            self.final_weight.stride(0), settings.outputs, BLOCK=block,
+            1.0 / real.numel(), *layout.padded, *layout.box, int(np.prod(layout.box)),
+            self.final_weight.stride(0), settings.outputs, ROWS=_TILE[0], COLUMNS=_TILE[1],
         )  # fmt: skip
         if number < layout.stored_maps:
             spectrum = torch.fft.rfftn(real)
@@ -227,11 +239,10 @@ class _Evaluation:
         if self.precision == "float16":
             # A map that is zero everywhere, or NaN, keeps a unit of one.
             self.units[number] = torch.where(largest > 0, largest / _LARGEST, 1.0)
-        count, block = layout.lines * layout.columns, 1024
-        self.kernels.store_spectrum[(-(-count // block),)](
+        self.kernels.store_spectrum[_tiles(layout.lines, layout.columns)](
             self.spectra[number], torch.view_as_real(spectrum.contiguous()), self.units[number:],
-            count, layout.columns, layout.row_stride, layout.lines * layout.row_stride,
-            BLOCK=block,
+            layout.lines, layout.columns, layout.row_stride, layout.lines * layout.row_stride,
+            ROWS=_TILE[0], COLUMNS=_TILE[1],
         )  # fmt: skip
 
     def _pull(self, layers: range, first: int, last: int, sums: torch.Tensor, add: bool) -> None:
@@ -249,19 +260,19 @@ class _Evaluation:
         columns = min(_PRODUCT // (8 * target_block), 128, gpu.power_of_two(layout.columns))
         columns = max(16, columns)
         source_block = 8 if sources <= 8 else 16
-        slab = layout.table_lines(targets, sources)
+        slab, padded = layout.table_lines(targets, sources), _filled_up(sources, _VECTOR // 2)
         for line in range(0, layout.lines, slab):
             count = min(slab, layout.lines - line)
-            self.kernels.kernel_table[(-(-count // 32), -(-sources // 16), targets)](
+            self.kernels.kernel_table[(-(-count // 32), -(-padded // 16), targets)](
                 self.table, weights, cosine_z, sine_z, cosine_y, sine_y, phases,
-                line, count, *layout.padded[:2], targets, sources, LINES=32, SOURCES=16,
+                line, count, *layout.padded[:2], targets, sources, padded, LINES=32, SOURCES=16,
             )  # fmt: skip
             grid = (count * -(-layout.columns // columns), -(-targets // target_block))
             self.kernels.pull[grid](
                 torch.view_as_real(sums), self.spectra[first:], self.table, cosine_x, sine_x,
                 phases, scales, line, count, layout.columns, layout.row_stride,
                 layout.lines * layout.row_stride, layout.lines * layout.columns, targets, sources,
-                ADD=add, TARGETS=target_block, COLUMNS=columns, SOURCES=source_block,
+                padded, ADD=add, TARGETS=target_block, COLUMNS=columns, SOURCES=source_block,
                 PRECISION=gpu.DOT_PRECISION[self.precision],
             )  # fmt: skip
 
