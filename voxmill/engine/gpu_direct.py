@@ -103,10 +103,8 @@ class _Evaluation:
         self.biases = [self._moved(bias) for bias in network.biases]
         self.final_weight = self._moved(network.final_weight)[:, :, None]
         self.voxels = volume[0].numel()
-        # Behind the maps of a panel nothing is read.
-        self.panel = torch.empty(
-            (*self.box, self.layout.channels), dtype=self.kind, device=self.device
-        )
+        panel = (*self.box, self.layout.channels)
+        self.panel = torch.zeros(panel, dtype=self.kind, device=self.device)
         self.panel[..., : len(volume)] = volume.movedim(0, -1)
         slots = (self.layout.slots, *self.box)
         self.sums = torch.zeros(slots, dtype=self.kind, device=self.device)
@@ -181,4 +179,4 @@ class _Evaluation:
 
 def _target_block(targets: int) -> int:
     """Targets of one program."""
-    return max(16, min(64, gpu.power_of_two(targets)))
+    return max(16, min(32, gpu.power_of_two(targets)))

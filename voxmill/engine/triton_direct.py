@@ -39,10 +39,11 @@ def _products(
             place = (tz.to(tl.int64) * box_y + ty) * box_x + tx
         for first in range(0, ready, 16):
             channel = first + tl.arange(0, 16)
-            # Of maps that aren't ready nothing is read: they may hold NaN, or change meanwhile.
+            # Whole vectors, so maps that aren't ready come along, and some of them may change
+            # meanwhile; their weights are zero.
             a = tl.load(
                 panel + place[:, None] * channels + channel[None, :],
-                mask=inside[:, None] & (channel < ready)[None, :], other=0.0,
+                mask=inside[:, None], other=0.0,
             )  # fmt: skip
             b = tl.load(
                 weights + (tap * channels + channel)[:, None] * target_stride + target[None, :]
