@@ -9,6 +9,7 @@ its pushes a panel is overwritten by the next, so of a later layer there are onl
 Maps and sums are kept in float32 or float16; products are summed in float32.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,7 +40,7 @@ class Layout:
         layers = max(1, PANEL_MAPS // self.settings.width)
         first = max(1, (PANEL_MAPS - self.settings.inputs) // self.settings.width)
         edges = [0, *range(first, self.settings.depth, layers), self.settings.depth]
-        return [range(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True) if a < b]
+        return [range(a, b) for a, b in itertools.pairwise(edges) if a < b]
 
     @property
     def channels(self) -> int:
