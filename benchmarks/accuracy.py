@@ -38,7 +38,7 @@ from voxmill.statistics import normalise
 from voxmill.training.job import initial_weights, make_card
 from voxmill.training.loop import train
 from voxmill.training.settings import TrainingSettings
-from voxmill.training.validation import find_candidates, predict_box
+from voxmill.training.validation import find_points, predict_box
 
 SIZE = real_data.VOXEL_SIZE_UM
 
@@ -143,8 +143,7 @@ def network_points(weights, source, threads):
     card, network = models.load(weights)
     settings = TrainingSettings.from_dict(card.training["settings"])
     probability = predict_box(network, source, source.region, card.normalisation, "cpu", threads)
-    points, scores = find_candidates(probability[0], settings, SIZE)
-    return points[scores >= card.threshold]
+    return find_points(probability[0], settings, SIZE, card.threshold)[0]
 
 
 def run_training(options) -> None:

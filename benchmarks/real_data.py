@@ -25,7 +25,6 @@ VOXEL_SIZE_UM = (1.0, 1.0, 1.0)
 MATCH_VOX = {"microglia": 6.0, "cfos": 4.0}
 
 _COMMON = {
-    "network": {"kind": "msdnet", "depth": 16, "width": 4, "dilations": (1, 2, 3, 4)},
     "patch_vox": (32, 64, 64),
     "batch": 1,
     "validate_every": 100,
@@ -33,23 +32,31 @@ _COMMON = {
     "device": "auto",
 }
 SETTINGS = {
+    # Whole cells with processes: their centroid is no bright place, so the mask is learnt, and
+    # cells are its components, as in the truth.
     "microglia": TrainingSettings(
         cell_diameter_um=12.0,
-        target_sigma_um=2.0,
-        finder={"method": "maxima", "min_distance_um": 6.0},
-        normalisation={"low": 50.0, "high": 99.9, "clip": 10.0},
-        augmentation=Augmentation(rotate="yx", scale=0.3),
+        target="mask",
+        network={"kind": "msdnet", "depth": 12, "width": 4, "dilations": (1, 2, 3, 4)},
+        finder={"min_volume_um3": 5.0},
+        normalisation={"low": 50.0, "high": 99.0, "clip": 10.0},
+        augmentation=Augmentation(rotate="yx", scale=0.5, shift=0.15, noise=0.15),
+        max_distance_um=6.0,
         steps=700,
         learning_rate=3e-3,
         **_COMMON,
     ),
+    # Nuclei of a few voxels in noise: the mask's border voxels teach more than a centroid does.
     "cfos": TrainingSettings(
         cell_diameter_um=8.0,
-        target_sigma_um=1.3,
-        finder={"method": "maxima", "min_distance_um": 3.0},
+        target="mask",
+        positive_weight=1.0,
+        network={"kind": "msdnet", "depth": 16, "width": 4, "dilations": (1, 2, 3, 4, 6, 8)},
+        finder={"min_volume_um3": 3.0},
         normalisation={"low": 50.0, "high": 99.0, "clip": 10.0},
-        augmentation=Augmentation(rotate="yx", scale=0.4),
-        steps=1800,
+        augmentation=Augmentation(rotate="yx", scale=0.5, shift=0.15, noise=0.08, blur_vox=0.5),
+        max_distance_um=4.0,
+        steps=1600,
         learning_rate=3e-3,
         **_COMMON,
     ),
