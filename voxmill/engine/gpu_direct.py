@@ -118,6 +118,7 @@ class _Evaluation:
     def logits(self) -> torch.Tensor:
         settings, width = self.settings, self.settings.width
         outputs = torch.arange(settings.outputs, device=self.device)
+        places = torch.arange(width, device=self.device)
         for panel in self.layout.panels:
             inputs = settings.inputs if panel.start == 0 else 0
             first = settings.maps_before(panel.start) - inputs
@@ -129,9 +130,12 @@ class _Evaluation:
             for phase in range(min(cycle, settings.depth - panel.stop)):
                 layers = range(panel.stop + phase, settings.depth, cycle)
                 weights = torch.cat([self.weights[i][:, first:last] for i in layers])
-                slots = [self._slot(i) + place for i in layers for place in range(width)]
-                slots = torch.tensor(slots, device=self.device)
-                self._push(self.sums, slots, weights, settings.dilation(layers[0]))
+                # Made on the device: a copy to it would wait for all before it.
+                first_slots = torch.arange(
+                    self._slot(layers.start), self.layout.slots, cycle * width, device=self.device
+                )
+                slots = first_slots[:, None] + places
+                self._push(self.sums, slots.flatten(), weights, settings.dilation(layers[0]))
         return self.result
 
     def _slot(self, layer: int) -> int:

@@ -151,6 +151,20 @@ def logits(network, volume: torch.Tensor, precision: str = "float32") -> torch.T
     return _Evaluation(network, volume, precision).logits()
 
 
+# With an axis in front torch lets cuFFT transform all three axes at once; without, it goes axis by
+# axis through copies (`use_optimized_cufft_path` in torch's SpectralOps.cpp).
+
+
+def _forward(real: torch.Tensor, padded) -> torch.Tensor:
+    """Spectrum of a map, zero behind its end."""
+    return torch.fft.rfftn(real[None], padded)[0].contiguous()
+
+
+def _inverse(spectrum: torch.Tensor, padded) -> torch.Tensor:
+    """Map of a spectrum, not divided by its size: `activate` scales, which is one pass less."""
+    return torch.fft.irfftn(spectrum[None], padded, norm="forward")[0].contiguous()
+
+
 class _Evaluation:
     """One box on its way through the layers."""
 
@@ -174,6 +188,10 @@ class _Evaluation:
         self.sums = self._empty((panel_maps, *layout.padded[:2], layout.columns), torch.complex64)
         self.table = self._empty((layout.table_numbers(),), self.kind)
         self.waves = [self._waves(axis) for axis in range(3)]
+        # Row of the waves for each map; made once, for a copy to a GPU waits for all before it.
+        cycle, width = len(self.settings.dilations), self.settings.width
+        rows = torch.arange(self.settings.depth, dtype=torch.int32) % cycle
+        self.phases = rows.repeat_interleave(width).to(self.device)
         self.result = self.final_bias[:, None, None, None].repeat(1, *layout.box)
 
     def _moved(self, tensor) -> torch.Tensor:
@@ -215,13 +233,12 @@ class _Evaluation:
         for output, weight in enumerate(self.final_weight[:, number]):
             self.result[output].addcmul_(volume, weight)
         largest = volume.abs().sum(dtype=torch.float64).float()
-        self._store(torch.fft.rfftn(volume, self.layout.padded), number, largest)
+        self._store(_forward(volume, self.layout.padded), number, largest)
 
     def _finish(self, layer: int, place: int, sums: torch.Tensor) -> None:
         """From the sums of a map to its part of the logits and its spectrum."""
         layout, settings = self.layout, self.settings
-        # norm="forward" leaves the scale to the kernel, which is one pass less.
-        real = torch.fft.irfftn(sums, layout.padded, norm="forward").contiguous()
+        real = _inverse(sums, layout.padded)
         number = settings.maps_before(layer) + place
         self.kernels.activate[_tiles(layout.lines, layout.padded[2])](
             real, self.result, self.biases[layer][place:], self.final_weight[:, number:],
@@ -229,7 +246,7 @@ class _Evaluation:
             self.final_weight.stride(0), settings.outputs, ROWS=_TILE[0], COLUMNS=_TILE[1],
         )  # fmt: skip
         if number < layout.stored_maps:
-            spectrum = torch.fft.rfftn(real)
+            spectrum = _forward(real, layout.padded)
             del real
             self._store(spectrum, number, spectrum[0, 0, 0].real)
 
@@ -240,7 +257,7 @@ class _Evaluation:
             # A map that is zero everywhere, or NaN, keeps a unit of one.
             self.units[number] = torch.where(largest > 0, largest / _LARGEST, 1.0)
         self.kernels.store_spectrum[_tiles(layout.lines, layout.columns)](
-            self.spectra[number], torch.view_as_real(spectrum.contiguous()), self.units[number:],
+            self.spectra[number], torch.view_as_real(spectrum), self.units[number:],
             layout.lines, layout.columns, layout.row_stride, layout.lines * layout.row_stride,
             ROWS=_TILE[0], COLUMNS=_TILE[1],
         )  # fmt: skip
@@ -250,11 +267,7 @@ class _Evaluation:
         layout = self.layout
         weights, scales = self._line_weights(layers, first, last)
         targets, sources = weights.shape[2:]
-        cycle = len(self.settings.dilations)
-        phases = torch.tensor(
-            [layer % cycle for layer in layers for _ in range(self.settings.width)],
-            dtype=torch.int32, device=self.device,
-        )  # fmt: skip
+        phases = self.phases[layers.start * self.settings.width :]
         (cosine_z, sine_z), (cosine_y, sine_y), (cosine_x, sine_x) = self.waves
         target_block = max(2, min(16, gpu.power_of_two(targets)))
         columns = min(_PRODUCT // (8 * target_block), 128, gpu.power_of_two(layout.columns))

@@ -21,10 +21,10 @@ import triton.language as tl
 
 # Triton would compile anew for arguments that are 1 or multiples of 16, which these are at times.
 _ANY = ("first_line", "lines", "targets", "sources")
-_UNALIGNED = ("bias", "final_weights", "unit")
+_UNALIGNED = ("bias", "final_weights", "phases", "unit")
 
 
-@triton.jit(do_not_specialize=_ANY)
+@triton.jit(do_not_specialize=_ANY, do_not_specialize_on_alignment=_UNALIGNED)
 def kernel_table(
     table, weights, cosine_z, sine_z, cosine_y, sine_y, phases,
     first_line, lines, length_z, length_y, targets, sources, padded_sources,
@@ -73,7 +73,7 @@ def kernel_table(
         tl.store(lower + 1, real, mask=inside)
 
 
-@triton.jit(do_not_specialize=_ANY)
+@triton.jit(do_not_specialize=_ANY, do_not_specialize_on_alignment=_UNALIGNED)
 def pull(
     sums, spectra, table, cosine_x, sine_x, phases, scales,
     first_line, lines, columns, row_stride, map_stride, sums_stride, targets, sources,
