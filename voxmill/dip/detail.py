@@ -22,7 +22,7 @@ GROUP = 16
 # Layers of reference blocks that are compared, and references that are filtered, at a time: memory.
 LAYERS, BATCH = 4, 4096
 # Of voxels beyond the border: no block that holds one is like any other.
-FAR = 1e3
+FAR = math.inf
 
 
 def restore_detail(noisy: Tensor, estimate: Tensor, level: float, block_vox: int) -> Tensor:
@@ -42,11 +42,12 @@ def restore_detail(noisy: Tensor, estimate: Tensor, level: float, block_vox: int
     (z, y, x) float32 tensor
     """
     reach = block_vox - 1
-    pads = [
-        part for side in noisy.shape[::-1] for part in (reach, reach + (side + reach) % STEP_VOX)
-    ]
+    pads = []
+    for side in noisy.shape[::-1]:
+        pads += [reach, reach + -(side + reach - 1) % STEP_VOX]
+    mode = "reflect" if min(noisy.shape) > max(pads) else "replicate"
     pair = torch.stack((noisy, estimate)) / level
-    pair = functional.pad(pair[:, None], pads, mode="reflect")[:, 0]
+    pair = functional.pad(pair[:, None], pads, mode=mode)[:, 0]
     shape = pair.shape[1:]
     values = pair.flatten(1)
     sums = torch.zeros_like(values)
