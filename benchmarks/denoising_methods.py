@@ -7,8 +7,8 @@ from voxmill.dip.noise import Stabiliser, remove_bias
 
 
 def gaussian(noisy, sigma):
-    """Gaussian filter of the width that suits the noise (0.6 to 0.9 voxels), bias taken out."""
-    width_vox = 0.6 + 0.3 * min(sigma / (0.09 * noisy.max()), 1)
+    """Gaussian filter of the width that suits the noise (0.3 to 0.6 voxels), bias taken out."""
+    width_vox = 0.3 + 0.3 * min(sigma / (0.09 * noisy.max()), 1)
     return remove_bias(ndimage.gaussian_filter(noisy, width_vox), sigma)
 
 
@@ -19,7 +19,7 @@ def scikit_image_nlm(noisy, sigma):
     stabiliser = Stabiliser(sigma)
     stable = stabiliser.forward(noisy)
     mean = denoise_nl_means(
-        stable, patch_size=3, patch_distance=4, h=0.8, sigma=1.0, fast_mode=False
+        stable, patch_size=5, patch_distance=4, h=0.8, sigma=1.0, fast_mode=False
     )
     return stabiliser.inverse(mean)
 
@@ -28,7 +28,7 @@ def dipy_nlm(noisy, sigma):
     """Non-local means of dipy with its own treatment of Rician noise."""
     from dipy.denoise.nlmeans import nlmeans
 
-    return nlmeans(noisy, sigma=sigma, rician=True, patch_radius=1, block_radius=4)
+    return nlmeans(noisy, sigma=sigma, rician=True, patch_radius=1, block_radius=3)
 
 
 def bm4d_raw(noisy, sigma):
