@@ -31,6 +31,8 @@ _COMMON = {
     "checkpoint_every": 100,
     "device": "auto",
 }
+# Of a second training on all of the training volumes; see `accuracy.refit`.
+REFIT_STEPS = {"microglia": 400, "cfos": 900}
 SETTINGS = {
     # Whole cells with processes: their centroid is no bright place, so the mask is learnt, and
     # cells are its components, as in the truth.

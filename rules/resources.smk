@@ -65,7 +65,8 @@ def _slow_minutes(wildcards):
     depth, width = settings.get("depth", 100), settings.get("width", 1)
     # 27 weights, a multiplication and an addition each, from every earlier map; 10 GFLOP/s.
     operations = 54 * (depth * width) ** 2 / 2 * _window_voxels(wildcards)
-    return round(operations / 1e10 / 60)
+    evaluations = 8 if CONFIG.settings["prediction"]["flips"] else 1
+    return round(evaluations * operations / 1e10 / 60)
 
 
 def _window_voxels(wildcards):

@@ -85,8 +85,8 @@ class DenoiseSettings:
     average : float
         Decay of the exponential moving average of the outputs, which is the result.
     detail_block_vox : int
-        Side of the blocks of a Wiener filter that takes detail back from the noisy scan, with
-        the average of the outputs as its estimate of the signal's power; 0: none.
+        Side of the blocks of a collaborative Wiener filter that takes detail back from the noisy
+        scan, guided by the average of the outputs; 0: none.
     mirror : bool
         Show the network another one of the eight mirror images in each iteration; the average
         of the outputs thereby runs over all of them.

@@ -35,9 +35,12 @@ class Denoised:
     ----------
     volume : (z, y, x) float32 array
         In the scan's units.
+    plain : (z, y, x) float32 array
+        The same before its detail was restored.
     rows : list of dict
         One per iteration, keys `voxmill.dip.loop.COLUMNS`; several fits one after the other, the
-        seconds running on, the metrics those of the mean over the fits so far.
+        seconds running on, the metrics those of the mean over the fits so far, before its detail
+        is restored.
     reason : str
         Why the fits ended.
     best_iterations : tuple of int
@@ -49,6 +52,7 @@ class Denoised:
     """
 
     volume: np.ndarray
+    plain: np.ndarray
     rows: list[dict]
     reason: str
     best_iterations: tuple[int, ...]
@@ -114,6 +118,7 @@ def denoise_volume(
         del fit, watch  # one fit's memory at a time
     return Denoised(
         volume=job.finish(total / settings.fits),
+        plain=job.domain.inverse((total / settings.fits).numpy()),
         rows=rows,
         reason="; ".join(dict.fromkeys(reasons)),
         best_iterations=tuple(best),
@@ -139,15 +144,19 @@ class _Job:
             mean = restore_detail(self.target, mean, self.domain.level, block)
         return self.domain.inverse(mean.numpy())
 
+    def so_far(self, total: Tensor, count: int, average: Tensor) -> np.ndarray:
+        """Intensities from the fits until now, their detail not yet restored."""
+        return self.domain.inverse(((total + average.cpu()) / count).numpy())
+
     def metrics(self, total: Tensor, count: int, reference, mask):
-        """For the history: of what the result would be if the fit ended now."""
+        """For the history."""
         if reference is None:
             return None
-        return lambda a: compare(self.finish((total + a.cpu()) / count), reference, mask)
+        return lambda average: compare(self.so_far(total, count, average), reference, mask)
 
     def preview(self, total: Tensor, count: int, draw):
-        """For the picture: as the metrics."""
-        return draw and (lambda a, number: draw(self.finish((total + a.cpu()) / count), number))
+        """For the picture of a fit under way."""
+        return draw and (lambda average, n: draw(self.so_far(total, count, average), n))
 
     def identity(self, settings: DenoiseSettings) -> str:
         """What a checkpoint must agree with."""

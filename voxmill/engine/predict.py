@@ -13,7 +13,8 @@ import numpy as np
 
 from voxmill import devices, models
 from voxmill.engine.backends import forward
-from voxmill.engine.memory import predict_in_blocks
+from voxmill.engine.flips import ALL_AXES, over_flips
+from voxmill.engine.memory import predict_in_blocks, shape_multiple
 from voxmill.errors import VoxmillError
 from voxmill.files import read_json, write_json
 from voxmill.jobs import job, log_rate, logger, overlapped
@@ -37,11 +38,19 @@ class PredictionSettings:
         "auto" (a GPU where the job sees one), "cpu" or "cuda".
     precision : str
         "float32", or where the backend has it "bfloat16" or "float16".
+    flips : bool
+        Predict the mean over the eight mirror images of each box, at eight times the cost.
     """
 
     backend: str = "auto"
     device: str = "auto"
     precision: str = "float32"
+    flips: bool = False
+
+    @property
+    def flip_axes(self) -> tuple[int, ...]:
+        """Axes that `voxmill.engine.flips` mirrors."""
+        return ALL_AXES if self.flips else ()
 
     def __post_init__(self):
         for key, allowed in (("device", ("auto", "cpu", "cuda")), ("precision", PRECISIONS)):
@@ -50,6 +59,8 @@ class PredictionSettings:
                     f"prediction.{key}: expected one of {list(allowed)}, "
                     f"found {getattr(self, key)!r}"
                 )
+        if not isinstance(self.flips, bool):
+            raise VoxmillError(f"prediction.flips: expected true or false, found {self.flips!r}")
 
 
 def predict(network, voxels: np.ndarray, settings: PredictionSettings, threads: int) -> np.ndarray:
@@ -70,10 +81,14 @@ def predict(network, voxels: np.ndarray, settings: PredictionSettings, threads: 
     (outputs, z, y, x) float32 array
         Probabilities.
     """
-    return forward(
-        network, voxels[None], settings.backend, resolve_device(settings.device),
-        settings.precision, threads,
-    )  # fmt: skip
+    device = resolve_device(settings.device)
+
+    def run(volume: np.ndarray) -> np.ndarray:
+        return forward(network, volume, settings.backend, device, settings.precision, threads)
+
+    if not settings.flips:
+        return run(voxels[None])
+    return over_flips(run, voxels[None], ALL_AXES, shape_multiple(network))
 
 
 def resolve_device(device: str) -> str:
@@ -270,6 +285,7 @@ class _Predictor:
         core = predict_in_blocks(
             self._network, normalised[None], _core_in_window(box), tuple(self.plan["halo_vox"]),
             settings.backend, resolve_device(settings.device), settings.precision, self.threads,
+            flip_axes=settings.flip_axes, origin=box.window_start,
         )[0]  # fmt: skip
         seconds = time.perf_counter() - start
         logger.info("network %s, %s, %d threads", self.card.name, settings, self.threads)
