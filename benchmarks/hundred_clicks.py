@@ -82,8 +82,8 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     stain, limit = options.stain, real_data.MATCH_VOX[options.stain]
-    source = real_data.read_source(real_data.TRAINING[stain][0], options.data, False)
-    held = real_data.read_source(real_data.HELD_OUT[stain], options.data, False)
+    source = real_data.read_source(real_data.TRAINING[stain][0], options.data)
+    held = real_data.read_source(real_data.HELD_OUT[stain], options.data)
     rows = []
     for cells in options.cells:
         few = clicks(source, None if cells == "all" else max(int(cells), 25))
