@@ -4,8 +4,8 @@
 
 A model that never saw light-sheet data (models/phantom.safetensors) is adapted to microglia with
 the centroids, and nothing else, of a cube of one training volume that holds 25, 50 or 100 cells, or
-of that whole volume. The last third of the cube along y validates, which chooses the threshold. A
-network of the same shape from random weights gets the same cells and steps, for comparison.
+of that whole volume. The last third of the cube along y validates, which chooses the threshold.
+With --scratch a network of the same shape from random weights gets the same cells and steps.
 """
 
 import argparse
@@ -34,10 +34,10 @@ SETTINGS = {
     "target_sigma_um": 2.0,
     "positive_weight": 10.0,
     "patch_vox": (32, 48, 48),
-    "steps": 300,
+    "steps": 120,
     "learning_rate": 1e-3,
     "average": 0.98,
-    "validate_every": 100,
+    "validate_every": 40,
     "augmentation": {"rotate": "yx", "scale": 0.4},
     "device": "cpu",
 }
@@ -78,12 +78,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=SETTINGS["steps"])
     parser.add_argument("--data", type=Path, default=real_data.DATA)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--scratch", action="store_true")
     parser.add_argument("--output")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     stain, limit = options.stain, real_data.MATCH_VOX[options.stain]
-    source = real_data.read_source(real_data.TRAINING[stain][0], options.data, False)
-    held = real_data.read_source(real_data.HELD_OUT[stain], options.data, False)
+    source = real_data.read_source(real_data.TRAINING[stain][0], options.data)
+    held = real_data.read_source(real_data.HELD_OUT[stain], options.data)
     rows = []
     for cells in options.cells:
         few = clicks(source, None if cells == "all" else max(int(cells), 25))
@@ -94,7 +95,7 @@ def main() -> None:
             settings = TrainingSettings.from_dict(fine_tuning_settings(own, options.start))
             weights = initial_weights(options.start, settings)
             for way, initial in (("adapted", weights), ("from scratch", None)):
-                if initial is None and cells == "0":
+                if initial is None and (cells == "0" or not options.scratch):
                     continue
                 row = {"cells": 0 if cells == "0" else len(few.points), "way": way, "seed": seed}
                 row |= {"region_vox": few.region[1]}

@@ -72,7 +72,7 @@ def validate(network, sources: list[Source], settings: TrainingSettings, device,
         probability = predict_box(network, source, outer, settings.normalisation, device, threads)[
             0
         ]
-        score = _score_by_threshold if by_threshold else _score_by_candidate
+        score = score_by_threshold if by_threshold else _score_by_candidate
         runs.append((source.name, *score(probability, source, outer, settings)))
     return (summarise_thresholds if by_threshold else summarise)(runs)
 
@@ -88,7 +88,7 @@ def _score_by_candidate(probability, source: Source, outer, settings: TrainingSe
     return len(points_in(truth, source.validation)), scores[own], gains[own] >= 0
 
 
-def _score_by_threshold(probability, source: Source, outer, settings: TrainingSettings):
+def score_by_threshold(probability, source: Source, outer, settings: TrainingSettings):
     """True cells, and at each of `THRESHOLDS` the detections in the box and those matched."""
     truth = points_in(source.points, outer)
     counts = []
