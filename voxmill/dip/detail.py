@@ -83,6 +83,8 @@ def _like_blocks(estimate: Tensor, block_vox: int):
         last = min(first + (LAYERS - 1) * STEP_VOX + block_vox, shape[0])
         here = estimate[first:last]
         distances = torch.stack([_distances(here, bordered, first, s, block_vox) for s in shifts])
+        # Among equals the block itself comes first, so that no voxel is left without a block.
+        distances[shifts.index((0, 0, 0))] = -1
         counts = distances.shape[1:]
         chosen = distances.flatten(1).topk(GROUP, dim=0, largest=False, sorted=True).indices.T
         corner = [torch.arange(n, device=estimate.device) * STEP_VOX for n in counts]
