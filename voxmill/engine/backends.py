@@ -32,6 +32,9 @@ class Backend:
         depth 100 (see benchmarks/).
     precisions : tuple of str
     prefix : str
+    sometimes : bool
+        `auto` takes it only where the module's `unsuited(settings, box_shape)` gives no reason
+        against it.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Backend:
     rank: int
     precisions: tuple[str, ...] = ("float32",)
     prefix: str = ""
+    sometimes: bool = False
 
     def _function(self, name: str) -> Callable:
         return getattr(importlib.import_module(self.module), self.prefix + name)
@@ -46,6 +50,12 @@ class Backend:
     def available(self, network, device: str) -> str | None:
         """None if this backend can run the network on the device, else the reason why not."""
         return self._function("available")(network, device)
+
+    def unsuited(self, network, box_shape) -> str | None:
+        """None, or why another backend is faster for this network and box."""
+        if not self.sometimes:
+            return None
+        return self._function("unsuited")(network.settings, tuple(box_shape))
 
     def run(self, network, volume, device: str, precision: str, threads: int) -> np.ndarray:
         """Probabilities (outputs, z, y, x) of a float32 volume (inputs, z, y, x)."""
@@ -57,6 +67,7 @@ class Backend:
 
 
 _ALL = (
+    Backend("stencil", "voxmill.engine.stencil", 5, sometimes=True),
     Backend("fourier", "voxmill.engine.fourier", 10, ("float32", "bfloat16")),
     Backend("torch-fast", "voxmill.engine.torch_backends", 50, ("float32",), "fast_"),
     Backend("openvino", "voxmill.engine.runtimes", 60, ("float32", "bfloat16"), "openvino_"),
@@ -102,6 +113,8 @@ def choose(backend: str, network, device: str, precision: str, box_shape) -> Bac
     reasons = []
     for candidate in sorted(BACKENDS.values(), key=lambda b: b.rank):
         reason = _unusable(candidate, network, device, precision)
+        if reason is None:
+            reason = candidate.unsuited(network, box_shape)
         if reason is None:
             passed = "; ".join(reasons) or "it is the fastest of all"
             logger.info(

@@ -318,7 +318,7 @@ def run(network, volume, device: str, precision: str, threads: int) -> np.ndarra
             engine.close()
         engine = _kept.engine = Engine(*wanted[:2], half=wanted[2])
     logits = engine.forward(flat_parameters(network), volume, threads)
-    return _sigmoid(logits)
+    return sigmoid(logits)
 
 
 def release() -> None:
@@ -332,7 +332,7 @@ def release() -> None:
         library.voxmill_release()
 
 
-def _sigmoid(logits: np.ndarray) -> np.ndarray:
+def sigmoid(logits: np.ndarray) -> np.ndarray:
     """Sigmoid in place, without overflow."""
     np.clip(logits, -80.0, 80.0, out=logits)
     np.negative(logits, out=logits)
