@@ -104,7 +104,8 @@ def predict_bytes(settings, box_shape, precision: str = "float32", training: boo
     settings : MSDNetSettings
     box_shape : (3,) ints
     precision : str
-        "float32" or "float64"; "bfloat16" for spectra at rest, with sums in float32.
+        "float32" or "float64"; "bfloat16" for spectra at rest in 32 bits a complex number (finer
+        than two bfloat16: `Half` in native/simd.hpp), with sums in float32.
     training : bool
         Whether gradients are computed too.
     """
@@ -164,7 +165,7 @@ class Engine:
     training : bool
         Keep what `backward` needs.
     half : bool
-        Keep spectra in bfloat16; for float32 without training.
+        Keep spectra in 32 bits a complex number; for float32 without training.
 
     Raises
     ------
