@@ -159,7 +159,7 @@ def table(rows: list[dict], machine: dict) -> str:
             speed = factor * useful_operations(settings, row["size"]) / row["seconds"] / 1e9
             peak = 2 * machine["gfma_per_s"] if machine else float("nan")
             cells += [
-                f"{row['seconds']:.3f}",
+                f"{row['seconds']:.3g}",
                 f"{row['size'] ** 3 / row['seconds'] / 1e6:.3f}",
                 f"{speed:.0f}",
                 f"{speed / peak:.2f}",

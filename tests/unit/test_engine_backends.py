@@ -92,6 +92,35 @@ def test_auto_takes_the_first_usable_and_logs_why(caplog):
     assert f"backend: {chosen.name} for boxes of 8x8x8 on cpu" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("settings", "edge", "expected"),
+    [
+        ({"depth": 5}, 48, "stencil"),
+        ({"depth": 30}, 16, "stencil"),
+        ({"depth": 30}, 48, "fourier"),
+        ({"depth": 100}, 256, "fourier"),
+        ({"depth": 16, "width": 4}, 64, "fourier"),
+    ],
+)
+def test_auto_takes_the_stencil_for_shallow_networks_and_small_boxes(settings, edge, expected):
+    network = random_network(**settings)
+    if reason := BACKENDS["stencil"].available(network, "cpu"):
+        pytest.skip(reason)
+    assert choose("auto", network, "cpu", "float32", (edge,) * 3).name == expected
+
+
+def test_stencil_in_threads_and_with_all_numbers_of_vectors():
+    network = random_network(depth=4, width=5, dilations=(1, 3))
+    if reason := BACKENDS["stencil"].available(network, "cpu"):
+        pytest.skip(reason)
+    for edge in (1, 3, 16, 31, 50, 67, 81):
+        volume = random_volume(1, (3, 4, edge))
+        expected = forward(network, volume, backend="torch")
+        found = [forward(network, volume, backend="stencil", threads=n) for n in (1, 2)]
+        np.testing.assert_allclose(found[0], expected, atol=2e-5)
+        np.testing.assert_array_equal(*found)
+
+
 def test_auto_runs_another_network_in_plain_torch(caplog):
     other = nn.Conv3d(1, 1, 1)
     with caplog.at_level(logging.INFO):

@@ -33,6 +33,9 @@ class Backend:
         speed at depth 100 (see benchmarks/).
     precisions : tuple of str
     prefix : str
+    sometimes : bool
+        `auto` takes it only where the module's `unsuited(settings, box_shape)` gives no reason
+        against it.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Backend:
     rank: int
     precisions: tuple[str, ...] = ("float32",)
     prefix: str = ""
+    sometimes: bool = False
 
     def _function(self, name: str) -> Callable:
         return getattr(importlib.import_module(self.module), self.prefix + name)
@@ -47,6 +51,12 @@ class Backend:
     def available(self, network, device: str) -> str | None:
         """None if this backend can run the network on the device, else the reason why not."""
         return self._function("available")(network, device)
+
+    def unsuited(self, network, box_shape) -> str | None:
+        """None, or why another backend is faster for this network and box."""
+        if not self.sometimes:
+            return None
+        return self._function("unsuited")(network.settings, tuple(box_shape))
 
     def run(self, network, volume, device: str, precision: str, threads: int) -> np.ndarray:
         """Probabilities (outputs, z, y, x) of a float32 volume (inputs, z, y, x)."""
@@ -58,6 +68,7 @@ class Backend:
 
 
 _ALL = (
+    Backend("stencil", "voxmill.engine.stencil", 5, sometimes=True),
     Backend("fourier", "voxmill.engine.fourier", 10, ("float32", "bfloat16")),
     Backend("gpu-fourier", "voxmill.engine.gpu_fourier", 20, ("float32", "float16")),
     Backend("gpu-direct", "voxmill.engine.gpu_direct", 30, ("float32", "float16")),
@@ -110,7 +121,8 @@ def choose(backend: str, network, device: str, precision: str, box_shape) -> Bac
         return BACKENDS[backend]
     reasons, usable = [], []
     for candidate in sorted(BACKENDS.values(), key=lambda b: b.rank):
-        if reason := _unusable(candidate, network, device, precision):
+        reason = _unusable(candidate, network, device, precision)
+        if reason := reason or candidate.unsuited(network, box_shape):
             reasons.append(f"not {candidate.name}: {reason}")
         else:
             usable.append(candidate)

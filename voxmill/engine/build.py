@@ -114,3 +114,8 @@ def load(source: str) -> ctypes.CDLL | str:
             reason = f"the compiled {source} can't be stored or loaded: {error}"
     logger.warning("the native engine is not used: %s; the PyTorch engine is slower", reason)
     return reason
+
+
+if __name__ == "__main__":
+    for name in sorted(path.stem for path in _FOLDER.glob("*.cpp")):
+        load(name)

@@ -104,7 +104,8 @@ def predict_bytes(settings, box_shape, precision: str = "float32", training: boo
     settings : MSDNetSettings
     box_shape : (3,) ints
     precision : str
-        "float32" or "float64"; "bfloat16" for spectra at rest, with sums in float32.
+        "float32" or "float64"; "bfloat16" for spectra at rest in 32 bits a complex number (finer
+        than two bfloat16: `Half` in native/simd.hpp), with sums in float32.
     training : bool
         Whether gradients are computed too.
     """
@@ -164,7 +165,7 @@ class Engine:
     training : bool
         Keep what `backward` needs.
     half : bool
-        Keep spectra in bfloat16; for float32 without training.
+        Keep spectra in 32 bits a complex number; for float32 without training.
 
     Raises
     ------
@@ -318,7 +319,7 @@ def run(network, volume, device: str, precision: str, threads: int) -> np.ndarra
             engine.close()
         engine = _kept.engine = Engine(*wanted[:2], half=wanted[2])
     logits = engine.forward(flat_parameters(network), volume, threads)
-    return _sigmoid(logits)
+    return sigmoid(logits)
 
 
 def release() -> None:
@@ -332,7 +333,7 @@ def release() -> None:
         library.voxmill_release()
 
 
-def _sigmoid(logits: np.ndarray) -> np.ndarray:
+def sigmoid(logits: np.ndarray) -> np.ndarray:
     """Sigmoid in place, without overflow."""
     np.clip(logits, -80.0, 80.0, out=logits)
     np.negative(logits, out=logits)

@@ -1,0 +1,82 @@
+"""The native engine's second path: dilated convolutions as they stand, row by row.
+
+It does 27 multiply-adds a voxel and pair of maps where the Fourier domain does few, but needs no
+transforms and no margin: it wins for shallow networks and small boxes. See `native/stencil.cpp`.
+"""
+
+import ctypes
+
+import numpy as np
+
+from voxmill.engine import fourier
+from voxmill.engine.build import load
+
+_LANES = 16  # of the widest registers; only the memory plan needs it, as an upper bound
+
+
+class _Settings(ctypes.Structure):
+    _fields_ = (
+        ("inputs", ctypes.c_int32),
+        ("outputs", ctypes.c_int32),
+        ("depth", ctypes.c_int32),
+        ("width", ctypes.c_int32),
+        ("box", ctypes.c_int32 * 3),
+        ("dilations", ctypes.POINTER(ctypes.c_int32)),
+    )
+
+
+def available(network, device: str) -> str | None:
+    """None if the stencil runs this network here, else the reason why not."""
+    if reason := fourier.available(network, device):
+        return reason
+    library = load("stencil")
+    return library if isinstance(library, str) else None
+
+
+def unsuited(settings, box_shape) -> str | None:
+    """None where the stencil is faster than the Fourier domain, else the reason why it is not.
+
+    A rule fitted to `python benchmarks/stencil.py` on one CPU (AVX-512): nanoseconds a padded
+    voxel and map in the Fourier domain, a voxel and pair of maps here. A row is paid for in whole
+    vectors; four maps of a layer share what they read.
+    """
+    maps = settings.maps_before(settings.depth)
+    pairs = settings.width * sum(settings.maps_before(i) for i in range(settings.depth))
+    voxels = box_shape[0] * box_shape[1] * -(-box_shape[2] // _LANES) * _LANES
+    direct = 27 * (0.0085 + 0.037 / min(settings.width, 4)) * pairs * voxels
+    padded = float(np.prod(fourier.lengths(settings, tuple(box_shape))))
+    if direct < (2.7 + 0.035 * maps) * maps * padded:
+        return None
+    return "the Fourier domain is faster for this depth and box"
+
+
+def run(network, volume, device: str, precision: str, threads: int) -> np.ndarray:
+    """Probabilities; see `voxmill.engine.backends.forward`.
+
+    Raises
+    ------
+    MemoryError
+        If the system does not give the memory.
+    """
+    settings, library = network.settings, load("stencil")
+    dilations = (ctypes.c_int32 * settings.depth)(*map(settings.dilation, range(settings.depth)))
+    native = _Settings(
+        settings.inputs, settings.outputs, settings.depth, settings.width, volume.shape[1:],
+        dilations,
+    )  # fmt: skip
+    volume = np.ascontiguousarray(volume, dtype=np.float32)
+    logits = np.empty((settings.outputs, *volume.shape[1:]), np.float32)
+    arrays = (fourier.flat_parameters(network), volume, logits)
+    pointers = [ctypes.c_void_p(array.ctypes.data) for array in arrays]
+    if library.voxmill_stencil(ctypes.byref(native), *pointers, ctypes.c_int(threads)):
+        raise MemoryError("native stencil: out of memory")
+    return fourier.sigmoid(logits)
+
+
+def predict_bytes(settings, box_shape, precision: str) -> int:
+    """Peak bytes of one evaluation: all maps, their rows with a margin, and the result."""
+    z, y, x = box_shape
+    margin = max((d for d in settings.dilations[: settings.depth] if d < x), default=0)
+    row = -(-margin // _LANES) * _LANES + -(-x // _LANES) * _LANES
+    maps = settings.maps_before(settings.depth)
+    return 4 * z * y * (maps * row + settings.outputs * x)
