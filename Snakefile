@@ -22,6 +22,7 @@ wildcard_constraints:
     network=name_pattern(CONFIG.cards),
     method="|".join([*CONFIG.cards, "baseline"]),
     tile=r"z\d+_y\d+_x\d+",
+    batch=r"z\d+_y\d+_x\d+",
     slab=r"z\d+",
     # Matches nothing where nothing is trained: other models are nobody's output.
     trained="|".join(CONFIG.settings["training"]) or "(?!)",

@@ -74,24 +74,38 @@ def useful_operations(settings: MSDNetSettings, size: int) -> float:
     return 2.0 * fourier.parameter_count(settings) * size**3
 
 
-def compare(sizes, depths, runners, threads: int, repeats: int, timeout_s: float) -> list[dict]:
+def compare(sizes, depths, runners, limits: dict) -> list[dict]:
     """Inference of every runner, and its largest difference from PyTorch in probability."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for depth in depths:
-            for size in sizes:
+            for size in sorted(sizes):
                 for runner in runners:
-                    task = {
+                    task = limits | {
                         "what": "inference", "runner": runner, "depth": depth, "size": size,
-                        "threads": threads, "repeats": repeats,
                         "output": f"{folder}/{runner}-{depth}-{size}.npy",
                     }  # fmt: skip
-                    row = task | run_worker(task, timeout_s)
-                    rows.append(row)
-                    print(_line(row), flush=True)
+                    rows.append(measure(task, rows))
                 for row in rows[-len(runners) :]:
                     _compare_output(row, f"{folder}/torch-{depth}-{size}.npy")
     return rows
+
+
+def measure(task: dict, before: list[dict]) -> dict:
+    """The row of a task; one that would take too long, by a smaller box, is not run."""
+    same = [
+        row
+        for row in before
+        if "seconds" in row and all(row[k] == task[k] for k in ("what", "runner", "depth"))
+    ]
+    expected_s = same[-1]["seconds"] * (task["size"] / same[-1]["size"]) ** 3 if same else 0
+    if expected_s > task["longest_s"]:
+        size, words = same[-1]["size"], f"about {expected_s:.0f} s"
+        row = task | {"problem": f"not run: {words} by its time at {size}³"}
+    else:
+        row = task | run_worker(task, task["timeout_s"])
+    print(_line(row), flush=True)
+    return row
 
 
 def _compare_output(row: dict, reference: str) -> None:
@@ -101,34 +115,26 @@ def _compare_output(row: dict, reference: str) -> None:
     del row["output"]
 
 
-def scale(depth: int, threads: int, repeats: int, timeout_s: float, largest: int) -> list[dict]:
+def scale(depth: int, limits: dict, largest: int) -> list[dict]:
     """The Fourier engine from 64^3 up, as far as the free memory allows."""
     rows, size = [], 64
     settings = MSDNetSettings(depth=depth)
-    while size <= largest and fourier.predict_bytes(settings, (size,) * 3) < 0.8 * free_bytes():
-        task = {
-            "what": "inference", "runner": "fourier", "depth": depth, "size": size,
-            "threads": threads, "repeats": repeats,
-        }  # fmt: skip
-        row = task | run_worker(task, timeout_s)
-        row["predicted_bytes"] = fourier.predict_bytes(settings, (size,) * 3)
-        rows.append(row)
-        print(_line(row), flush=True)
+    while size <= largest:
+        needed = fourier.predict_bytes(settings, (size,) * 3)
+        if needed > 0.85 * free_bytes():
+            break
+        task = limits | {"what": "inference", "runner": "fourier", "depth": depth, "size": size}
+        rows.append(measure(task, rows) | {"predicted_bytes": needed})
         size += 32 if size < 128 else 64
     return rows
 
 
-def train(tasks, threads: int, repeats: int, timeout_s: float) -> list[dict]:
+def train(tasks, limits: dict) -> list[dict]:
     """Training steps on one cube; `tasks` are (size, depth, runner)."""
     rows = []
     for size, depth, runner in tasks:
-        task = {
-            "what": "training", "runner": runner, "depth": depth, "size": size,
-            "threads": threads, "repeats": repeats,
-        }  # fmt: skip
-        row = task | run_worker(task, timeout_s)
-        rows.append(row)
-        print(_line(row), flush=True)
+        task = limits | {"what": "training", "runner": runner, "depth": depth, "size": size}
+        rows.append(measure(task, rows))
     return rows
 
 
@@ -193,7 +199,7 @@ def plot(result: dict, path: Path) -> None:
     right.set(xlabel="edge of the box, voxels", yscale="log", xticks=edges)
     right.set_title(f"Fourier engine, depth {result['scaling_depth']}")
     right.legend()
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=100)
     pyplot.close(figure)
 
 
@@ -206,12 +212,26 @@ def main() -> None:
     parser.add_argument("--runners", nargs="+", default=list(LABELS), choices=list(LABELS))
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--timeout", type=float, default=900.0, help="seconds for one measurement")
+    parser.add_argument(
+        "--enough", type=float, default=10.0, help="seconds after which nothing is repeated"
+    )
+    parser.add_argument(
+        "--longest", type=float, default=60.0,
+        help="seconds that one run may take, by the time of a smaller box; else it is left out",
+    )  # fmt: skip
+    parser.add_argument("--timeout", type=float, default=300.0, help="seconds for one measurement")
     parser.add_argument("--scaling-depth", type=int, default=100)
-    parser.add_argument("--scaling-to", type=int, default=256, help="largest edge; 0: no scaling")
+    parser.add_argument("--scaling-to", type=int, default=384, help="largest edge; 0: no scaling")
     parser.add_argument("--training-sizes", type=int, nargs="*", default=[64])
+    parser.add_argument("--plot", type=Path, help="picture; default: engine.png in the output")
     given = parser.parse_args()
-    common = (given.threads, given.repeats, given.timeout)
+    limits = {
+        "threads": given.threads,
+        "repeats": given.repeats,
+        "enough_s": given.enough,
+        "longest_s": given.longest,
+        "timeout_s": given.timeout,
+    }
     result = {
         "threads": given.threads,
         "depths": given.depths,
@@ -219,18 +239,18 @@ def main() -> None:
         "machine": measure_machine(given.threads),
     }
     print(result["machine"], flush=True)
-    result["inference"] = compare(given.sizes, given.depths, given.runners, *common)
+    result["inference"] = compare(given.sizes, given.depths, given.runners, limits)
     tasks = [
         (n, d, r) for n in given.training_sizes for d in given.depths for r in ("fourier", "torch")
     ]
-    result["training"] = train(tasks, *common)
-    result["scaling"] = scale(given.scaling_depth, *common, given.scaling_to)
+    result["training"] = train(tasks, limits)
+    result["scaling"] = scale(given.scaling_depth, limits, given.scaling_to)
     write_json(given.output / "engine.json", result)
     text = f"{given.threads} threads; limits: {result['machine']}\n\n"
     for part in ("inference", "training", "scaling"):
         text += f"## {part}\n\n{table(result[part], result['machine'])}\n"
     write_text(given.output / "engine.md", text)
-    plot(result, given.output / "engine.png")
+    plot(result, given.plot or given.output / "engine.png")
     print(text)
 
 

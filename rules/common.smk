@@ -137,11 +137,35 @@ def model_digest(wildcards):
     return CONFIG.weights_sha256[wildcards.network][:16]
 
 
-def slab_predictions(wildcards):
-    """Predictions of the tiles of one slab, in the plan's order."""
-    folder = f"results/{wildcards.volume}/{wildcards.network}/predictions"
+def predictions_of_slab(wildcards):
+    """Predictions of the tiles of one slab, or the manifests of the jobs that predict them."""
+    folder = f"results/{wildcards.volume}/{wildcards.network}"
     names = CONFIG.tiles_of_slab(wildcards.volume, wildcards.slab)
-    return [f"{folder}/{name}.tif" for name in names]
+    if CONFIG.tiles_per_job == 1:
+        return [f"{folder}/predictions/{name}.tif" for name in names]
+    batches = CONFIG.batches(wildcards.volume)
+    return [
+        f"{folder}/batches/{batch}.json"
+        for batch, tiles in batches.items()
+        if not set(names).isdisjoint(tiles)
+    ]
+
+
+def tiles_of_batch(wildcards):
+    """The tiles that one job predicts."""
+    names = CONFIG.batches(wildcards.volume)[wildcards.batch]
+    return [f"results/{wildcards.volume}/tiles/{name}.tif" for name in names]
+
+
+def batch_of_tile(wildcards):
+    """Where several tiles share a job: a tile alone is made only when that job has ended."""
+    if CONFIG.tiles_per_job == 1:
+        return []
+    batches = CONFIG.batches(wildcards.volume)
+    (name,) = [name for name, tiles in batches.items() if wildcards.tile in tiles]
+    return ancient(
+        f"results/{wildcards.volume}/{wildcards.network}/batches/{name}.json"
+    )
 
 
 def slab_manifests(wildcards):
@@ -151,8 +175,8 @@ def slab_manifests(wildcards):
 
 
 def cell_settings(wildcards):
-    """Settings of the cell finder, the threshold from the model's card where asked for."""
-    return CONFIG.settings["cells"] | {"threshold": CONFIG.threshold(wildcards.network)}
+    """Settings of the cell finder, from the model's card where asked for."""
+    return CONFIG.cell_settings(wildcards.network)
 
 
 def baseline_settings(wildcards):

@@ -1,9 +1,9 @@
-"""One GPU job per tile."""
+"""One GPU job per tile, or for several tiles."""
 
 
 rule predict:
     input:
-        per_tile_predictions(),
+        predictions(),
 
 
 rule predict_tile:
@@ -13,6 +13,7 @@ rule predict_tile:
         statistics="results/{volume}/statistics.json",
         weights=network_weights,
         card=network_card,
+        batch=batch_of_tile,
     output:
         prediction="results/{volume}/{network}/predictions/{tile}.tif",
     log:
@@ -33,3 +34,35 @@ rule predict_tile:
         "Predicting tile {wildcards.tile} of {wildcards.volume} with {wildcards.network}"
     script:
         "../scripts/predict_tile.py"
+
+
+# The predictions are no outputs: Snakemake would remove those that are whole when a job fails.
+rule predict_batch:
+    input:
+        tiles=tiles_of_batch,
+        plan="results/{volume}/plan.json",
+        statistics="results/{volume}/statistics.json",
+        weights=network_weights,
+        card=network_card,
+    output:
+        # Not removed before the job, which takes it as the sign to make all tiles anew.
+        manifest=update("results/{volume}/{network}/batches/{batch}.json"),
+    log:
+        "logs/{volume}/{network}/predict_batch/{batch}.log",
+    benchmark:
+        "logs/{volume}/{network}/predict_batch/{batch}.tsv"
+    conda:
+        "../envs/voxmill.yaml"
+    threads: 8
+    resources:
+        gpu=gpus_per_prediction,
+        mem_mb=batch_memory_mb,
+        runtime=batch_minutes,
+    params:
+        predictions="results/{volume}/{network}/predictions",
+        settings=CONFIG.settings["prediction"],
+        code=source_digest("voxmill.engine.predict"),
+    message:
+        "Predicting {input.tiles} with {wildcards.network}"
+    script:
+        "../scripts/predict_batch.py"

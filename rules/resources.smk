@@ -44,13 +44,29 @@ def predict_memory_mb(wildcards, attempt):
     return attempt * (1500 + 4 * maps * _window_voxels(wildcards) // 2**20)
 
 
+def batch_memory_mb(wildcards, attempt):
+    """The same where the next tile is read and the last one written meanwhile."""
+    ahead_mb = (8 + _itemsize(wildcards)) * _window_voxels(wildcards) // 2**20
+    return predict_memory_mb(wildcards, attempt) + attempt * ahead_mb
+
+
 def predict_minutes(wildcards, attempt):
     """Walltime of a prediction: half an hour, and what a slow CPU node takes; more on a retry."""
+    return attempt * (30 + _slow_minutes(wildcards))
+
+
+def batch_minutes(wildcards, attempt):
+    """The same for all tiles of a job."""
+    return attempt * (30 + CONFIG.tiles_per_job * _slow_minutes(wildcards))
+
+
+def _slow_minutes(wildcards):
     settings = CONFIG.cards[wildcards.network].settings
     depth, width = settings.get("depth", 100), settings.get("width", 1)
     # 27 weights, a multiplication and an addition each, from every earlier map; 10 GFLOP/s.
     operations = 54 * (depth * width) ** 2 / 2 * _window_voxels(wildcards)
-    return attempt * (30 + round(operations / 1e10 / 60))
+    evaluations = 8 if CONFIG.settings["prediction"]["flips"] else 1
+    return round(evaluations * operations / 1e10 / 60)
 
 
 def _window_voxels(wildcards):

@@ -9,7 +9,7 @@ rule stitch:
 rule check_slab:
     input:
         plan="results/{volume}/plan.json",
-        predictions=slab_predictions,
+        predictions=predictions_of_slab,
     output:
         manifest="results/{volume}/{network}/slabs/{slab}.json",
     log:
@@ -19,6 +19,7 @@ rule check_slab:
     resources:
         mem_mb=stitch_memory_mb,
     params:
+        predictions="results/{volume}/{network}/predictions",
         model=model_digest,
         code=source_digest("voxmill.stitching"),
     message:

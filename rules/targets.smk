@@ -18,14 +18,39 @@ def cut_tiles():
     ]
 
 
-def per_tile_predictions():
-    """All predictions of all tiles."""
+def predictions():
+    """What says that all tiles of all volumes are predicted."""
     return [
-        f"results/{volume}/{network}/predictions/{tile}.tif"
+        file
         for volume, section in CONFIG.volumes.items()
         for network in section.networks
-        for tile in CONFIG.tiles(volume)
+        for file in predictions_of(volume, f"results/{volume}/{network}")
     ]
+
+
+def predictions_of(volume, folder):
+    """Predictions of a volume's tiles; of tiles that share jobs the jobs' manifests.
+
+    Snakemake does not know of the predictions behind a manifest: those that were lost since are
+    named here, and made again one by one.
+    """
+    if CONFIG.tiles_per_job == 1:
+        return [f"{folder}/predictions/{tile}.tif" for tile in CONFIG.tiles(volume)]
+    predicted, made = names_in(f"{folder}/predictions"), names_in(f"{folder}/batches")
+    batches = CONFIG.batches(volume)
+    lost = [
+        f"{folder}/predictions/{tile}.tif"
+        for batch, tiles in batches.items()
+        if f"{batch}.json" in made
+        for tile in tiles
+        if f"{tile}.tif" not in predicted
+    ]
+    return [*(f"{folder}/batches/{batch}.json" for batch in batches), *lost]
+
+
+def names_in(folder):
+    """Names of the files in a folder, none where it is missing."""
+    return set(os.listdir(folder)) if os.path.isdir(folder) else set()
 
 
 def per_network(name):
@@ -51,7 +76,7 @@ def durable_products():
     """Every file that a run keeps."""
     return [
         *cut_tiles(),
-        *per_tile_predictions(),
+        *predictions(),
         *per_network("probability.ome.tif"),
         *per_network("seams.json"),
         *per_network("cells.csv"),

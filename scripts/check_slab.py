@@ -6,7 +6,7 @@ if __name__ == "__main__":
     check_slab(
         plan_path=snakemake.input.plan,
         slab=snakemake.wildcards.slab,
-        prediction_paths=snakemake.input.predictions,
+        predictions_folder=snakemake.params.predictions,
         model=snakemake.params.model,
         output_path=snakemake.output.manifest,
         log_path=snakemake.log[0],

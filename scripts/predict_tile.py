@@ -1,7 +1,7 @@
 """Predict one tile with a trained network."""
 
-from voxmill.devices import record_path
 from voxmill.engine.predict import predict_tile
+from voxmill.records import record_path
 
 if __name__ == "__main__":
     predict_tile(
@@ -10,8 +10,8 @@ if __name__ == "__main__":
         statistics_path=snakemake.input.statistics,
         weights_path=snakemake.input.weights,
         output_path=snakemake.output.prediction,
-        tile=snakemake.wildcards.tile,
         settings=snakemake.params.settings,
+        code=snakemake.params.code,
         threads=snakemake.threads,
         gpus=snakemake.resources.get("gpu", 0),
         record_path=record_path(snakemake.log[0]),

@@ -86,6 +86,17 @@ class Config:
         """Names of the tiles of one slab."""
         return [tile_name(s) for s in self._starts(volume) if slab_name(s[0]) == slab]
 
+    @property
+    def tiles_per_job(self) -> int:
+        """How many tiles one prediction job predicts."""
+        return self.settings["tiles"]["per_job"]
+
+    def batches(self, volume: str) -> dict[str, list[str]]:
+        """Names of the tiles of each prediction job, by the name of the first of them."""
+        tiles, size = self.tiles(volume), self.tiles_per_job
+        parts = [tiles[start : start + size] for start in range(0, len(tiles), size)]
+        return {part[0]: part for part in parts}
+
     def _starts(self, volume: str) -> list[Triple]:
         return grid_starts(self.volumes[volume].shape, self.tile_shape_vox)
 
@@ -103,6 +114,17 @@ class Config:
         """The probability from which a voxel can be a cell."""
         threshold = self.settings["cells"]["threshold"]
         return self.cards[network].threshold if threshold == "model" else threshold
+
+    def cell_settings(self, network: str) -> dict:
+        """Settings of the cell finder for a network's predictions.
+
+        With method "model" those that the card's threshold was chosen with hold; where the card
+        has none, the configuration's, with maxima.
+        """
+        settings = self.settings["cells"] | {"threshold": self.threshold(network)}
+        if settings["method"] != "model":
+            return settings
+        return settings | {"method": "maxima"} | self.cards[network].finder
 
 
 def load(config: dict, source: str = "config") -> Config:

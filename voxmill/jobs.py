@@ -8,7 +8,8 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tqdm import tqdm
@@ -73,6 +74,37 @@ def progress(items: Iterable, total: int, unit: str, what: str) -> Iterator:
             last = now
             left_s = (now - start) / done * (total - done)
             logger.info("%s: %d of %d %ss, about %.0f s left", what, done, total, unit, left_s)
+
+
+def overlapped(items: Sequence, read: Callable, compute: Callable, write: Callable) -> None:
+    """Treat items in turn: the next is read and the last is written while one is computed.
+
+    At most two results of `read` and two of `compute` are in memory at a time.
+
+    Parameters
+    ----------
+    items : sequence
+    read : function of an item
+    compute : function of an item and what `read` gave; runs in the calling thread
+    write : function of an item and what `compute` gave
+
+    Raises
+    ------
+    Exception
+        The first of any of the three; items after it are not treated.
+    """
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        ahead = [reader.submit(read, item) for item in items[:1]]
+        behind = []
+        for index, item in enumerate(items):
+            given = ahead.pop().result()
+            ahead += [reader.submit(read, item) for item in items[index + 1 : index + 2]]
+            result = compute(item, given)
+            if behind:
+                behind.pop().result()
+            behind = [writer.submit(write, item, result)]
+        if behind:
+            behind.pop().result()
 
 
 def log_rate(what: str, voxels: int, seconds: float) -> None:

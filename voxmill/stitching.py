@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -41,7 +42,7 @@ def assemble_slab(tiles: list[dict], pages: dict, plane_shape: tuple) -> Iterato
 
 @job
 def check_slab(
-    *, plan_path: str, slab: str, prediction_paths: list[str], model: str, output_path: str
+    *, plan_path: str, slab: str, predictions_folder: str, model: str, output_path: str
 ) -> None:
     """Check that the predictions of one slab are the plan's, whole, and write their manifest.
 
@@ -53,26 +54,25 @@ def check_slab(
     plan_path : path
     slab : str
         Name of the slab: the tiles whose cores start at the same plane.
-    prediction_paths : list of path
-        Of the slab's tiles, in the plan's order.
+    predictions_folder : path
+        Holds a file for each tile, under its name.
     model : str
         Digest of the weights that made the predictions.
     output_path : path
-        JSON: name, path and core of each tile.
+        JSON: name, path, core and checksum of each tile, so that it changes with any of them.
     """
     plan = read_plan(plan_path)
     tiles = [tile for tile in plan["tiles"] if tile["slab"] == slab]
-    if len(tiles) != len(prediction_paths):
-        raise VoxmillError(
-            f"slab {slab}: expected {len(tiles)} predictions as in {plan_path}, "
-            f"found {len(prediction_paths)}"
-        )
+    if not tiles:
+        raise VoxmillError(f"{plan_path}: expected tiles of slab {slab}, found none.")
     entries = []
-    for tile, path in zip(tiles, prediction_paths, strict=True):
+    for tile in tiles:
         entry = {key: tile[key] for key in ("name", "start", "stop")}
-        entry |= {"path": path, "keys": {"tile": tile["key"], "model": model}}
-        with _open(entry):
-            entries.append(entry)
+        entry["path"] = str(Path(predictions_folder) / f"{tile['name']}.tif")
+        entry["keys"] = {"tile": tile["key"], "model": model}
+        with _open(entry) as pages:
+            # Snakemake looks at a small file's content, not at its date.
+            entries.append(entry | {"crc32": pages.crc32})
     write_json(output_path, {"tiles": entries})
 
 

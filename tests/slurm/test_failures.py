@@ -79,17 +79,6 @@ def test_a_job_that_sees_no_gpu_says_so_at_once(mini):
     assert f"Node {row['NodeList']}: the job holds GPU 0, but this PyTorch" in log.read_text()
 
 
-def test_grouped_tiles_share_one_gpu(mini):
-    work = mini(tiles=4, behaviour={f"z{n:04d}": {"sleep_s": 1} for n in range(4)})
-    group = ("--groups", "predict_tile=tiles", "--group-components", "tiles=4")
-    one_gpu = ("--set-resource-scopes", "gpu=local", "--resources", "gpu=1")
-    work.snakemake("predict", options=(*group, *one_gpu))
-    records = sorted((r for rs in tries(work).values() for r in rs), key=lambda r: r["start"])
-    assert len({record["job_id"] for record in records}) == 1
-    assert len({tuple(record["visible"]) for record in records}) == 1
-    assert all(a["end"] <= b["claimed"] for a, b in itertools.pairwise(records))
-
-
 @pytest.mark.slow
 def test_a_late_tile_is_made_again_with_more_time(mini):
     """SLURM counts walltime in minutes, so this one takes more than one."""

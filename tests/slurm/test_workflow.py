@@ -12,6 +12,7 @@ import yaml
 
 from tests.slurm.workspace import Workspace, tries, wait_until
 from tests.workflow.conftest import ROOT, make_project
+from voxmill.slurm import table
 
 TILES = ["z0000_y0000_x0000", "z0000_y0000_x0012", "z0000_y0010_x0000", "z0000_y0010_x0012"]
 
@@ -93,6 +94,37 @@ def test_arrays_make_the_same_tiles(finished, tmp_path, cluster):
     assert [row["gpus"] for row in tasks] == ["1"] * 4
     assert {row["JobState"] for row in work.jobs()} == {"COMPLETED"}
     assert "Nothing to be done" in work.snakemake().stderr
+
+
+def test_batches_of_tiles_share_a_job_and_its_gpu(finished, tmp_path, cluster):
+    """By the scheduler and then by arrays: two jobs of two tiles each, the same files."""
+    shutil.copytree(finished.folder, tmp_path / "copy", symlinks=True)
+    settings = yaml.safe_load((tmp_path / "copy/my.yaml").read_text())
+    settings["tiles"]["per_job"] = 2
+    (tmp_path / "copy/my.yaml").write_text(yaml.safe_dump(settings))
+    work = workspace((tmp_path / "copy").resolve(), cluster)
+    results = work.folder / "results/v/identity"
+    before = {path.name: path.read_bytes() for path in (results / "predictions").glob("*.tif")}
+
+    shutil.rmtree(results / "predictions")
+    work.snakemake("predict")
+    assert {p.name: p.read_bytes() for p in (results / "predictions").glob("*.tif")} == before
+    assert [(row["gpus"], row["JobState"]) for row in batch_jobs(work)] == [("1", "COMPLETED")] * 2
+    records = sorted((work.folder / "logs/v/identity/predict_batch").glob("*.jobs.jsonl"))
+    assert [len(table.read_tries(path)) for path in records] == [1, 1]
+
+    shutil.rmtree(results / "predictions")
+    shutil.rmtree(results / "batches")
+    work.voxmill("array")
+    wait_until(lambda: not work.cluster.run("squeue", "--noheader").strip(), 180, "the array")
+    assert {p.name: p.read_bytes() for p in (results / "predictions").glob("*.tif")} == before
+    tasks = [row for row in batch_jobs(work) if "_" in row["id"]]
+    assert [(row["gpus"], row["JobState"]) for row in tasks] == [("1", "COMPLETED")] * 2
+    assert "Nothing to be done" in work.snakemake().stderr
+
+
+def batch_jobs(work: Workspace) -> list[dict]:
+    return [row for row in work.jobs() if "rule_predict_batch" in row.get("Comment", "")]
 
 
 def test_a_killed_run_ends_as_an_undisturbed_one(finished, tmp_path, cluster):

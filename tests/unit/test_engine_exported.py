@@ -9,11 +9,13 @@ from torch import nn
 
 from voxmill import models
 from voxmill.engine.backends import choose, forward
+from voxmill.engine.flips import over_flips
 from voxmill.engine.memory import predict_in_blocks
 from voxmill.errors import VoxmillError
 from voxmill.files import sha256, write_json
 from voxmill.networks import check_settings
 from voxmill.networks.exported import Exported
+from voxmill.tiling import plan_tiles
 
 
 class UNet(nn.Module):
@@ -76,6 +78,33 @@ def test_blocks_with_the_declared_halo_give_the_whole(model):
     found = predict_in_blocks(
         loaded, volume, ((0, 0, 0), (17, 12, 8)), (3, 3, 3), budget_bytes=budget
     )
+    np.testing.assert_allclose(found, whole, atol=1e-6)
+
+
+def test_tiles_anywhere_give_the_whole(model):
+    # The program pools in pairs: windows that start at odd places must not pair other voxels.
+    _, loaded = models.load(model)
+    shape, halo = (13, 11, 9), (3, 3, 3)
+    volume = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
+    whole = forward(loaded, volume)
+    tiles = plan_tiles(shape, (5, 4, 9), halo)
+    assert any(n % 2 for tile in tiles for n in tile.window_start)
+    for tile in tiles:
+        window = (slice(None), *map(slice, tile.window_start, tile.window_stop))
+        core = tuple(zip(*((s.start, s.stop) for s in tile.core_in_window), strict=True))
+        found = predict_in_blocks(loaded, volume[window], core, halo, origin=tile.window_start)
+        place = (slice(None), *map(slice, tile.core_start, tile.core_stop))
+        np.testing.assert_allclose(found, whole[place], atol=1e-6)
+
+
+def test_mirrored_blocks_give_the_mirrored_whole(model):
+    _, loaded = models.load(model)
+    volume = np.random.default_rng(0).normal(size=(1, 15, 11, 8)).astype(np.float32)
+    whole = over_flips(lambda v: forward(loaded, v), volume, multiple=2)
+    found = predict_in_blocks(
+        loaded, volume, ((0, 0, 0), (15, 11, 8)), (3, 3, 3), flip_axes=(0, 1, 2),
+        budget_bytes=40 * 16 * 12 * 8 * 3 // 4,
+    )  # fmt: skip
     np.testing.assert_allclose(found, whole, atol=1e-6)
 
 

@@ -5,6 +5,8 @@ import pytest
 
 from voxmill.engine.backends import forward
 from voxmill.engine.flips import over_flips
+from voxmill.engine.predict import PredictionSettings, predict
+from voxmill.errors import VoxmillError
 from voxmill.networks import build
 from voxmill.networks.settings import MSDNetSettings
 
@@ -30,6 +32,24 @@ def test_number_of_evaluations():
     calls = []
     over_flips(lambda v: calls.append(v) or v, np.zeros((1, 2, 2, 2), np.float32), (0, 1))
     assert len(calls) == 4
+
+
+def test_setting_is_the_mean_over_eight_mirror_images():
+    network = build("msdnet", MSDNetSettings(depth=3))
+    voxels = np.random.default_rng(0).normal(size=(5, 6, 7)).astype(np.float32)
+    settings = {"backend": "torch", "device": "cpu"}
+    plain, flipped = (
+        predict(network, voxels, PredictionSettings(**settings, flips=flips), 1)
+        for flips in (False, True)
+    )
+    whole = over_flips(lambda v: forward(network, v, backend="torch"), voxels[None])
+    np.testing.assert_array_equal(flipped, whole)
+    assert np.abs(flipped - plain).max() > 1e-4
+
+
+def test_setting_is_true_or_false():
+    with pytest.raises(VoxmillError, match=r"prediction.flips: expected true or false, found 1"):
+        PredictionSettings(flips=1)
 
 
 @pytest.mark.parametrize("axes", [(0, 0), (3,), (-1,)])

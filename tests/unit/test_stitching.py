@@ -1,5 +1,7 @@
 """Cutting and stitching are inverse: with the identity for a network the volume comes back."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tifffile
@@ -64,7 +66,7 @@ def run(tmp_path):
         cut = tmp_path / f"{name}.tif"
         cut_tile(volume=source, plan_path=plan_path, tile=name, output_path=cut)
         voxels = read_tile(cut, tile.window_shape, "float32", {"tile": key})
-        predictions[name] = str(tmp_path / f"p_{name}.tif")
+        predictions[name] = str(tmp_path / "predictions" / f"{name}.tif")
         write_tile(
             predictions[name], np.ascontiguousarray(voxels[tile.core_in_window]), SIZE_UM,
             tile.core_start, {"tile": key, "model": "m"},
@@ -73,12 +75,11 @@ def run(tmp_path):
 
 
 def check(run, slab, model="m"):
-    folder, _, plan, predictions = run
-    paths = [predictions[t["name"]] for t in plan["tiles"] if t["slab"] == slab]
+    folder = run[0]
     output = folder / f"{slab}.json"
     check_slab(
-        plan_path=folder / "plan.json", slab=slab, prediction_paths=paths, model=model,
-        output_path=output,
+        plan_path=folder / "plan.json", slab=slab, predictions_folder=folder / "predictions",
+        model=model, output_path=output,
     )  # fmt: skip
     return output
 
@@ -122,19 +123,32 @@ def test_a_flipped_bit_is_noticed_and_the_tile_named(run, capsys):
     with pytest.raises(SystemExit):
         stitch(run, manifests)
     error = capsys.readouterr().err
-    assert "p_z0004_y0004_x0006.tif: damaged" in error
+    assert "z0004_y0004_x0006.tif: damaged" in error
     assert "Delete it and run again" in error
     assert not (run[0] / "s.ome.tif").exists()
 
 
-def test_a_missing_prediction_is_counted(run, capsys):
-    folder, _, _, predictions = run
+def test_a_missing_prediction_is_named(run, capsys):
+    Path(run[3]["z0000_y0004_x0006"]).unlink()
     with pytest.raises(SystemExit):
-        check_slab(
-            plan_path=folder / "plan.json", slab="z0000",
-            prediction_paths=list(predictions.values())[:2], model="m", output_path=folder / "x",
-        )  # fmt: skip
-    assert "expected 6 predictions" in capsys.readouterr().err
+        check(run, "z0000")
+    assert "z0000_y0004_x0006.tif: this tile does not exist" in capsys.readouterr().err
+
+
+def test_a_slab_that_the_plan_has_not_is_an_error(run, capsys):
+    with pytest.raises(SystemExit):
+        check(run, "z0009")
+    assert "expected tiles of slab z0009, found none" in capsys.readouterr().err
+
+
+def test_a_manifest_changes_with_a_prediction(run):
+    before = check(run, "z0000").read_bytes()
+    assert check(run, "z0000").read_bytes() == before
+    name = "z0000_y0004_x0006"
+    tile, key = find_tile(run[2], name)
+    other = np.zeros(tile.core_shape, np.float32)
+    write_tile(run[3][name], other, SIZE_UM, tile.core_start, {"tile": key, "model": "m"})
+    assert check(run, "z0000").read_bytes() != before
 
 
 def test_keys_change_with_volume_grid_and_halo():

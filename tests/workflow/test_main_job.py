@@ -109,6 +109,11 @@ def test_a_changed_matching_distance_reruns_the_evaluation_alone(project):
     assert jobs == {"evaluate": 1, "evaluate_cells": 1}
 
 
+def test_flips_predict_all_tiles_anew(project):
+    project.configure(prediction={"flips": True})
+    assert project.jobs("predict") == {"predict": 1, "predict_tile": len(TILES)}
+
+
 def test_a_changed_tile_shape_does_not_mix_old_tiles_with_new(project, finished):
     project.configure(tiles={"shape_vox": [12, 20, 12]})
     assert project.jobs()["cut_tile"] == project.jobs()["predict_tile"] == 2
@@ -147,7 +152,7 @@ def own_code(tmp_path_factory):
         ("evaluation", {"evaluate_cells", "compare_methods", "draw_overview"}),
         ("figures", {"draw_overview"}),
         ("stitching", {"check_slab", "stitch_volume", *AFTER_STITCHING}),
-        ("phantoms", set()),
+        ("phantoms/parts", set()),
     ],
 )
 def test_an_edited_module_reruns_exactly_the_rules_that_use_it(own_code, module, rules):

@@ -5,8 +5,12 @@ from collections.abc import Callable
 
 import numpy as np
 
+ALL_AXES = (0, 1, 2)
 
-def over_flips(run: Callable, volume: np.ndarray, axes: tuple[int, ...] = (0, 1, 2)) -> np.ndarray:
+
+def over_flips(
+    run: Callable, volume: np.ndarray, axes: tuple[int, ...] = ALL_AXES, multiple: int = 1
+) -> np.ndarray:
     """Mean of the predictions of all mirror images, each mirrored back.
 
     Costs 2^len(axes) evaluations. The boundary stays zero: a mirrored box has mirrored borders.
@@ -19,6 +23,9 @@ def over_flips(run: Callable, volume: np.ndarray, axes: tuple[int, ...] = (0, 1,
     volume : (inputs, z, y, x) float32 array
     axes : tuple of int
         Which of z, y, x (0, 1, 2) are mirrored: those along which the data have no direction.
+    multiple : int
+        The box is padded with zeros to edges that are multiples of it, so that a network that
+        pools puts the same voxels together in every mirror image.
 
     Returns
     -------
@@ -37,10 +44,13 @@ def over_flips(run: Callable, volume: np.ndarray, axes: tuple[int, ...] = (0, 1,
     """
     if sorted(set(axes)) != sorted(axes) or not set(axes) <= {0, 1, 2}:
         raise ValueError(f"expected different axes out of 0, 1, 2, found {axes}")
+    edges = volume.shape[1:]
+    volume = np.pad(volume, [(0, 0), *((0, -n % multiple) for n in edges)])
     mean = None
     for count in range(len(axes) + 1):
         for mirrored in itertools.combinations(axes, count):
             flip = tuple(axis + 1 for axis in mirrored)
             part = np.flip(run(np.ascontiguousarray(np.flip(volume, flip))), flip)
             mean = part.copy() if mean is None else np.add(mean, part, out=mean)
-    return np.multiply(mean, np.float32(0.5 ** len(axes)), out=mean)
+    mean = mean[(slice(None), *(slice(n) for n in edges))]
+    return np.multiply(mean, np.float32(0.5 ** len(axes)))

@@ -114,8 +114,9 @@ def predict_bytes(settings, box_shape, precision: str = "float32", training: boo
     pz, py, px = lengths(settings, box_shape, lanes)
     planes, y_blocks, x_blocks = pz // 2 + 1, -(-py // lanes), -(-box_shape[2] // lanes)
     maps = settings.maps_before(settings.depth)
-    spectrum = planes * px * y_blocks * 2 * _VECTOR_BYTES
-    columns = planes * box_shape[1] * x_blocks * 2 * _VECTOR_BYTES
+    # `| 1` as in native/grid.hpp.
+    spectrum = (planes * px * y_blocks | 1) * 2 * _VECTOR_BYTES
+    columns = planes * (box_shape[1] * x_blocks | 1) * 2 * _VECTOR_BYTES
     if half:
         panel = min(_PANEL_MAPS - 1 + max(settings.width, settings.outputs), maps)
         total = spectrum * maps // 2 + spectrum * panel

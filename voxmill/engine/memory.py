@@ -73,7 +73,8 @@ def plan_blocks(
         Box shape -> bytes.
     budget_bytes : int
     multiple : int
-        Boxes start at multiples of it, so that a network that pools does so as on the whole.
+        Boxes start and stop at multiples of it, so that a network that pools does so as on the
+        whole; the window's edges are multiples too.
 
     Returns
     -------
@@ -112,7 +113,21 @@ def _parts(core, cuts):
 
 def _block(core, halo, window_shape, multiple: int) -> Block:
     start, stop = grow(*core, halo, window_shape)
-    return Block(core, (tuple(a // multiple * multiple for a in start), stop))
+    start = tuple(a // multiple * multiple for a in start)
+    return Block(core, (start, tuple(b + -b % multiple for b in stop)))
+
+
+def shape_multiple(network) -> int:
+    """What the edges of a network's boxes must be multiples of."""
+    return getattr(network.settings, "shape_multiple", 1)
+
+
+def _aligned(volume: np.ndarray, core, origin: Triple, multiple: int):
+    """The volume padded with zeros so that its place and edges are multiples, and its core."""
+    front = [a % multiple for a in origin]
+    pads = [(f, -(f + n) % multiple) for f, n in zip(front, volume.shape[1:], strict=True)]
+    moved = tuple(tuple(a + f for a, f in zip(side, front, strict=True)) for side in core)
+    return np.pad(volume, [(0, 0), *pads]), moved
 
 
 def predict_in_blocks(
@@ -126,6 +141,7 @@ def predict_in_blocks(
     threads: int = 1,
     budget_bytes: int | None = None,
     flip_axes: tuple[int, ...] = (),
+    origin: Triple = (0, 0, 0),
 ) -> np.ndarray:
     """Probabilities of a tile's core, in the largest blocks that fit the memory.
 
@@ -147,6 +163,9 @@ def predict_in_blocks(
         Default: a share of the free memory.
     flip_axes : tuple of int
         Test-time augmentation, see `voxmill.engine.flips`.
+    origin : (3,) int
+        Where the tile's window starts in the whole volume: a network that pools puts the same
+        voxels together in every tile.
 
     Returns
     -------
@@ -164,7 +183,9 @@ def predict_in_blocks(
         return chosen.predict_bytes(network.settings, box_shape, precision)
 
     budget = int(SHARE * free_bytes(device)) if budget_bytes is None else budget_bytes
-    multiple = getattr(network.settings, "shape_multiple", 1)
+    multiple = shape_multiple(network)
+    if multiple > 1:
+        volume, core = _aligned(volume, core, origin, multiple)
     blocks = plan_blocks(volume.shape[1:], core, halo, needed, budget, multiple)
     largest = max((block.box_shape for block in blocks), key=np.prod)
     logger.info(
@@ -251,6 +272,7 @@ def free_bytes(device: str = "cpu") -> int:
     if device.startswith("cuda"):
         import torch
 
+        torch.cuda.empty_cache()  # what torch keeps of earlier blocks is free for the next ones
         return torch.cuda.mem_get_info(torch.device(device))[0]
     free = [_meminfo("MemAvailable"), *_cgroup_free()]
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)

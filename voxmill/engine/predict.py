@@ -1,18 +1,23 @@
-"""Predict a tile: read, normalise, run the network, keep the core, write."""
+"""Predict tiles: read, normalise, run the network, keep the core, write."""
 
 import contextlib
+import hashlib
+import json
 import time
+import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from voxmill import devices, models
 from voxmill.engine.backends import forward
-from voxmill.engine.memory import predict_in_blocks
+from voxmill.engine.flips import ALL_AXES, over_flips
+from voxmill.engine.memory import predict_in_blocks, shape_multiple
 from voxmill.errors import VoxmillError
-from voxmill.files import read_json
-from voxmill.jobs import job, log_rate, logger
+from voxmill.files import read_json, write_json
+from voxmill.jobs import job, log_rate, logger, overlapped
 from voxmill.planning import REMAKE, find_tile, read_plan
 from voxmill.statistics import normalise
 from voxmill.tiling import Tile
@@ -33,11 +38,19 @@ class PredictionSettings:
         "auto" (a GPU where the job sees one), "cpu" or "cuda".
     precision : str
         "float32", or where the backend has it "bfloat16" or "float16".
+    flips : bool
+        Predict the mean over the eight mirror images of each box, at eight times the cost.
     """
 
     backend: str = "auto"
     device: str = "auto"
     precision: str = "float32"
+    flips: bool = False
+
+    @property
+    def flip_axes(self) -> tuple[int, ...]:
+        """Axes that `voxmill.engine.flips` mirrors."""
+        return ALL_AXES if self.flips else ()
 
     def __post_init__(self):
         for key, allowed in (("device", ("auto", "cpu", "cuda")), ("precision", PRECISIONS)):
@@ -46,6 +59,8 @@ class PredictionSettings:
                     f"prediction.{key}: expected one of {list(allowed)}, "
                     f"found {getattr(self, key)!r}"
                 )
+        if not isinstance(self.flips, bool):
+            raise VoxmillError(f"prediction.flips: expected true or false, found {self.flips!r}")
 
 
 def predict(network, voxels: np.ndarray, settings: PredictionSettings, threads: int) -> np.ndarray:
@@ -66,10 +81,14 @@ def predict(network, voxels: np.ndarray, settings: PredictionSettings, threads: 
     (outputs, z, y, x) float32 array
         Probabilities.
     """
-    return forward(
-        network, voxels[None], settings.backend, resolve_device(settings.device),
-        settings.precision, threads,
-    )  # fmt: skip
+    device = resolve_device(settings.device)
+
+    def run(volume: np.ndarray) -> np.ndarray:
+        return forward(network, volume, settings.backend, device, settings.precision, threads)
+
+    if not settings.flips:
+        return run(voxels[None])
+    return over_flips(run, voxels[None], ALL_AXES, shape_multiple(network))
 
 
 def resolve_device(device: str) -> str:
@@ -115,8 +134,8 @@ def predict_tile(
     statistics_path: str,
     weights_path: str,
     output_path: str,
-    tile: str,
     settings: dict,
+    code: str,
     threads: int,
     gpus: int = 0,
     record_path: str | None = None,
@@ -126,13 +145,13 @@ def predict_tile(
     Parameters
     ----------
     tile_path, plan_path, statistics_path, weights_path : path
-        Inputs; the model's card lies beside the weights.
+        Inputs; the tile's file is named after it, the model's card lies beside the weights.
     output_path : path
         A TIFF file that carries the tile's key, the model's digest and a checksum.
-    tile : str
-        The tile's name.
     settings : dict
         See `PredictionSettings`.
+    code : str
+        Digest of the code, kept with the prediction.
     threads : int
     gpus : int
         GPUs that the job asked for; see `voxmill.devices.claim`.
@@ -146,51 +165,143 @@ def predict_tile(
         there.
     """
     settings = PredictionSettings(**settings)
+    made_with = _made_with(settings, code)
     with on_claimed_device(settings, gpus, output_path, record_path) as settings:
-        _predict_tile(
-            tile_path, plan_path, statistics_path, weights_path, output_path, tile, settings,
-            threads,
-        )  # fmt: skip
+        predictor = _Predictor(
+            plan_path, statistics_path, weights_path, settings, made_with, threads
+        )
+        predictor.run([(tile_path, output_path)])
 
 
-def _predict_tile(
-    tile_path: str,
+@job
+def predict_batch(
+    *,
+    tile_paths: list[str],
     plan_path: str,
     statistics_path: str,
     weights_path: str,
-    output_path: str,
-    tile: str,
-    settings: PredictionSettings,
+    predictions_folder: str,
+    manifest_path: str,
+    settings: dict,
+    code: str,
     threads: int,
+    gpus: int = 0,
+    record_path: str | None = None,
 ) -> None:
-    plan = read_plan(plan_path)
-    box, key = find_tile(plan, tile, plan_path)
-    voxels = read_tile(
-        tile_path,
-        box.window_shape,
-        plan["source"]["dtype"],
-        {"tile": key},
-        REMAKE,
-    )
-    card, network = models.load(weights_path)
-    normalised = normalise(voxels, read_json(statistics_path, "statistics"), card.normalisation)
-    start = time.perf_counter()
-    core = predict_in_blocks(
-        network, normalised[None], _core_in_window(box), tuple(plan["halo_vox"]), settings.backend,
-        resolve_device(settings.device), settings.precision, threads,
-    )[0]  # fmt: skip
-    seconds = time.perf_counter() - start
-    logger.info("network %s, settings %s, %d threads", card.name, settings, threads)
-    log_rate("predicted", voxels.size, seconds)
-    if not np.isfinite(core).all():
-        raise VoxmillError(
-            f"{weights_path}: the prediction of tile {tile} holds NaN or infinite values: "
-            f"try precision float32 (now {settings.precision}), or train the network again."
+    """Write the predictions of several tiles with one start, one device and one model.
+
+    Each is a file of its own, the same as `predict_tile` writes. Where the manifest is missing,
+    an earlier try was stopped: its whole predictions, made with the same settings and code, are
+    kept. Where it is there, all are made anew.
+
+    Parameters
+    ----------
+    tile_paths : list of path
+        The tiles' files.
+    predictions_folder : path
+        Where the predictions go, under the tiles' names.
+    manifest_path : path
+        JSON, written at the end: name, path, key, bytes and checksum of each prediction.
+    plan_path, statistics_path, weights_path, settings, code, threads, gpus, record_path
+        As of `predict_tile`; so are the errors.
+    """
+    settings = PredictionSettings(**settings)
+    made_with = _made_with(settings, code)
+    pairs = [(path, str(Path(predictions_folder) / Path(path).name)) for path in tile_paths]
+    resumed = not Path(manifest_path).exists()
+    with on_claimed_device(settings, gpus, manifest_path, record_path) as settings:
+        predictor = _Predictor(
+            plan_path, statistics_path, weights_path, settings, made_with, threads
         )
-    write_tile(
-        output_path, core, plan["source"]["voxel_size_um"], box.core_start,
-        {"tile": key, "model": card.weights_sha256[:16]},
-    )  # fmt: skip
+        left = [pair for pair in pairs if not (resumed and predictor.is_whole(pair[1]))]
+        logger.info("%d of %d tiles are there already", len(pairs) - len(left), len(pairs))
+        predictor.run(left)
+        write_json(manifest_path, {"tiles": [predictor.entry(path) for _, path in pairs]})
+
+
+def _made_with(settings: PredictionSettings, code: str) -> str:
+    """Digest of what, beside tile and model, decides about the numbers of a prediction."""
+    identity = json.dumps([asdict(settings), code], sort_keys=True)
+    return hashlib.sha256(identity.encode()).hexdigest()[:16]
+
+
+class _Predictor:
+    """What the predictions of one job share: the plan, the statistics and the model."""
+
+    def __init__(self, plan_path, statistics_path, weights_path, settings, made_with, threads):
+        self.plan_path, self.weights_path = plan_path, weights_path
+        self.plan = read_plan(plan_path)
+        self.statistics = read_json(statistics_path, "statistics")
+        self.settings, self.made_with, self.threads = settings, made_with, threads
+        self.card = models.read_card(weights_path)
+        self._network = None
+
+    def run(self, pairs: list[tuple[str, str]]) -> None:
+        """Predict tiles (tile's file, output); a tile is read while the one before is computed."""
+        overlapped(pairs, self._read, self._compute, self._write)
+
+    def is_whole(self, path: str) -> bool:
+        """Whether a prediction is there, undamaged and made with the same as this job's."""
+        try:
+            self._stored(path, self._keys(path))
+        except VoxmillError:
+            return False
+        return True
+
+    def entry(self, path: str) -> dict:
+        """The line of a manifest about a prediction, which is read and verified for it."""
+        keys = self._keys(path)
+        return {
+            "name": Path(path).stem,
+            "path": path,
+            "bytes": Path(path).stat().st_size,
+            "crc32": zlib.crc32(self._stored(path, keys)),
+            **keys,
+        }
+
+    def _stored(self, path: str, keys: dict) -> np.ndarray:
+        box, _ = self._find(path)
+        return read_tile(path, box.core_shape, np.float32, keys, REMAKE)
+
+    def _find(self, path: str) -> tuple[Tile, str]:
+        return find_tile(self.plan, Path(path).stem, self.plan_path)
+
+    def _keys(self, path: str) -> dict:
+        digest = self.card.weights_sha256[:16]
+        return {"tile": self._find(path)[1], "model": digest, "made_with": self.made_with}
+
+    def _read(self, pair: tuple[str, str]) -> np.ndarray:
+        box, key = self._find(pair[0])
+        dtype = self.plan["source"]["dtype"]
+        voxels = read_tile(pair[0], box.window_shape, dtype, {"tile": key}, REMAKE)
+        return normalise(voxels, self.statistics, self.card.normalisation)
+
+    def _compute(self, pair: tuple[str, str], normalised: np.ndarray) -> np.ndarray:
+        if self._network is None:  # here, so that the first tile is read meanwhile
+            _, self._network = models.load(self.weights_path)
+        box, _ = self._find(pair[0])
+        settings = self.settings
+        start = time.perf_counter()
+        core = predict_in_blocks(
+            self._network, normalised[None], _core_in_window(box), tuple(self.plan["halo_vox"]),
+            settings.backend, resolve_device(settings.device), settings.precision, self.threads,
+            flip_axes=settings.flip_axes, origin=box.window_start,
+        )[0]  # fmt: skip
+        seconds = time.perf_counter() - start
+        logger.info("network %s, %s, %d threads", self.card.name, settings, self.threads)
+        log_rate(f"predicted {box.name}", normalised.size, seconds)
+        if not np.isfinite(core).all():
+            raise VoxmillError(
+                f"{self.weights_path}: the prediction of tile {box.name} holds NaN or infinite "
+                f"values: try precision float32 (now {settings.precision}), or train the network "
+                "again."
+            )
+        return core
+
+    def _write(self, pair: tuple[str, str], core: np.ndarray) -> None:
+        box, _ = self._find(pair[0])
+        size = self.plan["source"]["voxel_size_um"]
+        write_tile(pair[1], core, size, box.core_start, self._keys(pair[1]))
 
 
 def _core_in_window(box: Tile) -> tuple:

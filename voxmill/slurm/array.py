@@ -1,4 +1,4 @@
-"""The prediction stage as SLURM job arrays: one task a tile.
+"""The prediction stage as SLURM job arrays: one task a tile (or a batch of tiles).
 
 `submit` hands SLURM three kinds of jobs and returns; nothing has to stay running on the login
 node:
@@ -28,7 +28,7 @@ from voxmill.files import write_json, write_text
 from voxmill.slurm import commands
 from voxmill.slurm.dag import ON_CLUSTER, PlannedJob, planned_jobs
 
-RULE = "predict_tile"
+RULES = ("predict_tile", "predict_batch")
 STAGE = "predict"
 
 
@@ -150,8 +150,8 @@ def left_to_do(run: ArrayRun) -> Stages:
     arguments = [*_common(run), "--attempt", str(run.attempt)]
     for_tiles = planned_jobs([*arguments, "--", STAGE])
     everything = planned_jobs([*arguments, "--", *run.targets])
-    predictions = [job for job in for_tiles if job.rule == RULE]
-    before = [job for job in for_tiles if job.rule != RULE and job.output]
+    predictions = [job for job in for_tiles if job.rule in RULES]
+    before = [job for job in for_tiles if job.rule not in RULES and job.output]
     known = {tuple(job.output) for job in for_tiles}
     after = [job for job in everything if tuple(job.output) not in known]
     return Stages(before, predictions, after)
@@ -160,7 +160,8 @@ def left_to_do(run: ArrayRun) -> Stages:
 def _submit_before(run: ArrayRun, stages: Stages, say: Callable[[str], None]) -> list[str]:
     if not stages.before:
         return []
-    arguments = [*_common(run), *_stage_limits(run, stages.before), "--omit-from", RULE]
+    limits = _stage_limits(run, stages.before)
+    arguments = [*_common(run), *limits, "--omit-from", *_rules(stages.predictions)]
     job_id = commands.submit(
         [*_stage_options(run, stages.before), f"--output={run.folder}/before.log"],
         _script(run, ["-m", "snakemake", *arguments, "--", STAGE]),
@@ -209,7 +210,7 @@ def _submit_array(
     limit = f"%{run.limit}" if run.limit else ""
     options = [
         f"--job-name={run.name}",
-        f"--comment=rule_{RULE}_array",
+        f"--comment=rule_{jobs[0].rule}_array",
         f"--array=0-{len(jobs) - 1}{limit}",
         f"--output={run.folder}/%A_%a.log",
         f"--chdir={run.directory}",
@@ -221,12 +222,16 @@ def _submit_array(
     arguments = [
         *("-m", "snakemake", *_common(run), "--executor", "local"),
         # The lock would allow one task at a time; each task makes one file that no other makes.
-        *("--nolock", "--allowed-rules", RULE),
+        *("--nolock", "--allowed-rules", *_rules(jobs)),
         *("--attempt", str(run.attempt), "--retries", "0"),
     ]
     line = f'$(sed -n "$(({start} + SLURM_ARRAY_TASK_ID + 1))p" {shlex.quote(str(tasks))})'
     script = _script(run, arguments, f' --cores "${{SLURM_CPUS_PER_TASK:-1}}" -- "{line}"')
     return commands.submit(options, script)
+
+
+def _rules(jobs: list[PlannedJob]) -> list[str]:
+    return sorted({job.rule for job in jobs})
 
 
 def most(jobs: list[PlannedJob]) -> dict:

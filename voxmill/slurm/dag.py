@@ -89,12 +89,21 @@ class _Recorder(logging.Filter):
             PlannedJob(
                 rule=record.rule_name,
                 input=[str(path) for path in record.input],
-                output=[str(path) for path in record.output],
+                output=[_plain(path) for path in record.output],
                 log=[str(path) for path in record.log],
                 resources=resources,
                 threads=record.threads,
             )
         )
+
+
+def _plain(path) -> str:
+    """An output's path, without what Snakemake's log adds to some.
+
+    >>> _plain("a/b.json (update)")
+    'a/b.json'
+    """
+    return str(path).removesuffix(" (update)")
 
 
 def _main(found: str, arguments: list[str]) -> int:

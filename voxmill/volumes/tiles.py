@@ -130,6 +130,11 @@ class TilePages:
             raise self._broken("expected a tile written by voxmill, found another TIFF")
         return metadata, offset
 
+    @property
+    def crc32(self) -> int:
+        """Checksum of all pages, from theirs."""
+        return zlib.crc32(json.dumps(self.metadata["page_crc32"]).encode())
+
     def __enter__(self):
         return self
 

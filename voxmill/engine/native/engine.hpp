@@ -3,7 +3,8 @@
 // Per layer: one inverse transform, bias and ReLU inside of the box, zero outside, one forward
 // transform. Layers are grouped into panels: when a panel starts, all its layers pull from all
 // earlier maps at once, so that a spectrum is read once a panel; inside of a panel each layer
-// pulls from the few maps before it. A map's slot holds its sums first, its own spectrum later.
+// pulls from the few maps before it, with parts of a panel between the two. A map's slot holds its
+// sums first, its own spectrum later; the last sums of a plane stay in cache.
 #pragma once
 
 #include <type_traits>
@@ -68,13 +69,14 @@ class Engine {
     template <bool kInverse, bool kForward, typename Change>
     void sweep_columns(int maps, int threads, Change change);
     template <typename Visit>
-    void sweep_planes(int threads, size_t kernels_size, Visit visit);
-    // Plane k of a group's maps: from columns to spectra and back.
+    void sweep_planes(int threads, int maps, size_t kernels_size, Visit visit);
+    size_t plane_scratch() const {
+        return grid_.scratch_size() + (kHalf ? grid_.plane_size() : 0);
+    }
+    // Plane k of a group's maps: from columns to spectra.
     void to_spectra(Group group, Item* spectra, int k, C* scratch);
-    void to_columns(const C* sums, int maps, int k, C* scratch);
     C* plane_columns(int map, int k) {
-        return columns_.get() + map * grid_.columns_size() +
-               size_t(k) * grid_.box.n[1] * grid_.x_blocks;
+        return columns_.get() + map * grid_.columns_size() + k * grid_.columns_stride();
     }
     template <typename Order, typename Column>
     void evaluate(const Order& order, Item* spectra, int sign, int threads, Column column);
@@ -125,13 +127,14 @@ void Engine<T, Item>::sweep_columns(int maps, int threads, Change change) {
     }
 }
 
-// Call `visit(k, scratch, kernels)` for each plane of one frequency along z.
+// Call `visit(k, scratch, kernels)` for each plane of one frequency along z; behind the
+// `plane_scratch()` is room for planes of `maps`.
 template <typename T, typename Item>
 template <typename Visit>
-void Engine<T, Item>::sweep_planes(int threads, size_t kernels_size, Visit visit) {
+void Engine<T, Item>::sweep_planes(int threads, int maps, size_t kernels_size, Visit visit) {
 #pragma omp parallel num_threads(threads)
     {
-        auto scratch = make_array<C>(grid_.scratch_size() + (kHalf ? grid_.plane_size() : 0));
+        auto scratch = make_array<C>(plane_scratch() + maps * grid_.plane_size());
         auto kernels = make_array<V>(kernels_size);
 #pragma omp for schedule(static)
         for (int k = 0; k < grid_.planes; k++) visit(k, scratch.get(), kernels.get());
@@ -152,13 +155,6 @@ void Engine<T, Item>::to_spectra(Group group, Item* spectra, int k, C* scratch) 
     }
 }
 
-template <typename T, typename Item>
-void Engine<T, Item>::to_columns(const C* sums, int maps, int k, C* scratch) {
-    for (int i = 0; i < maps; i++)
-        grid_.plane_inverse(sums + i * grid_.spectrum_size() + k * grid_.plane_size(),
-                            plane_columns(i, k), scratch);
-}
-
 // Go through the groups of `order`; `column(group)` sweeps the columns of a group's maps.
 template <typename T, typename Item>
 template <typename Order, typename Column>
@@ -166,31 +162,41 @@ void Engine<T, Item>::evaluate(const Order& order, Item* spectra, int sign, int 
     const std::vector<Group> groups = order.groups();
     Tables<T> tables(grid_, sign);
     column(0);
+    const auto maps_until = [&](int from, int& end, int most, int last) {
+        int maps = 0;
+        for (end = from; end < last && maps < most; end++) maps += groups[end].count;
+        return maps;
+    };
     int panel_end = 1, panel_first = 0;  // group after the panel; first map of the panel
+    int part_end = 1, part_first = 0;    // the same of a part of it
     for (int g = 1; g < int(groups.size()); g++) {
         const Group done = groups[g - 1], next = groups[g];
-        Pull<T> panel, own;
-        if (g == panel_end) {
-            panel_first = next.first;
-            int maps = 0;
-            while (panel_end < int(groups.size()) && maps < kPanelMaps)
-                maps += groups[panel_end++].count;
-            panel = make_pull(grid_, tables, order, panel_first, maps, 0, panel_first);
-        } else {
-            own = make_pull(grid_, tables, order, next.first, next.count, panel_first,
-                            next.first - panel_first);
+        const bool fresh = g == panel_end;
+        int targets = next.count, source = part_first;
+        if (fresh) {
+            targets = maps_until(g, panel_end, kPanelMaps, int(groups.size()));
+            panel_first = part_first = next.first;
+            source = 0;
+            maps_until(g, part_end, kPartMaps, panel_end);
+        } else if (g == part_end) {
+            targets = maps_until(g, part_end, kPartMaps, panel_end);
+            part_first = next.first;
+            source = panel_first;
         }
-        const Pull<T>& pull = panel.targets ? panel : own;
+        const Pull<T> pull = make_pull(grid_, tables, order, next.first, targets, source,
+                                       next.first - source);
         C* sums = sums_of(spectra, next.first, panel_first);
-        sweep_planes(threads, pull.scratch_size(), [&](int k, C* scratch, V* kernels) {
+        sweep_planes(threads, next.count, pull.scratch_size(), [&](int k, C* scratch, V* kernels) {
+            C* own = scratch + plane_scratch();
             to_spectra(done, spectra, k, scratch);
-            Puller<T, Item>::plane(grid_, pull, spectra, sums, k, &pull == &panel, kernels);
-            to_columns(sums, next.count, k, scratch);
+            Puller<T, Item>::plane(grid_, pull, spectra, sums, own, next.count, k, fresh, kernels);
+            for (int i = 0; i < next.count; i++)
+                grid_.plane_inverse(own + i * grid_.plane_size(), plane_columns(i, k), scratch);
         });
         column(g);
     }
     if (order.last_is_read())
-        sweep_planes(threads, 0, [&](int k, C* scratch, V*) {
+        sweep_planes(threads, 0, 0, [&](int k, C* scratch, V*) {
             to_spectra(groups.back(), spectra, k, scratch);
         });
 }

@@ -42,8 +42,11 @@ class Grid {
 
     static int blocks_of(int length) { return (length + lanes<T> - 1) / lanes<T>; }
     size_t plane_size() const { return size_t(box.p[2]) * y_blocks; }
-    size_t spectrum_size() const { return planes * plane_size(); }
-    size_t columns_size() const { return size_t(planes) * box.n[1] * x_blocks; }
+    // Odd, so that places that are read at one time, one of each map or plane, don't fall into one
+    // set of a cache when the edges are powers of two.
+    size_t spectrum_size() const { return planes * plane_size() | 1; }
+    size_t columns_stride() const { return size_t(box.n[1]) * x_blocks | 1; }
+    size_t columns_size() const { return planes * columns_stride(); }
     // What one thread needs at a time.
     size_t scratch_size() const {
         return size_t(y_blocks) * lanes<T> * x_blocks +
@@ -56,7 +59,7 @@ class Grid {
     void column_inverse(const C* columns, int row, int block, C* value) const {
         const bool paired = row + 1 < box.n[1];
         for (int k = 0; k < planes; k++) {
-            const C* at = columns + (size_t(k) * box.n[1] + row) * x_blocks + block;
+            const C* at = columns + k * columns_stride() + size_t(row) * x_blocks + block;
             const C a = at[0], b = paired ? at[x_blocks] : C{};
             if (k == 0 || 2 * k == box.p[0]) {
                 value[place_[k]] = {a.re, b.re};
@@ -75,7 +78,7 @@ class Grid {
         z.forward(value);
         for (int k = 0; k < planes; k++) {
             const C plus = value[place_[k]], minus = value[place_[(box.p[0] - k) % box.p[0]]];
-            C* at = columns + (size_t(k) * box.n[1] + row) * x_blocks + block;
+            C* at = columns + k * columns_stride() + size_t(row) * x_blocks + block;
             at[0] = {plus.re + minus.re, plus.im - minus.im};
             if (paired) at[x_blocks] = {plus.im + minus.im, minus.re - plus.re};
         }

@@ -148,11 +148,11 @@ Pull<T> make_pull(const Grid<T>& grid, Tables<T>& tables, const Kernels<T>& kern
     return pull;
 }
 
-// B blocks of a line of a target += kernel * source over some sources.
+// B blocks of a line of a target: to = sum + kernel * source over some sources.
 template <typename T, typename Item, int B>
-__attribute__((noinline)) void add_line(Complex<T>* sum, bool fresh, const Item* source,
-                                        size_t stride, int sources, const T* kernel,
-                                        const Complex<T>* const* y, int block) {
+__attribute__((noinline)) void add_line(const Complex<T>* sum, Complex<T>* to, bool fresh,
+                                        const Item* source, size_t stride, int sources,
+                                        const T* kernel, const Complex<T>* const* y, int block) {
     using V = Vec<T>;
     constexpr int L = lanes<T>;
     V re[B], im[B];
@@ -176,7 +176,7 @@ __attribute__((noinline)) void add_line(Complex<T>* sum, bool fresh, const Item*
         }
     }
 #pragma GCC unroll 16
-    for (int b = 0; b < B; b++) sum[b] = {re[b], im[b]};
+    for (int b = 0; b < B; b++) to[b] = {re[b], im[b]};
 }
 
 // `Item` is how spectra are stored: Complex<T> or Half.
@@ -188,11 +188,12 @@ class Puller {
 
     // Sums of a line that are kept in registers at once.
     static constexpr int kWidest = kRegisters >= 32 ? 9 : 3;
+    static constexpr int kLinesAhead = 30;
 
     // Add the part of `pull` in plane k to `sums`, the spectrum of its first target with the
-    // others behind it; `fresh` ones start at zero.
+    // others behind it; `fresh` ones start at zero. The first `own_targets` go to planes at `own`.
     static void plane(const Grid<T>& grid, const Pull<T>& pull, const Item* spectra, C* sums,
-                      int k, bool fresh, V* scratch) {
+                      C* own, int own_targets, int k, bool fresh, V* scratch) {
         const int chunks = (grid.y_blocks + kWidest - 1) / kWidest;
         V* kernel = scratch;  // 6 vectors of a line
         V* reduced = scratch + 6;
@@ -204,24 +205,27 @@ class Puller {
                 const int done = block * lanes<T>;
                 const int sources = std::min(lanes<T>, pull.sources - done);
                 const Item* source = spectra + at + (pull.first_source + done) * size;
-                // More streams than the hardware follows: fetch the next line meanwhile.
+                // More streams than the hardware follows: fetch a line that is so far ahead that
+                // the work until there takes as long as memory does.
+                const int ahead = grid.y_blocks * (1 + kLinesAhead / (sources * pull.targets));
                 for (int s = 0; s < sources; s++)
-                    for (int b = 0; b < grid.y_blocks; b++) {
-                        const Item* next = source + s * size + grid.y_blocks + b;
-                        __builtin_prefetch(next, 0, 2);
-                        if (sizeof(Item) > 64)
-                            __builtin_prefetch(reinterpret_cast<const char*>(next) + 64, 0, 2);
-                    }
+                    fetch<0>(source + s * size + ahead, grid.y_blocks);
+                if (block == 0 && !fresh)
+                    for (int t = 0; t < pull.targets; t++)
+                        fetch<1>(sums + at + t * size + ahead, grid.y_blocks);
                 for (int t = 0; t < pull.targets; t++) {
                     const size_t index = size_t(t) * pull.blocks + block;
                     line_kernel(reduced + index * 18, pull.x[index][line], kernel);
-                    C* sum = sums + at + t * size;
+                    C* to = t < own_targets ? own + t * grid.plane_size() + line * grid.y_blocks
+                                            : sums + at + t * size;
+                    const C* sum = block == 0 ? sums + at + t * size : to;
                     const C* const* y = pull.y.data() + size_t(t) * pull.sources + done;
                     for (int c = 0; c < chunks; c++) {
                         const int from = grid.y_blocks * c / chunks;
-                        const int to = grid.y_blocks * (c + 1) / chunks;
-                        add(to - from, sum + from, fresh && block == 0, source + from, size,
-                            sources, reinterpret_cast<const T*>(kernel), y, from);
+                        const int end = grid.y_blocks * (c + 1) / chunks;
+                        add(end - from, sum + from, to + from, fresh && block == 0,
+                            source + from, size, sources, reinterpret_cast<const T*>(kernel), y,
+                            from);
                     }
                 }
             }
@@ -229,6 +233,12 @@ class Puller {
     }
 
   private:
+    template <int kWrite, typename Number>
+    static void fetch(const Number* numbers, int count) {
+        const char* from = reinterpret_cast<const char*>(numbers);
+        for (size_t i = 0; i < count * sizeof(Number); i += 64) __builtin_prefetch(from + i, kWrite);
+    }
+
     // The factor of z: [27] real to [9] complex numbers a source.
     static void reduce(const Pull<T>& pull, int k, V* reduced) {
         for (size_t i = 0; i < size_t(pull.targets) * pull.blocks; i++) {

@@ -46,10 +46,20 @@ using Mask = typename Simd<T>::mask;
 template <typename T>
 constexpr int lanes = kVectorBytes / int(sizeof(T));
 
-// A vector of complex numbers; an array of them is the layout of all spectra.
+// A vector of complex numbers; an array of them is the layout of all spectra. Copied part by part:
+// GCC copies a plain struct in halves of a vector on some CPUs, and reading whole vectors from a
+// copy that is still on its way to memory stalls.
 template <typename T>
 struct Complex {
     Vec<T> re, im;
+    Complex() = default;
+    Complex(Vec<T> re, Vec<T> im) : re(re), im(im) {}
+    Complex(const Complex& other) : re(other.re), im(other.im) {}
+    Complex& operator=(const Complex& other) {
+        re = other.re;
+        im = other.im;
+        return *this;
+    }
 };
 
 // Complex numbers rounded to bfloat16, the imaginary part in the upper half of each lane: spectra

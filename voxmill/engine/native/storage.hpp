@@ -12,6 +12,7 @@ namespace voxmill {
 
 // Maps a panel of layers holds: reading a spectrum once a panel, in-panel reads grow with it.
 constexpr int kPanelMaps = 16;
+constexpr int kPartMaps = 4;
 
 template <typename T>
 struct SignsOf;

@@ -1,0 +1,20 @@
+"""Predict several tiles with a trained network."""
+
+from voxmill.engine.predict import predict_batch
+from voxmill.records import record_path
+
+if __name__ == "__main__":
+    predict_batch(
+        tile_paths=snakemake.input.tiles,
+        plan_path=snakemake.input.plan,
+        statistics_path=snakemake.input.statistics,
+        weights_path=snakemake.input.weights,
+        predictions_folder=snakemake.params.predictions,
+        manifest_path=snakemake.output.manifest,
+        settings=snakemake.params.settings,
+        code=snakemake.params.code,
+        threads=snakemake.threads,
+        gpus=snakemake.resources.get("gpu", 0),
+        record_path=record_path(snakemake.log[0]),
+        log_path=snakemake.log[0],
+    )

@@ -1,0 +1,138 @@
+"""Several tiles in one prediction job, through whole runs of Snakemake."""
+
+import json
+
+import pytest
+import tifffile
+
+from tests.workflow.conftest import make_project
+
+TILES = ["z0000_y0000_x0000", "z0000_y0000_x0012", "z0000_y0010_x0000", "z0000_y0010_x0012"]
+BATCHES = [TILES[0], TILES[3]]
+NETWORK = "v/identity"
+
+
+@pytest.fixture(scope="module")
+def batched(tmp_path_factory):
+    """A finished run of batches of three tiles: one whole, one of the last tile alone."""
+    project = make_project(tmp_path_factory.mktemp("batched") / "project")
+    project.configure(tiles={"per_job": 3}, evaluation={"baseline": False})
+    project.output = project.snakemake()
+    return project
+
+
+@pytest.fixture
+def copy(batched, tmp_path):
+    return batched.copy(tmp_path / "copy")
+
+
+def prediction(project, tile):
+    return project.path(f"{NETWORK}/predictions/{tile}.tif")
+
+
+def times(project):
+    return {tile: prediction(project, tile).stat().st_mtime_ns for tile in TILES}
+
+
+def times_of(project, tiles):
+    return [prediction(project, tile).stat().st_mtime_ns for tile in tiles]
+
+
+def damage(path):
+    """Flip a bit of a tile's last voxel."""
+    with tifffile.TiffFile(path) as tif:
+        page = tif.pages[-1]
+        position = page.dataoffsets[0] + page.databytecounts[0] - 1
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+
+
+def log(project, batch):
+    return (project.folder / f"logs/v/identity/predict_batch/{batch}.log").read_text()
+
+
+def test_the_same_files_as_with_a_job_for_each_tile(batched, finished):
+    for name in [f"{NETWORK}/predictions/{tile}.tif" for tile in TILES]:
+        assert batched.path(name).read_bytes() == finished.path(name).read_bytes()
+    cells = f"{NETWORK}/cells.csv"
+    assert batched.path(cells).read_bytes() == finished.path(cells).read_bytes()
+
+
+def test_one_job_loads_the_model_once_for_its_tiles(batched):
+    assert "predict_batch 2" in " ".join(batched.output.split())
+    text = log(batched, BATCHES[0])
+    assert [text.count(f"predicted {tile}") for tile in TILES] == [1, 1, 1, 0]
+    assert text.count("predict_batch: voxmill") == 1
+    manifest = json.loads(batched.path(f"{NETWORK}/batches/{BATCHES[0]}.json").read_text())
+    assert [tile["name"] for tile in manifest["tiles"]] == TILES[:3]
+    sizes = [prediction(batched, tile).stat().st_size for tile in TILES[:3]]
+    assert [tile["bytes"] for tile in manifest["tiles"]] == sizes
+
+
+def test_a_second_run_finds_nothing_to_do(copy):
+    assert copy.jobs() == {}
+    # However few tiles a job has later: what is there is kept.
+    copy.configure(tiles={"per_job": 1})
+    assert "predict_tile" not in copy.jobs()
+
+
+def test_a_lost_prediction_is_made_again_alone(copy):
+    before = prediction(copy, TILES[1]).read_bytes()
+    kept = times(copy)
+    prediction(copy, TILES[1]).unlink()
+    assert copy.jobs() == {"all": 1, "predict_tile": 1}
+    copy.snakemake()
+    assert prediction(copy, TILES[1]).read_bytes() == before
+    assert {t: m for t, m in times(copy).items() if t != TILES[1]} == {
+        t: m for t, m in kept.items() if t != TILES[1]
+    }
+    assert copy.jobs() == {}
+
+
+def test_a_stopped_job_goes_on_at_the_first_tile_that_is_not_whole(copy):
+    copy.path(f"{NETWORK}/batches/{BATCHES[0]}.json").unlink()
+    kept = times(copy)
+    damage(prediction(copy, TILES[1]))
+    prediction(copy, TILES[2]).unlink()
+    copy.snakemake()
+    assert "1 of 3 tiles are there already" in log(copy, BATCHES[0])
+    assert {t: times(copy)[t] == kept[t] for t in TILES} == dict(
+        zip(TILES, [True, False, False, True], strict=True)
+    )
+    assert copy.jobs() == {}
+
+
+def test_tiles_predicted_one_by_one_are_kept_in_batches(finished, tmp_path):
+    project = finished.copy(tmp_path / "one-by-one")
+    kept = times(project)
+    project.configure(tiles={"per_job": 2})
+    project.snakemake()
+    assert times(project) == kept
+
+
+def test_forced_or_with_other_settings_all_are_made_anew(copy):
+    kept = times(copy)
+    copy.snakemake("--forcerun", "predict_batch", "--", "predict")
+    forced = times(copy)
+    assert not any(forced[tile] == kept[tile] for tile in TILES)
+    copy.configure(prediction={"backend": "torch"})
+    copy.snakemake("predict")
+    assert not any(times(copy)[tile] == forced[tile] for tile in TILES)
+
+
+def test_a_failed_job_keeps_the_tiles_before_the_failure(copy):
+    for path in copy.path(f"{NETWORK}/batches").iterdir():
+        path.unlink()
+    for tile in TILES[:3]:
+        prediction(copy, tile).unlink()
+    third = copy.path(f"v/tiles/{TILES[2]}.tif")
+    whole = third.read_bytes()
+    damage(third)
+    said = copy.snakemake("predict", ok=False)
+    assert f"{TILES[2]}.tif: damaged" in said
+    kept = times_of(copy, TILES[:2])
+    third.write_bytes(whole)
+    copy.snakemake()
+    assert times_of(copy, TILES[:2]) == kept
+    assert "2 of 3 tiles are there already" in log(copy, BATCHES[0])
