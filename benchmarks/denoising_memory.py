@@ -3,10 +3,17 @@
     python benchmarks/denoising_memory.py --shape 256 256 150
 
 Without a GPU the columns of measured numbers stay empty. Two devices are measured where two are.
+
+    python benchmarks/denoising_memory.py --cpu --shape 40 40 40 --iterations 2
+
+measures on the CPU, one thread, each row in a process of its own: the peak of its resident memory,
+less what it held before the fit.
 """
 
 import argparse
 import dataclasses
+import multiprocessing
+import resource
 import sys
 import time
 from pathlib import Path
@@ -32,6 +39,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shape", type=int, nargs=3, default=(256, 256, 150))
     parser.add_argument("--iterations", type=int, default=5, help="timed, after two more")
+    parser.add_argument("--cpu", action="store_true", help="measure on the CPU")
     parser.add_argument("--output", type=Path, default=Path("results/benchmarks/memory.md"))
     options = parser.parse_args()
     default = DenoiseSettings()
@@ -43,9 +51,9 @@ def main():
         "",
         HEAD,
     ]
-    for count in (1, 2):
-        names = [f"cuda:{index}" for index in range(count)]
-        for precision in PRECISIONS:
+    for count in (1,) if options.cpu else (1, 2):
+        names = ["cpu"] if options.cpu else [f"cuda:{index}" for index in range(count)]
+        for precision in ("float32", "bfloat16") if options.cpu else PRECISIONS:
             for checkpointing in (False, True):
                 for last in (False, True):
                     settings = dataclasses.replace(
@@ -60,9 +68,14 @@ def main():
 def line(shape, settings, names, iterations):
     """One row of the table."""
     plan = plan_memory(shape, settings, names)
-    predicted = " + ".join(f"{peak / 2**30:.1f}" for peak in plan.peak_bytes)
+    digits = 2 if names == ["cpu"] else 1
+    predicted = " + ".join(f"{peak / 2**30:.{digits}f}" for peak in plan.peak_bytes)
     measured, seconds = "", ""
-    if torch.cuda.device_count() >= len(names):
+    if names == ["cpu"]:
+        # A fresh process: the peak of resident memory only grows.
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            measured, seconds = pool.apply(measure_cpu, (shape, settings, iterations))
+    elif torch.cuda.device_count() >= len(names):
         settings = dataclasses.replace(settings, cut=plan.cut or settings.cut)
         measured, seconds = measure(shape, settings, names, iterations)
     return (
@@ -95,6 +108,22 @@ def measure(shape, settings, names, iterations):
         return "out of memory", ""
     peaks = [torch.cuda.max_memory_allocated(device) / 2**30 for device in devices]
     return " + ".join(f"{peak:.1f}" for peak in peaks), f"{seconds:.2f}"
+
+
+def measure_cpu(shape, settings, iterations):
+    """Growth of resident memory in GiB and seconds per iteration on one thread, as text."""
+    torch.set_num_threads(1)
+    placement = place_units(unit_names(settings), [torch.device("cpu")])
+    target = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    fit = Fit(target, settings, placement, level=0.1)
+    fit.step()
+    start = time.perf_counter()
+    for _ in range(iterations):
+        fit.step()
+    seconds = (time.perf_counter() - start) / iterations
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    return f"{grown / 2**20:.2f}", f"{seconds:.2f}"
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ class StopSettings:
         Iterations before the rule begins to look.
     """
 
-    rule: str = "held_out"
+    rule: str = "fixed"
     patience: int = 1000
     window: int = 100
     fraction: float = 0.02
