@@ -32,6 +32,8 @@ _COMMON = {
 }
 # Least voxels of a cell that the cross-validation chooses from.
 LEAST_VOLUMES = {"microglia": (5.0, 20.0, 40.0), "cfos": (1.0, 3.0, 6.0)}
+# Of the cells, that a fold of the cross-validation has to train on.
+LEAST_SHARE = 0.4
 # A corner of the first volume, scored at the end of the training for the log alone.
 WATCHED_VOX = (64, 64, 64)
 SETTINGS = {
