@@ -6,15 +6,20 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: demo test test-slow bench lint format lock clean
+.PHONY: demo test test-packages test-slow bench lint format lock clean
 
 demo: $(VENV)/.runtime
 	snakemake --cores all --rerun-incomplete --quiet host reason
 	@python -m voxmill.report results
 
 # Without the tests that take more than a minute each; `make test-slurm` and `make test-slow` run them.
-test: $(VENV)/.dev lint slurm-packages
+test: $(VENV)/.dev lint test-packages
 	python -m pytest -n 2 --dist loadfile -m "not slow"
+
+# Where root and Debian or Ubuntu; else the tests that need them skip, and say why.
+test-packages:
+	-@tests/install.sh slurm
+	-@tests/install.sh aarch64
 
 test-slow: $(VENV)/.dev
 	python -m pytest -m slow --ignore tests/slurm

@@ -7,8 +7,8 @@ from voxmill.dip.noise import Stabiliser, remove_bias
 
 
 def gaussian(noisy, sigma):
-    """Gaussian filter of the width that suits the noise (0.6 to 0.9 voxels), bias taken out."""
-    width_vox = 0.6 + 0.3 * min(sigma / (0.09 * noisy.max()), 1)
+    """Gaussian filter of the width that suits the noise (0.3 to 0.6 voxels), bias taken out."""
+    width_vox = 0.3 + 0.3 * min(sigma / (0.09 * noisy.max()), 1)
     return remove_bias(ndimage.gaussian_filter(noisy, width_vox), sigma)
 
 
@@ -19,7 +19,7 @@ def scikit_image_nlm(noisy, sigma):
     stabiliser = Stabiliser(sigma)
     stable = stabiliser.forward(noisy)
     mean = denoise_nl_means(
-        stable, patch_size=3, patch_distance=4, h=0.8, sigma=1.0, fast_mode=False
+        stable, patch_size=5, patch_distance=4, h=0.8, sigma=1.0, fast_mode=False
     )
     return stabiliser.inverse(mean)
 
@@ -28,22 +28,25 @@ def dipy_nlm(noisy, sigma):
     """Non-local means of dipy with its own treatment of Rician noise."""
     from dipy.denoise.nlmeans import nlmeans
 
-    return nlmeans(noisy, sigma=sigma, rician=True, patch_radius=1, block_radius=4)
+    return nlmeans(noisy, sigma=sigma, rician=True, patch_radius=1, block_radius=3)
 
 
 def bm4d_raw(noisy, sigma):
-    """BM4D on the magnitudes, as if their noise were Gaussian."""
+    """BM4D on the magnitudes, as if their noise were Gaussian.
+
+    Its default profile; of several threads it gives slightly different numbers each time.
+    """
     import bm4d
 
-    return bm4d.bm4d(noisy, sigma)
+    profile = bm4d.BM4DProfile()
+    profile.num_threads = 1
+    return np.asarray(bm4d.bm4d(noisy, sigma, profile))
 
 
 def bm4d_stabilised(noisy, sigma):
     """BM4D in the stabilised domain: its authors' way with Rician noise."""
-    import bm4d
-
     stabiliser = Stabiliser(sigma)
-    return stabiliser.inverse(np.asarray(bm4d.bm4d(stabiliser.forward(noisy), 1.0)))
+    return stabiliser.inverse(bm4d_raw(stabiliser.forward(noisy), 1.0))
 
 
 METHODS = {

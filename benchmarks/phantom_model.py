@@ -30,7 +30,7 @@ from voxmill.statistics import PERCENTILES
 from voxmill.training.loop import train
 from voxmill.training.settings import TrainingSettings
 from voxmill.training.sources import Source, whole
-from voxmill.training.validation import find_candidates, predict_box
+from voxmill.training.validation import LEAST_SCORE, find_points, predict_box
 
 TRAINING_SEEDS = range(100, 116)
 VALIDATION_SEEDS = range(200, 204)
@@ -141,7 +141,7 @@ def run_judging(options) -> None:
         probability = predict_box(
             network, source, source.region, card.normalisation, "cpu", options.threads
         )[0]
-        found, scores = find_candidates(probability, settings, source.voxel_size_um)
+        found, scores = find_points(probability, settings, source.voxel_size_um, LEAST_SCORE)
         found = found[scores >= card.threshold]
         _, _, choice = find_cells_oracle(
             source.volume, source.points, DogSettings(phantom.cell_diameter_um),

@@ -1,5 +1,5 @@
 # Clusters; see docs/cluster.md.
-.PHONY: resume array table test-slurm slurm-packages
+.PHONY: resume array table test-slurm
 
 # Go on after a run whose scheduler was killed. ARGS are for Snakemake: make resume ARGS="--configfile my.yaml"
 resume: $(VENV)/.runtime
@@ -15,10 +15,6 @@ table:
 
 # All tests on a real SLURM, those over a minute too (25 minutes). Installs SLURM's packages where
 # it may; the tests skip, and say why, where it may not.
-test-slurm: $(VENV)/.dev slurm-packages
-	-tests/slurm/install.sh --accounting
+test-slurm: $(VENV)/.dev
+	-tests/install.sh accounting
 	python -m pytest tests/slurm -m "slow or not slow"
-
-# For `make test`: SLURM's packages, where root and Debian or Ubuntu; else the tests skip.
-slurm-packages:
-	-@tests/slurm/install.sh

@@ -175,8 +175,8 @@ def slab_manifests(wildcards):
 
 
 def cell_settings(wildcards):
-    """Settings of the cell finder, the threshold from the model's card where asked for."""
-    return CONFIG.settings["cells"] | {"threshold": CONFIG.threshold(wildcards.network)}
+    """Settings of the cell finder, from the model's card where asked for."""
+    return CONFIG.cell_settings(wildcards.network)
 
 
 def baseline_settings(wildcards):

@@ -71,6 +71,7 @@ rule denoise_scan:
         settings=DENOISING.settings,
         devices=list(DENOISING.devices),
         volume=scan_volume,
+        fingerprint=scan_fingerprint,
         # No output: Snakemake removes the outputs of a killed job, and this one it shall find.
         checkpoint="results/{scan}/.denoising.pt",
         code=source_digest("voxmill.dip.denoise"),

@@ -21,19 +21,32 @@ def name_pattern(names):
     return "|".join(re.escape(name) for name in names) or "(?!)"
 
 
+def users_file(scan, path):
+    """A file of a scan as an input: touching a user's own reruns nothing, as for volumes."""
+    return path if scan.phantom is not None else ancient(path)
+
+
 def scan_file(wildcards):
     """The NIfTI file of a scan."""
-    return DENOISING.scans[wildcards.scan].path
+    scan = DENOISING.scans[wildcards.scan]
+    return users_file(scan, scan.path)
 
 
 def scan_reference(wildcards):
     """The noise-free image of a scan, where there is one."""
-    return DENOISING.scans[wildcards.scan].reference or []
+    scan = DENOISING.scans[wildcards.scan]
+    return users_file(scan, scan.reference) if scan.reference else []
 
 
 def scan_mask(wildcards):
     """The brain mask of a scan, where there is one."""
-    return DENOISING.scans[wildcards.scan].mask or []
+    scan = DENOISING.scans[wildcards.scan]
+    return users_file(scan, scan.mask) if scan.mask else []
+
+
+def scan_fingerprint(wildcards):
+    """Fingerprint of the content of a scan's files."""
+    return DENOISING.scans[wildcards.scan].fingerprint
 
 
 def scan_volume(wildcards):

@@ -115,6 +115,17 @@ class Config:
         threshold = self.settings["cells"]["threshold"]
         return self.cards[network].threshold if threshold == "model" else threshold
 
+    def cell_settings(self, network: str) -> dict:
+        """Settings of the cell finder for a network's predictions.
+
+        With method "model" those that the card's threshold was chosen with hold; where the card
+        has none, the configuration's, with maxima.
+        """
+        settings = self.settings["cells"] | {"threshold": self.threshold(network)}
+        if settings["method"] != "model":
+            return settings
+        return settings | {"method": "maxima"} | self.cards[network].finder
+
 
 def load(config: dict, source: str = "config") -> Config:
     """Check a configuration: keys, values, volumes' headers, models' cards and weights' headers.

@@ -2,31 +2,26 @@
 
 A cluster hands a job its GPUs through `CUDA_VISIBLE_DEVICES`. On a workstation nothing does, so
 jobs there take a GPU by locking a file that names it, and wait while all are taken. Each job
-leaves a record (start, end, node, devices, job id) from which the table of a run is made.
+leaves a record (see `voxmill.records`).
 """
 
 import contextlib
 import fcntl
-import json
 import os
 import re
-import resource
-import shutil
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
+from voxmill import records
 from voxmill.errors import VoxmillError
 
 DEVICES = ("auto", "cpu", "cuda")
 ALLOW_CPU = "VOXMILL_ALLOW_CPU"
 SLOTS = "VOXMILL_GPU_SLOTS"
-RECORD_SUFFIX = ".jobs.jsonl"
 _POLL_S = 0.5
 
 
@@ -83,22 +78,22 @@ def claim(
     """
     if device not in DEVICES:
         raise VoxmillError(f"device: expected one of {', '.join(DEVICES)}, found {device!r}.")
-    record = _start_record(task, gpus, device)
-    _append(record_path, record | {"event": "start"})
+    record = records.start_record(task, node_name(), gpus, device)
+    records.append(record_path, record | {"event": "start"})
     status = "failed"
     try:
         with _claimed(gpus, device) as held:
             record |= {"devices": held.devices, "visible": held.visible}
-            record["claimed"] = _now()
-            _append(record_path, record | {"event": "claim"})
+            record["claimed"] = records.now()
+            records.append(record_path, record | {"event": "claim"})
             yield held
         status = "done"
     except BaseException as error:
         record["error"] = f"{type(error).__name__}: {error}"[:500]
         raise
     finally:
-        record |= {"end": _now(), "status": status, **_peak_memory()}
-        _append(record_path, record | {"event": "end"})
+        record |= {"end": records.now(), "status": status, **records.peak_memory()}
+        records.append(record_path, record | {"event": "end"})
 
 
 @contextlib.contextmanager
@@ -238,94 +233,3 @@ def _locked(name: str, stack: contextlib.ExitStack) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _start_record(task: str, gpus: int, device: str) -> dict:
-    names = {
-        "job_id": "SLURM_JOB_ID",
-        "array_job_id": "SLURM_ARRAY_JOB_ID",
-        "array_task_id": "SLURM_ARRAY_TASK_ID",
-        "cuda_visible_devices": "CUDA_VISIBLE_DEVICES",
-    }
-    return {
-        "task": task,
-        "start": _now(),
-        "node": node_name(),
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "gpus": gpus,
-        "device": device,
-        **{key: os.environ.get(variable) for key, variable in names.items()},
-        **_job_facts(os.environ.get("SLURM_JOB_ID")),
-    }
-
-
-def _job_facts(job_id: str | None) -> dict:
-    """What SLURM says of this job; asked now, since it forgets a job minutes after its end."""
-    if job_id is None or shutil.which("scontrol") is None:
-        return {}
-    try:
-        text = subprocess.run(
-            ["scontrol", "--oneliner", "show", "job", job_id],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=True,
-        ).stdout
-    except (subprocess.SubprocessError, OSError):
-        return {}
-    facts = dict(re.findall(r"(\w+)=(\S*)", text))
-    kept = {}
-    for key, name in (
-        ("submitted", "SubmitTime"),
-        ("eligible", "EligibleTime"),
-        ("allocated", "StartTime"),
-    ):
-        with contextlib.suppress(KeyError, ValueError):
-            # SLURM gives local time with no zone.
-            local = datetime.fromisoformat(facts[name]).astimezone()
-            kept[key] = local.astimezone(UTC).isoformat(timespec="milliseconds")
-    for key, name in (
-        ("run", "JobName"),
-        ("time_limit", "TimeLimit"),
-        ("memory_per_node", "MinMemoryNode"),
-        ("restarts", "Restarts"),
-    ):
-        if name in facts:
-            kept[key] = facts[name]
-    return kept
-
-
-def _peak_memory() -> dict:
-    peak = {"peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)}
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        most = max(torch.cuda.max_memory_allocated(i) for i in range(torch.cuda.device_count()))
-        peak["peak_gpu_memory_mb"] = round(most / 2**20, 1)
-    return peak
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def _append(path: str | Path | None, record: dict) -> None:
-    """Append one line in one write, so that a killed job leaves no half of one."""
-    if path is None:
-        return
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    line = json.dumps(record, sort_keys=True) + "\n"
-    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(handle, line.encode())
-    finally:
-        os.close(handle)
-
-
-def record_path(log_path: str | Path) -> Path:
-    """File of records that belongs to a job's log.
-
-    >>> record_path("logs/a/predict_tile/z0000.log").as_posix()
-    'logs/a/predict_tile/z0000.jobs.jsonl'
-    """
-    return Path(log_path).with_suffix(RECORD_SUFFIX)

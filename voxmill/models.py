@@ -32,16 +32,21 @@ class ModelCard:
     settings : dict
         The network's settings.
     outputs : tuple of str
-        Meaning of each output map; the first is "centroid".
+        Meaning of each output map; the first is "centroid" or, where the network learnt masks
+        instead, "mask".
     normalisation : dict
         `low` and `high`: percentiles of the whole volume that become 0 and 1; `clip`: normalised
         values are clipped to [-clip, clip].
     threshold : float
-        Probability from which a maximum is a cell, chosen on validation data alone.
+        Probability from which a maximum is a cell, or a voxel a component's, chosen on validation
+        data alone.
     voxel_size_um : tuple of float, optional
         Voxel size (z, y, x) of the training data.
     cell_diameter_um : float, optional
         Typical cell diameter in the training data.
+    finder : dict
+        Settings of the cell finder that the threshold was chosen with, but for the threshold (see
+        `voxmill.cells.CellSettings`); empty where the model doesn't say.
     training, metrics : dict
         How it was trained (code, data digests, seeds, steps) and what it reached.
     weights_sha256 : str
@@ -56,6 +61,7 @@ class ModelCard:
     threshold: float = 0.5
     voxel_size_um: tuple[float, float, float] | None = None
     cell_diameter_um: float | None = None
+    finder: dict = field(default_factory=dict)
     training: dict = field(default_factory=dict)
     metrics: dict = field(default_factory=dict)
     weights_sha256: str = ""

@@ -93,7 +93,7 @@ class Cluster:
         """
         missing = missing_programs(self.accounting)
         if missing:
-            raise ClusterError(f"not installed: {', '.join(missing)} (see tests/slurm/install.sh)")
+            raise ClusterError(f"not installed: {', '.join(missing)} (see tests/install.sh slurm)")
         self.stop()
         for name in ("bin", "state", "spool", "log", "gpu"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)

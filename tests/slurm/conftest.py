@@ -23,7 +23,8 @@ def pytest_collection_modifyitems(items):
 def _installed(accounting: bool) -> None:
     if not missing_programs(accounting):
         return
-    command = [str(Path(__file__).parent / "install.sh"), *(["--accounting"] * accounting)]
+    script = Path(__file__).parents[1] / "install.sh"
+    command = [str(script), "accounting" if accounting else "slurm"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     if done.returncode or missing_programs(accounting):
         missing = ", ".join(missing_programs(accounting))

@@ -1,6 +1,7 @@
 """The configuration: defaults, and one clear error for each way to get it wrong."""
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ def put(settings, key, value):
 
 def test_defaults_are_filled_and_the_header_is_read(settings):
     checked = config.load(settings)
-    assert checked.settings["cells"]["method"] == "maxima"
+    assert checked.settings["cells"]["method"] == "model"
     assert checked.tile_shape_vox == (256, 256, 256)
     volume = checked.volumes["v"]
     assert (volume.shape, volume.voxel_size_um, volume.itemsize) == ((6, 7, 8), (2, 1, 1), 2)
@@ -55,6 +56,22 @@ def test_defaults_are_filled_and_the_header_is_read(settings):
     assert checked.tiles("v") == ["z0000_y0000_x0000"]
     assert checked.halo_vox("v") is None
     assert checked.threshold("n") == checked.cards["n"].threshold
+
+
+def test_the_cell_finder_is_the_models_or_the_configurations(settings):
+    checked = config.load(settings)
+    card = checked.cards["n"]
+    assert checked.cell_settings("n") == checked.settings["cells"] | {
+        "method": "maxima", "threshold": card.threshold
+    }  # fmt: skip
+    finder = {"method": "components", "min_volume_um3": 5.0}
+    checked.cards["n"] = dataclasses.replace(card, finder=finder)
+    assert checked.cell_settings("n") == checked.settings["cells"] | finder | {
+        "threshold": card.threshold
+    }  # fmt: skip
+    own = config.load(put(settings, "cells.method", "maxima"))
+    own.cards["n"] = checked.cards["n"]
+    assert own.cell_settings("n")["method"] == "maxima"
 
 
 def test_the_given_configuration_is_not_changed(settings):
@@ -185,7 +202,7 @@ def test_the_registries_are_those_of_the_schema():
     from voxmill.truth import TRUTH
 
     cells = SCHEMA["properties"]["cells"]["properties"]
-    assert set(cells["method"]["enum"]) == set(METHODS)
+    assert set(cells["method"]["enum"]) == {"model", *METHODS}
     truth = SCHEMA["properties"]["volumes"]["additionalProperties"]["properties"]["truth"]
     assert set(truth["properties"]["kind"]["enum"]) == set(TRUTH)
 

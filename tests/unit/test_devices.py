@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from voxmill import devices
+from voxmill import devices, records
 from voxmill.errors import VoxmillError
 
 
@@ -29,7 +29,7 @@ def slurm_job(monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "42")
     monkeypatch.setenv("SLURMD_NODENAME", "n7")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
-    monkeypatch.setattr(devices.shutil, "which", lambda name: None)
+    monkeypatch.setattr(records.shutil, "which", lambda name: None)
 
 
 def claimed(*arguments):
@@ -135,8 +135,8 @@ def test_local_jobs_never_share_a_gpu(tmp_path):
     for job in jobs:
         job.join(60)
         assert job.exitcode == 0
-    records = [json.loads(line) for line in path.read_text().splitlines()]
-    held = [record for record in records if record["event"] == "end"]
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    held = [record for record in lines if record["event"] == "end"]
     assert len(held) == 6
     assert {tuple(record["visible"]) for record in held} == {("0",), ("1",)}
     for gpu in ("0", "1"):
@@ -172,9 +172,9 @@ def test_records_of_a_good_and_a_failed_job(slurm_job, monkeypatch, tmp_path):
         pass
     with pytest.raises(ZeroDivisionError), devices.claim(1, "auto", path, "tile.tif"):
         _ = 1 / 0
-    records = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [record["event"] for record in records] == ["start", "claim", "end"] * 2
-    good, bad = records[2], records[5]
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [record["event"] for record in lines] == ["start", "claim", "end"] * 2
+    good, bad = lines[2], lines[5]
     assert (good["status"], bad["status"]) == ("done", "failed")
     assert bad["error"] == "ZeroDivisionError: division by zero"
     assert (good["node"], good["job_id"], good["array_job_id"]) == ("n7", "42", "40")
@@ -188,11 +188,11 @@ def test_what_slurm_says_of_the_job(monkeypatch):
         "JobId=42 JobName=voxmill_x TimeLimit=00:30:00 MinMemoryNode=4G Restarts=1 "
         "SubmitTime=2026-01-01T10:00:00 EligibleTime=2026-01-01T10:01:00 StartTime=Unknown"
     )
-    monkeypatch.setattr(devices.shutil, "which", lambda name: "/usr/bin/scontrol")
+    monkeypatch.setattr(records.shutil, "which", lambda name: "/usr/bin/scontrol")
     monkeypatch.setattr(
-        devices.subprocess, "run", lambda *a, **k: type("Done", (), {"stdout": answer})
+        records.subprocess, "run", lambda *a, **k: type("Done", (), {"stdout": answer})
     )
-    facts = devices._job_facts("42")
+    facts = records._job_facts("42")
     assert facts["run"] == "voxmill_x" and facts["memory_per_node"] == "4G"
     assert facts["restarts"] == "1" and "allocated" not in facts
     assert facts["submitted"] < facts["eligible"]

@@ -68,7 +68,7 @@ def test_derivatives_have_the_right_names_and_descriptions(tmp_path):
     for index in range(3):
         volumes.append(tmp_path / f"{index}.nii.gz")
         volumes[-1].write_bytes(b"denoised %d" % index)
-        record = {"noise_sigma": 3.0, "result_of_iteration": 9, "stop_reason": "end", "seed": 0}
+        record = {"noise_sigma": 3.0, "result_of_iterations": [9], "stop_reason": "end", "seed": 0}
         records.append(tmp_path / f"{index}.json")
         records[-1].write_text(json.dumps(record))
     output = tmp_path / "out" / "dataset_description.json"

@@ -88,7 +88,7 @@ def test_padding_reaches_the_least_side_and_is_undone(shape, least):
     assert all(p == s for p, s in zip(padded, shape, strict=True) if s >= least)
     scan = np.random.default_rng(0).uniform(0, 9, shape)
     scan.flat[0] = 10.0
-    settings = DenoiseSettings(noise="gaussian")
+    settings = DenoiseSettings(noise="gaussian", sigma=1.0)
     domain = dataclasses.replace(
         make_domain(np.pad(scan, 1), settings), pads=pads, low=0.0, high=10.0
     )

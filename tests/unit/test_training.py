@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from voxmill import models
 from voxmill.blocks import ArrayVolume
+from voxmill.engine.backends import forward
 from voxmill.errors import VoxmillError
+from voxmill.statistics import normalise
 from voxmill.training import trainer as steps
 from voxmill.training.augmentation import augment
 from voxmill.training.job import fine_tuning_settings, initial_weights, train_network
@@ -22,7 +24,7 @@ from voxmill.training.settings import Augmentation, TrainingSettings
 from voxmill.training.sources import PatchSampler, Source, check_sources, points_in, training_points
 from voxmill.training.targets import balanced_weight, centroid_target
 from voxmill.training.trainer import Trainer, learning_rate
-from voxmill.training.validation import summarise
+from voxmill.training.validation import THRESHOLDS, summarise, summarise_thresholds, validate
 
 NO_CHANGE = Augmentation(flip=False, rotate="none", scale=0, shift=0, noise=0, blur_vox=0)
 TINY = TrainingSettings(
@@ -162,6 +164,19 @@ def test_a_patch_and_its_maps():
     assert np.corrcoef(patch.ravel(), maps[1].ravel())[0, 1] > 0.5
 
 
+def test_the_mask_as_the_first_map():
+    mask = np.random.default_rng(0).random((24, 24, 40)) < 0.3
+    source = make_source(mask=ArrayVolume(mask.astype(np.uint8) * 255))
+    for foreground in (False, True):
+        settings = dataclasses.replace(TINY, target="mask", foreground=foreground, finder={})
+        sampler = PatchSampler([source], settings)
+        _, maps, _ = sampler.draw(np.random.default_rng(3))
+        assert maps.shape == (2 + foreground, 12, 12, 12)
+        assert set(np.unique(maps[1:])) == {0.0, 1.0}
+        assert all(np.array_equal(m, maps[1]) for m in maps[1:])
+        assert maps.dtype == np.float32
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -185,8 +200,9 @@ def test_voxel_sizes_must_agree():
 
 
 def test_foreground_needs_masks():
-    with pytest.raises(VoxmillError, match="needs a mask or labels as truth"):
-        check_sources([make_source()], dataclasses.replace(TINY, foreground=True))
+    for key, value in (("foreground", True), ("target", "mask")):
+        with pytest.raises(VoxmillError, match=rf"training\.{key} needs a mask or labels as truth"):
+            check_sources([make_source()], dataclasses.replace(TINY, **{key: value}))
 
 
 def test_no_room_beside_the_validation_box():
@@ -212,6 +228,39 @@ def test_common_threshold_by_hand():
 
 def test_nothing_found():
     assert summarise([("a", 2, np.zeros(0), np.zeros(0, bool))])["f1"] == 0
+
+
+def test_threshold_that_changes_the_cells_by_hand():
+    found = np.full(len(THRESHOLDS), 9)
+    matched = np.zeros(len(THRESHOLDS), int)
+    # From the 5th to the 9th threshold three of three cells are found, with one false: the 7th.
+    found[4:9], matched[4:9] = 4, 3
+    result = summarise_thresholds([("a", 2, found - 1, matched - 1), ("b", 1, found * 0 + 1,
+        (matched > 0).astype(int))])  # fmt: skip
+    assert result["threshold"] == THRESHOLDS[6]
+    assert result["precision"] == 0.75 and result["recall"] == 1.0
+    assert result["f1"] == pytest.approx(6 / 7)
+    assert result["volumes"] == {"a": pytest.approx(0.8), "b": 1.0}
+
+
+@pytest.mark.parametrize("method", ["maxima", "components"])
+def test_validation_does_not_cut_cells(method, monkeypatch):
+    # Two cells of 4 voxels along x; the box's face at x = 28 runs through the first, whose centre
+    # lies outside, so that one true cell and one found cell are left.
+    probability = np.full((24, 24, 40), 0.01, np.float32)
+    probability[10:13, 10:13, 25:29] = 0.9
+    probability[10:13, 10:13, 33:37] = 0.9
+    probability[11, 11, [26, 35]] = 0.95
+    source = make_source(points=np.array([[11, 11, 26.5], [11, 11, 34.5]]))
+    settings = dataclasses.replace(TINY, finder={"method": method, "min_distance_um": 3.0})
+
+    def cut(network, source, box, *rest):
+        window = tuple(slice(a, b) for a, b in zip(*box, strict=True))
+        return probability[(None, *window)]
+
+    monkeypatch.setattr("voxmill.training.validation.predict_box", cut)
+    result = validate(None, [source], settings, "cpu", 1)
+    assert result["f1"] == result["precision"] == result["recall"] == 1.0
 
 
 def test_points_in_half_open():
@@ -315,6 +364,7 @@ def test_early_stopping():
         ({"cell_diameter_um": 5, "finder": {"method": "x"}}, "cells setting method"),
         ({"cell_diameter_um": 5, "network": {"layers": 3}}, "msdnet setting layers: unknown"),
         ({"cell_diameter_um": 5, "network": {"kind": "unet"}}, "network: expected one of"),
+        ({"cell_diameter_um": 5, "target": "skeleton"}, "training.target: expected one of"),
         ({"cell_diameter_um": 5, "device": "tpu"}, "training.device: expected one of"),
     ],
 )
@@ -364,6 +414,28 @@ def test_job_gives_a_model_that_predict_reads(tmp_path):
     assert lines[0].startswith("step,loss,learning_rate,f1") and len(lines) == 3
     assert (tmp_path / "net.png").stat().st_size > 1000
     assert not (tmp_path / "net.checkpoint").exists()
+
+
+@pytest.mark.parametrize("changes", [{"foreground": True}, {"target": "mask"}])
+def test_masks_from_training_to_prediction(tmp_path, changes):
+    arguments = job_arguments(tmp_path)
+    source = make_source()
+    blobs = centroid_target(source.points, (0, 0, 0), source.volume.shape, (1, 1, 1), 1.5) > 0.3
+    tifffile.imwrite(tmp_path / "m.tif", blobs.astype(np.uint8))
+    arguments["volumes"]["blobs"]["mask"] = str(tmp_path / "m.tif")
+    arguments["settings"] = dataclasses.asdict(
+        dataclasses.replace(TINY, **changes, steps=60, validate_every=60, finder={})
+    )
+    train_network(**arguments)
+    card, network = models.load(tmp_path / "net.safetensors")
+    first = changes.get("target", "centroid")
+    assert card.outputs == ((first, "foreground") if "foreground" in changes else (first,))
+    assert card.finder["method"] == ("components" if first == "mask" else "maxima")
+    grey = normalise(source.volume.array, source.statistics, card.normalisation)
+    maps = forward(network, grey[None], "auto", "cpu", "float32", 1)
+    assert maps.shape == (len(card.outputs), 24, 24, 40)
+    # The first map is what the finder gets; its highest voxels lie in the blobs.
+    assert blobs[maps[0] >= np.quantile(maps[0], 0.995)].mean() > 0.9
 
 
 def test_fine_tuning_takes_the_models_network(tmp_path):

@@ -80,6 +80,16 @@ def test_second_run_finds_nothing_to_do_and_a_setting_reruns_the_fits(denoised, 
     assert project.jobs("denoise") == {"denoise_scan": 3, "write_derivatives": 1, "denoise": 1}
 
 
+def test_a_touched_scan_reruns_nothing_and_a_changed_one_its_fit(denoised, tmp_path):
+    project = denoised.copy(tmp_path / "project")
+    scan = project.folder / "raw/sub-01/anat/sub-01_T1w.nii.gz"
+    os.utime(scan)
+    assert project.jobs("denoise") == {}
+    image = nibabel.load(scan)
+    nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj) + 1, image.affine), scan)
+    assert project.jobs("denoise") == {"denoise_scan": 1, "write_derivatives": 1, "denoise": 1}
+
+
 def test_a_deleted_product_is_missed(denoised, tmp_path):
     project = denoised.copy(tmp_path / "project")
     project.path("made/denoising.csv").unlink()

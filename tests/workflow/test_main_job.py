@@ -152,7 +152,7 @@ def own_code(tmp_path_factory):
         ("evaluation", {"evaluate_cells", "compare_methods", "draw_overview"}),
         ("figures", {"draw_overview"}),
         ("stitching", {"check_slab", "stitch_volume", *AFTER_STITCHING}),
-        ("phantoms", set()),
+        ("phantoms/parts", set()),
     ],
 )
 def test_an_edited_module_reruns_exactly_the_rules_that_use_it(own_code, module, rules):

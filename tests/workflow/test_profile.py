@@ -67,4 +67,3 @@ def test_the_commented_lines_are_valid_too():
     assert content["set-resources"]["predict_tile"]["gpu_model"] == "a100"
     assert content["set-resources"]["denoise_scan"]["slurm_partition"] == "gpu"
     assert content["default-resources"]["slurm_account"] == "mylab"
-    assert content["group-components"] == {"tiles": 8}

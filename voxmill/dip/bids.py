@@ -126,7 +126,7 @@ def sidecar(scan: BidsScan, record_path: str | Path) -> dict:
         "Sources": [f"bids:raw:{scan.folder}/{scan.path.name}"],
         "SkullStripped": content.get("SkullStripped", False),
         "NoiseSigma": record["noise_sigma"],
-        "Iteration": record["result_of_iteration"],
+        "Iterations": record["result_of_iterations"],
         "StopReason": record["stop_reason"],
         "Seed": record["seed"],
     }

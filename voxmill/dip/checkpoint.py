@@ -40,6 +40,11 @@ def fingerprint(**parts) -> str:
     return digest.hexdigest()
 
 
+def path_of_fit(path: Path, index: int) -> Path:
+    """Where the checkpoint of one of several fits lies, counted from 0: the first at `path`."""
+    return path.with_suffix(f".{index + 1}{path.suffix}") if index else path
+
+
 def save(path: Path, fit, rows: list[dict], identity: str) -> None:
     """Write a checkpoint, whole or not at all.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from voxmill.dip import figures
+from voxmill.dip.checkpoint import path_of_fit
 from voxmill.dip.devices import held_devices
 from voxmill.dip.domain import padding
 from voxmill.dip.memory import MemoryPlan, check_memory, plan_memory
@@ -82,14 +83,20 @@ def denoise_scan(
             reference=reference, mask=mask, checkpoint_path=checkpoint,
             preview=_previewer(checkpoint.with_suffix(".png"), scan),
         )  # fmt: skip
-    log.info("%s; the result is of iteration %d", denoised.reason, denoised.best_iteration)
+    log.info("%s; the result is of iteration %s", denoised.reason, _iterations(denoised))
     write_like(output_path, denoised.volume, scan)
     _draw(planes_path, curves_path, scan, denoised, chosen, reference)
     write_history(history_path, denoised.rows)
     metrics = _metrics(scan, denoised, reference, mask)
     write_record(record_path, denoised, chosen, plan, _identity(scan), metrics)
-    checkpoint.unlink(missing_ok=True)
+    for index in range(chosen.fits):
+        path_of_fit(checkpoint, index).unlink(missing_ok=True)
     checkpoint.with_suffix(".png").unlink(missing_ok=True)
+
+
+def _iterations(denoised: Denoised) -> str:
+    """The iterations whose averages make the result, one per fit."""
+    return ", ".join(map(str, denoised.best_iterations))
 
 
 def _identity(scan: Scan) -> dict:
@@ -155,9 +162,9 @@ def _draw(planes_path, curves_path, scan, denoised: Denoised, settings, referenc
     figures.draw_planes(
         planes_path, shown, scan.affine,
         residual=scan.data - denoised.volume, sigma=denoised.domain.sigma,
-        title=f"{scan.path.name}: iteration {denoised.best_iteration}",
+        title=f"{scan.path.name}: iteration {_iterations(denoised)}",
     )  # fmt: skip
-    figures.draw_curves(curves_path, denoised.rows, denoised.best_iteration, settings.stop.rule)
+    figures.draw_curves(curves_path, denoised.rows, denoised.best_iterations, settings.stop.rule)
 
 
 def _set_threads(threads: int | None) -> None:

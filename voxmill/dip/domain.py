@@ -21,7 +21,7 @@ class Domain:
     noise : str
         As in `DenoiseSettings`.
     sigma : float
-        Noise level in the scan's units; 0 where it plays no role.
+        Noise level in the scan's units; 0 where none is needed (`DenoiseSettings.needs_level`).
     low, high : float
         Values (stabilised, if Rician noise is) that become `MARGIN` and 1 - `MARGIN`.
     pads : tuple of (before, after)
@@ -75,15 +75,16 @@ def make_domain(scan: np.ndarray, settings: DenoiseSettings) -> Domain:
     Raises
     ------
     VoxmillError
-        If the noise is to be treated as Rician and none is found.
+        If a noise level is needed and none is found.
     """
     sigma = 0.0
-    if settings.noise != "gaussian":
+    if settings.needs_level:
         sigma = settings.sigma or estimate_sigma(scan)
         if not sigma > 0:
             raise VoxmillError(
                 "denoise setting sigma: no noise level could be estimated from this scan (is it "
-                "smoothed or without noise?); give `sigma`, or set `noise: gaussian`."
+                "smoothed or without noise?); give `sigma`, or do without it: `noise: gaussian`, "
+                "`input: scan` with a mask_fraction, `detail_block_vox: 0`."
             )
     values = Stabiliser(sigma).forward(scan) if settings.noise == "rician" else scan
     return Domain(

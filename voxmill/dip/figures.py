@@ -68,7 +68,7 @@ def draw_planes(
     _save(figure, path)
 
 
-def draw_curves(path: str | Path, rows: list[dict], best_iteration: int, rule: str) -> None:
+def draw_curves(path: str | Path, rows: list[dict], best: tuple[int, ...], rule: str) -> None:
     """Draw loss, stopping statistic and, where there was a reference, PSNR and SSIM.
 
     Parameters
@@ -77,8 +77,8 @@ def draw_curves(path: str | Path, rows: list[dict], best_iteration: int, rule: s
         PNG.
     rows : list of dict
         History of a fit (`voxmill.dip.loop.COLUMNS`).
-    best_iteration : int
-        The iteration whose output is the result: a vertical line.
+    best : tuple of int
+        For every fit the iteration whose output is its result: a vertical line.
     rule : str
         The stopping rule, for the caption of its statistic.
     """
@@ -92,12 +92,16 @@ def draw_curves(path: str | Path, rows: list[dict], best_iteration: int, rule: s
     captions |= {"psnr": "all voxels", "ssim": "all voxels"}
     for panel, (label, keys) in zip(axes[0], panels, strict=True):
         for key, colour in zip(keys, COLOURS, strict=False):
-            points = [(row["iteration"], row[key]) for row in rows if key in row]
-            points = [(x, y) for x, y in points if np.isfinite(y)]
-            if points:
-                caption = captions.get(key, label)
-                panel.plot(*zip(*points, strict=True), color=colour, label=caption)
-        panel.axvline(best_iteration, color="0.4", linestyle="--", linewidth=1, label="result")
+            for fit in range(1, len(best) + 1):
+                points = [(r["iteration"], r[key]) for r in rows if r["fit"] == fit and key in r]
+                points = [(x, y) for x, y in points if np.isfinite(y)]
+                if points:
+                    # Later fits are fainter and without a caption of their own.
+                    caption = captions.get(key, label) if fit == 1 else None
+                    shade = 0.4 + 0.6 / fit
+                    panel.plot(*zip(*points, strict=True), color=colour, alpha=shade, label=caption)
+        for number, caption in zip(best, ["result"] + [None] * len(best), strict=False):
+            panel.axvline(number, color="0.4", linestyle="--", linewidth=1, label=caption)
         if label == "loss" or (rule != "fixed" and label.startswith("statistic")):
             panel.set_yscale("log")
         panel.set(xlabel="iteration", ylabel=label)

@@ -116,7 +116,10 @@ class Fit:
         """Forward pass of an iteration: its loss, and its output without gradient."""
         looked_at = self._look_at(number)
         seen, wanted = self._pair(number)
-        output = self.network(self._input(number, seen, looked_at))[0, 0]
+        axes = mirrored_axes(number) if self.settings.mirror else []
+        maps = self._input(number, seen, looked_at).flip(axes)
+        # Mirrored back, so that loss and average are those of the scan as it is.
+        output = self.network(self._laid_out(maps)).flip(axes)[0, 0]
         loss = mean_square(output, wanted, self._weight(looked_at))
         if self.settings.total_variation:
             loss = loss + self.settings.total_variation * total_variation(output)
@@ -194,8 +197,11 @@ class Fit:
             hidden = self.held_out if looked_at is None else looked_at | self.held_out
             scan = hide(seen, hidden)[None, None]
             maps = torch.cat((scan.to(self.first, maps.dtype), maps), dim=1)
+        return maps
+
+    def _laid_out(self, maps: Tensor) -> Tensor:
         if self.settings.channels_last:
-            maps = maps.contiguous(memory_format=torch.channels_last_3d)
+            return maps.contiguous(memory_format=torch.channels_last_3d)
         return maps
 
     def state_dict(self) -> dict:
@@ -241,6 +247,11 @@ def hide(volume: Tensor, hidden: Tensor) -> Tensor:
     # Counts are multiples of 1/27: half of one tells none from some.
     mean = torch.where(count > 0.5 / 27, total / count.clamp(min=1 / 27), overall)
     return torch.where(hidden, mean, volume)
+
+
+def mirrored_axes(number: int) -> list[int]:
+    """Axes of a (batch, channel, z, y, x) map that an iteration mirrors: each set once in eight."""
+    return [axis + 2 for axis in range(3) if number >> axis & 1]
 
 
 def total_variation(volume: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 LOG_EVERY_S = 30.0
 COLUMNS = (
+    "fit",
     "iteration",
     "loss",
     "statistic",
@@ -63,7 +64,8 @@ def run(fit: Fit, watch: Watch) -> list[dict]:
     Returns
     -------
     list of dict
-        One row per iteration with the keys of `COLUMNS` (metrics only where they were taken).
+        One row per iteration with the keys of `COLUMNS` (metrics only where they were taken, and
+        no number of the fit).
 
     Raises
     ------

@@ -51,7 +51,7 @@ def write_record(
         "noise_sigma": denoised.domain.sigma,
         "padding": [list(pair) for pair in denoised.domain.pads],
         "iterations": len(rows),
-        "result_of_iteration": denoised.best_iteration,
+        "result_of_iterations": list(denoised.best_iterations),
         "stop_reason": denoised.reason,
         "loss_first": rows[0]["loss"],
         "loss_last": rows[-1]["loss"],
@@ -64,7 +64,7 @@ def write_record(
     }
     if metrics is not None:
         content["metrics"] = metrics
-        content["best_in_hindsight"] = {k: best[k] for k in ("iteration", "psnr", "ssim")}
+        content["best_in_hindsight"] = {k: best[k] for k in ("fit", "iteration", "psnr", "ssim")}
     write_json(path, content)
 
 

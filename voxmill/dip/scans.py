@@ -1,5 +1,6 @@
 """The scans of a configuration, checked while the Snakefile is parsed: no voxel read, no torch."""
 
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,9 +8,12 @@ from pathlib import Path
 from voxmill.dip import bids
 from voxmill.dip.settings import DenoiseSettings, from_config
 from voxmill.errors import VoxmillError
+from voxmill.files import update_with_pieces
 
 # A scan is identified by its name, and a data set's scans by the data set's name before theirs.
 SEPARATOR = "_"
+# What a fingerprint reads of a file: little, as every job asks for those of all scans it knows.
+PIECES, PIECE_BYTES = 16, 1 << 13
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,21 @@ class Scan:
     mask: str | None = None
     phantom: dict | None = None
     dataset: str | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest of sizes and pieces of the user's files; empty for a phantom.
+
+        Touched or copied files keep it.
+        """
+        if self.phantom is not None:
+            return ""
+        digest = hashlib.sha256()
+        for path in (self.path, self.reference, self.mask):
+            digest.update(b"file" if path else b"none")
+            if path:
+                update_with_pieces(digest, path, PIECES, PIECE_BYTES)
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -80,8 +80,16 @@ class DenoiseSettings:
     input_noise : float
         Standard deviation of the noise that is added to the random channels in each iteration
         (they themselves are uniform from 0 to 0.1).
+    fits : int
+        Fits from different random numbers, one after the other, whose results are averaged.
     average : float
         Decay of the exponential moving average of the outputs, which is the result.
+    detail_block_vox : int
+        Side of the blocks of a collaborative Wiener filter that takes detail back from the noisy
+        scan, guided by the average of the outputs; 0: none.
+    mirror : bool
+        Show the network another one of the eight mirror images in each iteration; the average
+        of the outputs thereby runs over all of them.
     total_variation : float
         Weight of the mean absolute difference of neighbouring voxels in the loss.
     precision : str
@@ -102,6 +110,7 @@ class DenoiseSettings:
     network: Skip3DSettings = field(default_factory=Skip3DSettings)
     stop: StopSettings = field(default_factory=StopSettings)
     iterations: int = 3000
+    fits: int = 1
     learning_rate: float = 0.01
     schedule: str = "constant"
     noise: str = "rician"
@@ -111,6 +120,8 @@ class DenoiseSettings:
     recorruption: float = 0.5
     input_noise: float = 0.0
     average: float = 0.99
+    detail_block_vox: int = 4
+    mirror: bool = False
     total_variation: float = 0.0
     precision: str = "float32"
     checkpointing: bool = False
@@ -122,12 +133,17 @@ class DenoiseSettings:
     metrics_every: int = 25
 
     def __post_init__(self):
-        for key in ("iterations", "checkpoint_every", "metrics_every"):
+        for key in ("iterations", "fits", "checkpoint_every", "metrics_every"):
             integer(key, getattr(self, key), 1)
         for key in ("preview_every", "seed"):
             integer(key, getattr(self, key), 0)
-        for key in ("checkpointing", "channels_last"):
+        for key in ("checkpointing", "channels_last", "mirror"):
             choice(key, getattr(self, key), (True, False))
+        integer("detail_block_vox", self.detail_block_vox, 0)
+        if self.detail_block_vox == 1:
+            raise VoxmillError(
+                "denoise setting detail_block_vox: expected 0 or at least 2, found 1"
+            )
         choice("precision", self.precision, PRECISIONS)
         choice("noise", self.noise, NOISES)
         choice("input", self.input, INPUTS)
@@ -149,6 +165,11 @@ class DenoiseSettings:
             raise VoxmillError(
                 f"denoise setting network.outputs: expected 1, found {self.network.outputs}"
             )
+
+    @property
+    def needs_level(self) -> bool:
+        """Whether anything asks for the noise level of the scan."""
+        return self.noise != "gaussian" or self.input == "recorrupted" or self.detail_block_vox > 0
 
 
 def from_config(content: dict) -> DenoiseSettings:

@@ -272,6 +272,7 @@ def free_bytes(device: str = "cpu") -> int:
     if device.startswith("cuda"):
         import torch
 
+        torch.cuda.empty_cache()  # what torch keeps of earlier blocks is free for the next ones
         return torch.cuda.mem_get_info(torch.device(device))[0]
     free = [_meminfo("MemAvailable"), *_cgroup_free()]
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)

@@ -40,7 +40,9 @@ def _run(function, network, volume, device, precision, threads) -> np.ndarray:
         import copy
 
         moved = copy.deepcopy(network).to(device, kind)
-    with torch_threads(threads), torch.no_grad():
+    # cuDNN would round float32 to TensorFloat-32, which has the mantissa of a float16.
+    exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    with torch_threads(threads), torch.no_grad(), exact:
         batch = torch.from_numpy(volume)[None].to(device, kind)
         logits = function(moved, batch)[0]
         return logits.float().sigmoid_().cpu().numpy()

@@ -144,6 +144,7 @@ class Skip3D(nn.Module):
         self.units = nn.ModuleDict()
         self.devices: dict[str, torch.device] = {}
         self.checkpointed = False
+        self.layout = torch.preserve_format
         for name, unit in _units(settings, generator):
             self.units[name] = unit
 
@@ -157,12 +158,12 @@ class Skip3D(nn.Module):
         channels_last : bool
             Lay kernels out with the channel as the fastest axis, for inputs laid out so.
         """
-        layout = torch.channels_last_3d if channels_last else torch.preserve_format
+        self.layout = torch.channels_last_3d if channels_last else torch.preserve_format
         for name, unit in self.units.items():
             for module in unit.modules():
                 # New parameters, not Module.to: that one fails on the fake tensors of a plan.
                 for key, weight in list(module.named_parameters(recurse=False)):
-                    kind = layout if weight.dim() == 5 else torch.preserve_format
+                    kind = self.layout if weight.dim() == 5 else torch.preserve_format
                     moved = weight.detach().to(devices[name], memory_format=kind)
                     setattr(module, key, nn.Parameter(moved))
         self.devices = dict(devices)
@@ -203,8 +204,13 @@ class Skip3D(nn.Module):
         if device is not None:
             inputs = [t.to(device) if isinstance(t, Tensor) else t for t in inputs]
         if self.checkpointed and torch.is_grad_enabled():
-            return checkpoint(unit, *inputs, use_reentrant=False, preserve_rng_state=False)
-        return unit(*inputs)
+            maps = checkpoint(unit, *inputs, use_reentrant=False, preserve_rng_state=False)
+        else:
+            maps = unit(*inputs)
+        if self.layout is torch.channels_last_3d:
+            # A map of one channel has either layout, and its convolution may choose the other one.
+            maps = maps.contiguous(memory_format=self.layout)
+        return maps
 
 
 def _units(settings: Skip3DSettings, generator) -> Iterator[tuple[str, nn.Module]]:

@@ -67,7 +67,7 @@ def open_source(name: str, volume: dict, settings: TrainingSettings) -> tuple[So
         statistics=statistics,
         region=region,
         validation=validation,
-        mask=_open_mask(mask_path, header) if settings.foreground and mask_path else None,
+        mask=_open_mask(mask_path, header) if settings.needs_mask and mask_path else None,
     )
     record = {
         "volume": Path(volume["path"]).name,
@@ -101,11 +101,12 @@ def make_card(
         name=name,
         network=settings.network["kind"],
         settings=shape,
-        outputs=("centroid", "foreground") if settings.foreground else ("centroid",),
+        outputs=(settings.target, "foreground")[: settings.outputs],
         normalisation=settings.normalisation,
         threshold=round(outcome.validation["threshold"], 4),
         voxel_size_um=tuple(voxel_size_um),
         cell_diameter_um=settings.cell_diameter_um,
+        finder=settings.finder,
         training={
             "voxmill": __version__,
             **training,

@@ -11,6 +11,7 @@ from voxmill.networks import check_settings
 DEVICES = ("auto", "cpu", "cuda")
 ROTATIONS = {"like": ((0, 1), (0, 2), (1, 2)), "yx": ((1, 2),), "none": ()}
 """Planes (pairs of axes) that each choice may turn in."""
+TARGETS = ("centroid", "mask")
 PRECISIONS = ("float32", "bfloat16", "float16")
 _POSITIVE = ("cell_diameter_um", "learning_rate", "gradient_norm", "target_sigma_um")
 _POSITIVE += ("max_distance_um", "positive_weight", "foreground_weight")
@@ -69,8 +70,13 @@ class TrainingSettings:
     network : dict
         `kind` (a key of `voxmill.networks.NETWORKS`) and its settings. `outputs` follows from
         `foreground`.
+    target : str
+        What the first map learns. "centroid": a Gaussian around each centroid. "mask": the cells'
+        masks, for cells whose centroid is no place of its own in the image, such as whole cells
+        with processes; its cells are connected components.
     foreground : bool
-        Learn a second output map, the cells' masks; every volume then needs a mask or labels.
+        Learn a second output map, the cells' masks; every volume then needs a mask or labels, as
+        with target "mask".
     patch_vox : (3,) tuple of int
         Patch shape z, y, x.
     batch, steps, seed : int
@@ -90,7 +96,7 @@ class TrainingSettings:
         Share of patches drawn so that they hold a cell; the others lie anywhere.
     positive_weight : float, optional
         A voxel of target t counts 1 + positive_weight * t. By default so much that all cells
-        together count a third of the background.
+        together count a third of the background, and 3 with target "mask", since masks fill more.
     foreground_weight : float
         Weight of the foreground map's loss beside the centroid map's.
     validate_every, patience, checkpoint_every : int
@@ -100,7 +106,8 @@ class TrainingSettings:
         Matching distance of the validation; half a cell diameter.
     finder : dict
         Settings of the cell finder (`voxmill.cells.CellSettings`) but for the threshold, which is
-        chosen on the validation data. By default maxima at least 0.4 diameters apart.
+        chosen on the validation data. By default maxima at least 0.4 diameters apart, or with
+        target "mask" components. The model's card keeps it.
     normalisation : dict
         See `voxmill.models.ModelCard`.
     augmentation : Augmentation
@@ -110,6 +117,7 @@ class TrainingSettings:
 
     cell_diameter_um: float
     network: dict = field(default_factory=dict)
+    target: str = "centroid"
     foreground: bool = False
     patch_vox: tuple[int, int, int] = (96, 96, 96)
     batch: int = 1
@@ -148,20 +156,33 @@ class TrainingSettings:
                 f"along every axis, found {list(patch)}"
             )
         object.__setattr__(self, "patch_vox", patch)
-        network = {"kind": "msdnet", **self.network, "outputs": 2 if self.foreground else 1}
+        network = {"kind": "msdnet", **self.network, "outputs": self.outputs}
         kind = network.pop("kind")
         checked = dataclasses.asdict(check_settings(kind, network))
         object.__setattr__(self, "network", {"kind": kind, **checked})
-        finder = {"min_distance_um": 0.4 * self.cell_diameter_um, **self.finder}
+        method = "components" if self.target == "mask" else "maxima"
+        spacing = {"min_distance_um": 0.4 * self.cell_diameter_um}
+        finder = {"method": method, **spacing, **self.finder}
         if "threshold" in finder:
             raise VoxmillError("training.finder.threshold: it is chosen on the validation data")
         CellSettings.from_dict(finder)
         object.__setattr__(self, "finder", finder)
-        for key, allowed in (("device", DEVICES), ("precision", PRECISIONS)):
+        choices = {"device": DEVICES, "precision": PRECISIONS, "target": TARGETS}
+        for key, allowed in choices.items():
             if getattr(self, key) not in allowed:
                 raise VoxmillError(
                     f"training.{key}: expected one of {list(allowed)}, found {getattr(self, key)!r}"
                 )
+
+    @property
+    def outputs(self) -> int:
+        """Number of maps that the network learns."""
+        return 2 if self.foreground else 1
+
+    @property
+    def needs_mask(self) -> bool:
+        """Whether every training volume needs a mask."""
+        return self.foreground or self.target == "mask"
 
     def _fill(self, key: str, value: float) -> None:
         if getattr(self, key) is None:

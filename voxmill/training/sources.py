@@ -58,8 +58,13 @@ def whole(shape) -> Box:
 
 def points_in(points: np.ndarray, box: Box) -> np.ndarray:
     """The points whose voxel lies in a box."""
+    return points[are_in(points, box)]
+
+
+def are_in(points: np.ndarray, box: Box) -> np.ndarray:
+    """Whether the voxel of each point lies in a box."""
     start, stop = np.array(box)
-    return points[((points >= start - 0.5) & (points < stop - 0.5)).all(axis=1)]
+    return ((points >= start - 0.5) & (points < stop - 0.5)).all(axis=1)
 
 
 def check_sources(sources: list[Source], settings: TrainingSettings) -> None:
@@ -118,9 +123,10 @@ def _check_source(source: Source, settings: TrainingSettings, size, first: str) 
             f"{where}: expected a region of at least a patch, {list(settings.patch_vox)} voxels, "
             f"found {(stop - start).tolist()}. Make training.patch_vox smaller."
         )
-    if settings.foreground and source.mask is None:
+    if settings.needs_mask and source.mask is None:
+        key = "foreground" if settings.foreground else "target"
         raise VoxmillError(
-            f"{where}: training.foreground needs a mask or labels as truth, found points alone."
+            f"{where}: training.{key} needs a mask or labels as truth, found points alone."
         )
 
 
@@ -129,9 +135,7 @@ def training_points(source: Source) -> np.ndarray:
     points = points_in(source.points, source.region)
     if source.validation is None:
         return points
-    start, stop = np.array(source.validation)
-    held = ((points >= start - 0.5) & (points < stop - 0.5)).all(axis=1)
-    return points[~held]
+    return points[~are_in(points, source.validation)]
 
 
 class PatchSampler:
@@ -170,19 +174,20 @@ class PatchSampler:
         stop = start + self._settings.patch_vox
         grey = source.volume.read_window(tuple(start.tolist()), tuple(stop.tolist()))
         patch = normalise(grey, source.statistics, self._settings.normalisation)
-        maps = [
-            self._counts(source, start, stop),
-            centroid_target(
-                source.points,
-                start,
-                self._settings.patch_vox,
-                source.voxel_size_um,
-                self._settings.target_sigma_um,
-            ),
-        ]
-        if self._settings.foreground:
+        maps = [self._counts(source, start, stop)]
+        if self._settings.target == "centroid":
+            maps.append(
+                centroid_target(
+                    source.points,
+                    start,
+                    self._settings.patch_vox,
+                    source.voxel_size_um,
+                    self._settings.target_sigma_um,
+                )
+            )
+        if self._settings.needs_mask:
             mask = source.mask.read_window(tuple(start.tolist()), tuple(stop.tolist()))
-            maps.append((mask > 0).astype(np.float32))
+            maps += [(mask > 0).astype(np.float32)] * (self._settings.outputs + 1 - len(maps))
         return patch, np.stack(maps), source.voxel_size_um
 
     def _place(self, source: Source, points, rng) -> np.ndarray:

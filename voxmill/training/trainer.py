@@ -20,6 +20,9 @@ from voxmill.training.sources import PatchSampler, check_sources, training_point
 from voxmill.training.targets import balanced_weight
 from voxmill.training.validation import validate
 
+# Masks fill percents of a patch, and their borders should stay where the truth has them.
+MASK_WEIGHT = 3.0
+
 
 def forward_function(network, device: str, threads: int):
     """The fastest differentiable way to the logits: our Fourier engine on CPUs, else PyTorch."""
@@ -98,6 +101,8 @@ class Trainer:
         return digest.hexdigest()
 
     def _balanced(self) -> float:
+        if self.settings.target == "mask":
+            return MASK_WEIGHT
         number, volume = 0, 0.0
         for source in (s for s in self.sources if s.trains):
             start, stop = np.array(source.region)

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from voxmill.errors import VoxmillError
+from voxmill.files import update_with_pieces
 from voxmill.volumes import folder, nifti, tiff
 from voxmill.volumes.header import (
     LABEL_DTYPES,
@@ -138,17 +139,8 @@ def fingerprint(header: VolumeHeader, samples: int = 16, sample_bytes: int = 1 <
     else:
         files = [path]
     for file in files:
-        _update(digest, file, samples, sample_bytes)
+        update_with_pieces(digest, file, samples, sample_bytes)
     return digest.hexdigest()
-
-
-def _update(digest, path: Path, samples: int, sample_bytes: int) -> None:
-    size = path.stat().st_size
-    digest.update(str(size).encode())
-    with open(path, "rb") as file:
-        for position in np.linspace(0, max(0, size - sample_bytes), samples).astype(np.int64):
-            file.seek(int(position))
-            digest.update(file.read(sample_bytes))
 
 
 def check_finite(array: np.ndarray, path, origin=(0, 0, 0)) -> None:

@@ -6,12 +6,12 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
-from voxmill import devices, files
+from voxmill import devices, files, records
 
 if __name__ == "__main__":
     behaviour = json.loads(snakemake.params.behaviour)  # noqa: F821
     output = Path(snakemake.output.prediction)  # noqa: F821
-    record_path = devices.record_path(snakemake.log[0])  # noqa: F821
+    record_path = records.record_path(snakemake.log[0])  # noqa: F821
     earlier = record_path.read_text().count('"event": "start"') if record_path.exists() else 0
     with (
         devices.claim(snakemake.resources.gpu, "auto", record_path, str(output)) as held,  # noqa: F821

@@ -1,16 +1,30 @@
 #!/bin/sh
-# Install the SLURM that tests/slurm starts, from Debian's or Ubuntu's packages; needs root.
-#   tests/slurm/install.sh               controller, node daemon, commands, munge (20 s)
-#   tests/slurm/install.sh --accounting  slurmdbd and MariaDB as well (60 s)
+# Install what tests use, from Debian's or Ubuntu's packages; needs root.
+#   tests/install.sh slurm       controller, node daemon, commands, munge (20 s)
+#   tests/install.sh accounting  the same, slurmdbd and MariaDB (60 s)
+#   tests/install.sh aarch64     a compiler and an emulator for another CPU (30 s)
 # Nothing is started, and no service is left enabled to start.
 set -eu
 
-packages="slurmctld slurmd slurm-client munge"
-programs="slurmctld slurmd sbatch munged"
-if [ "${1:-}" = "--accounting" ]; then
-    packages="$packages slurmdbd mariadb-server"
-    programs="$programs slurmdbd mariadbd"
-fi
+slurm="slurmctld slurmd slurm-client munge"
+case "${1:-}" in
+slurm)
+    packages="$slurm"
+    programs="slurmctld slurmd sbatch munged"
+    ;;
+accounting)
+    packages="$slurm slurmdbd mariadb-server"
+    programs="slurmctld slurmd sbatch munged slurmdbd mariadbd"
+    ;;
+aarch64)
+    packages="g++-aarch64-linux-gnu qemu-user"
+    programs="aarch64-linux-gnu-g++ qemu-aarch64"
+    ;;
+*)
+    echo "expected slurm, accounting or aarch64, found: ${1:-nothing}" >&2
+    exit 2
+    ;;
+esac
 
 missing=""
 for program in $programs; do
@@ -19,15 +33,15 @@ done
 [ -n "$missing" ] || exit 0
 
 if [ "$(id -u)" != 0 ]; then
-    echo "SLURM is not installed (missing:$missing), and only root can install it." >&2
+    echo "$1: not installed (missing:$missing), and only root can install it." >&2
     exit 1
 fi
 if ! command -v apt-get >/dev/null 2>&1; then
-    echo "SLURM is not installed (missing:$missing), and this system has no apt-get." >&2
+    echo "$1: not installed (missing:$missing), and this system has no apt-get." >&2
     exit 1
 fi
 # Tests in several processes may come here at the same time.
-exec 9>/var/lock/voxmill-slurm-install
+exec 9>/var/lock/voxmill-test-packages
 flock 9
 export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)

@@ -1,174 +1,10 @@
-"""Synthetic light-sheet volumes with exactly known cells, hard on purpose.
-
-What makes cell detection hard in cleared tissue is all here: layers of different density, tilted
-ellipsoids of varied size and brightness with process stubs, some with a dark nucleus, touching
-neighbours, fibres and specks that are no cells, dark vessels, a slowly varying background, shadows
-of the light sheet (stripes), loss of light with depth, blur that is worse along the optical axis,
-photon and camera noise. Every true cell stays brighter than its surroundings by more than the
-noise: the difficulty is in telling cells from the rest, not in seeing the invisible.
-"""
-
-import dataclasses
-from dataclasses import dataclass
-from pathlib import Path
+"""What a phantom is made of: cells, fibres, specks, vessels, background, and how it is lit."""
 
 import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from voxmill.errors import VoxmillError
-from voxmill.files import write_text
-from voxmill.jobs import job
-from voxmill.volumes import write_planes
-
-_POSITIVE = ("density_per_mm3", "cell_diameter_um", "signal_photons", "attenuation_um")
-_FRACTIONS = ("touching", "hollow", "stripes", "background_variation", "brightness_spread")
-_NOT_NEGATIVE = (*_FRACTIONS, "size_spread", "stubs_per_cell", "fibres_per_mm3", "specks_per_mm3")
-_NOT_NEGATIVE += ("vessels_per_mm3", "background_photons", "read_noise", "offset")
-
-
-@dataclass(frozen=True)
-class PhantomSettings:
-    """What a phantom looks like; the same settings give the same phantom.
-
-    Parameters
-    ----------
-    seed : int
-    shape_vox : (3,) tuple of int
-        Shape z, y, x.
-    voxel_size_um : (3,) tuple of float
-        Edge lengths of a voxel z, y, x.
-    density_per_mm3 : float
-        Mean cell density; layers along y deviate from it.
-    cell_diameter_um : float
-        Median of the cells' mean diameter.
-    size_spread, brightness_spread : float
-        Standard deviation of the logarithm of diameter and brightness.
-    touching : float
-        Share of cells that are placed against an earlier cell.
-    hollow : float
-        Share of cells with a dark nucleus.
-    stubs_per_cell : float
-        Mean number of process stubs that leave a cell.
-    fibres_per_mm3, specks_per_mm3, vessels_per_mm3 : float
-        Density of bright fibres, bright specks (smaller than a cell) and dark vessels.
-    signal_photons, background_photons : float
-        Photons per voxel of a median cell at the surface, and of the background.
-    background_variation : float
-        Relative amplitude of the low-frequency background.
-    stripes : float
-        Largest relative loss of light in a shadow of the light sheet.
-    attenuation_um : float
-        Depth along z at which 1/e of the light is left.
-    blur_um : (3,) tuple of float
-        Standard deviation of the Gaussian blur z, y, x.
-    offset, read_noise : float
-        Grey value of no light, and standard deviation of the camera's noise in grey values.
-    """
-
-    seed: int = 0
-    shape_vox: tuple[int, int, int] = (96, 256, 256)
-    voxel_size_um: tuple[float, float, float] = (2.5, 1.6, 1.6)
-    density_per_mm3: float = 22000.0
-    cell_diameter_um: float = 12.0
-    size_spread: float = 0.18
-    brightness_spread: float = 0.4
-    touching: float = 0.2
-    hollow: float = 0.4
-    stubs_per_cell: float = 2.0
-    fibres_per_mm3: float = 6500.0
-    specks_per_mm3: float = 20000.0
-    vessels_per_mm3: float = 200.0
-    signal_photons: float = 200.0
-    background_photons: float = 100.0
-    background_variation: float = 0.6
-    stripes: float = 0.35
-    attenuation_um: float = 500.0
-    blur_um: tuple[float, float, float] = (2.2, 0.9, 0.9)
-    offset: float = 100.0
-    read_noise: float = 3.0
-
-    def __post_init__(self):
-        for key, kind in (("shape_vox", int), ("voxel_size_um", float), ("blur_um", float)):
-            object.__setattr__(self, key, _triple(key, getattr(self, key), kind))
-        if not _is(self.seed, int) or self.seed < 0:
-            raise VoxmillError(f"phantom seed: expected an integer >= 0, found {self.seed!r}")
-        for key in (*_POSITIVE, *_NOT_NEGATIVE):
-            value = getattr(self, key)
-            low, high = (1e-9 if key in _POSITIVE else 0.0), (1.0 if key in _FRACTIONS else np.inf)
-            if not _is(value, (int, float)) or not low <= value <= high or not np.isfinite(value):
-                expected = "a number > 0" if key in _POSITIVE else "a number >= 0"
-                expected = "a number from 0 to 1" if key in _FRACTIONS else expected
-                raise VoxmillError(f"phantom {key}: expected {expected}, found {value!r}")
-
-
-def _is(value, kind) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool)
-
-
-def _triple(key: str, value, kind: type) -> tuple:
-    accepted = int if kind is int else (int, float)
-    least = 8 if kind is int else (1e-6 if key == "voxel_size_um" else 0.0)
-    try:
-        value = tuple(value)
-        good = len(value) == 3 and all(_is(v, accepted) and least <= v < np.inf for v in value)
-    except TypeError:
-        good = False
-    if not good:
-        bound = f">= {least}" if least >= 1 or key == "blur_um" else "> 0"
-        raise VoxmillError(
-            f"phantom {key}: expected three {'integers' if kind is int else 'numbers'} {bound} "
-            f"(z, y, x), found {value!r}"
-        )
-    return tuple(kind(v) for v in value)
-
-
-def phantom_settings(settings: dict) -> PhantomSettings:
-    """Phantom settings from a plain dict, as a rule's params hold them.
-
-    Raises
-    ------
-    VoxmillError
-        If a key is unknown or a value out of range.
-    """
-    known = {f.name for f in dataclasses.fields(PhantomSettings)}
-    if unknown := sorted(set(settings) - known):
-        raise VoxmillError(f"phantom {unknown[0]}: unknown; expected some of {sorted(known)}")
-    return PhantomSettings(**settings)
-
-
-def make_phantom(settings: PhantomSettings) -> tuple[np.ndarray, np.ndarray]:
-    """A phantom and its cells.
-
-    Parameters
-    ----------
-    settings : PhantomSettings
-
-    Returns
-    -------
-    volume : (z, y, x) uint16 array
-        Grey values.
-    truth : (N, 3) float array
-        Centres of all cells, voxels, z, y, x; cells near a face are cut by it.
-    """
-    rng = np.random.default_rng(settings.seed)
-    size = np.array(settings.voxel_size_um)
-    extent = np.array(settings.shape_vox) * size
-    vessels = _vessels(rng, settings, extent)
-    centres, radii = _place_cells(rng, settings, extent, vessels)
-    light = np.zeros(settings.shape_vox, np.float32)
-    _draw_cells(light, rng, settings, centres, radii)
-    _draw_fibres(light, rng, settings, extent)
-    _draw_specks(light, rng, settings, extent)
-    light *= np.float32(settings.signal_photons)
-    light += _background(rng, settings, extent)
-    _darken_vessels(light, settings, vessels)
-    light = ndimage.gaussian_filter(light, np.array(settings.blur_um) / size, mode="nearest")
-    light *= _illumination(rng, settings)
-    noisy = rng.poisson(np.maximum(light, 0)).astype(np.float32)
-    noisy += rng.standard_normal(noisy.shape, np.float32) * settings.read_noise + settings.offset
-    truth = centres / size - 0.5
-    return np.clip(np.rint(noisy), 0, 65535).astype(np.uint16), truth
+from voxmill.phantoms.settings import PhantomSettings
 
 
 def _number(rng, per_mm3: float, extent_um) -> int:
@@ -189,7 +25,7 @@ def _walk(rng, start, direction, length_um, step_um, bend) -> np.ndarray:
     return start + np.cumsum(headings, axis=0) * step_um
 
 
-def _vessels(rng, settings: PhantomSettings, extent) -> tuple[np.ndarray, np.ndarray]:
+def vessels(rng, settings: PhantomSettings, extent) -> tuple[np.ndarray, np.ndarray]:
     """Points along the vessels and the radius there, micrometres."""
     points, radii = [np.zeros((0, 3))], [np.zeros(0)]
     for _ in range(_number(rng, settings.vessels_per_mm3, extent)):
@@ -205,7 +41,7 @@ def _vessels(rng, settings: PhantomSettings, extent) -> tuple[np.ndarray, np.nda
     return points[near], radii[near]
 
 
-def _place_cells(rng, settings: PhantomSettings, extent, vessels):
+def place_cells(rng, settings: PhantomSettings, extent, vessels):
     """Centres (N, 3) and mean radii (N,) in micrometres.
 
     No cell is centred outside: of a rim that reaches in, nobody could tell on which side of the
@@ -264,7 +100,7 @@ def _window(centre_um, reach_um, settings: PhantomSettings):
     return tuple(slices), np.meshgrid(*offsets, indexing="ij", sparse=True)
 
 
-def _draw_cells(light, rng, settings: PhantomSettings, centres, radii) -> None:
+def draw_cells(light, rng, settings: PhantomSettings, centres, radii) -> None:
     """Add tilted ellipsoids with soft rims, nuclei and stubs; a median cell has brightness 1."""
     for centre, radius in zip(centres, radii, strict=True):
         axes = np.exp(rng.normal(0.0, 0.16, 3))
@@ -303,7 +139,8 @@ def _draw_tube(light, settings: PhantomSettings, path, radii, brights) -> None:
         np.maximum(light[slices], value, out=light[slices])
 
 
-def _draw_fibres(light, rng, settings: PhantomSettings, extent) -> None:
+def draw_fibres(light, rng, settings: PhantomSettings, extent) -> None:
+    """Add bright fibres that swell here and there."""
     for _ in range(_number(rng, settings.fibres_per_mm3, extent)):
         length = settings.cell_diameter_um * rng.uniform(5, 13)
         path = _walk(rng, rng.uniform(0, extent), _directions(rng, 1)[0], length, 1.2, 0.12)
@@ -314,7 +151,8 @@ def _draw_fibres(light, rng, settings: PhantomSettings, extent) -> None:
         _draw_tube(light, settings, path, radius * swell, bright)
 
 
-def _draw_specks(light, rng, settings: PhantomSettings, extent) -> None:
+def draw_specks(light, rng, settings: PhantomSettings, extent) -> None:
+    """Add bright specks much smaller than a cell."""
     for _ in range(_number(rng, settings.specks_per_mm3, extent)):
         radius = settings.cell_diameter_um * rng.uniform(0.08, 0.16)
         centre, bright = rng.uniform(0, extent), rng.uniform(1.0, 5.0)
@@ -328,7 +166,7 @@ def _smooth_noise(rng, shape, cells) -> np.ndarray:
     return ndimage.zoom(coarse, factors, order=1, mode="nearest", grid_mode=True).astype(np.float32)
 
 
-def _background(rng, settings: PhantomSettings, extent) -> np.ndarray:
+def background(rng, settings: PhantomSettings, extent) -> np.ndarray:
     """Photons of the background: texture of several cell diameters and a finer one."""
     total = np.ones(settings.shape_vox, np.float32)
     for diameters, share in ((7.0, 0.7), (2.5, 0.3)):
@@ -339,7 +177,8 @@ def _background(rng, settings: PhantomSettings, extent) -> np.ndarray:
     return np.float32(settings.background_photons) * np.maximum(total, 0.1)
 
 
-def _darken_vessels(light, settings: PhantomSettings, vessels) -> None:
+def darken_vessels(light, settings: PhantomSettings, vessels) -> None:
+    """Take the light out of the vessels."""
     for point, radius in zip(*vessels, strict=True):
         if (window := _window(point, radius + 1.0, settings)) is None:
             continue
@@ -350,7 +189,7 @@ def _darken_vessels(light, settings: PhantomSettings, vessels) -> None:
         light[slices] = np.where(inside, np.minimum(light[slices], dark), light[slices])
 
 
-def _illumination(rng, settings: PhantomSettings) -> np.ndarray:
+def illumination(rng, settings: PhantomSettings) -> np.ndarray:
     """Relative light: loss with depth, shadows along x, flicker from plane to plane."""
     planes, rows, columns = settings.shape_vox
     depth_um = np.arange(planes) * settings.voxel_size_um[0]
@@ -365,26 +204,3 @@ def _illumination(rng, settings: PhantomSettings) -> np.ndarray:
     fade = np.clip(along * 4, 0, 1) * np.clip(1.6 - along, 0.3, 1)
     stripes = 1 - settings.stripes * shadows[:, :, None] * fade
     return (light[:, None, None] * stripes).astype(np.float32)
-
-
-@job
-def write_phantom(*, volume_path: str | Path, truth_path: str | Path, settings: dict) -> None:
-    """Write a phantom as an OME-TIFF with its voxel size, and its cells as a CSV.
-
-    Parameters
-    ----------
-    volume_path, truth_path : path
-        The volume, and the table with columns z_vox, y_vox, x_vox.
-    settings : dict
-        Keys of `PhantomSettings`; absent ones have their defaults.
-
-    Raises
-    ------
-    VoxmillError
-        If a setting is unknown or out of range.
-    """
-    checked = phantom_settings(settings)
-    volume, truth = make_phantom(checked)
-    write_planes(volume_path, volume, volume.shape, volume.dtype, checked.voxel_size_um)
-    rows = "".join(f"{z:.3f},{y:.3f},{x:.3f}\n" for z, y, x in truth)
-    write_text(truth_path, "z_vox,y_vox,x_vox\n" + rows)

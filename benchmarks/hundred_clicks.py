@@ -1,0 +1,113 @@
+"""Fine-tuning with few labelled cells: F1 on real held-out data against their number.
+
+    python benchmarks/hundred_clicks.py --output benchmarks/results/hundred_clicks.json
+
+A model that never saw light-sheet data (models/phantom.safetensors) is adapted to microglia with
+the centroids, and nothing else, of a cube of one training volume that holds 25, 50 or 100 cells, or
+of that whole volume. The last third of the cube along y validates, which chooses the threshold.
+With --scratch a network of the same shape from random weights gets the same cells and steps.
+"""
+
+import argparse
+import dataclasses
+import logging
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import real_data
+from accuracy import SIZE, scores_of
+
+from voxmill.files import sha256, write_json
+from voxmill.training.job import fine_tuning_settings, initial_weights
+from voxmill.training.loop import train
+from voxmill.training.settings import TrainingSettings
+from voxmill.training.sources import Source, points_in, whole
+from voxmill.training.validation import find_points, predict_box
+
+SETTINGS = {
+    "cell_diameter_um": 12.0,
+    "target_sigma_um": 2.0,
+    "positive_weight": 10.0,
+    "patch_vox": (32, 48, 48),
+    "steps": 120,
+    "learning_rate": 1e-3,
+    "average": 0.98,
+    "validate_every": 40,
+    "augmentation": {"rotate": "yx", "scale": 0.4},
+    "device": "cpu",
+}
+
+
+def clicks(source: Source, cells: int | None) -> Source:
+    """The source with the smallest cube at its origin that holds so many cells, or the whole."""
+    shape = np.array(source.volume.shape)
+    stop = shape
+    if cells is not None:
+        reach = np.sort((source.points + 0.5).max(axis=1))[cells - 1]
+        stop = np.minimum(np.ceil(reach), shape)
+    stop = tuple(int(n) for n in stop)
+    # Nothing beyond the cube is used, so nothing beyond it counts as known.
+    points = points_in(source.points, ((0, 0, 0), stop))
+    first = (0, 2 * stop[1] // 3, 0)
+    box = (0, 0, 0), stop
+    return dataclasses.replace(source, points=points, region=box, validation=(first, stop))
+
+
+def adapt(source: Source, settings: TrainingSettings, initial, held: Source, limit, threads):
+    """Train on the clicks, and score the volume held out at the threshold of their validation."""
+    outcome = train([source], settings, "cpu", threads, initial=initial)
+    probability = predict_box(
+        outcome.network, held, whole(held.volume.shape), settings.normalisation, "cpu", threads
+    )
+    threshold = outcome.validation["threshold"]
+    points, _ = find_points(probability[0], settings, SIZE, threshold)
+    return {**scores_of(held, points, limit), "f1_validation": round(outcome.validation["f1"], 4)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--start", default="models/phantom.safetensors")
+    parser.add_argument("--stain", default="microglia", choices=sorted(real_data.TRAINING))
+    parser.add_argument("--cells", nargs="+", default=["0", "25", "50", "100", "all"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--steps", type=int, default=SETTINGS["steps"])
+    parser.add_argument("--data", type=Path, default=real_data.DATA)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--scratch", action="store_true")
+    parser.add_argument("--output")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING)
+    stain, limit = options.stain, real_data.MATCH_VOX[options.stain]
+    source = real_data.read_source(real_data.TRAINING[stain][0], options.data)
+    held = real_data.read_source(real_data.HELD_OUT[stain], options.data)
+    rows = []
+    for cells in options.cells:
+        few = clicks(source, None if cells == "all" else max(int(cells), 25))
+        for seed in options.seeds:
+            own = SETTINGS | {"seed": seed, "max_distance_um": limit, "steps": options.steps}
+            # No clicks at all: the model as it is, at the threshold that 25 cells choose.
+            own |= {"steps": 1, "learning_rate": 1e-12} if cells == "0" else {}
+            settings = TrainingSettings.from_dict(fine_tuning_settings(own, options.start))
+            weights = initial_weights(options.start, settings)
+            for way, initial in (("adapted", weights), ("from scratch", None)):
+                if initial is None and (cells == "0" or not options.scratch):
+                    continue
+                row = {"cells": 0 if cells == "0" else len(few.points), "way": way, "seed": seed}
+                row |= {"region_vox": few.region[1]}
+                row |= adapt(few, settings, initial, held, limit, options.threads)
+                rows.append(row)
+                print(row, flush=True)
+                if options.output:
+                    start = {"weights": str(options.start), "sha256": sha256(options.start)}
+                    write_json(
+                        options.output, {"held_out": held.name, "start": start, "rows": rows}
+                    )
+
+
+if __name__ == "__main__":
+    main()

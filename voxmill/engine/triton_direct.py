@@ -1,0 +1,95 @@
+"""Triton kernels of the direct engine for GPUs; `gpu_direct` calls them in order.
+
+What the maps of one panel give to layers of one dilation is a matrix product: rows are voxels,
+columns the maps of these layers, and what is summed over are 27 taps times the panel's maps. The
+maps of a panel lie beside each other at each voxel, so a tap is one run of memory, shifted.
+
+Layouts, slowest axis first:
+
+    panel    [z][y][x][map, filled up to `channels`]
+    sums     [slot][z][y][x]
+    weights  [tap][map of the panel, filled up to `channels`][target, filled up]
+"""
+
+import triton
+import triton.language as tl
+
+# Triton would compile anew for arguments that are 1 or multiples of 16, which these are at times.
+_ANY = ("ready", "targets", "dilation", "channel")
+
+
+@triton.jit
+def _products(
+    panel, weights, voxel, count, target, ready, channels, target_stride, box_z, box_y, box_x,
+    dilation, TAPS: tl.constexpr, VOXELS: tl.constexpr, TARGETS: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    """What the panel's first `ready` maps give to `TARGETS` maps at `VOXELS` voxels."""
+    z, y, x = voxel // box_x // box_y, voxel // box_x % box_y, voxel % box_x
+    total = tl.zeros([VOXELS, TARGETS], tl.float32)
+    for tap in range(TAPS):
+        if TAPS == 1:
+            inside = voxel < count
+            place = voxel.to(tl.int64)
+        else:
+            dz, dy, dx = tap // 9 - 1, tap // 3 % 3 - 1, tap % 3 - 1
+            tz, ty, tx = z + dz * dilation, y + dy * dilation, x + dx * dilation
+            inside = (voxel < count) & (tz >= 0) & (tz < box_z)
+            inside &= (ty >= 0) & (ty < box_y) & (tx >= 0) & (tx < box_x)
+            place = (tz.to(tl.int64) * box_y + ty) * box_x + tx
+        for first in range(0, ready, 16):
+            channel = first + tl.arange(0, 16)
+            # Whole vectors, so maps that aren't ready come along, and some of them may change
+            # meanwhile; their weights are zero.
+            a = tl.load(
+                panel + place[:, None] * channels + channel[None, :],
+                mask=inside[:, None], other=0.0,
+            )  # fmt: skip
+            b = tl.load(
+                weights + (tap * channels + channel)[:, None] * target_stride + target[None, :]
+            )
+            total = tl.dot(a, b, total, input_precision=PRECISION)
+    return total
+
+
+@triton.jit(do_not_specialize=_ANY)
+def push(
+    sums, slots, panel, weights, count, targets, ready, channels, target_stride,
+    box_z, box_y, box_x, dilation,
+    TAPS: tl.constexpr, VOXELS: tl.constexpr, TARGETS: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Add what a panel gives to the sums in `slots` (one a target)."""
+    voxel = tl.program_id(0) * VOXELS + tl.arange(0, VOXELS)
+    target = tl.program_id(1) * TARGETS + tl.arange(0, TARGETS)
+    total = _products(
+        panel, weights, voxel, count, target, ready, channels, target_stride, box_z, box_y, box_x,
+        dilation, TAPS, VOXELS, TARGETS, PRECISION,
+    )  # fmt: skip
+    slot = tl.load(slots + target, mask=target < targets, other=0).to(tl.int64)
+    to = sums + slot[None, :] * count + voxel[:, None]
+    mask = (target < targets)[None, :] & (voxel < count)[:, None]
+    tl.store(to, tl.load(to, mask=mask, other=0.0) + total, mask=mask)
+
+
+@triton.jit(do_not_specialize=_ANY)
+def finish(
+    panel, sums, bias, weights, count, targets, ready, channel, channels, target_stride,
+    box_z, box_y, box_x, dilation, PUSHED: tl.constexpr,
+    TAPS: tl.constexpr, VOXELS: tl.constexpr, TARGETS: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Make a layer's maps, from `channel` on: its sums so far, its own panel's part, bias, ReLU."""
+    voxel = tl.program_id(0) * VOXELS + tl.arange(0, VOXELS)
+    target = tl.program_id(1) * TARGETS + tl.arange(0, TARGETS)
+    total = _products(
+        panel, weights, voxel, count, target, ready, channels, target_stride, box_z, box_y, box_x,
+        dilation, TAPS, VOXELS, TARGETS, PRECISION,
+    )  # fmt: skip
+    mask = (target < targets)[None, :] & (voxel < count)[:, None]
+    if PUSHED:
+        from_sums = sums + target.to(tl.int64)[None, :] * count + voxel[:, None]
+        total += tl.load(from_sums, mask=mask, other=0.0)
+    total += tl.load(bias + target, mask=target < targets, other=0.0)[None, :]
+    # Written so that NaN stays NaN.
+    total = tl.where(total < 0.0, 0.0, total)
+    to = panel + voxel.to(tl.int64)[:, None] * channels + (channel + target)[None, :]
+    tl.store(to, total, mask=mask)
