@@ -58,10 +58,10 @@ lock:
 	  > requirements-dev.lock
 	rm -rf .lock
 
-# Voxels a second and peak memory of every backend and of the peers; half an hour on an idle machine.
+# Voxels a second and peak memory of every backend and of the peers; ten to fifteen minutes on an idle machine.
 bench: $(VENV)/.runtime
 	$(PIP) install --quiet --no-deps -r benchmarks/requirements.txt
-	python benchmarks/engine.py --output results/benchmarks
+	python benchmarks/engine.py --output results/benchmarks --longest 40 --timeout 150
 
 include make/slurm.mk
 
