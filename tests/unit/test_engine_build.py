@@ -2,7 +2,9 @@
 
 import ctypes
 import logging
+import os
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -91,3 +93,23 @@ def test_engine_without_library(monkeypatch):
     monkeypatch.setattr(fourier, "load", lambda source: "there is no compiler")
     with pytest.raises(ValueError, match="native engine can't be used here: there is no compiler"):
         fourier.Engine(MSDNetSettings(depth=1), (4, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "count"), [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7")], ids=["default", "user's"]
+)
+def test_threads_spin_briefly_unless_the_user_says_otherwise(compiler, chosen, count):
+    """What OpenMP itself says it has read, once torch and the engine are loaded."""
+    if sys.platform != "linux":
+        pytest.skip("GCC's OpenMP on Linux")
+    names = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    kept = {key: value for key, value in os.environ.items() if key not in names}
+    code = "from voxmill.engine.build import load; import torch; load('fourier')"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=kept | chosen | {"OMP_DISPLAY_ENV": "verbose"},
+    )
+    assert f"GOMP_SPINCOUNT = '{count}'" in done.stderr
