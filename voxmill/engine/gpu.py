@@ -58,6 +58,28 @@ def on_device(device: str):
             yield
 
 
+def probabilities(logits, network, volume, device: str, precision: str):
+    """What `logits(network, volume on the device, precision)` gives, as probabilities on the host.
+
+    Parameters
+    ----------
+    logits : function
+        Of one of the engines.
+    network : MSDNet
+    volume : (inputs, z, y, x) float32 array
+    device, precision : str
+
+    Returns
+    -------
+    (outputs, z, y, x) float32 array
+    """
+    import torch
+
+    with on_device(device):
+        result = logits(network, torch.from_numpy(volume).to(device), precision)
+        return result.sigmoid_().cpu().numpy()
+
+
 def power_of_two(number: int) -> int:
     """The least power of two that is at least `number`: what Triton's blocks are made of."""
     return 1 << max(0, number - 1).bit_length()

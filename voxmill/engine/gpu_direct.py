@@ -69,9 +69,7 @@ def predict_bytes(settings, box_shape, precision: str) -> int:
 
 def run(network, volume, device: str, precision: str, threads: int) -> np.ndarray:
     """Probabilities; see `voxmill.engine.backends.forward`."""
-    with gpu.on_device(device):
-        result = logits(network, torch.from_numpy(volume).to(device), precision)
-        return result.sigmoid_().cpu().numpy()
+    return gpu.probabilities(logits, network, volume, device, precision)
 
 
 def logits(network, volume: torch.Tensor, precision: str = "float32") -> torch.Tensor:
