@@ -93,7 +93,7 @@ def test_recorded_placement_of_modules_activations_gradients_and_optimiser(cut, 
                     {name: [t.device for t in (*inputs, out) if isinstance(t, torch.Tensor)]}
                 )
             )
-        loss, output = fit.loss(1)
+        loss, output, _ = fit.loss(1)
         loss.backward()
         fit.stepper.optimiser.step()
         for name, unit in fit.network.units.items():

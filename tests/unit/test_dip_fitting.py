@@ -86,6 +86,20 @@ def test_held_out_voxels_have_no_say():
     assert first.rule.statistic != second.rule.statistic
 
 
+def test_a_held_out_voxel_of_a_recorrupted_pair_is_seen_but_has_no_say_in_the_loss():
+    first = make(stop=STOP, input="recorrupted")
+    other = noisy()
+    other[first.held_out] += 0.1
+    second = make(other, stop=STOP, input="recorrupted")
+    (loss, output, _), (changed_loss, changed, _) = first.loss(1), second.loss(1)
+    assert not torch.equal(output, changed)
+    # The very loss, its outputs being given.
+    weight = ~first.held_out
+    wanted = second._pair(1)[1]
+    assert changed_loss.item() == pytest.approx((changed - wanted)[weight].square().mean().item())
+    assert loss.item() != changed_loss.item()
+
+
 @pytest.mark.parametrize("stop", [TINY.stop, STOP])
 def test_hidden_voxels_cannot_be_copied(stop):
     fit = make(stop=stop, **SCAN)

@@ -16,7 +16,7 @@ def feed(rule, outputs):
     best = []
     for iteration, value in enumerate(outputs, 1):
         output = torch.full((2, 2, 2), float(value))
-        if rule.update(iteration, output, output, torch.zeros(2, 2, 2)):
+        if rule.update(iteration, output, output, *torch.zeros(2, 2, 2, 2)):
             best.append(iteration)
         if rule.reason:
             return best, iteration
@@ -65,11 +65,66 @@ def test_held_out_rule_looks_at_the_average_on_its_voxels_alone():
     for iteration, value in enumerate([0.0, 0.5, 0.9, 1.4, 1.5], 1):
         average = torch.full((2, 2, 2), 7.0)
         average[0, 0, 0] = value
-        rule.update(iteration, noise, average, target)
+        rule.update(iteration, noise, average, target, noise)
         errors.append(rule.statistic)
     assert errors == pytest.approx([1.0, 0.25, 0.01, 0.16, 0.25])
     assert rule.best_iteration == 3
     assert "held_out: no minimum below 0.01 for 2 iterations" in rule.reason
+
+
+def recorrupted_rule(held_out, window):
+    settings = StopSettings(rule="held_out", patience=50, warmup=0, window=window)
+    return make_rule(settings, held_out, seed=0, recorrupted=True)
+
+
+def test_recorrupted_rule_by_hand():
+    held_out = NONE.clone()
+    held_out[0, 0, 0] = True
+    rule = recorrupted_rule(held_out, window=2)
+    target, elsewhere = torch.ones(2, 2, 2), torch.full((2, 2, 2), 9.0)
+    statistics = []
+    for output, wanted in ((0.0, 3.0), (2.0, 0.0), (1.0, 2.0)):
+        wanted_there, output_there = elsewhere.clone(), elsewhere.clone() + 1
+        wanted_there[0, 0, 0], output_there[0, 0, 0] = wanted, output
+        rule.update(len(statistics) + 1, output_there, elsewhere, target, wanted_there)
+        statistics.append(rule.statistic)
+    # 9 - 4, 4 - 1 and 1 - 1, each new one half of the mean.
+    assert statistics == pytest.approx([5.0, 4.0, 2.0])
+
+
+def test_recorrupted_rule_estimates_the_error_that_only_the_truth_tells():
+    """An output made from the network's side of each pair: its statistic against its true error,
+    for one that keeps the noise, one that halves it, and one that loses the image with it."""
+    generator = torch.Generator().manual_seed(1)
+    shape, level, share = (40, 40, 40), 0.1, 0.5
+    truth = torch.rand(shape, generator=generator)
+    target = truth + level * torch.randn(shape, generator=generator)
+    all_of_them = torch.ones(shape, dtype=torch.bool)
+    estimates, errors = [], []
+    for keep, lost in ((1.0, 0.0), (0.5, 0.0), (0.2, 0.3)):
+        rule = recorrupted_rule(all_of_them, window=1000)
+        error = 0.0
+        for iteration in range(1, 21):
+            extra = level * torch.randn(shape, generator=generator)
+            seen, wanted = target + share * extra, target - extra / share
+            output = truth + keep * (seen - truth) + lost * (0.5 - truth)
+            rule.update(iteration, output, output, target, wanted)
+            error += (output - truth).square().mean().item() / 20
+        estimates.append(rule.statistic - level**2)
+        errors.append(error)
+    assert estimates == pytest.approx(errors, rel=0.05)
+
+
+def test_recorrupted_rule_goes_on_from_its_state():
+    everything = torch.ones(2, 2, 2, dtype=torch.bool)
+    whole, first, second = (recorrupted_rule(everything, window=3) for _ in range(3))
+    volumes = torch.rand(9, 3, 2, 2, 2, generator=torch.Generator().manual_seed(2))
+    for number, (output, target, wanted) in enumerate(volumes, 1):
+        whole.update(number, output, output, target, wanted)
+        if number == 5:
+            second.load_state_dict(first.state_dict())
+        (first if number < 5 else second).update(number, output, output, target, wanted)
+    assert second.state_dict() == whole.state_dict()
 
 
 def test_fixed_rule_takes_the_last():
@@ -86,7 +141,7 @@ def test_a_rule_goes_on_from_its_state():
     second.load_state_dict(first.state_dict())
     for iteration, value in enumerate(outputs[5:], 6):
         output = torch.full((2, 2, 2), float(value))
-        second.update(iteration, output, output, output)
+        second.update(iteration, output, output, output, output)
         if second.reason:
             break
     assert (second.best_iteration, iteration) == (6, expected[1])

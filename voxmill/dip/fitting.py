@@ -61,7 +61,8 @@ class Fit:
         self.channels = self._random_channels().to(self.first)
         optimiser = torch.optim.Adam(self.network.parameters(), settings.learning_rate)
         self.stepper = Stepper(optimiser, settings.precision, self.last.type)
-        self.rule = make_rule(settings.stop, self.held_out, settings.seed)
+        recorrupted = settings.input == "recorrupted"
+        self.rule = make_rule(settings.stop, self.held_out, settings.seed, recorrupted)
         self.average = torch.zeros_like(self.target)
         self.best = torch.zeros_like(self.target)
         self.iteration = 0
@@ -97,12 +98,12 @@ class Fit:
         number = self.iteration + 1
         rate = self._set_learning_rate(number)
         with _repeatable():
-            loss, output = self.loss(number)
+            loss, output, wanted = self.loss(number)
             value = loss.item()
             self._check(value, number)
             report = self.stepper.step(loss)
         self.iteration = number
-        self._average(output)
+        self._average(output, wanted)
         return {
             "iteration": number,
             "loss": value,
@@ -112,8 +113,8 @@ class Fit:
             "skipped": int(report.skipped),
         }
 
-    def loss(self, number: int) -> tuple[Tensor, Tensor]:
-        """Forward pass of an iteration: its loss, and its output without gradient."""
+    def loss(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Forward pass of an iteration: loss, output without gradient, and what was wanted."""
         looked_at = self._look_at(number)
         seen, wanted = self._pair(number)
         axes = mirrored_axes(number) if self.settings.mirror else []
@@ -123,13 +124,13 @@ class Fit:
         loss = mean_square(output, wanted, self._weight(looked_at))
         if self.settings.total_variation:
             loss = loss + self.settings.total_variation * total_variation(output)
-        return loss, output.detach()
+        return loss, output.detach(), wanted
 
-    def _average(self, output: Tensor) -> None:
+    def _average(self, output: Tensor, wanted: Tensor) -> None:
         # A plain mean at first, so that the random first output is soon forgotten.
         decay = min(self.settings.average, 1 - 1 / self.iteration)
         self.average.lerp_(output, 1 - decay)
-        if self.rule.update(self.iteration, output, self.average, self.target):
+        if self.rule.update(self.iteration, output, self.average, self.target, wanted):
             self.best.copy_(self.average)
 
     def _check(self, loss: float, number: int) -> None:
@@ -194,10 +195,15 @@ class Fit:
             noise = torch.randn(maps.shape, generator=generator, device=self.first)
             maps = maps + (self.settings.input_noise * noise).to(maps.dtype)
         if self.settings.input != "noise":
-            hidden = self.held_out if looked_at is None else looked_at | self.held_out
-            scan = hide(seen, hidden)[None, None]
+            scan = self._hidden(seen, looked_at)[None, None]
             maps = torch.cat((scan.to(self.first, maps.dtype), maps), dim=1)
         return maps
+
+    def _hidden(self, seen: Tensor, looked_at: Tensor | None) -> Tensor:
+        """The scan without what the network must not see, lest it copies the noise there."""
+        if self.settings.input == "recorrupted":
+            return seen if looked_at is None else hide(seen, looked_at)
+        return hide(seen, self.held_out if looked_at is None else looked_at | self.held_out)
 
     def _laid_out(self, maps: Tensor) -> Tensor:
         if self.settings.channels_last:

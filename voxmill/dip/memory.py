@@ -155,13 +155,13 @@ def _trace(shape, settings, devices, cut="decoder") -> tuple[tuple[int, ...], tu
         for number in (1, 2):
             resting = dict(counter.alive)
             counter.reset_peak()
-            loss, output = fit.loss(number)
+            loss, output, wanted = fit.loss(number)
             # As `Stepper.step`, less the loss scale, whose value a fake tensor does not have.
             fit.stepper.optimiser.zero_grad(set_to_none=True)
             loss.backward()
             fit.stepper.optimiser.step()
             fit.average.lerp_(output, 0.01)
-            del loss, output
+            del loss, output, wanted
     peak = tuple(counter.peak.get(device, 0) for device in devices)
     return peak, tuple(resting.get(device, 0) for device in devices)
 

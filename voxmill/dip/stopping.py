@@ -26,17 +26,18 @@ class _Rule:
         self.best_iteration = 0
         self.reason = ""
 
-    def update(self, iteration: int, output: Tensor, average: Tensor, target: Tensor) -> bool:
+    def update(self, iteration: int, output: Tensor, average: Tensor, target, wanted) -> bool:
         """Look at one iteration; returns whether it is the best so far.
 
         Parameters
         ----------
         iteration : int
             From 1.
-        output, average, target : (z, y, x) float32 tensors on one device
-            Of this iteration; its average with the earlier ones; the noisy volume.
+        output, average, target, wanted : (z, y, x) float32 tensors on one device
+            Of this iteration; its average with the earlier ones; the noisy volume; what the loss
+            of this iteration wanted of it.
         """
-        self.statistic = self._measure(output, average, target)
+        self.statistic = self._measure(output, average, target, wanted)
         if iteration <= self.settings.warmup or not math.isfinite(self.statistic):
             return False
         if self.statistic < self.best:
@@ -84,7 +85,7 @@ class VarianceRule(_Rule):
         self.window = torch.zeros(settings.window, count)
         self.seen = 0
 
-    def _measure(self, output: Tensor, average: Tensor, target: Tensor) -> float:
+    def _measure(self, output: Tensor, average: Tensor, target: Tensor, wanted: Tensor) -> float:
         sample = self.sample.to(output.device)
         self.window[self.seen % len(self.window)] = output.flatten()[sample].cpu()
         self.seen += 1
@@ -97,7 +98,7 @@ class VarianceRule(_Rule):
 
 
 class HeldOutRule(_Rule):
-    """Error of the average output on voxels that the loss never looks at.
+    """Error of the average output on voxels that neither the loss nor the network sees.
 
     Their noise is independent of the other voxels', so fitting noise makes this error grow.
 
@@ -111,24 +112,50 @@ class HeldOutRule(_Rule):
         super().__init__(settings)
         self.voxels = held_out.flatten().nonzero()[:, 0]
 
-    def _measure(self, output: Tensor, average: Tensor, target: Tensor) -> float:
+    def _measure(self, output: Tensor, average: Tensor, target: Tensor, wanted: Tensor) -> float:
         voxels = self.voxels.to(average.device)
         difference = average.flatten()[voxels] - target.flatten()[voxels]
         return difference.square().mean().item()
 
 
+class RecorruptedRule(HeldOutRule):
+    """Error on recorrupted pairs, at voxels that the loss never looks at.
+
+    The noises of the two volumes of a pair are independent (T. Pang et al.,
+    "Recorrupted-to-Recorrupted", CVPR 2021), so the network may see these voxels, as it sees all
+    others: what it would have to guess from neighbours says little where noise is low. From the
+    squared error that of the noisy volume itself is taken off: its expectation is the same for all
+    iterations, its draws are not. What is left is averaged over about `window` iterations.
+    """
+
+    def __init__(self, settings: StopSettings, held_out: Tensor):
+        super().__init__(settings, held_out)
+        self.mean, self.seen = 0.0, 0
+
+    def _measure(self, output: Tensor, average: Tensor, target: Tensor, wanted: Tensor) -> float:
+        voxels = self.voxels.to(output.device)
+        output, target, wanted = (v.flatten()[voxels] for v in (output, target, wanted))
+        error = ((output - wanted).square() - (target - wanted).square()).mean().item()
+        self.seen += 1
+        self.mean += (error - self.mean) / min(self.seen, self.settings.window)
+        return self.mean
+
+    def state_dict(self) -> dict:
+        return {**super().state_dict(), "mean": self.mean, "seen": self.seen}
+
+
 class FixedRule(_Rule):
     """Every iteration is better than the one before."""
 
-    def _measure(self, output: Tensor, average: Tensor, target: Tensor) -> float:
+    def _measure(self, output: Tensor, average: Tensor, target: Tensor, wanted: Tensor) -> float:
         return math.nan
 
-    def update(self, iteration: int, output: Tensor, average: Tensor, target: Tensor) -> bool:
+    def update(self, iteration: int, output: Tensor, average: Tensor, target, wanted) -> bool:
         self.best_iteration = iteration
         return True
 
 
-def make_rule(settings: StopSettings, held_out: Tensor, seed: int) -> _Rule:
+def make_rule(settings: StopSettings, held_out: Tensor, seed: int, recorrupted=False) -> _Rule:
     """The stopping rule that the settings ask for.
 
     Parameters
@@ -137,9 +164,13 @@ def make_rule(settings: StopSettings, held_out: Tensor, seed: int) -> _Rule:
     held_out : (z, y, x) bool tensor
         Voxels that the loss leaves out (none but for the rule `held_out`).
     seed : int
+    recorrupted : bool
+        Whether what the loss wants has another noise than what the network sees.
     """
     if settings.rule == "variance":
         return VarianceRule(settings, held_out.numel(), seed)
+    if settings.rule == "held_out" and recorrupted:
+        return RecorruptedRule(settings, held_out)
     if settings.rule == "held_out":
         return HeldOutRule(settings, held_out)
     return FixedRule(settings)
