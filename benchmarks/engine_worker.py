@@ -154,12 +154,12 @@ def _repeated(function, task: dict) -> dict:
     """Median seconds of `repeats` runs after a first one that warms up.
 
     Slow programs are repeated only within `enough_s`, but the first run counts only where it
-    took longer than `longest_s`: fresh memory is dear (on a virtual machine, seconds for a few
+    took more than three times that: fresh memory is dear (on a virtual machine, seconds for a few
     GB), and blocks after the first use the same again.
     """
     first, rest = _timed(function), []
     while len(rest) < task["repeats"] and (
-        first + sum(rest) < task["enough_s"] or (not rest and first < task["longest_s"])
+        first + sum(rest) < task["enough_s"] or (not rest and first < 3 * task["enough_s"])
     ):
         rest.append(_timed(function))
     return {"seconds": statistics.median(rest or [first]), "runs": max(1, len(rest))}

@@ -108,20 +108,20 @@ void Engine<T, Item>::sweep_columns(int maps, int threads, Change change) {
     const int rows = grid_.box.n[1], pairs = (rows + 1) / 2;
 #pragma omp parallel num_threads(threads)
     {
-        auto value = make_array<C>(grid_.box.p[0]);
+        C* value = thread_scratch<C>(grid_.box.p[0]);
 #pragma omp for collapse(2) schedule(static)
         for (int map = 0; map < maps; map++)
             for (int pair = 0; pair < pairs; pair++) {
                 C* columns = columns_.get() + map * grid_.columns_size();
                 for (int block = 0; block < grid_.x_blocks; block++) {
-                    if (kInverse) grid_.column_inverse(columns, 2 * pair, block, value.get());
+                    if (kInverse) grid_.column_inverse(columns, 2 * pair, block, value);
                     for (int z = 0; z < grid_.box.n[0]; z++) {
                         C& at = value[z];
                         at.re = change(at.re, map, z, 2 * pair, block);
                         at.im = 2 * pair + 1 < rows ? change(at.im, map, z, 2 * pair + 1, block)
                                                     : V{};
                     }
-                    if (kForward) grid_.column_forward(columns, 2 * pair, block, value.get());
+                    if (kForward) grid_.column_forward(columns, 2 * pair, block, value);
                 }
             }
     }
@@ -134,10 +134,10 @@ template <typename Visit>
 void Engine<T, Item>::sweep_planes(int threads, int maps, size_t kernels_size, Visit visit) {
 #pragma omp parallel num_threads(threads)
     {
-        auto scratch = make_array<C>(plane_scratch() + maps * grid_.plane_size());
-        auto kernels = make_array<V>(kernels_size);
+        C* scratch = thread_scratch<C>(plane_scratch() + maps * grid_.plane_size());
+        V* kernels = thread_scratch<V>(kernels_size);
 #pragma omp for schedule(static)
-        for (int k = 0; k < grid_.planes; k++) visit(k, scratch.get(), kernels.get());
+        for (int k = 0; k < grid_.planes; k++) visit(k, scratch, kernels);
     }
 }
 

@@ -29,6 +29,19 @@ Array<V> make_array(size_t count) {
         ::operator new[](sizeof(V) * std::max<size_t>(count, 1), std::align_val_t(64))));
 }
 
+// Scratch of this thread, kept for the next sweep: giving it back each time costs page faults.
+template <typename V>
+V* thread_scratch(size_t count) {
+    thread_local Array<V> kept;
+    thread_local size_t size = 0;
+    if (count > size) {
+        kept.reset();
+        kept = make_array<V>(count);
+        size = count;
+    }
+    return kept.get();
+}
+
 // cos and sin of 2 pi k d / length; `sign` -1 for the conjugate kernels of the gradient.
 template <typename T>
 class Tables {
