@@ -200,7 +200,7 @@ def run_training(options) -> None:
     training = {
         "command": f"python benchmarks/accuracy.py train --stain {stain}"
         + (f" --settings '{options.settings}'" if options.settings != "{}" else ""),
-        "volumes": {n: sha256(options.data / f"{n}.tif") for n in names},
+        "volumes": {n: real_data.digests(n, options.data) for n in names},
         "held_out": real_data.HELD_OUT[stain],
         "validation": "by volume: a network trained as this one, but for the volume that it is "
         "scored on; finder, threshold and validation metrics are of such networks",

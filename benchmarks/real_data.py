@@ -6,6 +6,7 @@ import numpy as np
 import tifffile
 
 from voxmill.blocks import ArrayVolume
+from voxmill.files import sha256
 from voxmill.statistics import PERCENTILES
 from voxmill.training.settings import Augmentation, TrainingSettings
 from voxmill.training.sources import Source, whole
@@ -88,3 +89,9 @@ def read_source(name: str, folder: Path) -> Source:
         region=box,
         mask=ArrayVolume(mask),
     )
+
+
+def digests(name: str, folder: Path) -> dict:
+    """SHA-256 of what a training reads of a volume: its grey values, its centroids, its mask."""
+    files = {"volume": ".tif", "centroids": "_centroids.csv", "mask": "_mask.tif"}
+    return {f"{key}_sha256": sha256(folder / f"{name}{end}") for key, end in files.items()}
