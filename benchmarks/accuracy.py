@@ -173,12 +173,13 @@ def cross_validate(sources, settings, options, output):
         seen = predict_box(fitted.network, unseen, box, normalisation, "cpu", options.threads)
         folds.append((unseen, seen[0]))
     best = {"f1": -1.0}
-    for volume in real_data.LEAST_VOLUMES[options.stain]:
-        finder = {**settings.finder, "min_volume_um3": volume}
+    candidates = (real_data.LEAST_VOLUMES[options.stain], real_data.SMOOTHINGS[options.stain])
+    for volume, smoothing in itertools.product(*candidates):
+        finder = {**settings.finder, "min_volume_um3": volume, "smoothing_um": smoothing}
         chosen = dataclasses.replace(settings, finder=finder)
         runs = [(s.name, *score_by_threshold(p, s, s.region, chosen)) for s, p in folds]
         result = {**summarise_thresholds(runs), "finder": finder}
-        logging.info("cross-validation, cells of %g voxels or more: %s", volume, result)
+        logging.info("cross-validation: %s", result)
         best = result if result["f1"] > best["f1"] else best
     return best
 
