@@ -4,7 +4,8 @@
 
 Each trains on the one microglia volume and is scored on the other (`benchmarks/real_data.py`; the
 volume held out is not touched), with the settings of the shipped microglia model but for width and
-steps: first for an equal number of steps, then for equal time, which is that of the widest. The
+steps: first for an equal number of steps, then for equal time, which is that of the widest. Time is
+the process's CPU time, so that other programs on the machine count for little. The
 threshold is the best for each network on the volume it is scored on, so the figures compare widths
 and estimate nothing else.
 """
@@ -36,22 +37,22 @@ def settings_of(width: int, steps: int, settings=None):
 
 
 def seconds_per_step(sources, settings, threads: int) -> float:
-    """Of a few steps after the first ones, which also choose how to compute each layer."""
+    """CPU time of a few steps after the first ones, which also choose how to compute each layer."""
     trainer = Trainer(sources, settings, "cpu", threads)
     for _ in range(WARM_STEPS):
         trainer.step()
-    begun = time.perf_counter()
+    begun = time.process_time()
     for _ in range(WARM_STEPS):
         trainer.step()
-    return (time.perf_counter() - begun) / WARM_STEPS
+    return (time.process_time() - begun) / WARM_STEPS
 
 
 def measure(sources, settings, threads: int, compared: str) -> dict:
-    """A row: seconds of all steps, without the validation, and the scores after them."""
+    """A row: CPU seconds of all steps, without the validation, and the scores after them."""
     trainer = Trainer(sources, settings, "cpu", threads)
-    begun = time.perf_counter()
+    begun = time.process_time()
     losses = [trainer.step() for _ in range(settings.steps)]
-    seconds = time.perf_counter() - begun
+    seconds = time.process_time() - begun
     result = trainer.validate(seconds)
     last = losses[-max(1, len(losses) // 5) :]
     return {
