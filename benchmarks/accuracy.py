@@ -173,12 +173,13 @@ def cross_validate(sources, settings, options, output):
         seen = predict_box(fitted.network, unseen, box, normalisation, "cpu", options.threads)
         folds.append((unseen, seen[0]))
     best = {"f1": -1.0}
-    for volume in real_data.LEAST_VOLUMES[options.stain]:
-        finder = {**settings.finder, "min_volume_um3": volume}
+    candidates = (real_data.LEAST_VOLUMES[options.stain], real_data.SMOOTHINGS[options.stain])
+    for volume, smoothing in itertools.product(*candidates):
+        finder = {**settings.finder, "min_volume_um3": volume, "smoothing_um": smoothing}
         chosen = dataclasses.replace(settings, finder=finder)
         runs = [(s.name, *score_by_threshold(p, s, s.region, chosen)) for s, p in folds]
         result = {**summarise_thresholds(runs), "finder": finder}
-        logging.info("cross-validation, cells of %g voxels or more: %s", volume, result)
+        logging.info("cross-validation: %s", result)
         best = result if result["f1"] > best["f1"] else best
     return best
 
@@ -200,7 +201,7 @@ def run_training(options) -> None:
     training = {
         "command": f"python benchmarks/accuracy.py train --stain {stain}"
         + (f" --settings '{options.settings}'" if options.settings != "{}" else ""),
-        "volumes": {n: sha256(options.data / f"{n}.tif") for n in names},
+        "volumes": {n: real_data.digests(n, options.data) for n in names},
         "held_out": real_data.HELD_OUT[stain],
         "validation": "by volume: a network trained as this one, but for the volume that it is "
         "scored on; finder, threshold and validation metrics are of such networks",

@@ -6,6 +6,7 @@ import numpy as np
 import tifffile
 
 from voxmill.blocks import ArrayVolume
+from voxmill.files import sha256
 from voxmill.statistics import PERCENTILES
 from voxmill.training.settings import Augmentation, TrainingSettings
 from voxmill.training.sources import Source, whole
@@ -30,8 +31,10 @@ _COMMON = {
     "checkpoint_every": 50,
     "device": "auto",
 }
-# Least voxels of a cell that the cross-validation chooses from.
-LEAST_VOLUMES = {"microglia": (5.0, 20.0, 40.0), "cfos": (1.0, 3.0, 6.0)}
+# Least voxels of a cell, and smoothings of the probability in voxels, that the cross-validation
+# chooses from; nuclei of a few voxels stand no smoothing.
+LEAST_VOLUMES = {"microglia": (5.0, 20.0, 40.0, 60.0), "cfos": (1.0, 3.0, 6.0)}
+SMOOTHINGS = {"microglia": (0.0, 0.8), "cfos": (0.0,)}
 # Of the cells, that a fold of the cross-validation has to train on.
 LEAST_SHARE = 0.4
 # A corner of the first volume, scored at the end of the training for the log alone.
@@ -47,8 +50,8 @@ SETTINGS = {
         normalisation={"low": 50.0, "high": 99.0, "clip": 10.0},
         augmentation=Augmentation(rotate="yx", scale=0.8, shift=0.3, noise=0.15),
         max_distance_um=6.0,
-        steps=200,
-        validate_every=200,
+        steps=600,
+        validate_every=600,
         learning_rate=3e-3,
         **_COMMON,
     ),
@@ -88,3 +91,9 @@ def read_source(name: str, folder: Path) -> Source:
         region=box,
         mask=ArrayVolume(mask),
     )
+
+
+def digests(name: str, folder: Path) -> dict:
+    """SHA-256 of what a training reads of a volume: its grey values, its centroids, its mask."""
+    files = {"volume": ".tif", "centroids": "_centroids.csv", "mask": "_mask.tif"}
+    return {f"{key}_sha256": sha256(folder / f"{name}{end}") for key, end in files.items()}

@@ -118,13 +118,16 @@ class Config:
     def cell_settings(self, network: str) -> dict:
         """Settings of the cell finder for a network's predictions.
 
-        With method "model" those that the card's threshold was chosen with hold; where the card
-        has none, the configuration's, with maxima.
+        With method "model" those that the card's threshold was chosen with hold, and the finder's
+        defaults for what the card leaves out, as when it was chosen. Where the card has no finder,
+        the configuration's, with maxima.
         """
         settings = self.settings["cells"] | {"threshold": self.threshold(network)}
         if settings["method"] != "model":
             return settings
-        return settings | {"method": "maxima"} | self.cards[network].finder
+        if finder := self.cards[network].finder:
+            return finder | {"threshold": settings["threshold"]}
+        return settings | {"method": "maxima"}
 
 
 def load(config: dict, source: str = "config") -> Config:

@@ -1,6 +1,7 @@
 """Training: targets, patches, augmentation, loss, checkpoints, resume, validation, the job."""
 
 import dataclasses
+import hashlib
 import json
 import math
 
@@ -408,6 +409,7 @@ def test_job_gives_a_model_that_predict_reads(tmp_path):
     card, network = models.load(tmp_path / "net.safetensors")
     assert card.name == "net" and 0 < card.threshold <= 1
     assert card.training["volumes"]["blobs"]["cells"] == 12
+    assert card.training["volumes"]["blobs"]["mask"] is None
     assert card.training["settings"]["seed"] == 0
     assert network.settings.outputs == 1
     lines = (tmp_path / "net.csv").read_text().splitlines()
@@ -431,6 +433,10 @@ def test_masks_from_training_to_prediction(tmp_path, changes):
     first = changes.get("target", "centroid")
     assert card.outputs == ((first, "foreground") if "foreground" in changes else (first,))
     assert card.finder["method"] == ("components" if first == "mask" else "maxima")
+    record = card.training["volumes"]["blobs"]
+    assert (record["truth"], record["mask"]) == ("t.csv", "m.tif")
+    for key, name in {"truth_sha256": "t.csv", "mask_sha256": "m.tif"}.items():
+        assert record[key] == hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
     grey = normalise(source.volume.array, source.statistics, card.normalisation)
     maps = forward(network, grey[None], "auto", "cpu", "float32", 1)
     assert maps.shape == (len(card.outputs), 24, 24, 40)

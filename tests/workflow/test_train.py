@@ -11,6 +11,7 @@ import yaml
 
 from tests.workflow.conftest import Project
 from voxmill import models
+from voxmill.engine.backends import forward
 from voxmill.training.targets import centroid_target
 
 SETTINGS = {
@@ -28,25 +29,33 @@ SETTINGS = {
 
 
 def make_project(folder, **settings):
+    """A folder with a volume of blobs, their centroids, their masks, and a training of them."""
     folder.mkdir()
     shape = (24, 24, 40)
     rng = np.random.default_rng(0)
     points = rng.uniform(1, np.array(shape) - 2, (14, 3))
-    volume = 100 + 900 * centroid_target(points, (0, 0, 0), shape, (1, 1, 1), 1.5)
+    blobs = centroid_target(points, (0, 0, 0), shape, (1, 1, 1), 1.5)
+    tifffile.imwrite(folder / "m.tif", (blobs > 0.3).astype(np.uint8))
+    volume = 100 + 900 * blobs
     tifffile.imwrite(folder / "v.tif", (volume + rng.normal(0, 20, shape)).astype(np.uint16))
     rows = "".join(f"{z},{y},{x}\n" for z, y, x in points)
     (folder / "t.csv").write_text("z_vox,y_vox,x_vox\n" + rows)
     blobs = {"path": "v.tif", "voxel_size_um": [1, 1, 1], "truth": {"path": "t.csv"}}
-    training = {"volumes": {"blobs": blobs | {"validation": "0:24, 0:24, 28:40"}}}
+    blobs |= {"validation": "0:24, 0:24, 28:40", "mask": "m.tif"}
+    training = {"volumes": {"blobs": blobs}}
     training["settings"] = SETTINGS | settings
     (folder / "my.yaml").write_text(yaml.safe_dump({"training": {"mine": training}}))
     return Project(folder)
 
 
-def test_a_trained_network_predicts(tmp_path):
-    project = make_project(tmp_path / "project")
+@pytest.mark.parametrize(
+    ("foreground", "outputs"), [(False, ("centroid",)), (True, ("centroid", "foreground"))]
+)
+def test_a_trained_network_predicts(tmp_path, foreground, outputs):
+    project = make_project(tmp_path / "project", foreground=foreground)
     project.snakemake("train")
     card = models.read_card(project.folder / "models" / "mine.safetensors")
+    assert card.outputs == outputs
     assert card.metrics["validation"]["f1"] > 0.8
     assert (project.folder / "results/training/mine/curves.png").is_file()
     assert project.jobs("train") == {}
@@ -62,6 +71,16 @@ def test_a_trained_network_predicts(tmp_path):
     project.snakemake("evaluate")
     text = project.path("blobs/mine/evaluation.json").read_text()
     assert yaml.safe_load(text)["f1"] > 0.8
+    # Of two maps the workflow predicts the centroids', the same with and without tiles.
+    found = tifffile.imread(project.path("blobs/mine/probability.ome.tif"))
+    _, network = models.load(project.folder / "models" / "mine.safetensors")
+    volume = tifffile.imread(project.folder / "v.tif")
+    low, high = (np.percentile(volume, card.normalisation[key]) for key in ("low", "high"))
+    clip = card.normalisation["clip"]
+    grey = np.clip((volume - low) / (high - low), -clip, clip).astype(np.float32)
+    expected = forward(network, grey[None], "torch", "cpu", "float32", 1)
+    np.testing.assert_allclose(found, expected[0], atol=1e-4)
+    assert len(expected) == len(outputs)
 
 
 def test_a_killed_training_goes_on(tmp_path):

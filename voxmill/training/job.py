@@ -59,6 +59,8 @@ def open_source(name: str, volume: dict, settings: TrainingSettings) -> tuple[So
     mask_path = volume.get("mask")
     if mask_path is None and truth.get("kind") in ("mask", "labels"):
         mask_path = truth["path"]
+    if not settings.needs_mask:
+        mask_path = None
     source = Source(
         name=name,
         volume=open_volume(header),
@@ -67,19 +69,26 @@ def open_source(name: str, volume: dict, settings: TrainingSettings) -> tuple[So
         statistics=statistics,
         region=region,
         validation=validation,
-        mask=_open_mask(mask_path, header) if settings.needs_mask and mask_path else None,
+        mask=_open_mask(mask_path, header) if mask_path else None,
     )
     record = {
         "volume": Path(volume["path"]).name,
         "fingerprint": fingerprint(header),
         "truth": Path(truth["path"]).name,
-        "truth_sha256": sha256(truth["path"]) if Path(truth["path"]).is_file() else None,
+        "truth_sha256": _digest(truth["path"]),
+        "mask": Path(mask_path).name if mask_path else None,
+        "mask_sha256": _digest(mask_path) if mask_path else None,
         "cells": len(points),
         "training_cells": len(training_points(source)) if source.trains else 0,
         "region": region,
         "validation": validation,
     }
     return source, record
+
+
+def _digest(path) -> str | None:
+    # A Zarr store is a folder, which has no digest of its own.
+    return sha256(path) if Path(path).is_file() else None
 
 
 def _open_mask(path, header):
