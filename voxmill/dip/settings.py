@@ -22,7 +22,8 @@ class StopSettings:
     rule : str
         `variance`: the windowed moving variance of the outputs has its minimum (Wang et al.,
         "Early stopping for Deep Image Prior", 2021); `held_out`: the error on voxels that the
-        loss never sees has its minimum; `fixed`: after `iterations`, the last one.
+        loss never sees has its minimum (`voxmill.dip.stopping`); `fixed`: after `iterations`, the
+        last one.
     patience : int
         Iterations without a new minimum after which the fit ends.
     window : int
@@ -33,7 +34,7 @@ class StopSettings:
         Iterations before the rule begins to look.
     """
 
-    rule: str = "fixed"
+    rule: str = "held_out"
     patience: int = 1000
     window: int = 100
     fraction: float = 0.02
