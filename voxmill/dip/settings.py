@@ -27,7 +27,8 @@ class StopSettings:
     patience : int
         Iterations without a new minimum after which the fit ends.
     window : int
-        Iterations over which the variance is taken.
+        Iterations over which the variance is taken; with recorrupted input, over about which the
+        error on held-out voxels is averaged.
     fraction : float
         Share of the voxels that are held out, for `held_out`.
     warmup : int
