@@ -71,13 +71,15 @@ def open_source(name: str, volume: dict, settings: TrainingSettings) -> tuple[So
         validation=validation,
         mask=_open_mask(mask_path, header) if mask_path else None,
     )
+    # Often one file, which may be large.
+    digests = {path: _digest(path) for path in {truth["path"], mask_path} if path}
     record = {
         "volume": Path(volume["path"]).name,
         "fingerprint": fingerprint(header),
         "truth": Path(truth["path"]).name,
-        "truth_sha256": _digest(truth["path"]),
+        "truth_sha256": digests[truth["path"]],
         "mask": Path(mask_path).name if mask_path else None,
-        "mask_sha256": _digest(mask_path) if mask_path else None,
+        "mask_sha256": digests.get(mask_path),
         "cells": len(points),
         "training_cells": len(training_points(source)) if source.trains else 0,
         "region": region,
