@@ -1,5 +1,7 @@
 """Compile the native engine for this machine, once: the result is cached by source and CPU.
 
+Also what all its libraries are told first: the shape of the network and of the box.
+
 The cache is `$XDG_CACHE_HOME/voxmill` or `.cache/voxmill` under the repository's root.
 """
 
@@ -114,6 +116,28 @@ def load(source: str) -> ctypes.CDLL | str:
             reason = f"the compiled {source} can't be stored or loaded: {error}"
     logger.warning("the native engine is not used: %s; the PyTorch engine is slower", reason)
     return reason
+
+
+class NativeShape(ctypes.Structure):
+    """What the native code of every engine is told first: the network's shape and the box."""
+
+    _fields_ = (
+        ("inputs", ctypes.c_int32),
+        ("outputs", ctypes.c_int32),
+        ("depth", ctypes.c_int32),
+        ("width", ctypes.c_int32),
+        ("box", ctypes.c_int32 * 3),
+    )
+
+
+def native_shape(settings, box_shape) -> tuple:
+    """Values of `NativeShape`'s fields."""
+    return settings.inputs, settings.outputs, settings.depth, settings.width, tuple(box_shape)
+
+
+def native_dilations(settings):
+    """The dilation of each layer, as a C array."""
+    return (ctypes.c_int32 * settings.depth)(*map(settings.dilation, range(settings.depth)))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import threading
 
 import numpy as np
 
-from voxmill.engine.build import load
+from voxmill.engine.build import NativeShape, load, native_dilations, native_shape
 from voxmill.errors import VoxmillError
 
 # Vector bytes of the native code; only the memory plan needs it, as an upper bound.
@@ -22,13 +22,8 @@ _SMOOTH_PRIMES = (2, 3, 5, 7)
 _NAMES = {np.dtype(np.float32): "float32", np.dtype(np.float64): "float64"}
 
 
-class _Settings(ctypes.Structure):
+class _Settings(NativeShape):
     _fields_ = (
-        ("inputs", ctypes.c_int32),
-        ("outputs", ctypes.c_int32),
-        ("depth", ctypes.c_int32),
-        ("width", ctypes.c_int32),
-        ("box", ctypes.c_int32 * 3),
         ("lengths", ctypes.c_int32 * 3),
         ("training", ctypes.c_int32),
         ("dilations", ctypes.POINTER(ctypes.c_int32)),
@@ -183,18 +178,11 @@ class Engine:
         self.dtype, self.training, self.half = np.dtype(dtype), training, half
         self._library, self._name = library, "bfloat16" if half else _NAMES[self.dtype]
         lanes = _VECTOR_BYTES // self.dtype.itemsize
-        dilations = (ctypes.c_int32 * settings.depth)(
-            *(settings.dilation(layer) for layer in range(settings.depth))
-        )
         native = _Settings(
-            settings.inputs,
-            settings.outputs,
-            settings.depth,
-            settings.width,
-            self.box_shape,
+            *native_shape(settings, self.box_shape),
             lengths(settings, box_shape, lanes),
             int(training),
-            dilations,
+            native_dilations(settings),
         )
         create = self._function("create")
         create.restype = ctypes.c_void_p

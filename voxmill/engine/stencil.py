@@ -9,20 +9,13 @@ import ctypes
 import numpy as np
 
 from voxmill.engine import fourier
-from voxmill.engine.build import load
+from voxmill.engine.build import NativeShape, load, native_dilations, native_shape
 
 _LANES = 16  # of the widest registers; only the memory plan needs it, as an upper bound
 
 
-class _Settings(ctypes.Structure):
-    _fields_ = (
-        ("inputs", ctypes.c_int32),
-        ("outputs", ctypes.c_int32),
-        ("depth", ctypes.c_int32),
-        ("width", ctypes.c_int32),
-        ("box", ctypes.c_int32 * 3),
-        ("dilations", ctypes.POINTER(ctypes.c_int32)),
-    )
+class _Settings(NativeShape):
+    _fields_ = (("dilations", ctypes.POINTER(ctypes.c_int32)),)
 
 
 def available(network, device: str) -> str | None:
@@ -59,11 +52,8 @@ def run(network, volume, device: str, precision: str, threads: int) -> np.ndarra
         If the system does not give the memory.
     """
     settings, library = network.settings, load("stencil")
-    dilations = (ctypes.c_int32 * settings.depth)(*map(settings.dilation, range(settings.depth)))
-    native = _Settings(
-        settings.inputs, settings.outputs, settings.depth, settings.width, volume.shape[1:],
-        dilations,
-    )  # fmt: skip
+    shape = native_shape(settings, volume.shape[1:])
+    native = _Settings(*shape, native_dilations(settings))
     volume = np.ascontiguousarray(volume, dtype=np.float32)
     logits = np.empty((settings.outputs, *volume.shape[1:]), np.float32)
     arrays = (fourier.flat_parameters(network), volume, logits)
