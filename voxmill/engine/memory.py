@@ -152,7 +152,8 @@ def predict_in_blocks(
     ----------
     network : torch module
     volume : (inputs, z, y, x) float32 array
-        The tile with its halo, normalised.
+        The tile with its halo, normalised; or what has its `shape` and gives boxes as an array
+        does, such as `voxmill.engine.layers.Window`.
     core : pair of (3,) int
         Start and stop of the tile's core in the volume.
     halo : (3,) int
@@ -180,7 +181,8 @@ def predict_in_blocks(
     chosen = choose(backend, network, device, precision, volume.shape[1:])
 
     def needed(box_shape: Triple) -> int:
-        return chosen.predict_bytes(network.settings, box_shape, precision)
+        box_bytes = 4 * network.settings.inputs * int(np.prod(box_shape))
+        return chosen.predict_bytes(network.settings, box_shape, precision) + box_bytes
 
     budget = int(SHARE * free_bytes(device)) if budget_bytes is None else budget_bytes
     multiple = shape_multiple(network)

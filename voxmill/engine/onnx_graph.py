@@ -3,19 +3,22 @@
 import numpy as np
 
 
-def model_bytes(settings, tensors: dict[str, np.ndarray]) -> bytes:
-    """The network with its final sigmoid, serialised; any batch and box.
+def model_bytes(settings, tensors: dict[str, np.ndarray], probabilities: bool = True) -> bytes:
+    """The network, serialised; any batch and box.
 
     Parameters
     ----------
     settings : MSDNetSettings
     tensors : dict of str to float32 array
         Names and shapes as `settings.tensor_shapes()`.
+    probabilities : bool
+        Whether the sigmoid of the outputs is taken.
     """
     from onnx import TensorProto, checker, helper
 
     graph = _Graph(tensors)
-    graph.add("Sigmoid", [_logits(graph, settings)], "probability")
+    last = "Sigmoid" if probabilities else "Identity"
+    graph.add(last, [_logits(graph, settings)], "probability")
     axes = ["batch", None, "z", "y", "x"]
     value = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, [axes[0], count, *axes[2:]])

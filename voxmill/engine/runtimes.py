@@ -87,8 +87,10 @@ def _compiled(evaluator, network, precision: str, threads: int):
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(name.encode() + tensor.tobytes())
-    key = (evaluator, network.settings, digest.hexdigest(), precision, threads)
+    kind = (network.settings, network.probabilities, digest.hexdigest())
+    key = (evaluator, *kind, precision, threads)
     if key not in _last:
         _last.clear()
-        _last[key] = evaluator(model_bytes(network.settings, tensors), precision, threads)
+        model = model_bytes(network.settings, tensors, network.probabilities)
+        _last[key] = evaluator(model, precision, threads)
     return _last[key]

@@ -33,7 +33,7 @@ def _device_problem(device: str) -> str | None:
 
 
 def _run(function, network, volume, device, precision, threads) -> np.ndarray:
-    """Call `function(network, batch)` and return its sigmoid as a float32 array."""
+    """Call `function(network, batch)` and return its result, mostly the sigmoid, in float32."""
     kind = getattr(torch, precision)
     moved = network if kind == torch.float32 and device == "cpu" else None
     if moved is None:
@@ -44,8 +44,10 @@ def _run(function, network, volume, device, precision, threads) -> np.ndarray:
     exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
     with torch_threads(threads), torch.no_grad(), exact:
         batch = torch.from_numpy(volume)[None].to(device, kind)
-        logits = function(moved, batch)[0]
-        return logits.float().sigmoid_().cpu().numpy()
+        result = function(moved, batch)[0].float()
+        if getattr(network, "probabilities", True):
+            result.sigmoid_()
+        return result.cpu().numpy()
 
 
 # --- the reference ---------------------------------------------------------------------------
