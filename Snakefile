@@ -24,6 +24,8 @@ wildcard_constraints:
     tile=r"z\d+_y\d+_x\d+",
     batch=r"z\d+_y\d+_x\d+",
     slab=r"z\d+",
+    # Matches nothing where all networks are evaluated whole.
+    stage="|".join(CONFIG.stage_names) or "(?!)",
     # Matches nothing where nothing is trained: other models are nobody's output.
     trained="|".join(CONFIG.settings["training"]) or "(?!)",
 
@@ -50,6 +52,7 @@ rule all:
 include: "rules/volume.smk"
 include: "rules/plan.smk"
 include: "rules/tiles.smk"
+include: "rules/layers.smk"
 include: "rules/predict.smk"
 include: "rules/stitch.smk"
 include: "rules/seams.smk"

@@ -53,6 +53,11 @@ def tile_name(core_start: Triple) -> str:
     return "z{:04d}_y{:04d}_x{:04d}".format(*core_start)
 
 
+def tile_start(name: str) -> Triple:
+    """The core's origin that a tile's name tells."""
+    return tuple(int(part[1:]) for part in name.split("_"))
+
+
 def slab_name(z_start: int) -> str:
     """Name of the slab of tiles whose cores start at plane `z_start`."""
     return f"z{z_start:04d}"

@@ -14,6 +14,7 @@ import numpy as np
 from voxmill import devices, models
 from voxmill.engine.backends import forward
 from voxmill.engine.flips import ALL_AXES, over_flips
+from voxmill.engine.layers import StageFiles, core_in_window, stage_network
 from voxmill.engine.memory import predict_in_blocks, shape_multiple
 from voxmill.errors import VoxmillError
 from voxmill.files import read_json, write_json
@@ -138,6 +139,7 @@ def predict_tile(
     code: str,
     threads: int,
     gpus: int = 0,
+    layers: dict | None = None,
     record_path: str | None = None,
 ) -> None:
     """Write the prediction of one tile: its core only, the first output map, float32.
@@ -155,6 +157,8 @@ def predict_tile(
     threads : int
     gpus : int
         GPUs that the job asked for; see `voxmill.devices.claim`.
+    layers : dict, optional
+        The last stage of layers, see `voxmill.engine.layers.StageFiles`; the whole network if None.
     record_path : path, optional
         Where the job records when and where it ran, and on which GPU.
 
@@ -164,12 +168,10 @@ def predict_tile(
         If an input is missing, broken or of another plan, or a GPU that was asked for is not
         there.
     """
+    inputs = (plan_path, statistics_path, weights_path)
     settings = PredictionSettings(**settings)
-    made_with = _made_with(settings, code)
-    with on_claimed_device(settings, gpus, output_path, record_path) as settings:
-        predictor = _Predictor(
-            plan_path, statistics_path, weights_path, settings, made_with, threads
-        )
+    with on_claimed_device(settings, gpus, output_path, record_path) as held:
+        predictor = Predictor(*inputs, held, made_with(settings, code, layers), threads, layers)
         predictor.run([(tile_path, output_path)])
 
 
@@ -186,6 +188,7 @@ def predict_batch(
     code: str,
     threads: int,
     gpus: int = 0,
+    layers: dict | None = None,
     record_path: str | None = None,
 ) -> None:
     """Write the predictions of several tiles with one start, one device and one model.
@@ -202,38 +205,40 @@ def predict_batch(
         Where the predictions go, under the tiles' names.
     manifest_path : path
         JSON, written at the end: name, path, key, bytes and checksum of each prediction.
-    plan_path, statistics_path, weights_path, settings, code, threads, gpus, record_path
+    plan_path, statistics_path, weights_path, settings, code, threads, gpus, layers,
+    record_path
         As of `predict_tile`; so are the errors.
     """
+    inputs = (plan_path, statistics_path, weights_path)
     settings = PredictionSettings(**settings)
-    made_with = _made_with(settings, code)
     pairs = [(path, str(Path(predictions_folder) / Path(path).name)) for path in tile_paths]
     resumed = not Path(manifest_path).exists()
-    with on_claimed_device(settings, gpus, manifest_path, record_path) as settings:
-        predictor = _Predictor(
-            plan_path, statistics_path, weights_path, settings, made_with, threads
-        )
+    with on_claimed_device(settings, gpus, manifest_path, record_path) as held:
+        predictor = Predictor(*inputs, held, made_with(settings, code, layers), threads, layers)
         left = [pair for pair in pairs if not (resumed and predictor.is_whole(pair[1]))]
         logger.info("%d of %d tiles are there already", len(pairs) - len(left), len(pairs))
         predictor.run(left)
         write_json(manifest_path, {"tiles": [predictor.entry(path) for _, path in pairs]})
 
 
-def _made_with(settings: PredictionSettings, code: str) -> str:
+def made_with(settings: PredictionSettings, code: str, layers: dict | None = None) -> str:
     """Digest of what, beside tile and model, decides about the numbers of a prediction."""
-    identity = json.dumps([asdict(settings), code], sort_keys=True)
+    identity = json.dumps([asdict(settings), code, *([layers] if layers else [])], sort_keys=True)
     return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
-class _Predictor:
+class Predictor:
     """What the predictions of one job share: the plan, the statistics and the model."""
 
-    def __init__(self, plan_path, statistics_path, weights_path, settings, made_with, threads):
+    def __init__(
+        self, plan_path, statistics_path, weights_path, settings, made_with, threads, layers=None
+    ):
         self.plan_path, self.weights_path = plan_path, weights_path
         self.plan = read_plan(plan_path)
         self.statistics = read_json(statistics_path, "statistics")
         self.settings, self.made_with, self.threads = settings, made_with, threads
         self.card = models.read_card(weights_path)
+        self.files = StageFiles(**layers) if layers else None
         self._network = None
 
     def run(self, pairs: list[tuple[str, str]]) -> None:
@@ -283,10 +288,10 @@ class _Predictor:
         settings = self.settings
         start = time.perf_counter()
         core = predict_in_blocks(
-            self._network, normalised[None], _core_in_window(box), tuple(self.plan["halo_vox"]),
+            *self._evaluated(box, normalised[None]),
             settings.backend, resolve_device(settings.device), settings.precision, self.threads,
             flip_axes=settings.flip_axes, origin=box.window_start,
-        )[0]  # fmt: skip
+        )  # fmt: skip
         seconds = time.perf_counter() - start
         logger.info("network %s, %s, %d threads", self.card.name, settings, self.threads)
         log_rate(f"predicted {box.name}", normalised.size, seconds)
@@ -298,12 +303,17 @@ class _Predictor:
             )
         return core
 
+    def _evaluated(self, box: Tile, volume: np.ndarray) -> tuple:
+        """Network, what it sees, the core in that, and the halo."""
+        core, network = core_in_window(box), self._network
+        if self.files is None:
+            return network, volume, core, tuple(self.plan["halo_vox"])
+        stage = self.files.stage(network.settings)
+        model = self.card.weights_sha256[:16]
+        window = self.files.window(network.settings, self.plan, box, volume, model)
+        return stage_network(network, stage), window, core, (stage.halo_vox,) * 3
+
     def _write(self, pair: tuple[str, str], core: np.ndarray) -> None:
         box, _ = self._find(pair[0])
         size = self.plan["source"]["voxel_size_um"]
-        write_tile(pair[1], core, size, box.core_start, self._keys(pair[1]))
-
-
-def _core_in_window(box: Tile) -> tuple:
-    places = [(part.start, part.stop) for part in box.core_in_window]
-    return tuple(zip(*places, strict=True))
+        write_tile(pair[1], core[0], size, box.core_start, self._keys(pair[1]))
