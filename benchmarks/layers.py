@@ -10,7 +10,6 @@ import argparse
 import sys
 import tempfile
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -88,8 +87,8 @@ def main() -> None:
     shape = (given.size,) * 3
     volume = np.random.default_rng(0).random((1, *shape), dtype=np.float32)
     lines = [
-        f"{given.size}³ voxels, depth {given.depth}, {given.threads} threads; {asdict(network.settings)}\n",
-        "| tiles | way | halo | work factor | s | of that writing | ratio | maps, MB | difference |",
+        f"{given.size}³ voxels, depth {given.depth}, {given.threads} threads\n",
+        "| tiles | way | halo | work factor | s | writing, s | ratio | maps, MB | difference |",
         "|" + "---|" * 9,
     ]
     for edge in given.tiles:
