@@ -58,7 +58,7 @@ def by_layers(network, volume, tile, cuts, threads, folder):
         files, part = StageFiles(tuple(cuts), index, folder), stage_network(network, stage)
         for entry, box in tiles:
             view = volume[(slice(None), *inside(box.window_start, box.window_stop, (0, 0, 0)))]
-            window = files.window(network.settings, plan, box, view, "benchmark")
+            window = files.window(network.settings, plan, box, view, "benchmark", threads)
             core = predict_in_blocks(
                 part, window, core_in_window(box), (stage.halo_vox,) * 3, "fourier",
                 threads=threads,

@@ -16,11 +16,12 @@ from voxmill.errors import VoxmillError
 from voxmill.networks.settings import MSDNetSettings
 from voxmill.tiling import Triple
 
-# What an evaluation costs, for the choice alone: nanoseconds a voxel of one AVX-512 core in the
-# Fourier domain (fitted to `python benchmarks/stencil.py`), a GB/s of storage, a job's start.
-_TRANSFORM_NS = 1.35  # of a map, forward or back
-_PAIR_NS = 0.07  # of a 3 x 3 x 3 kernel; a 1 x 1 x 1 kernel a quarter
-_BYTE_NS = 1.0
+# What an evaluation costs, for the choice alone: nanoseconds a voxel, fitted to what
+# `python benchmarks/layers.py` took on two AVX-512 cores, and the start of a job.
+_MAP_NS = 3.1  # of a new map: there and back
+_END_NS = 3.0  # of an input or output of a stage
+_PAIR_NS = 0.08  # of a 3 x 3 x 3 kernel; a 1 x 1 x 1 kernel a quarter
+_BYTE_NS = 1.2  # of a map read, with its checksum
 _START_NS = 3e9
 
 
@@ -55,7 +56,7 @@ class Way:
     stages : tuple of Stage
         More than one: layer by layer. One: the whole network with its exact halo.
     seconds : float
-        By the model above, on one core; for comparison alone.
+        By the model above; for comparison alone.
     factor : float
         Voxels that are evaluated, as a multiple of the volume's; of stages the mean over layers.
     memory_bytes : int
@@ -268,8 +269,8 @@ class Costs:
 def _voxel_ns(net: MSDNetSettings) -> float:
     maps = net.maps_before(net.depth)
     pairs = net.width * sum(net.maps_before(layer) for layer in range(net.depth))
-    transforms = net.inputs + 2 * (maps - net.inputs) + net.outputs
-    return _TRANSFORM_NS * transforms + _PAIR_NS * (pairs + net.outputs * maps / 4)
+    ends, kernels = net.inputs + net.outputs, pairs + net.outputs * maps / 4
+    return _MAP_NS * (maps - net.inputs) + _END_NS * ends + _PAIR_NS * kernels
 
 
 def choose_way(costs: Costs, wanted: str = "auto", no_layers: str | None = None) -> tuple[Way, str]:

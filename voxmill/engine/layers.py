@@ -6,6 +6,7 @@ border it is the boundary that the whole volume has. See `voxmill.stages` for wh
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,10 +81,13 @@ class Window:
     stages : list of (int, list of Piece)
         For each earlier stage the number of its maps, and the pieces that cover the core with the
         halo.
+    threads : int
+        How many pieces are read at a time.
     """
 
-    def __init__(self, volume: np.ndarray, origin: Triple, stages: list):
+    def __init__(self, volume: np.ndarray, origin: Triple, stages: list, threads: int = 1):
         self._volume, self._origin, self._stages = volume, origin, stages
+        self._threads = threads
         maps = len(volume) + sum(count for count, _ in stages)
         self.shape = (maps, *volume.shape[1:])
 
@@ -93,19 +97,19 @@ class Window:
         stop = tuple(part.stop + o for part, o in zip(box[1:], self._origin, strict=True))
         edges = tuple(b - a for a, b in zip(start, stop, strict=True))
         result = np.empty((self.shape[0], *edges), np.float32)
-        first = len(self._volume)
+        first, work = len(self._volume), []
         result[:first] = self._volume[(slice(None), *box[1:])]
         for count, pieces in self._stages:
             for piece in pieces:
                 lower = tuple(map(max, start, piece.start))
                 upper = tuple(map(min, stop, piece.stop))
                 if all(a < b for a, b in zip(lower, upper, strict=True)):
-                    place = inside(lower, upper, start)
-                    piece.read(
-                        _minus(lower, piece.start), _minus(upper, piece.start),
-                        result[(slice(first, first + count), *place)],
-                    )  # fmt: skip
+                    to = result[(slice(first, first + count), *inside(lower, upper, start))]
+                    place = (_minus(lower, piece.start), _minus(upper, piece.start))
+                    work.append((piece.read, *place, to))
             first += count
+        with ThreadPoolExecutor(self._threads) as pool:
+            list(pool.map(lambda item: item[0](*item[1:]), work))
         return result
 
 
@@ -145,7 +149,13 @@ class StageFiles:
         return stages[self.index]
 
     def window(
-        self, settings: MSDNetSettings, plan: dict, box: Tile, volume: np.ndarray, model: str
+        self,
+        settings: MSDNetSettings,
+        plan: dict,
+        box: Tile,
+        volume: np.ndarray,
+        model: str,
+        threads: int = 1,
     ) -> Window:
         """What the stage sees around a tile.
 
@@ -160,6 +170,8 @@ class StageFiles:
             The network's input in the tile's window.
         model : str
             Digest of the weights, which the maps must have been made with.
+        threads : int
+            See `Window`.
 
         Raises
         ------
@@ -181,7 +193,7 @@ class StageFiles:
             count = (stage.stop - stage.first) * settings.width
             pieces = [self._piece(tile, stage, count, model) for tile in near]
             stages.append((count, pieces))
-        return Window(volume, box.window_start, stages)
+        return Window(volume, box.window_start, stages, threads)
 
     def _piece(self, tile: dict, stage: Stage, count: int, model: str) -> Piece:
         start, stop = tuple(tile["start"]), tuple(tile["stop"])

@@ -310,7 +310,7 @@ class Predictor:
             return network, volume, core, tuple(self.plan["halo_vox"])
         stage = self.files.stage(network.settings)
         model = self.card.weights_sha256[:16]
-        window = self.files.window(network.settings, self.plan, box, volume, model)
+        window = self.files.window(network.settings, self.plan, box, volume, model, self.threads)
         return stage_network(network, stage), window, core, (stage.halo_vox,) * 3
 
     def _write(self, pair: tuple[str, str], core: np.ndarray) -> None:
