@@ -15,6 +15,7 @@ include: "rules/common.smk"
 include: "rules/resources.smk"
 include: "rules/targets.smk"
 include: "rules/denoise_helpers.smk"
+include: "rules/layer_helpers.smk"
 
 
 wildcard_constraints:

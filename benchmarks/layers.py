@@ -24,8 +24,9 @@ from voxmill.maps import write_maps
 from voxmill.networks import build
 from voxmill.networks.settings import MSDNetSettings
 from voxmill.planning import make_plan
-from voxmill.stages import Costs, make_stages
+from voxmill.stages import make_stages
 from voxmill.tiling import Tile, inside
+from voxmill.ways import Costs
 
 
 def plan_of(shape, tile, halo):

@@ -8,12 +8,14 @@ import numpy as np
 import yaml
 
 from voxmill.engine.exact import exact_way
+from voxmill.engine.memory import SHARE
 from voxmill.errors import VoxmillError
 from voxmill.files import sha256
 from voxmill.models import ModelCard, read_card
-from voxmill.stages import Stage, Way, neighbours
+from voxmill.stages import Stage, neighbours
 from voxmill.tiling import Triple, grid_starts, parse_region, slab_name, tile_name, tile_start
 from voxmill.volumes import VolumeHeader, fingerprint, read_header
+from voxmill.ways import Way
 
 SCHEMA = Path(__file__).resolve().parent.parent / "schemas" / "config.schema.yaml"
 
@@ -122,8 +124,10 @@ class Config:
         return stages if len(stages) > 1 else ()
 
     def exact_bytes(self, volume: str, network: str) -> int:
-        """Memory that the way to the theoretical field needs; 0 where that is not planned."""
-        return self.ways[volume][network][0].memory_bytes if volume in self.ways else 0
+        """Memory for a job on the way to the theoretical field; 0 where it is not planned."""
+        if volume not in self.ways:
+            return 0
+        return int(self.ways[volume][network][0].memory_bytes / SHARE)
 
     @property
     def stage_names(self) -> list[str]:

@@ -11,16 +11,9 @@ from voxmill.engine.exact import exact_way
 from voxmill.errors import VoxmillError
 from voxmill.models import ModelCard
 from voxmill.networks.settings import MSDNetSettings
-from voxmill.stages import (
-    Costs,
-    choose_way,
-    evaluated_voxels,
-    fitting_cuts,
-    make_stages,
-    neighbours,
-    stage_settings,
-)
+from voxmill.stages import make_stages, neighbours, stage_settings
 from voxmill.tiling import plan_tiles
+from voxmill.ways import Costs, choose_way, evaluated_voxels, fitting_cuts
 
 NET = MSDNetSettings(depth=6, width=2, dilations=(1, 2, 3), inputs=1, outputs=1)
 edges = st.integers(1, 20)

@@ -6,8 +6,9 @@ from voxmill.errors import VoxmillError
 from voxmill.models import ModelCard
 from voxmill.networks import check_settings
 from voxmill.networks.settings import MSDNetSettings
-from voxmill.stages import Costs, Stage, Way, choose_way
+from voxmill.stages import Stage
 from voxmill.tiling import Triple
+from voxmill.ways import Costs, Way, choose_way
 
 
 def exact_way(
