@@ -90,6 +90,7 @@ def read_source(name: str, folder: Path) -> Source:
         },
         region=box,
         mask=ArrayVolume(mask),
+        contents=" ".join(digests(name, folder).values()),
     )
 
 

@@ -19,7 +19,7 @@ from voxmill.errors import VoxmillError
 from voxmill.statistics import normalise
 from voxmill.training import trainer as steps
 from voxmill.training.augmentation import augment
-from voxmill.training.job import fine_tuning_settings, initial_weights, train_network
+from voxmill.training.job import fine_tuning_settings, initial_weights, open_source, train_network
 from voxmill.training.loop import train
 from voxmill.training.settings import Augmentation, TrainingSettings
 from voxmill.training.sources import PatchSampler, Source, check_sources, points_in, training_points
@@ -325,6 +325,37 @@ def test_checkpoint_of_another_training(tmp_path):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(VoxmillError, match="expected a checkpoint of this training"):
         train([make_source()], TINY, checkpoint_path=path)
+
+
+def test_checkpoint_of_other_contents_under_the_same_names(tmp_path):
+    path = tmp_path / "c.safetensors"
+    Trainer([make_source(contents="a")], TINY, "cpu", 1).save(path)
+    assert Trainer([make_source(contents="a")], TINY, "cpu", 1).resume(path)
+    changed = (
+        {"contents": "b"},
+        {"contents": "a", "statistics": {"percentiles": {"5": 80.0, "99": 701.0}}},
+        {"contents": "a", "voxel_size_um": (1.0, 1.0, 1.5)},
+    )
+    for changes in changed:
+        with pytest.raises(VoxmillError, match="other settings or data"):
+            Trainer([make_source(**changes)], TINY, "cpu", 1).resume(path)
+
+
+def test_contents_are_of_volume_and_mask(tmp_path):
+    settings = dataclasses.replace(TINY, target="mask")
+    volume = job_arguments(tmp_path)["volumes"]["blobs"] | {"mask": str(tmp_path / "m.tif")}
+    grey = tifffile.imread(tmp_path / "v.tif")
+    mask = (grey > 500).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "m.tif", mask)
+    seen = {open_source("blobs", volume, settings)[0].contents}
+    assert open_source("blobs", volume, settings)[0].contents in seen
+    mask[0, 0, 0] ^= 1
+    tifffile.imwrite(tmp_path / "m.tif", mask)
+    seen.add(open_source("blobs", volume, settings)[0].contents)
+    grey[0, 0, 0] += 1
+    tifffile.imwrite(tmp_path / "v.tif", grey)
+    seen.add(open_source("blobs", volume, settings)[0].contents)
+    assert len(seen) == 3
 
 
 def test_loss_that_is_not_finite():

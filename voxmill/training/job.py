@@ -61,6 +61,12 @@ def open_source(name: str, volume: dict, settings: TrainingSettings) -> tuple[So
         mask_path = truth["path"]
     if not settings.needs_mask:
         mask_path = None
+    mask = _mask_header(mask_path, header) if mask_path else None
+    # Often one file, which may be large.
+    digests = {path: _digest(path) for path in {truth["path"], mask_path} if path}
+    contents = [fingerprint(header)]
+    if mask:
+        contents.append(digests[mask_path] or fingerprint(mask))
     source = Source(
         name=name,
         volume=open_volume(header),
@@ -69,13 +75,12 @@ def open_source(name: str, volume: dict, settings: TrainingSettings) -> tuple[So
         statistics=statistics,
         region=region,
         validation=validation,
-        mask=_open_mask(mask_path, header) if mask_path else None,
+        mask=open_volume(mask) if mask else None,
+        contents=" ".join(contents),
     )
-    # Often one file, which may be large.
-    digests = {path: _digest(path) for path in {truth["path"], mask_path} if path}
     record = {
         "volume": Path(volume["path"]).name,
-        "fingerprint": fingerprint(header),
+        "fingerprint": contents[0],
         "truth": Path(truth["path"]).name,
         "truth_sha256": digests[truth["path"]],
         "mask": Path(mask_path).name if mask_path else None,
@@ -93,14 +98,14 @@ def _digest(path) -> str | None:
     return sha256(path) if Path(path).is_file() else None
 
 
-def _open_mask(path, header):
+def _mask_header(path, header):
     mask = read_header(path, voxel_size_um=header.voxel_size_um, dtypes=LABEL_DTYPES)
     if mask.shape != header.shape:
         raise VoxmillError(
             f"{path}: expected a mask of the volume's shape {list(header.shape)}, "
             f"found {list(mask.shape)}"
         )
-    return open_volume(mask)
+    return mask
 
 
 def make_card(

@@ -34,6 +34,8 @@ class Source:
         Kept out of the training and used to validate. The whole region: no training here.
     mask : object, optional
         As `volume`: nonzero where a cell is.
+    contents : str
+        Digest of what volume and mask hold, so that a checkpoint of other contents is refused.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Source:
     region: Box
     validation: Box | None = None
     mask: object | None = None
+    contents: str = ""
 
     @property
     def trains(self) -> bool:

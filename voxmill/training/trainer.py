@@ -94,7 +94,8 @@ class Trainer:
         content = json.dumps(dataclasses.asdict(self.settings), sort_keys=True, default=list)
         digest = hashlib.sha256(content.encode())
         for source in self.sources:
-            digest.update(repr((source.name, source.region, source.validation)).encode())
+            about = (source.name, source.region, source.validation, source.contents)
+            digest.update(repr((*about, source.voxel_size_um, source.statistics)).encode())
             digest.update(np.ascontiguousarray(source.points).tobytes())
         for tensor in (initial or {}).values():
             digest.update(tensor.numpy().tobytes())
