@@ -133,8 +133,14 @@ class Cluster:
         _kill_marked(self.folder, f"VOXMILL_TEST_NODE={node}", f"SLURMD_NODENAME={node}")
 
     def restart_controller(self, after_s: float) -> None:
-        """Kill the controller, and start it again after a while, with the jobs it knew."""
-        self.daemons.pop("slurmctld").kill()
+        """Stop the controller, as for maintenance, and start it again after a while.
+
+        It is told to end, not killed: a controller killed within seconds of a submission has not
+        saved the job's start, and starts it a second time when it is back (SLURM's own doing).
+        """
+        controller = self.daemons.pop("slurmctld")
+        controller.terminate()
+        controller.wait(30)
         time.sleep(after_s)
         self._spawn("slurmctld", "slurmctld", "-D", "-f", str(self.conf))
         self._wait_for("slurmctld", lambda: "UP" in self.run("scontrol", "ping", check=False))
