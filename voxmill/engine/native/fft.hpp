@@ -43,7 +43,7 @@ struct Butterfly;
 
 template <typename T, bool kInverse>
 struct Butterfly<T, kInverse, 2> {
-    static inline void apply(Complex<T>* a) {
+    static inline __attribute__((always_inline)) void apply(Complex<T>* a) {
         const Complex<T> b = a[0] - a[1];
         a[0] = a[0] + a[1];
         a[1] = b;
@@ -52,7 +52,7 @@ struct Butterfly<T, kInverse, 2> {
 
 template <typename T, bool kInverse>
 struct Butterfly<T, kInverse, 4> {
-    static inline void apply(Complex<T>* a) {
+    static inline __attribute__((always_inline)) void apply(Complex<T>* a) {
         const Complex<T> s02 = a[0] + a[2], d02 = a[0] - a[2];
         const Complex<T> s13 = a[1] + a[3], d13 = quarter<T, kInverse>(a[1] - a[3]);
         a[0] = s02 + s13;
@@ -64,7 +64,7 @@ struct Butterfly<T, kInverse, 4> {
 
 template <typename T, bool kInverse>
 struct Butterfly<T, kInverse, 8> {
-    static inline void apply(Complex<T>* a) {
+    static inline __attribute__((always_inline)) void apply(Complex<T>* a) {
         Complex<T> even[4] = {a[0], a[2], a[4], a[6]};
         Complex<T> odd[4] = {a[1], a[3], a[5], a[7]};
         Butterfly<T, kInverse, 4>::apply(even);
@@ -82,19 +82,43 @@ struct Butterfly<T, kInverse, 8> {
     }
 };
 
+// cos and sin of 2 pi i / R, known to the compiler.
+template <int R>
+struct Roots;
+template <>
+struct Roots<3> {
+    static constexpr double cosine[] = {1, -0.5, -0.5};
+    static constexpr double sine[] = {0, 0.86602540378443864676, -0.86602540378443864676};
+};
+template <>
+struct Roots<5> {
+    static constexpr double cosine[] = {1, 0.30901699437494742410, -0.80901699437494742410,
+                                        -0.80901699437494742410, 0.30901699437494742410};
+    static constexpr double sine[] = {0, 0.95105651629515357212, 0.58778525229247312917,
+                                      -0.58778525229247312917, -0.95105651629515357212};
+};
+template <>
+struct Roots<7> {
+    static constexpr double cosine[] = {1, 0.62348980185873353053, -0.22252093395631440429,
+                                        -0.90096886790241912624, -0.90096886790241912624,
+                                        -0.22252093395631440429, 0.62348980185873353053};
+    static constexpr double sine[] = {0, 0.78183148246802980871, 0.97492791218182360702,
+                                      0.43388373911755812048, -0.43388373911755812048,
+                                      -0.97492791218182360702, -0.78183148246802980871};
+};
+
 // Odd radices: sums and differences of mirrored inputs, then cosines and sines.
 template <typename T, bool kInverse, int R>
 struct Butterfly {
     static_assert(R == 3 || R == 5 || R == 7, "a small odd radix");
-    static inline void apply(Complex<T>* a) {
+    static inline __attribute__((always_inline)) void apply(Complex<T>* a) {
         constexpr int H = (R - 1) / 2;
-        static const Roots roots;
         Complex<T> sum[H], difference[H];
         const Complex<T> first = a[0];
 #pragma GCC unroll 4
         for (int j = 0; j < H; j++) {
             sum[j] = a[j + 1] + a[R - 1 - j];
-            difference[j] = quarter<T, kInverse>(a[j + 1] - a[R - 1 - j]);
+            difference[j] = a[j + 1] - a[R - 1 - j];
             a[0] = a[0] + sum[j];
         }
 #pragma GCC unroll 4
@@ -103,25 +127,18 @@ struct Butterfly {
 #pragma GCC unroll 4
             for (int j = 1; j <= H; j++) {
                 const int turn = j * k % R;
-                const Vec<T> c = splat<T>(roots.cosine[turn]), s = splat<T>(roots.sine[turn]);
+                const Vec<T> c = splat<T>(T(Roots<R>::cosine[turn]));
+                const Vec<T> s = splat<T>(T(Roots<R>::sine[turn]));
                 even.re += sum[j - 1].re * c;
                 even.im += sum[j - 1].im * c;
                 odd.re += difference[j - 1].re * s;
                 odd.im += difference[j - 1].im * s;
             }
+            odd = quarter<T, kInverse>(odd);
             a[k] = even + odd;
             a[R - k] = even - odd;
         }
     }
-    struct Roots {
-        T cosine[R], sine[R];
-        Roots() {
-            for (int i = 0; i < R; i++) {
-                cosine[i] = T(std::cos(2 * M_PI * i / R));
-                sine[i] = T(std::sin(2 * M_PI * i / R));
-            }
-        }
-    };
 };
 
 template <typename T>
@@ -130,7 +147,8 @@ class Fft {
     explicit Fft(int length) : length_(length) {
         int rest = length;
         for (int radix : {8, 4, 2, 7, 5, 3}) {
-            while (rest % radix == 0 && !(radix == 8 && rest == 16)) {
+            // 16 is 4 * 4, not 8 * 2.
+            while (rest % radix == 0 && !(radix == 8 && rest % 16 == 0 && rest % 32 != 0)) {
                 stages_.push_back({radix, rest});
                 rest /= radix;
             }
@@ -203,7 +221,7 @@ class Fft {
     }
 
     template <bool kInverse, int R, bool kTurn>
-    static inline void butterfly(Complex<T>* x, int part, const T* twiddle) {
+    static inline __attribute__((always_inline)) void butterfly(Complex<T>* x, int part, const T* twiddle) {
         Complex<T> a[R];
 #pragma GCC unroll 8
         for (int q = 0; q < R; q++) {
