@@ -220,8 +220,8 @@ def test_every_key_of_the_schema_is_described_or_a_section():
 
 
 def test_defaults_of_the_schema_are_those_of_the_settings():
+    from voxmill.engine.box import PredictionSettings
     from voxmill.engine.halo import HaloSettings
-    from voxmill.engine.predict import PredictionSettings
 
     tiles = SCHEMA["properties"]["tiles"]["properties"]
     assert tiles["halo_tolerance"]["default"] == HaloSettings().tolerance

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from voxmill.engine.backends import forward
+from voxmill.engine.box import PredictionSettings, predict
 from voxmill.engine.flips import over_flips
-from voxmill.engine.predict import PredictionSettings, predict
 from voxmill.errors import VoxmillError
 from voxmill.networks import build
 from voxmill.networks.settings import MSDNetSettings

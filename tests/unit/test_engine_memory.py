@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxmill.engine import memory
+from voxmill.engine import free_memory
 from voxmill.engine.backends import BACKENDS, forward
 from voxmill.engine.flips import over_flips
-from voxmill.engine.memory import free_bytes, plan_blocks, predict_in_blocks
+from voxmill.engine.free_memory import free_bytes
+from voxmill.engine.memory import plan_blocks, predict_in_blocks
 from voxmill.errors import VoxmillError
 from voxmill.networks import build
 from voxmill.networks.settings import MSDNetSettings
@@ -146,7 +147,7 @@ def test_free_memory_is_what_the_control_group_leaves(tmp_path):
         (folder / "memory.max").write_text(limit)
         (folder / "memory.current").write_text("700")
         (folder / "memory.stat").write_text("anon 1\ninactive_file 50\n")
-    assert list(memory._cgroup_free(tmp_path / "root", own)) == [350]
+    assert list(free_memory._cgroup_free(tmp_path / "root", own)) == [350]
 
 
 def test_free_memory_of_the_first_version_of_control_groups(tmp_path):
@@ -156,13 +157,13 @@ def test_free_memory_of_the_first_version_of_control_groups(tmp_path):
     folder.mkdir(parents=True)
     (folder / "memory.limit_in_bytes").write_text("900")
     (folder / "memory.usage_in_bytes").write_text("300")
-    assert list(memory._cgroup_free(tmp_path / "root", own)) == [600]
+    assert list(free_memory._cgroup_free(tmp_path / "root", own)) == [600]
 
 
 def test_free_memory_obeys_the_address_space(monkeypatch):
     before = free_bytes()
-    limit = memory._address_space() + 2**20
-    monkeypatch.setattr(memory.resource, "getrlimit", lambda which: (limit, limit))
+    limit = free_memory._address_space() + 2**20
+    monkeypatch.setattr(free_memory.resource, "getrlimit", lambda which: (limit, limit))
     assert free_bytes() <= 2**20 < before
 
 

@@ -9,6 +9,10 @@ import tifffile
 
 from voxmill import models
 from voxmill.cells import CellSettings
+from voxmill.engine import context
+from voxmill.engine.backends import BACKENDS
+from voxmill.engine.box import PredictionSettings, predict, resolve_device
+from voxmill.engine.context import ContextPredictor
 from voxmill.engine.halo import (
     HaloSettings,
     errors_by_halo,
@@ -16,7 +20,7 @@ from voxmill.engine.halo import (
     random_starts,
     richest_boxes,
 )
-from voxmill.engine.predict import PredictionSettings, predict, resolve_device
+from voxmill.engine.memory import SHARE, box_bytes
 from voxmill.engine.seams import SeamSettings, compare_cells, measure_seams, seam_starts, summarise
 from voxmill.errors import VoxmillError
 from voxmill.networks import build
@@ -24,7 +28,7 @@ from voxmill.networks.settings import MSDNetSettings
 from voxmill.planning import find_tile, plan_volume, read_plan
 from voxmill.statistics import measure_volume
 from voxmill.tiling import plan_tiles
-from voxmill.volumes import write_planes
+from voxmill.volumes import open_volume, read_header, write_planes
 
 SETTINGS = MSDNetSettings(depth=5, width=1, dilations=(1, 2))
 SHAPE = (20, 22, 40)
@@ -48,23 +52,18 @@ def test_a_tile_with_the_exact_halo_is_the_core_of_the_whole_volume():
         np.testing.assert_allclose(core, expected, atol=1e-5)
 
 
-def mean_over(width):
-    """A 'network' with an exactly known field: the mean over `width` voxels along x."""
-
-    def predict_box(voxels):
-        padded = np.pad(voxels, ((0, 0), (0, 0), (width // 2, width // 2)))
-        return np.lib.stride_tricks.sliding_window_view(padded, width, axis=2).mean(axis=-1)
-
-    return predict_box
-
-
 def test_the_error_falls_to_zero_at_the_true_context():
+    """A 'network' with an exactly known field: the mean over 9 voxels along x."""
     voxels = np.random.default_rng(1).random((1, 1, 60))
 
-    def read_box(start, stop):
-        return voxels[:, :, start[2] : stop[2]]
+    def predict_box(start, stop, context):
+        first = max(0, start[2] - context)
+        seen = voxels[:, :, first : min(60, stop[2] + context)]
+        padded = np.pad(seen, ((0, 0), (0, 0), (4, 4)))
+        means = np.lib.stride_tricks.sliding_window_view(padded, 9, axis=2).mean(axis=-1)
+        return means[:, :, start[2] - first : stop[2] - first]
 
-    errors = errors_by_halo(mean_over(9), read_box, [((0, 0, 28), (1, 1, 32))], (1, 1, 60), 16)
+    errors = errors_by_halo(predict_box, [((0, 0, 28), (1, 1, 32))], 16)
     assert list(errors) == [0, 2, 4, 6, 8, 10, 12]
     assert errors[0] > errors[2] > 1e-3
     assert all(error < 1e-12 for halo, error in errors.items() if halo >= 4)
@@ -133,6 +132,40 @@ def files(tmp_path):
     source = {"path": str(tmp_path / "v.tif")}
     measure_volume(volume=source, output_path=tmp_path / "s.json")
     return tmp_path, source
+
+
+@pytest.fixture
+def predictor(files):
+    """The network on the opened volume."""
+    folder, source = files
+    card, network = models.load(folder / "m.safetensors")
+    statistics = json.loads((folder / "s.json").read_text())
+    with open_volume(read_header(**source)) as volume:
+        settings = PredictionSettings(device="cpu", backend="torch")
+        yield ContextPredictor(card, network, volume, statistics, settings, 1)
+
+
+def test_a_box_with_context_is_that_of_the_whole_volume(predictor):
+    whole = predictor.predict((0, 0, 0), SHAPE, 0)
+    start, stop = (3, 0, 10), (9, 22, 17)
+    part = predictor.predict(start, stop, SETTINGS.receptive_radius_vox)
+    expected = whole[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))]
+    np.testing.assert_allclose(part, expected, atol=1e-6)
+    short = predictor.predict(start, stop, 1)
+    assert np.abs(short - expected).max() > 1e-4
+
+
+def test_the_context_shrinks_to_what_the_memory_holds(predictor, monkeypatch, caplog):
+    assert predictor.largest_context([0, 2, 4]) == 4
+    assert not [r for r in caplog.records if r.levelname == "WARNING"]
+    backend = BACKENDS["torch"]
+    bytes_of = [box_bytes(backend, SETTINGS, "float32", (2 * c + 1,) * 3) for c in (2, 4)]
+    budget = sum(bytes_of) / 2 / SHARE
+    monkeypatch.setattr(context, "free_bytes", lambda device: budget)
+    assert predictor.largest_context([0, 2, 4]) == 2
+    assert "a context of 4 voxels does not fit the free memory: going on with 2" in caplog.text
+    monkeypatch.setattr(context, "free_bytes", lambda device: 1)
+    assert predictor.largest_context([0, 2, 4]) == 0
 
 
 @pytest.mark.parametrize("tolerance", [0.9, 1e-3, 1e-9])

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from voxmill import models
 from voxmill.cutting import cut_tile
 from voxmill.engine.backends import BACKENDS, forward
+from voxmill.engine.box import PredictionSettings, predict
 from voxmill.engine.layers import StageFiles, evaluate_in_stages, stage_network
-from voxmill.engine.predict import PredictionSettings, predict, predict_batch, predict_tile
+from voxmill.engine.predict import predict_batch, predict_tile
 from voxmill.engine.stage import evaluate_stage
 from voxmill.engine.trial import _difference
 from voxmill.errors import VoxmillError

@@ -14,7 +14,7 @@ import yaml
 
 from tests.workflow.conftest import make_project
 from voxmill import models
-from voxmill.engine.predict import PredictionSettings, predict
+from voxmill.engine.box import PredictionSettings, predict
 from voxmill.networks import build
 from voxmill.networks.settings import MSDNetSettings
 from voxmill.statistics import normalise

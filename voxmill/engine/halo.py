@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from voxmill import models
-from voxmill.engine.predict import PredictionSettings, on_claimed_device, predict
+from voxmill.engine.box import PredictionSettings, on_claimed_device
+from voxmill.engine.context import ContextPredictor
 from voxmill.errors import VoxmillError
 from voxmill.files import read_json, write_json
 from voxmill.jobs import job, logger, progress
-from voxmill.statistics import normalise
-from voxmill.tiling import Triple, grow, inside
+from voxmill.tiling import Triple
 from voxmill.volumes import open_volume, read_header
 
 CANDIDATES_VOX = (0, 2, 4, 6, 8, 10, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96)
@@ -48,19 +48,15 @@ class HaloSettings:
             )
 
 
-def errors_by_halo(predict_box, read_box, cores: list, shape: Triple, radius_vox: int) -> dict:
+def errors_by_halo(predict_box, cores: list, radius_vox: int) -> dict:
     """Largest change of the core's probability against the full context, for each halo.
 
     Parameters
     ----------
     predict_box : callable
-        (z, y, x) array -> (z, y, x) probability.
-    read_box : callable
-        (start, stop) -> (z, y, x) array of normalised voxels.
+        (start, stop, context in voxels) -> (z, y, x) probability of the box.
     cores : list of (start, stop)
         Boxes in absolute voxels.
-    shape : (3,) int
-        The volume; windows are clipped at its border as those of tiles are.
     radius_vox : int
         The context that stands for the whole volume.
 
@@ -71,14 +67,10 @@ def errors_by_halo(predict_box, read_box, cores: list, shape: Triple, radius_vox
     """
     halos = [h for h in CANDIDATES_VOX if h < radius_vox]
     errors = dict.fromkeys(halos, 0.0)
-    for start, stop in progress(cores, len(cores), "window", "measuring the halo"):
-        outer = grow(start, stop, (radius_vox,) * 3, shape)
-        voxels = read_box(*outer)
-        reference = predict_box(voxels)[inside(start, stop, outer[0])]
+    for core in progress(cores, len(cores), "window", "measuring the halo"):
+        reference = predict_box(*core, radius_vox)
         for halo in halos:
-            inner = grow(start, stop, (halo,) * 3, shape)
-            part = predict_box(np.ascontiguousarray(voxels[inside(*inner, outer[0])]))
-            change = np.abs(part[inside(start, stop, inner[0])] - reference).max()
+            change = np.abs(predict_box(*core, halo) - reference).max()
             errors[halo] = max(errors[halo], float(change))
     return errors
 
@@ -149,21 +141,16 @@ def measure_halo(
     prediction = PredictionSettings(**prediction)
     card, network = models.load(weights_path)
     statistics = read_json(statistics_path, "statistics")
-    radius = min(card.receptive_radius_vox, CANDIDATES_VOX[-1])
+    most = min(card.receptive_radius_vox, CANDIDATES_VOX[-1])
     header = read_header(**volume)
     claimed = on_claimed_device(prediction, gpus, output_path)
     with claimed as prediction, open_volume(header) as source:
-
-        def read_box(start, stop):
-            return normalise(source.read_window(start, stop), statistics, card.normalisation)
-
-        def predict_box(voxels):
-            return predict(network, voxels, prediction, threads)[0]
-
+        predictor = ContextPredictor(card, network, source, statistics, prediction, threads)
+        radius = predictor.largest_context([h for h in CANDIDATES_VOX if h < most] + [most])
         size = tuple(min(settings.core_vox, n) for n in header.shape)
         starts = random_starts(header.shape, size, 4 * settings.windows, settings.seed)
-        cores = richest_boxes(read_box, starts, size, settings.windows)
-        errors = errors_by_halo(predict_box, read_box, cores, header.shape, radius)
+        cores = richest_boxes(predictor.read, starts, size, settings.windows)
+        errors = errors_by_halo(predictor.predict, cores, radius)
     fitting = [halo for halo, error in errors.items() if error <= settings.tolerance]
     halo = min(fitting, default=radius)
     if not fitting and radius < card.receptive_radius_vox:

@@ -1,21 +1,18 @@
 """Predict tiles: read, normalise, run the network, keep the core, write."""
 
-import contextlib
 import hashlib
 import json
 import time
 import zlib
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from voxmill import devices, models
-from voxmill.engine.backends import forward
-from voxmill.engine.flips import ALL_AXES, over_flips
+from voxmill import models
+from voxmill.engine.box import PredictionSettings, on_claimed_device, resolve_device
 from voxmill.engine.layers import StageFiles, core_in_window, stage_network
-from voxmill.engine.memory import predict_in_blocks, shape_multiple
+from voxmill.engine.memory import predict_in_blocks
 from voxmill.errors import VoxmillError
 from voxmill.files import read_json, write_json
 from voxmill.jobs import job, log_rate, logger, overlapped
@@ -23,108 +20,6 @@ from voxmill.planning import REMAKE, find_tile, read_plan
 from voxmill.statistics import normalise
 from voxmill.tiling import Tile
 from voxmill.volumes import read_tile, write_tile
-
-PRECISIONS = ("float32", "bfloat16", "float16")
-
-
-@dataclass(frozen=True)
-class PredictionSettings:
-    """How a network is run; what it is stands in its card.
-
-    Parameters
-    ----------
-    backend : str
-        "auto" or a key of `voxmill.engine.backends.BACKENDS`.
-    device : str
-        "auto" (a GPU where the job sees one), "cpu" or "cuda".
-    precision : str
-        "float32", or where the backend has it "bfloat16" or "float16".
-    flips : bool
-        Predict the mean over the eight mirror images of each box, at eight times the cost.
-    """
-
-    backend: str = "auto"
-    device: str = "auto"
-    precision: str = "float32"
-    flips: bool = False
-
-    @property
-    def flip_axes(self) -> tuple[int, ...]:
-        """Axes that `voxmill.engine.flips` mirrors."""
-        return ALL_AXES if self.flips else ()
-
-    def __post_init__(self):
-        for key, allowed in (("device", ("auto", "cpu", "cuda")), ("precision", PRECISIONS)):
-            if getattr(self, key) not in allowed:
-                raise VoxmillError(
-                    f"prediction.{key}: expected one of {list(allowed)}, "
-                    f"found {getattr(self, key)!r}"
-                )
-        if not isinstance(self.flips, bool):
-            raise VoxmillError(f"prediction.flips: expected true or false, found {self.flips!r}")
-
-
-def predict(network, voxels: np.ndarray, settings: PredictionSettings, threads: int) -> np.ndarray:
-    """Probabilities of all output maps for a box of normalised voxels.
-
-    Parameters
-    ----------
-    network : torch module
-        As `voxmill.models.load` returns it.
-    voxels : (z, y, x) float32 array
-        Normalised intensities. Outside of the box the network sees zeros.
-    settings : PredictionSettings
-    threads : int
-        CPU threads to use.
-
-    Returns
-    -------
-    (outputs, z, y, x) float32 array
-        Probabilities.
-    """
-    device = resolve_device(settings.device)
-
-    def run(volume: np.ndarray) -> np.ndarray:
-        return forward(network, volume, settings.backend, device, settings.precision, threads)
-
-    if not settings.flips:
-        return run(voxels[None])
-    return over_flips(run, voxels[None], ALL_AXES, shape_multiple(network))
-
-
-def resolve_device(device: str) -> str:
-    """The device to compute on: "cpu" or "cuda".
-
-    Raises
-    ------
-    VoxmillError
-        If CUDA is asked for and absent.
-    """
-    if device == "cpu":
-        return "cpu"
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    if device == "cuda":
-        raise VoxmillError(
-            "prediction.device: expected a CUDA device, found none that this job can see. "
-            "Run on a GPU node, or set prediction.device to auto or cpu."
-        )
-    return "cpu"
-
-
-@contextlib.contextmanager
-def on_claimed_device(
-    settings: PredictionSettings, gpus: int, output_path, record_path=None
-) -> Iterator[PredictionSettings]:
-    """Hold a job's device while the block runs; yields the settings with that device.
-
-    Arguments and errors as `voxmill.devices.claim`; the output names the task.
-    """
-    with devices.claim(gpus, settings.device, record_path, str(output_path)) as held:
-        # The device's number is the claim's business: the job sees no other.
-        yield replace(settings, device=held.devices[0].partition(":")[0])
 
 
 @job

@@ -6,24 +6,23 @@ Windows that straddle seams are predicted once more, with as much context as the
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from voxmill import models
 from voxmill.blocks import ArrayVolume
 from voxmill.cells import CellSettings, cells_of_volume
-from voxmill.engine.halo import richest_boxes
-from voxmill.engine.predict import PredictionSettings, on_claimed_device, predict
+from voxmill.engine.box import PredictionSettings, on_claimed_device
+from voxmill.engine.context import ContextPredictor
+from voxmill.engine.halo import CANDIDATES_VOX, richest_boxes
 from voxmill.errors import VoxmillError
 from voxmill.files import read_json, write_json
 from voxmill.jobs import job, logger, progress
 from voxmill.matching import match_points
 from voxmill.planning import read_plan
-from voxmill.statistics import normalise
 from voxmill.tiling import Triple, grow, inside
 from voxmill.volumes import open_volume, read_header
-
-MOST_CONTEXT_VOX = 96
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,7 @@ def measure_seams(
     plan, statistics = read_plan(plan_path), read_json(statistics_path, "statistics")
     card, network = models.load(weights_path)
     header = read_header(**volume)
-    context = min(card.receptive_radius_vox, MOST_CONTEXT_VOX)
+    most = min(card.receptive_radius_vox, CANDIDATES_VOX[-1])
     size = tuple(min(settings.window_vox, n) for n in header.shape)
     tile_shape = tuple(plan["tile_shape_vox"])
     starts = seam_starts(header.shape, tile_shape, size, 4 * settings.windows, settings.seed)
@@ -165,16 +164,10 @@ def measure_seams(
         open_volume(header) as source,
         open_volume(read_header(probability_path)) as stitched,
     ):
-
-        def read_box(start, stop):
-            return normalise(source.read_window(start, stop), statistics, card.normalisation)
-
-        def predict_box(start, stop):
-            outer = grow(start, stop, (context,) * 3, header.shape)
-            full = predict(network, read_box(*outer), prediction, threads)[0]
-            return full[inside(start, stop, outer[0])]
-
-        boxes = richest_boxes(read_box, starts, size, settings.windows)
+        predictor = ContextPredictor(card, network, source, statistics, prediction, threads)
+        context = predictor.largest_context([h for h in CANDIDATES_VOX if h < most] + [most])
+        predict_box = partial(predictor.predict, context_vox=context)
+        boxes = richest_boxes(predictor.read, starts, size, settings.windows)
         rows = [
             compare_window(box, predict_box, stitched, cells, header.voxel_size_um)
             for box in progress(boxes, len(boxes), "window", "looking at seams")

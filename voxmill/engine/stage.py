@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from voxmill.engine.box import PredictionSettings, on_claimed_device
 from voxmill.engine.layers import map_keys
-from voxmill.engine.predict import PredictionSettings, Predictor, made_with, on_claimed_device
+from voxmill.engine.predict import Predictor, made_with
 from voxmill.jobs import job
 from voxmill.maps import write_maps
 

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from voxmill import __version__, models
-from voxmill.engine.predict import resolve_device
+from voxmill.engine.box import resolve_device
 from voxmill.errors import VoxmillError
 from voxmill.files import sha256
 from voxmill.jobs import job, logger
