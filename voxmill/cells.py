@@ -15,26 +15,14 @@ import pandas as pd
 from scipy import ndimage
 
 from voxmill.blocks import SerialReader, block_list, map_blocks
+from voxmill.cell_table import COLUMNS, write_cells
 from voxmill.components import find_components
 from voxmill.errors import VoxmillError
-from voxmill.files import writing
 from voxmill.jobs import job, log_rate, logger
 from voxmill.matching import check_lengths
 from voxmill.maxima import ball, local_maxima, margin
 from voxmill.tiling import grow, inside
 
-# Columns of cells.csv and how their numbers are written; nine digits give a float32 back.
-COLUMNS = {
-    "id": "{:d}",
-    "z_vox": "{:.4f}",
-    "y_vox": "{:.4f}",
-    "x_vox": "{:.4f}",
-    "z_um": "{:.4f}",
-    "y_um": "{:.4f}",
-    "x_um": "{:.4f}",
-    "score": "{:.9g}",
-    "volume_um3": "{:.4f}",
-}
 # More voxels in a ball mean a distance in the wrong unit.
 MOST_BALL_VOXELS = 200_000
 
@@ -60,6 +48,10 @@ class CellSettings:
         Cells of less volume are left out; 0 keeps all. The volume is that of the voxels at or
         above the threshold in the component or, with "maxima", in the ball of radius
         `min_distance_um` around the maximum (touching cells share some).
+    min_score : float
+        Cells of a lower score are left out; 0 keeps all. The score is the largest probability in
+        a cell, so that with "components" a cell needs a voxel of this probability and reaches as
+        far as the threshold (hysteresis; Canny, IEEE Trans. PAMI 8(6), 1986).
     block_vox : int
         Edge of a block in voxels; a matter of memory, without influence on the cells.
     """
@@ -69,6 +61,7 @@ class CellSettings:
     min_distance_um: float = 5.0
     smoothing_um: float = 0.0
     min_volume_um3: float = 0.0
+    min_score: float = 0.0
     block_vox: int = 192
 
     def __post_init__(self):
@@ -81,6 +74,7 @@ class CellSettings:
             "min_distance_um": ("a length above 0", lambda v: v > 0),
             "smoothing_um": ("a length of 0 or more", lambda v: v >= 0),
             "min_volume_um3": ("a volume of 0 or more", lambda v: v >= 0),
+            "min_score": ("a probability from 0 to 1", lambda v: 0 <= v <= 1),
             "block_vox": ("an integer of 8 or more", lambda v: v >= 8 and isinstance(v, int)),
         }
         for key, (expected, holds) in rules.items():
@@ -136,7 +130,7 @@ def cells_of_volume(volume, settings: CellSettings, voxel_size_um, threads: int 
         raise VoxmillError(f"threads: expected 1 or more, found {threads}")
     places, scores, counts = METHODS[settings.method](volume, settings, size, threads)
     volumes = counts * float(np.prod(size))
-    keep = volumes >= settings.min_volume_um3 * (1 - 1e-9)
+    keep = (volumes >= settings.min_volume_um3 * (1 - 1e-9)) & (scores >= settings.min_score)
     return _table(places[keep], scores[keep], volumes[keep], size)
 
 
@@ -259,48 +253,3 @@ def find_cells(*, probability_path, output_path, settings: dict, voxel_size_um, 
         log_rate("cells", math.prod(volume.shape), time.perf_counter() - start)
     write_cells(output_path, cells)
     logger.info("%s: %d cells by %s", probability_path, len(cells), checked)
-
-
-def write_cells(path, cells) -> None:
-    """Write a table of cells: the same cells give the same bytes."""
-    text = cells.copy()
-    for column in text.columns:
-        text[column] = text[column].map(COLUMNS.get(column, "{}").format)
-    with writing(path) as scratch:
-        text.to_csv(scratch, index=False, lineterminator="\n")
-
-
-def read_cells(path):
-    """Read a table of cells.
-
-    Returns
-    -------
-    pandas.DataFrame
-        At least the columns id, z_vox, y_vox, x_vox and score, as numbers.
-
-    Raises
-    ------
-    VoxmillError
-        If the file is missing, is no table of cells, or a number is missing or not finite.
-    """
-    try:
-        cells = pd.read_csv(path)
-    except FileNotFoundError:
-        raise VoxmillError(f"{path}: this table of cells does not exist.") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise VoxmillError(f"{path}: expected a table of cells (CSV), found {error}") from None
-    needed = ["id", "z_vox", "y_vox", "x_vox", "score"]
-    if missing := [column for column in needed if column not in cells]:
-        raise VoxmillError(
-            f"{path}: expected the columns {', '.join(needed)} of a table of cells, "
-            f"found no {missing[0]!r} among {list(cells.columns)[:12]}"
-        )
-    for column in needed:
-        numbers = pd.to_numeric(cells[column], errors="coerce").astype(float)
-        bad = np.flatnonzero(~np.isfinite(numbers))
-        if len(bad):
-            raise VoxmillError(
-                f"{path}: expected a number in column {column!r} of data row {bad[0] + 1}, "
-                f"found {cells[column].iloc[bad[0]]!r}"
-            )
-    return cells

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 import pandas as pd
 
-from voxmill.cells import read_cells
+from voxmill.cell_table import read_cells
 from voxmill.errors import VoxmillError
 from voxmill.files import write_json, writing
 from voxmill.jobs import job, logger
@@ -50,7 +50,8 @@ def evaluate(
     truth : (N, 3) float array
         True centroids in voxels, z, y, x, absolute.
     cells : pandas.DataFrame
-        With the columns id, z_vox, y_vox, x_vox and score, as `voxmill.cells.read_cells` gives.
+        With the columns id, z_vox, y_vox, x_vox and score, as `voxmill.cell_table.read_cells`
+        gives.
     settings : EvaluationSettings
         See `voxmill.outcome.Outcome` for what counts at the edge of a region of interest.
     voxel_size_um : (3,) float

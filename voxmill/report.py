@@ -7,7 +7,7 @@ import io
 import sys
 from pathlib import Path
 
-from voxmill.cells import read_cells
+from voxmill.cell_table import read_cells
 from voxmill.evaluation import table, table_rows
 from voxmill.files import read_json, write_text
 from voxmill.jobs import job

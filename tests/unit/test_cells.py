@@ -11,14 +11,13 @@ from scipy import ndimage
 from skimage.measure import regionprops
 
 from voxmill import cells as cells_module
+from voxmill.cell_table import read_cells, write_cells
 from voxmill.cells import (
     COLUMNS,
     METHODS,
     CellSettings,
     cells_of_volume,
     find_cells,
-    read_cells,
-    write_cells,
 )
 from voxmill.errors import VoxmillError
 from voxmill.maxima import ball
@@ -252,6 +251,17 @@ def test_minimum_volume():
         assert len(find(array, method=method, **equal)) == 1
 
 
+def test_minimum_score_lets_a_component_reach_as_far_as_the_threshold():
+    array = np.zeros((4, 4, 12), dtype=np.float32)
+    array[2, 2, 1:4] = (0.5, 0.875, 0.5)
+    array[2, 2, 8:11] = (0.5, 0.75, 0.5)
+    both = find(array, method="components", threshold=0.5)
+    assert both["score"].tolist() == [0.875, 0.75]
+    kept = find(array, method="components", threshold=0.5, min_score=0.875)
+    assert kept[["x_vox", "volume_um3", "score"]].to_numpy().tolist() == [[2, 3, 0.875]]
+    assert len(find(array, threshold=0.5, min_distance_um=2, min_score=0.8)) == 1
+
+
 def test_integers_are_fractions_of_their_largest_value():
     array = blobs((16, 16, 16), [(8, 8, 8)])
     as_bytes = np.rint(array * 255).astype(np.uint8)
@@ -342,6 +352,7 @@ def test_the_job_names_the_volume_whose_probabilities_are_wrong(tmp_path, capsys
         ("min_distance_um", float("nan"), "found nan"),
         ("smoothing_um", -1, "expected a length of 0 or more, found -1"),
         ("min_volume_um3", -1, "expected a volume of 0 or more, found -1"),
+        ("min_score", 1.5, "expected a probability from 0 to 1, found 1.5"),
         ("block_vox", 4, "expected an integer of 8 or more, found 4"),
         ("block_vox", 64.0, "expected an integer of 8 or more, found 64.0"),
     ],
