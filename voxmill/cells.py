@@ -48,6 +48,9 @@ class CellSettings:
         Cells of less volume are left out; 0 keeps all. The volume is that of the voxels at or
         above the threshold in the component or, with "maxima", in the ball of radius
         `min_distance_um` around the maximum (touching cells share some).
+    border_share : float
+        Share of `min_volume_um3`, from 0 to 1, that is enough for a cell at the volume's border,
+        which may cut it.
     min_score : float
         Cells of a lower score are left out; 0 keeps all. The score is the largest probability in
         a cell, so that with "components" a cell needs a voxel of this probability and reaches as
@@ -61,6 +64,7 @@ class CellSettings:
     min_distance_um: float = 5.0
     smoothing_um: float = 0.0
     min_volume_um3: float = 0.0
+    border_share: float = 1.0
     min_score: float = 0.0
     block_vox: int = 192
 
@@ -74,6 +78,7 @@ class CellSettings:
             "min_distance_um": ("a length above 0", lambda v: v > 0),
             "smoothing_um": ("a length of 0 or more", lambda v: v >= 0),
             "min_volume_um3": ("a volume of 0 or more", lambda v: v >= 0),
+            "border_share": ("a share from 0 to 1", lambda v: 0 <= v <= 1),
             "min_score": ("a probability from 0 to 1", lambda v: 0 <= v <= 1),
             "block_vox": ("an integer of 8 or more", lambda v: v >= 8 and isinstance(v, int)),
         }
@@ -128,9 +133,10 @@ def cells_of_volume(volume, settings: CellSettings, voxel_size_um, threads: int 
         raise VoxmillError(f"expected a 3D probability volume, found shape {tuple(volume.shape)}")
     if threads < 1:
         raise VoxmillError(f"threads: expected 1 or more, found {threads}")
-    places, scores, counts = METHODS[settings.method](volume, settings, size, threads)
+    places, scores, counts, cut = METHODS[settings.method](volume, settings, size, threads)
     volumes = counts * float(np.prod(size))
-    keep = (volumes >= settings.min_volume_um3 * (1 - 1e-9)) & (scores >= settings.min_score)
+    least = settings.min_volume_um3 * np.where(cut, settings.border_share, 1.0)
+    keep = (volumes >= least * (1 - 1e-9)) & (scores >= settings.min_score)
     return _table(places[keep], scores[keep], volumes[keep], size)
 
 
@@ -203,7 +209,10 @@ def _maxima(volume, settings: CellSettings, size, threads: int):
     parts = list(map_blocks(work, blocks, threads, "cells"))
     places, scores, counts = (np.concatenate(column) for column in zip(*parts, strict=True))
     # The top of a parabola fitted beside the border may lie beyond it.
-    return np.clip(places, 0, np.asarray(probability.shape) - 1.0), scores, counts
+    last = np.asarray(probability.shape) - 1.0
+    places = np.clip(places, 0, last)
+    cut = (np.minimum(places, last - places) * size < settings.min_distance_um).any(axis=1)
+    return places, scores, counts, cut
 
 
 def _components(volume, settings: CellSettings, size, threads: int):
@@ -219,7 +228,7 @@ def _components(volume, settings: CellSettings, size, threads: int):
     regions = find_components(
         read_mask, probability.shape, settings.block_vox, threads, description="cells"
     )
-    return regions.centroids, regions.peaks, regions.counts
+    return regions.centroids, regions.peaks, regions.counts, regions.at_border(probability.shape)
 
 
 METHODS: dict[str, Callable] = {"maxima": _maxima, "components": _components}

@@ -5,7 +5,7 @@ on the order of the blocks or on their size.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from scipy import ndimage
@@ -31,16 +31,29 @@ class Regions:
         Sums of the voxels' coordinates z, y, x.
     peaks : (K,) float64 array
         Largest value in the region (1 where there are no values).
+    lower, upper : (K, 3) int64 array
+        Least and largest coordinates z, y, x.
     """
 
     counts: np.ndarray
     sums: np.ndarray
     peaks: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
 
     @property
     def centroids(self) -> np.ndarray:
         """(K, 3) centroids in voxels, z, y, x."""
         return self.sums / np.maximum(self.counts, 1)[:, None]
+
+    def at_border(self, shape) -> np.ndarray:
+        """(K,) bool: which regions reach the border of a volume of this shape."""
+        return ((self.lower == 0) | (self.upper == np.asarray(shape) - 1)).any(axis=1)
+
+    @classmethod
+    def all_of(cls, parts: list["Regions"]) -> "Regions":
+        """The regions of several blocks, one behind the other."""
+        return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))
 
 
 def merge(groups: np.ndarray, n_groups: int, regions: Regions) -> Regions:
@@ -48,17 +61,22 @@ def merge(groups: np.ndarray, n_groups: int, regions: Regions) -> Regions:
     counts = np.zeros(n_groups, dtype=np.int64)
     sums = np.zeros((n_groups, 3), dtype=np.int64)
     peaks = np.full(n_groups, -np.inf)
+    lower = np.full((n_groups, 3), np.iinfo(np.int64).max)
+    upper = np.full((n_groups, 3), -1)
     np.add.at(counts, groups, regions.counts)
     np.add.at(sums, groups, regions.sums)
     np.maximum.at(peaks, groups, regions.peaks)
-    return Regions(counts, sums, peaks)
+    np.minimum.at(lower, groups, regions.lower)
+    np.maximum.at(upper, groups, regions.upper)
+    return Regions(counts, sums, peaks, lower, upper)
 
 
 def voxel_regions(groups, n_groups, coordinates, values=None) -> Regions:
     """Statistics of voxels (K, 3) that are grouped into regions 0 to n_groups - 1."""
     peaks = np.ones(len(groups)) if values is None else values.astype(np.float64)
-    voxels = Regions(np.ones(len(groups), dtype=np.int64), coordinates.astype(np.int64), peaks)
-    return merge(groups, n_groups, voxels)
+    places = coordinates.astype(np.int64)
+    ones = np.ones(len(groups), dtype=np.int64)
+    return merge(groups, n_groups, Regions(ones, places, peaks, places, places))
 
 
 def find_components(
@@ -101,9 +119,7 @@ def find_components(
         parts.append(regions)
         seams.append((seam_voxels, seam_labels + n_labels))
         n_labels += len(regions.counts)
-    labels = Regions(
-        *(np.concatenate([getattr(p, key) for p in parts]) for key in ("counts", "sums", "peaks"))
-    )
+    labels = Regions.all_of(parts)
     voxels, owners = (np.concatenate(column) for column in zip(*seams, strict=True))
     order = np.argsort(voxels, kind="stable")
     voxels, owners = voxels[order], owners[order]
@@ -159,11 +175,5 @@ def find_labels(volume, block_vox: int, threads: int = 1, description: str = "la
     blocks = block_list(reader.shape, block_vox)
     results = list(map_blocks(work, blocks, threads, description))
     names = np.concatenate([found for found, _ in results])
-    parts = Regions(
-        *(
-            np.concatenate([getattr(regions, key) for _, regions in results])
-            for key in ("counts", "sums", "peaks")
-        )
-    )
     unique, groups = np.unique(names, return_inverse=True)
-    return merge(groups, len(unique), parts)
+    return merge(groups, len(unique), Regions.all_of([regions for _, regions in results]))

@@ -251,6 +251,20 @@ def test_minimum_volume():
         assert len(find(array, method=method, **equal)) == 1
 
 
+@pytest.mark.parametrize("block_vox", [8, 64])
+def test_less_volume_is_enough_at_the_border(block_vox):
+    array = np.zeros((9, 9, 30), dtype=np.float32)
+    array[4, 4, :3] = array[4, 4, 10:13] = array[4, 4, 20:26] = array[6:9, 4, 28] = 0.9
+    settings = {"method": "components", "min_volume_um3": 6.0, "block_vox": block_vox}
+    assert find(array, **settings)["x_vox"].tolist() == [22.5]
+    assert find(array, **settings, border_share=0.5)["x_vox"].tolist() == [1, 22.5, 28]
+    peaks = np.zeros((15, 15, 30), dtype=np.float32)
+    peaks[7, 7, 1] = peaks[7, 7, 15] = 0.9
+    maxima = {"method": "maxima", "min_volume_um3": 2.0, "min_distance_um": 4.5}
+    assert find(peaks, **maxima).empty
+    assert find(peaks, **maxima, border_share=0.5)["x_vox"].tolist() == [1]
+
+
 def test_minimum_score_lets_a_component_reach_as_far_as_the_threshold():
     array = np.zeros((4, 4, 12), dtype=np.float32)
     array[2, 2, 1:4] = (0.5, 0.875, 0.5)
@@ -352,6 +366,7 @@ def test_the_job_names_the_volume_whose_probabilities_are_wrong(tmp_path, capsys
         ("min_distance_um", float("nan"), "found nan"),
         ("smoothing_um", -1, "expected a length of 0 or more, found -1"),
         ("min_volume_um3", -1, "expected a volume of 0 or more, found -1"),
+        ("border_share", -0.1, "expected a share from 0 to 1, found -0.1"),
         ("min_score", 1.5, "expected a probability from 0 to 1, found 1.5"),
         ("block_vox", 4, "expected an integer of 8 or more, found 4"),
         ("block_vox", 64.0, "expected an integer of 8 or more, found 64.0"),
