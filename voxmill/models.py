@@ -14,7 +14,7 @@ from pathlib import Path
 
 from voxmill.errors import VoxmillError
 from voxmill.files import read_json, sha256, write_json, writing
-from voxmill.networks import build, check_settings
+from voxmill.networks import check_settings
 
 CARD_VERSION = 1
 
@@ -168,10 +168,27 @@ def load(weights_path: str | Path):
     Raises
     ------
     VoxmillError
+        As `load_stored`.
+    """
+    from voxmill.networks.stored import module_of
+
+    card, network = load_stored(weights_path)
+    return card, module_of(network)
+
+
+def load_stored(weights_path: str | Path):
+    """Read a model without torch: its card, and its network for `voxmill.engine.backends`.
+
+    Returns
+    -------
+    card : ModelCard
+    network : StoredNetwork, or a torch module where the model is a program of `torch.export`
+
+    Raises
+    ------
+    VoxmillError
         As `read_card`, or if the weights are not those that the card was written for.
     """
-    from safetensors.torch import load_file
-
     card = read_card(weights_path)
     digest = sha256(weights_path)
     if digest != card.weights_sha256:
@@ -184,6 +201,8 @@ def load(weights_path: str | Path):
         from voxmill.networks.exported import Exported
 
         return card, Exported(settings, weights_path)
-    network = build(card.network, settings)
-    network.load_state_dict(load_file(weights_path))
-    return card, network.eval()
+    from safetensors.numpy import load_file
+
+    from voxmill.networks.stored import StoredNetwork
+
+    return card, StoredNetwork(card.network, settings, load_file(weights_path))

@@ -2,15 +2,22 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from voxmill import models
+from voxmill.engine.backends import forward
 from voxmill.errors import VoxmillError
 from voxmill.networks import NETWORKS, build, check_settings
 from voxmill.networks.settings import MSDNetSettings
+from voxmill.networks.stored import StoredNetwork, module_of
 
+ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = MSDNetSettings(depth=3, width=2, dilations=(1, 2))
 
 
@@ -34,6 +41,42 @@ def test_round_trip(weights):
     expected = build("msdnet", SETTINGS, seed=3).state_dict()
     assert all(torch.equal(network.state_dict()[key], expected[key]) for key in expected)
     assert not network.training
+
+
+def test_a_stored_network_is_the_module_with_its_weights(weights):
+    _, stored = models.load_stored(weights)
+    network = build("msdnet", SETTINGS, seed=3).eval()
+    again = StoredNetwork.of_msdnet(network)
+    assert stored.settings == again.settings == SETTINGS
+    for key, array in stored.arrays.items():
+        np.testing.assert_array_equal(array, again.arrays[key])
+    assert module_of(network) is network
+    volume = np.random.default_rng(0).normal(size=(1, 5, 6, 7)).astype(np.float32)
+    for name in ("torch", "auto"):
+        np.testing.assert_array_equal(forward(stored, volume, name), forward(network, volume, name))
+
+
+PREDICT_WITHOUT_TORCH = """
+import sys
+import numpy as np
+from voxmill import models
+from voxmill.engine.box import PredictionSettings, on_claimed_device, predict
+from voxmill.engine import fourier, halo, predict as _, seams
+_, network = models.load_stored(sys.argv[1])
+with on_claimed_device(PredictionSettings(), 0, "out.tif") as settings:
+    assert predict(network, np.ones((4, 5, 6), np.float32), settings, 1).shape == (1, 4, 5, 6)
+print("torch" in sys.modules, fourier.available(network, "cpu"))
+"""
+
+
+def test_a_prediction_by_the_native_engine_imports_no_torch(weights):
+    """Importing torch takes longer than many a tile."""
+    command = [sys.executable, "-c", PREDICT_WITHOUT_TORCH, str(weights)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    imported, reason = done.stdout.split(maxsplit=1)
+    if reason.strip() != "None":
+        pytest.skip(reason)
+    assert imported == "False"
 
 
 def test_tensor_shapes_are_those_of_the_network(weights):

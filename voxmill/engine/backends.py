@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from voxmill.errors import VoxmillError
+from voxmill.networks.stored import module_of
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ class Backend:
         speed at depth 100 (see benchmarks/).
     precisions : tuple of str
     prefix : str
+    stored : bool
+        It takes a `voxmill.networks.stored.StoredNetwork` too; others get the torch module.
     sometimes : bool
         `auto` takes it only where the module's `unsuited(settings, box_shape)` gives no reason
         against it.
@@ -43,14 +46,18 @@ class Backend:
     rank: int
     precisions: tuple[str, ...] = ("float32",)
     prefix: str = ""
+    stored: bool = False
     sometimes: bool = False
+
+    def _wanted(self, network):
+        return network if self.stored else module_of(network)
 
     def _function(self, name: str) -> Callable:
         return getattr(importlib.import_module(self.module), self.prefix + name)
 
     def available(self, network, device: str) -> str | None:
         """None if this backend can run the network on the device, else the reason why not."""
-        return self._function("available")(network, device)
+        return self._function("available")(self._wanted(network), device)
 
     def unsuited(self, network, box_shape) -> str | None:
         """None, or why another backend is faster for this network and box."""
@@ -60,7 +67,7 @@ class Backend:
 
     def run(self, network, volume, device: str, precision: str, threads: int) -> np.ndarray:
         """Probabilities (outputs, z, y, x) of a float32 volume (inputs, z, y, x)."""
-        return self._function("run")(network, volume, device, precision, threads)
+        return self._function("run")(self._wanted(network), volume, device, precision, threads)
 
     def predict_bytes(self, settings, box_shape, precision: str) -> int:
         """Peak bytes of `run` beyond volume and weights, its result included."""
@@ -68,8 +75,8 @@ class Backend:
 
 
 _ALL = (
-    Backend("stencil", "voxmill.engine.stencil", 5, sometimes=True),
-    Backend("fourier", "voxmill.engine.fourier", 10, ("float32", "bfloat16")),
+    Backend("stencil", "voxmill.engine.stencil", 5, stored=True, sometimes=True),
+    Backend("fourier", "voxmill.engine.fourier", 10, ("float32", "bfloat16"), stored=True),
     Backend("gpu-fourier", "voxmill.engine.gpu_fourier", 20, ("float32", "float16")),
     Backend("gpu-direct", "voxmill.engine.gpu_direct", 30, ("float32", "float16")),
     Backend("torch-fast", "voxmill.engine.torch_backends", 50, ("float32",), "fast_"),
@@ -166,7 +173,7 @@ def forward(
 
     Parameters
     ----------
-    network : torch module, such as `voxmill.networks.msdnet.MSDNet`
+    network : torch module such as `voxmill.networks.msdnet.MSDNet`, or a `StoredNetwork`
     volume : (inputs, z, y, x) float32 array
         Normalised intensities.
     backend, device, precision : str

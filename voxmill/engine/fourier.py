@@ -14,6 +14,7 @@ import numpy as np
 
 from voxmill.engine.build import NativeShape, load, native_dilations, native_shape
 from voxmill.errors import VoxmillError
+from voxmill.networks.stored import StoredNetwork, is_msdnet
 
 # Vector bytes of the native code; only the memory plan needs it, as an upper bound.
 _VECTOR_BYTES = 64
@@ -32,9 +33,7 @@ class _Settings(NativeShape):
 
 def available(network, device: str) -> str | None:
     """None if the native engine runs this network here, else the reason why not."""
-    from voxmill.networks.msdnet import MSDNet
-
-    if not isinstance(network, MSDNet):
+    if not is_msdnet(network):
         return f"it evaluates MS-D networks, not {type(network).__name__}"
     if device != "cpu":
         return f"it runs on cpu, not on {device}"
@@ -286,9 +285,11 @@ def tensors(network) -> list:
 
 def flat_parameters(network) -> np.ndarray:
     """Weights layer by layer, biases, final weights, final biases, in one array."""
-    import torch
-
-    return torch.cat([t.detach().reshape(-1) for t in tensors(network)]).cpu().numpy()
+    stored = StoredNetwork.of_msdnet(network)
+    layers = range(stored.settings.depth)
+    names = [f"{kind}.{layer}" for kind in ("weights", "biases") for layer in layers]
+    names += ["final_weight", "final_bias"]
+    return np.concatenate([stored.arrays[name].ravel() for name in names])
 
 
 _kept = threading.local()

@@ -139,7 +139,7 @@ def measure_halo(
     """
     settings = HaloSettings(**settings)
     prediction = PredictionSettings(**prediction)
-    card, network = models.load(weights_path)
+    card, network = models.load_stored(weights_path)
     statistics = read_json(statistics_path, "statistics")
     most = min(card.receptive_radius_vox, CANDIDATES_VOX[-1])
     header = read_header(**volume)

@@ -16,37 +16,37 @@ from voxmill.engine.memory import predict_in_blocks
 from voxmill.errors import VoxmillError
 from voxmill.maps import MapFile
 from voxmill.networks.settings import MSDNetSettings
+from voxmill.networks.stored import StoredNetwork
 from voxmill.planning import REMAKE
 from voxmill.stages import Stage, make_stages, stage_settings
 from voxmill.tiling import Tile, Triple, inside, plan_tiles
 
 
-def stage_network(network, stage: Stage):
+def stage_network(network, stage: Stage) -> StoredNetwork:
     """A stage of an MS-D network as a network of its own, with the same weights.
 
     Its outputs are its new maps as they are; the last stage's are the network's probabilities.
 
     Parameters
     ----------
-    network : MSDNet
+    network : MSDNet or StoredNetwork
     stage : Stage
     """
-    import torch
-
-    from voxmill.networks.msdnet import MSDNet
-
-    settings = stage_settings(network.settings, stage)
-    part = MSDNet(settings).eval()
-    part.weights = torch.nn.ParameterList(network.weights[stage.first : stage.stop])
-    part.biases = torch.nn.ParameterList(network.biases[stage.first : stage.stop])
-    if stage.stop == network.settings.depth:
-        part.final_weight, part.final_bias = network.final_weight, network.final_bias
-        return part
-    with torch.no_grad():
-        part.final_weight.zero_()
-        part.final_weight[:, settings.inputs :] = torch.eye(settings.outputs)
-    part.probabilities = False
-    return part
+    whole = StoredNetwork.of_msdnet(network)
+    settings = stage_settings(whole.settings, stage)
+    arrays = {
+        f"{kind}.{i}": whole.arrays[f"{kind}.{stage.first + i}"]
+        for kind in ("weights", "biases")
+        for i in range(settings.depth)
+    }
+    last = stage.stop == whole.settings.depth
+    if last:
+        arrays |= {key: whole.arrays[key] for key in ("final_weight", "final_bias")}
+    else:
+        new_maps = np.eye(settings.outputs, settings.maps_before(settings.depth), settings.inputs)
+        arrays["final_weight"] = new_maps.astype(np.float32)
+        arrays["final_bias"] = np.zeros(settings.outputs, np.float32)
+    return StoredNetwork("msdnet", settings, arrays, probabilities=last)
 
 
 @dataclass(frozen=True)

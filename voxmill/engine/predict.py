@@ -178,7 +178,7 @@ class Predictor:
 
     def _compute(self, pair: tuple[str, str], normalised: np.ndarray) -> np.ndarray:
         if self._network is None:  # here, so that the first tile is read meanwhile
-            _, self._network = models.load(self.weights_path)
+            _, self._network = models.load_stored(self.weights_path)
         box, _ = self._find(pair[0])
         settings = self.settings
         start = time.perf_counter()

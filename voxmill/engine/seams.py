@@ -152,7 +152,7 @@ def measure_seams(
     settings, cells = SeamSettings(**settings), CellSettings.from_dict(cells)
     prediction = PredictionSettings(**prediction)
     plan, statistics = read_plan(plan_path), read_json(statistics_path, "statistics")
-    card, network = models.load(weights_path)
+    card, network = models.load_stored(weights_path)
     header = read_header(**volume)
     most = min(card.receptive_radius_vox, CANDIDATES_VOX[-1])
     size = tuple(min(settings.window_vox, n) for n in header.shape)
