@@ -19,14 +19,14 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from voxmill.cutting import cut_tile
 from voxmill.planning import plan_volume, read_plan
 from voxmill.statistics import measure_volume
 from voxmill.volumes import write_planes
 
+ROOT = Path(__file__).resolve().parent.parent
 JOB = """
 import sys, json
 given = json.loads(sys.argv[1])
