@@ -173,9 +173,9 @@ def cross_validate(sources, settings, options, output):
         seen = predict_box(fitted.network, unseen, box, normalisation, "cpu", options.threads)
         folds.append((unseen, seen[0]))
     best = {"f1": -1.0}
-    candidates = (real_data.LEAST_VOLUMES[options.stain], real_data.SMOOTHINGS[options.stain])
-    for volume, smoothing in itertools.product(*candidates):
-        finder = {**settings.finder, "min_volume_um3": volume, "smoothing_um": smoothing}
+    candidates = real_data.FINDERS[options.stain]
+    for values in itertools.product(*candidates.values()):
+        finder = {**settings.finder, **dict(zip(candidates, values, strict=True))}
         chosen = dataclasses.replace(settings, finder=finder)
         runs = [(s.name, *score_by_threshold(p, s, s.region, chosen)) for s, p in folds]
         result = {**summarise_thresholds(runs), "finder": finder}

@@ -31,10 +31,16 @@ _COMMON = {
     "checkpoint_every": 50,
     "device": "auto",
 }
-# Least voxels of a cell, and smoothings of the probability in voxels, that the cross-validation
-# chooses from; nuclei of a few voxels stand no smoothing.
-LEAST_VOLUMES = {"microglia": (5.0, 20.0, 40.0, 60.0), "cfos": (1.0, 3.0, 6.0)}
-SMOOTHINGS = {"microglia": (0.0, 0.8), "cfos": (0.0,)}
+# Settings of the finder that the cross-validation chooses from; nuclei of a few voxels stand no
+# smoothing, and hardly any fits in less than its least volume.
+FINDERS = {
+    "microglia": {
+        "min_volume_um3": (20.0, 40.0, 60.0, 80.0, 100.0),
+        "border_share": (1.0, 0.25),
+        "min_score": (0.0, 0.9),
+    },
+    "cfos": {"min_volume_um3": (1.0, 3.0, 6.0), "smoothing_um": (0.0,)},
+}
 # Of the cells, that a fold of the cross-validation has to train on.
 LEAST_SHARE = 0.4
 # A corner of the first volume, scored at the end of the training for the log alone.
