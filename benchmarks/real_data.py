@@ -58,7 +58,7 @@ SETTINGS = {
         max_distance_um=6.0,
         steps=600,
         validate_every=600,
-        learning_rate=3e-3,
+        learning_rate=1.2e-2,
         **_COMMON,
     ),
     # Nuclei of a few voxels in noise: the mask's border voxels teach more than a centroid does.
