@@ -10,37 +10,11 @@
 #pragma once
 
 #include <map>
-#include <memory>
-#include <new>
 
 #include "grid.hpp"
+#include "storage.hpp"
 
 namespace voxmill {
-
-template <typename V>
-struct Free {
-    void operator()(V* memory) const { ::operator delete[](memory, std::align_val_t(64)); }
-};
-template <typename V>
-using Array = std::unique_ptr<V[], Free<V>>;
-template <typename V>
-Array<V> make_array(size_t count) {
-    return Array<V>(static_cast<V*>(
-        ::operator new[](sizeof(V) * std::max<size_t>(count, 1), std::align_val_t(64))));
-}
-
-// Scratch of this thread, kept for the next sweep: giving it back each time costs page faults.
-template <typename V>
-V* thread_scratch(size_t count) {
-    thread_local Array<V> kept;
-    thread_local size_t size = 0;
-    if (count > size) {
-        kept.reset();
-        kept = make_array<V>(count);
-        size = count;
-    }
-    return kept.get();
-}
 
 // cos and sin of 2 pi k d / length; `sign` -1 for the conjugate kernels of the gradient.
 template <typename T>
@@ -118,7 +92,9 @@ struct Pull {
     Array<Vec<T>> basis;            // [target][block][27], lanes over sources
     std::vector<const C*> z, x;     // [target * blocks + block]
     std::vector<const C*> y;        // [target * sources + source]
-    size_t scratch_size() const { return size_t(targets) * blocks * 18 + 6; }
+    int group = 1;                  // blocks that are added at once
+    bool one_turn = true;           // whether a target's sources all have one dilation
+    size_t scratch_size() const { return size_t(targets) * blocks * 18 + group * 6; }
 };
 
 // What the kernels of a pull are: taps and dilation of a pair.
@@ -139,6 +115,9 @@ Pull<T> make_pull(const Grid<T>& grid, Tables<T>& tables, const Kernels<T>& kern
     pull.first_source = first_source;
     pull.sources = sources;
     pull.blocks = (sources + L - 1) / L;
+    // A line of all sources of a group stays in half of a small L1 cache.
+    const size_t line_bytes = sizeof(Complex<T>) * grid.y_blocks * L;
+    pull.group = std::clamp(int(16384 / line_bytes), 1, 2);
     const size_t size = size_t(targets) * pull.blocks * 27;
     pull.basis = make_array<Vec<T>>(size);
     std::fill(pull.basis.get(), pull.basis.get() + size, Vec<T>{});
@@ -150,6 +129,7 @@ Pull<T> make_pull(const Grid<T>& grid, Tables<T>& tables, const Kernels<T>& kern
                 T taps[27];
                 kernels.taps(target, source, taps);
                 dilations[lane] = kernels.dilation(target, source);
+                pull.one_turn &= dilations[lane] == kernels.dilation(target, first_source);
                 to_basis(taps, grid.box, dilations[lane]);
                 for (int i = 0; i < 27; i++)
                     pull.basis[(size_t(t) * pull.blocks + block) * 27 + i][lane] = taps[i];
@@ -161,33 +141,39 @@ Pull<T> make_pull(const Grid<T>& grid, Tables<T>& tables, const Kernels<T>& kern
     return pull;
 }
 
-// B blocks of a line of a target: to = sum + kernel * source over some sources.
-template <typename T, typename Item, int B>
+// B blocks of a line of a target: to = sum + kernel * source over some sources. kOneTurn: all of
+// one dilation, so that its cosines and sines stay in registers.
+template <typename T, typename Item, int B, bool kOneTurn>
 __attribute__((noinline)) void add_line(const Complex<T>* sum, Complex<T>* to, bool fresh,
                                         const Item* source, size_t stride, int sources,
                                         const T* kernel, const Complex<T>* const* y, int block) {
     using V = Vec<T>;
     constexpr int L = lanes<T>;
-    V re[B], im[B];
+    V re[B], im[B], cosine[B], sine[B];
 #pragma GCC unroll 16
     for (int b = 0; b < B; b++) {
         re[b] = fresh ? V{} : sum[b].re;
         im[b] = fresh ? V{} : sum[b].im;
+        cosine[b] = y[0][block + b].re;
+        sine[b] = y[0][block + b].im;
     }
-    for (int s = 0; s < sources; s++, source += stride) {
-        const V mid_re = splat<T>(kernel[s]), mid_im = splat<T>(kernel[L + s]);
-        const V sum_re = splat<T>(kernel[2 * L + s]), sum_im = splat<T>(kernel[3 * L + s]);
-        const V dif_re = splat<T>(kernel[4 * L + s]), dif_im = splat<T>(kernel[5 * L + s]);
-        const Complex<T>* turn = y[s] + block;
+    for (; sources > 0; sources -= L, y += L, kernel += 6 * L)
+        for (int s = 0; s < std::min(L, sources); s++, source += stride) {
+            const V mid_re = splat<T>(kernel[s]), mid_im = splat<T>(kernel[L + s]);
+            const V sum_re = splat<T>(kernel[2 * L + s]), sum_im = splat<T>(kernel[3 * L + s]);
+            const V dif_re = splat<T>(kernel[4 * L + s]), dif_im = splat<T>(kernel[5 * L + s]);
+            const Complex<T>* turn = y[s] + block;
 #pragma GCC unroll 16
-        for (int b = 0; b < B; b++) {
-            const V w_re = mid_re + turn[b].re * sum_re - turn[b].im * dif_im;
-            const V w_im = mid_im + turn[b].re * sum_im + turn[b].im * dif_re;
-            const Complex<T> from = unpack(source[b]);
-            re[b] = re[b] + w_re * from.re - w_im * from.im;
-            im[b] = im[b] + w_re * from.im + w_im * from.re;
+            for (int b = 0; b < B; b++) {
+                const V c = kOneTurn ? cosine[b] : turn[b].re;
+                const V d = kOneTurn ? sine[b] : turn[b].im;
+                const V w_re = mid_re + c * sum_re - d * dif_im;
+                const V w_im = mid_im + c * sum_im + d * dif_re;
+                const Complex<T> from = unpack(source[b]);
+                re[b] = re[b] + w_re * from.re - w_im * from.im;
+                im[b] = im[b] + w_re * from.im + w_im * from.re;
+            }
         }
-    }
 #pragma GCC unroll 16
     for (int b = 0; b < B; b++) to[b] = {re[b], im[b]};
 }
@@ -199,8 +185,6 @@ class Puller {
     using V = Vec<T>;
     using C = Complex<T>;
 
-    // Sums of a line that are kept in registers at once.
-    static constexpr int kWidest = kRegisters >= 32 ? 9 : 3;
     static constexpr int kLinesAhead = 30;
     // More streams than the hardware follows. AVX-512 CPUs gain by it; on AVX2 (Zen 3) the
     // arithmetic takes longer and the fetches cost 2 to 7 % more than they bring.
@@ -208,18 +192,28 @@ class Puller {
 
     // Add the part of `pull` in plane k to `sums`, the spectrum of its first target with the
     // others behind it; `fresh` ones start at zero. The first `own_targets` go to planes at `own`.
-    static void plane(const Grid<T>& grid, const Pull<T>& pull, const Item* spectra, C* sums,
-                      C* own, int own_targets, int k, bool fresh, V* scratch) {
+    template <typename... Rest>
+    static void plane(const Grid<T>& grid, const Pull<T>& pull, Rest... rest) {
+        // Sums, and turns if they fit too, are kept in registers.
+        if (kRegisters < 32 && pull.one_turn) return add_plane<2, true>(grid, pull, rest...);
+        add_plane<kRegisters >= 32 ? 9 : 3, false>(grid, pull, rest...);
+    }
+
+  private:
+    template <int kWidest, bool kOneTurn>
+    static void add_plane(const Grid<T>& grid, const Pull<T>& pull, const Item* spectra, C* sums,
+                          C* own, int own_targets, int k, bool fresh, V* scratch) {
         const int chunks = (grid.y_blocks + kWidest - 1) / kWidest;
-        V* kernel = scratch;  // 6 vectors of a line
-        V* reduced = scratch + 6;
+        V* kernel = scratch;  // 6 vectors of a line for each block of a group
+        V* reduced = scratch + pull.group * 6;
         reduce(pull, k, reduced);
         const size_t size = grid.spectrum_size();
         for (int line = 0; line < grid.box.p[2]; line++) {
             const size_t at = k * grid.plane_size() + size_t(line) * grid.y_blocks;
-            for (int block = 0; block < pull.blocks; block++) {
+            for (int block = 0; block < pull.blocks; block += pull.group) {
                 const int done = block * lanes<T>;
-                const int sources = std::min(lanes<T>, pull.sources - done);
+                const int blocks = std::min(pull.group, pull.blocks - block);
+                const int sources = std::min(blocks * lanes<T>, pull.sources - done);
                 const Item* source = spectra + at + (pull.first_source + done) * size;
                 if constexpr (kFetch) {
                     // A line that is so far ahead that the work until there takes as long as
@@ -233,7 +227,9 @@ class Puller {
                 }
                 for (int t = 0; t < pull.targets; t++) {
                     const size_t index = size_t(t) * pull.blocks + block;
-                    line_kernel(reduced + index * 18, pull.x[index][line], kernel);
+                    for (int b = 0; b < blocks; b++)
+                        line_kernel(reduced + (index + b) * 18, pull.x[index + b][line],
+                                    kernel + b * 6);
                     C* to = t < own_targets ? own + t * grid.plane_size() + line * grid.y_blocks
                                             : sums + at + t * size;
                     const C* sum = block == 0 ? sums + at + t * size : to;
@@ -241,16 +237,15 @@ class Puller {
                     for (int c = 0; c < chunks; c++) {
                         const int from = grid.y_blocks * c / chunks;
                         const int end = grid.y_blocks * (c + 1) / chunks;
-                        add(end - from, sum + from, to + from, fresh && block == 0,
-                            source + from, size, sources, reinterpret_cast<const T*>(kernel), y,
-                            from);
+                        add<kOneTurn, kWidest>(end - from, sum + from, to + from,
+                                               fresh && block == 0, source + from, size, sources,
+                                               reinterpret_cast<const T*>(kernel), y, from);
                     }
                 }
             }
         }
     }
 
-  private:
     template <int kWrite, typename Number>
     static void fetch(const Number* numbers, int count) {
         const char* from = reinterpret_cast<const char*>(numbers);
@@ -279,10 +274,10 @@ class Puller {
         }
     }
 
-    template <int B = kWidest, typename... Rest>
+    template <bool kOneTurn, int B, typename... Rest>
     static void add(int width, Rest... rest) {
-        if (width == B) return add_line<T, Item, B>(rest...);
-        if constexpr (B > 1) add<B - 1>(width, rest...);
+        if (width == B) return add_line<T, Item, B, kOneTurn>(rest...);
+        if constexpr (B > 1) add<kOneTurn, B - 1>(width, rest...);
     }
 };
 
