@@ -1,12 +1,14 @@
 """Every backend gives the reference's numbers; the registry explains what it can't do."""
 
 import logging
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from voxmill.engine import stencil
 from voxmill.engine.backends import BACKENDS, choose, forward
 from voxmill.errors import VoxmillError
 from voxmill.networks.msdnet import MSDNet
@@ -95,8 +97,8 @@ def test_auto_takes_the_first_usable_and_logs_why(caplog):
 @pytest.mark.parametrize(
     ("settings", "edge", "expected"),
     [
-        ({"depth": 5}, 48, "stencil"),
-        ({"depth": 30}, 16, "stencil"),
+        ({"depth": 5}, 16, "stencil"),
+        ({"depth": 10}, 16, "stencil"),
         ({"depth": 30}, 48, "fourier"),
         ({"depth": 100}, 256, "fourier"),
         ({"depth": 16, "width": 4}, 64, "fourier"),
@@ -107,6 +109,16 @@ def test_auto_takes_the_stencil_for_shallow_networks_and_small_boxes(settings, e
     if reason := BACKENDS["stencil"].available(network, "cpu"):
         pytest.skip(reason)
     assert choose("auto", network, "cpu", "float32", (edge,) * 3).name == expected
+
+
+@pytest.mark.parametrize(
+    ("vector_bytes", "faster"), [(64, "stencil"), (32, "Fourier"), (16, "Fourier")]
+)
+def test_the_choice_depends_on_the_length_of_vectors(monkeypatch, vector_bytes, faster):
+    library = SimpleNamespace(voxmill_vector_bytes=lambda: vector_bytes)
+    monkeypatch.setattr(stencil, "load", lambda name: library)
+    reason = stencil.unsuited(MSDNetSettings(depth=5), (48, 48, 48))
+    assert (reason is None) == (faster == "stencil")
 
 
 def test_stencil_in_threads_and_with_all_numbers_of_vectors():

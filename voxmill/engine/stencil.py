@@ -12,6 +12,10 @@ from voxmill.engine import fourier
 from voxmill.engine.build import NativeShape, load, native_dilations, native_shape
 
 _LANES = 16  # of the widest registers; only the memory plan needs it, as an upper bound
+# Nanoseconds by bytes of a vector, each fitted to `python benchmarks/stencil.py` on one CPU: of a
+# voxel, pair of maps and tap here (a, b: a + b / width; four maps of a layer share what they read),
+# and of a padded voxel and map in the Fourier domain (c, d: c + d x maps).
+_COSTS = {64: (0.0085, 0.037, 2.7, 0.035), 32: (0.035, 0.06, 3.35, 0.055)}
 
 
 class _Settings(NativeShape):
@@ -29,16 +33,18 @@ def available(network, device: str) -> str | None:
 def unsuited(settings, box_shape) -> str | None:
     """None where the stencil is faster than the Fourier domain, else the reason why it is not.
 
-    A rule fitted to `python benchmarks/stencil.py` on one CPU (AVX-512): nanoseconds a padded
-    voxel and map in the Fourier domain, a voxel and pair of maps here. A row is paid for in whole
-    vectors; four maps of a layer share what they read.
+    A row is paid for in whole vectors. CPUs with shorter vectors than any measured count as AVX2.
     """
+    library = load("stencil")
+    vector_bytes = 32 if isinstance(library, str) else library.voxmill_vector_bytes()
+    a, b, c, d = _COSTS.get(vector_bytes, _COSTS[32])
     maps = settings.maps_before(settings.depth)
     pairs = settings.width * sum(settings.maps_before(i) for i in range(settings.depth))
-    voxels = box_shape[0] * box_shape[1] * -(-box_shape[2] // _LANES) * _LANES
-    direct = 27 * (0.0085 + 0.037 / min(settings.width, 4)) * pairs * voxels
+    lanes = vector_bytes // 4
+    voxels = box_shape[0] * box_shape[1] * -(-box_shape[2] // lanes) * lanes
+    direct = 27 * (a + b / min(settings.width, 4)) * pairs * voxels
     padded = float(np.prod(fourier.lengths(settings, tuple(box_shape))))
-    if direct < (2.7 + 0.035 * maps) * maps * padded:
+    if direct < (c + d * maps) * maps * padded:
         return None
     return "the Fourier domain is faster for this depth and box"
 

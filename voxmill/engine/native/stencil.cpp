@@ -163,6 +163,7 @@ void forward(const Settings& s, const float* parameters, const float* volume, fl
 }  // namespace
 
 extern "C" {
+int voxmill_vector_bytes() { return voxmill::kVectorBytes; }
 // 0, or 1 where the system has not the memory.
 int voxmill_stencil(const Settings* settings, const float* parameters, const float* volume,
                     float* logits, int threads) {
