@@ -156,16 +156,16 @@ def test_a_box_with_context_is_that_of_the_whole_volume(predictor):
 
 
 def test_the_context_shrinks_to_what_the_memory_holds(predictor, monkeypatch, caplog):
-    assert predictor.largest_context([0, 2, 4]) == 4
+    radius = SETTINGS.receptive_radius_vox
+    assert predictor.largest_context() == radius == 7
     assert not [r for r in caplog.records if r.levelname == "WARNING"]
     backend = BACKENDS["torch"]
-    bytes_of = [box_bytes(backend, SETTINGS, "float32", (2 * c + 1,) * 3) for c in (2, 4)]
-    budget = sum(bytes_of) / 2 / SHARE
-    monkeypatch.setattr(context, "free_bytes", lambda device: budget)
-    assert predictor.largest_context([0, 2, 4]) == 2
-    assert "a context of 4 voxels does not fit the free memory: going on with 2" in caplog.text
+    bytes_of = [box_bytes(backend, SETTINGS, "float32", (2 * c + 1,) * 3) for c in (4, 6)]
+    monkeypatch.setattr(context, "free_bytes", lambda device: sum(bytes_of) / 2 / SHARE)
+    assert predictor.largest_context() == 4
+    assert "a context of 7 voxels does not fit the free memory: going on with 4" in caplog.text
     monkeypatch.setattr(context, "free_bytes", lambda device: 1)
-    assert predictor.largest_context([0, 2, 4]) == 0
+    assert predictor.largest_context() == 0
 
 
 @pytest.mark.parametrize("tolerance", [0.9, 1e-3, 1e-9])

@@ -13,6 +13,8 @@ from voxmill.models import ModelCard
 from voxmill.statistics import normalise
 from voxmill.tiling import Triple, grow
 
+CONTEXTS_VOX = (0, 2, 4, 6, 8, 10, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96)
+
 
 @dataclass
 class ContextPredictor:
@@ -54,23 +56,24 @@ class ContextPredictor:
             self.network, voxels, self.settings, self.threads, core, context, origin=outer
         )[0]
 
-    def largest_context(self, contexts_vox) -> int:
-        """The largest of some contexts with which at least one voxel fits the memory.
+    def largest_context(self) -> int:
+        """The context that stands for the whole volume, voxels.
 
-        Where it is less than what was wanted, the log says so. The smallest is taken unasked: if
-        not even that fits, the prediction says what is missing.
+        The theoretical one, or the largest of `CONTEXTS_VOX` where that is less, or the largest
+        with which one voxel fits the memory; the log then warns. If not even the smallest fits,
+        the prediction says what is missing.
         """
         device, precision = resolve_device(self.settings.device), self.settings.precision
         budget = int(SHARE * free_bytes(device))
-        wanted = sorted(contexts_vox, reverse=True)
-        for context in wanted:
+        most = min(self.card.receptive_radius_vox, CONTEXTS_VOX[-1])
+        for context in (most, *(c for c in reversed(CONTEXTS_VOX) if c < most)):
             box = tuple(min(2 * context + 1, n) for n in self.volume.shape)
             backend = choose(self.settings.backend, self.network, device, precision, box)
             if box_bytes(backend, self.network.settings, precision, box) <= budget:
                 break
-        if context < wanted[0]:
+        if context < most:
             logger.warning(
                 "a context of %d voxels does not fit the free memory: going on with %d",
-                wanted[0], context,
+                most, context,
             )  # fmt: skip
         return context

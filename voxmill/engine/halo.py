@@ -10,14 +10,12 @@ import numpy as np
 
 from voxmill import models
 from voxmill.engine.box import PredictionSettings, on_claimed_device
-from voxmill.engine.context import ContextPredictor
+from voxmill.engine.context import CONTEXTS_VOX, ContextPredictor
 from voxmill.errors import VoxmillError
 from voxmill.files import read_json, write_json
 from voxmill.jobs import job, logger, progress
 from voxmill.tiling import Triple
 from voxmill.volumes import open_volume, read_header
-
-CANDIDATES_VOX = (0, 2, 4, 6, 8, 10, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96)
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ def errors_by_halo(predict_box, cores: list, radius_vox: int) -> dict:
     dict of int to float
         Halo in voxels: largest absolute difference over all cores.
     """
-    halos = [h for h in CANDIDATES_VOX if h < radius_vox]
+    halos = [h for h in CONTEXTS_VOX if h < radius_vox]
     errors = dict.fromkeys(halos, 0.0)
     for core in progress(cores, len(cores), "window", "measuring the halo"):
         reference = predict_box(*core, radius_vox)
@@ -141,12 +139,11 @@ def measure_halo(
     prediction = PredictionSettings(**prediction)
     card, network = models.load_stored(weights_path)
     statistics = read_json(statistics_path, "statistics")
-    most = min(card.receptive_radius_vox, CANDIDATES_VOX[-1])
     header = read_header(**volume)
     claimed = on_claimed_device(prediction, gpus, output_path)
     with claimed as prediction, open_volume(header) as source:
         predictor = ContextPredictor(card, network, source, statistics, prediction, threads)
-        radius = predictor.largest_context([h for h in CANDIDATES_VOX if h < most] + [most])
+        radius = predictor.largest_context()
         size = tuple(min(settings.core_vox, n) for n in header.shape)
         starts = random_starts(header.shape, size, 4 * settings.windows, settings.seed)
         cores = richest_boxes(predictor.read, starts, size, settings.windows)

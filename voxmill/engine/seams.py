@@ -15,7 +15,7 @@ from voxmill.blocks import ArrayVolume
 from voxmill.cells import CellSettings, cells_of_volume
 from voxmill.engine.box import PredictionSettings, on_claimed_device
 from voxmill.engine.context import ContextPredictor
-from voxmill.engine.halo import CANDIDATES_VOX, richest_boxes
+from voxmill.engine.halo import richest_boxes
 from voxmill.errors import VoxmillError
 from voxmill.files import read_json, write_json
 from voxmill.jobs import job, logger, progress
@@ -154,7 +154,6 @@ def measure_seams(
     plan, statistics = read_plan(plan_path), read_json(statistics_path, "statistics")
     card, network = models.load_stored(weights_path)
     header = read_header(**volume)
-    most = min(card.receptive_radius_vox, CANDIDATES_VOX[-1])
     size = tuple(min(settings.window_vox, n) for n in header.shape)
     tile_shape = tuple(plan["tile_shape_vox"])
     starts = seam_starts(header.shape, tile_shape, size, 4 * settings.windows, settings.seed)
@@ -165,7 +164,7 @@ def measure_seams(
         open_volume(read_header(probability_path)) as stitched,
     ):
         predictor = ContextPredictor(card, network, source, statistics, prediction, threads)
-        context = predictor.largest_context([h for h in CANDIDATES_VOX if h < most] + [most])
+        context = predictor.largest_context()
         predict_box = partial(predictor.predict, context_vox=context)
         boxes = richest_boxes(predictor.read, starts, size, settings.windows)
         rows = [
