@@ -17,7 +17,7 @@ from voxmill.baselines import (
     find_cells_dog,
     find_cells_oracle,
 )
-from voxmill.cells import COLUMNS, read_cells, write_cells
+from voxmill.cell_table import COLUMNS, read_cells, write_cells
 from voxmill.errors import VoxmillError
 from voxmill.matching import match_points
 
