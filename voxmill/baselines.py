@@ -14,7 +14,7 @@ import numpy as np
 from scipy import ndimage
 
 from voxmill.blocks import ArrayVolume, SerialReader, block_list, map_blocks
-from voxmill.cells import COLUMNS, write_cells
+from voxmill.cell_table import COLUMNS, write_cells
 from voxmill.errors import VoxmillError
 from voxmill.jobs import job, logger
 from voxmill.matching import check_lengths, incremental_matching

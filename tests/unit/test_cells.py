@@ -11,9 +11,8 @@ from scipy import ndimage
 from skimage.measure import regionprops
 
 from voxmill import cells as cells_module
-from voxmill.cell_table import read_cells, write_cells
+from voxmill.cell_table import COLUMNS, read_cells, write_cells
 from voxmill.cells import (
-    COLUMNS,
     METHODS,
     CellSettings,
     cells_of_volume,

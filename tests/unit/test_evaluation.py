@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from voxmill import metrics
-from voxmill.cells import COLUMNS
+from voxmill.cell_table import COLUMNS
 from voxmill.errors import VoxmillError
 from voxmill.evaluation import EvaluationSettings, evaluate, evaluate_cells, table
 from voxmill.files import read_json, write_json
