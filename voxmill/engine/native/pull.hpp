@@ -194,9 +194,10 @@ class Puller {
     // others behind it; `fresh` ones start at zero. The first `own_targets` go to planes at `own`.
     template <typename... Rest>
     static void plane(const Grid<T>& grid, const Pull<T>& pull, Rest... rest) {
-        // Sums, and turns if they fit too, are kept in registers.
-        if (kRegisters < 32 && pull.one_turn) return add_plane<2, true>(grid, pull, rest...);
-        add_plane<kRegisters >= 32 ? 9 : 3, false>(grid, pull, rest...);
+        // Sums are kept in registers, and the turns too where a target has one dilation.
+        constexpr bool many = kRegisters >= 32;
+        if (pull.one_turn) return add_plane<many ? 7 : 2, true>(grid, pull, rest...);
+        add_plane<many ? 9 : 3, false>(grid, pull, rest...);
     }
 
   private:
@@ -215,17 +216,17 @@ class Puller {
                 const int blocks = std::min(pull.group, pull.blocks - block);
                 const int sources = std::min(blocks * lanes<T>, pull.sources - done);
                 const Item* source = spectra + at + (pull.first_source + done) * size;
-                if constexpr (kFetch) {
-                    // A line that is so far ahead that the work until there takes as long as
-                    // memory does.
-                    const int ahead = grid.y_blocks * (1 + kLinesAhead / (sources * pull.targets));
-                    for (int s = 0; s < sources; s++)
-                        fetch<0>(source + s * size + ahead, grid.y_blocks);
-                    if (block == 0 && !fresh)
-                        for (int t = 0; t < pull.targets; t++)
-                            fetch<1>(sums + at + t * size + ahead, grid.y_blocks);
-                }
+                // A line that is so far ahead that the work until there takes as long as memory.
+                const int ahead = grid.y_blocks * (1 + kLinesAhead / (sources * pull.targets));
                 for (int t = 0; t < pull.targets; t++) {
+                    if constexpr (kFetch) {
+                        // A share of the sources a target: all at once, they wait for each other.
+                        const int end = sources * (t + 1) / pull.targets;
+                        for (int s = sources * t / pull.targets; s < end; s++)
+                            fetch<0>(source + s * size + ahead, grid.y_blocks);
+                        if (block == 0 && !fresh)
+                            fetch<1>(sums + at + t * size + ahead, grid.y_blocks);
+                    }
                     const size_t index = size_t(t) * pull.blocks + block;
                     for (int b = 0; b < blocks; b++)
                         line_kernel(reduced + (index + b) * 18, pull.x[index + b][line],
