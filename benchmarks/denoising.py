@@ -8,6 +8,7 @@ level. Finished rows are kept in results.json, so that a killed run goes on with
 """
 
 import argparse
+import dataclasses
 import json
 import platform
 import sys
@@ -24,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from denoising_methods import METHODS
 
 from voxmill.dip import figures
-from voxmill.dip.devices import resolve_devices
+from voxmill.dip.devices import resolve_devices, resolve_precision
 from voxmill.dip.metrics import compare
 from voxmill.dip.noise import add_rician
 from voxmill.dip.settings import from_config
@@ -36,7 +37,7 @@ OURS = "Deep Image Prior (ours)"
 
 def main():
     options = parse()
-    scan, mask, affine = read_crop(options.scan, options.mask, options.crop)
+    scan, mask, affine = read_crop(options.scan, options.mask, options.crop, options.offset)
     about = setup(options, scan)
     options.output.mkdir(parents=True, exist_ok=True)
     for percent in options.noise:
@@ -82,6 +83,9 @@ def parse():
     parser.add_argument("--scan", type=Path, required=True)
     parser.add_argument("--mask", type=Path, required=True)
     parser.add_argument("--crop", type=int, default=0, help="side of the central cube; 0: all")
+    parser.add_argument(
+        "--offset", type=int, nargs=3, default=[0, 0, 0], help="of the cube's centre, voxels"
+    )
     parser.add_argument("--noise", type=float, nargs="+", default=[3, 5, 9], help="percent")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--settings", type=Path, help="YAML of the section `denoising`")
@@ -92,15 +96,16 @@ def parse():
     return parser.parse_args()
 
 
-def read_crop(scan_path, mask_path, side):
+def read_crop(scan_path, mask_path, side, offset):
     image, mask_image = nibabel.load(scan_path), nibabel.load(mask_path)
     mask = np.asarray(mask_image.dataobj) > 0
     scan = np.asarray(image.dataobj, dtype=np.float32)
-    centre = np.argwhere(mask).mean(axis=0).astype(int)
-    window = tuple(
-        slice(max(0, c - side // 2), max(0, c - side // 2) + side) if side else slice(None)
-        for c in centre
-    )
+    centre = np.argwhere(mask).mean(axis=0).astype(int) + offset
+    window = tuple(slice(c - side // 2, c - side // 2 + side) for c in centre)
+    if not side:
+        window = (slice(None),) * 3
+    elif any(s.start < 0 or s.stop > n for s, n in zip(window, scan.shape, strict=True)):
+        sys.exit(f"--crop {side} --offset {offset}: reaches out of the scan's {scan.shape} voxels")
     return scan[window], mask[window], image.affine
 
 
@@ -115,13 +120,14 @@ def measure(method, noisy, percent, scan, mask, seed, options):
     settings = yaml.safe_load(options.settings.read_text()) if options.settings else {}
     settings |= {"seed": seed} | ({} if options.estimate else {"sigma": sigma})
     chosen = from_config(settings)
+    devices = resolve_devices(options.devices, chosen.precision)
+    chosen = dataclasses.replace(chosen, precision=resolve_precision(chosen.precision, devices))
     if options.threads:
         import torch
 
         torch.set_num_threads(options.threads)
     fitted = denoise_volume(
-        noisy, chosen, resolve_devices(options.devices, chosen.precision),
-        reference=scan, mask=mask,
+        noisy, chosen, devices, reference=scan, mask=mask,
         checkpoint_path=options.output / f"{sigma:.4f}_{seed}.pt",
     )  # fmt: skip
     history = [row for row in fitted.rows if "psnr" in row]
@@ -145,6 +151,7 @@ def setup(options, scan):
     return {
         "scan": options.scan.name,
         "shape": list(scan.shape),
+        "offset": options.offset,
         "maximum": float(scan.max()),
         "settings": yaml.safe_load(options.settings.read_text()) if options.settings else {},
         "machine": platform.processor() or platform.machine(),

@@ -8,7 +8,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from voxmill.dip.devices import place_units, resolve_devices
+from voxmill.dip import devices as dip_devices
+from voxmill.dip.devices import place_units, resolve_devices, resolve_precision
 from voxmill.dip.fitting import Fit
 from voxmill.dip.settings import from_config
 from voxmill.dip.volume import unit_names
@@ -154,3 +155,30 @@ def test_fit_split_between_the_cpu_and_a_gpu_gives_the_numbers_of_one():
     single, _ = losses(place_units(UNITS, [CPU]), settings)
     assert split == pytest.approx(single, rel=1e-3)
     assert fit.average.device.type == "cuda"
+
+
+@pytest.mark.parametrize(
+    ("flags", "devices", "asked", "given"),
+    [
+        ("x86_64 fma avx2", ["cpu"], "auto", "float32"),
+        ("x86_64 avx512f avx512_bf16", ["cpu"], "auto", "bfloat16"),
+        ("x86_64 amx_bf16", ["cpu"], "auto", "bfloat16"),
+        ("aarch64 asimd bf16", ["cpu"], "auto", "bfloat16"),
+        ("x86_64 fma avx2", ["cuda:0"], "auto", "float16"),
+        ("x86_64 fma avx2", ["cuda:0", "cuda:1"], "auto", "float16"),
+        ("x86_64 avx512_bf16", ["cpu"], "float32", "float32"),
+        ("x86_64 fma avx2", ["cuda:0"], "bfloat16", "bfloat16"),
+    ],
+)
+def test_auto_is_the_precision_that_the_device_is_fast_in(
+    monkeypatch, caplog, flags, devices, asked, given
+):
+    monkeypatch.setattr(dip_devices, "cpu_flags", lambda: flags)
+    assert resolve_precision(asked, [torch.device(name) for name in devices]) == given
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
+def test_bfloat16_on_a_cpu_without_it_is_kept_with_a_warning(monkeypatch, caplog):
+    monkeypatch.setattr(dip_devices, "cpu_flags", lambda: "x86_64 avx2")
+    assert resolve_precision("bfloat16", [CPU]) == "bfloat16"
+    assert "use `precision: auto` or float32" in caplog.text

@@ -8,7 +8,7 @@ import numpy as np
 
 from voxmill.dip import figures
 from voxmill.dip.checkpoint import path_of_fit
-from voxmill.dip.devices import held_devices
+from voxmill.dip.devices import held_devices, resolve_precision
 from voxmill.dip.domain import padding
 from voxmill.dip.memory import MemoryPlan, check_memory, plan_memory
 from voxmill.dip.metrics import compare
@@ -74,6 +74,8 @@ def denoise_scan(
     chosen = from_config(settings)
     _set_threads(threads)
     with held_devices(devices, chosen.precision) as found:
+        precision = resolve_precision(chosen.precision, found)
+        chosen = dataclasses.replace(chosen, precision=precision)
         scan = read_scan(scan_path, volume, rician=chosen.noise != "gaussian")
         reference, mask = _read_references(scan, reference_path, mask_path)
         chosen, plan = _plan(scan, chosen, found)

@@ -1,12 +1,19 @@
 """Devices of a fit, and which unit of the network lives on which."""
 
 import contextlib
+import logging
 from collections.abc import Iterator, Sequence
 
 import torch
 
 from voxmill.devices import claim
+from voxmill.engine.build import cpu_flags
 from voxmill.errors import VoxmillError
+
+log = logging.getLogger(__name__)
+
+# Instructions for bfloat16, of x86 (one of the first three) and of ARM.
+_BFLOAT16 = {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"}
 
 
 @contextlib.contextmanager
@@ -59,6 +66,30 @@ def resolve_devices(names: Sequence[str], precision: str = "float32") -> tuple[t
     for device in devices:
         _check_precision(device, precision)
     return devices
+
+
+def resolve_precision(precision: str, devices: Sequence[torch.device]) -> str:
+    """The precision of a fit on these devices.
+
+    Parameters
+    ----------
+    precision : str
+        Of `voxmill.dip.settings.PRECISIONS`. `auto` is float16 on GPUs, bfloat16 on a CPU that
+        has instructions for it, else float32. bfloat16 on another CPU is slower than float32 by
+        far: it is kept, with a warning in the log.
+    devices : from `resolve_devices`
+    """
+    on_cpu = any(device.type == "cpu" for device in devices)
+    instructions = not _BFLOAT16.isdisjoint(cpu_flags().split())
+    if precision == "auto":
+        precision = "float16" if not on_cpu else "bfloat16" if instructions else "float32"
+        log.info("precision auto: %s", precision)
+    elif precision == "bfloat16" and on_cpu and not instructions:
+        log.warning(
+            "precision bfloat16: this CPU has no instructions for it and takes many times as long "
+            "as in float32; use `precision: auto` or float32."
+        )
+    return precision
 
 
 def _resolve(name: str) -> torch.device:

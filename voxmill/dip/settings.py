@@ -7,7 +7,7 @@ from voxmill.errors import VoxmillError
 from voxmill.networks.skip3d_settings import Skip3DSettings
 
 STOP_RULES = ("variance", "held_out", "fixed")
-PRECISIONS = ("float32", "float16", "bfloat16")
+PRECISIONS = ("float32", "float16", "bfloat16", "auto")
 NOISES = ("rician", "rician_bias", "gaussian")
 INPUTS = ("noise", "scan", "recorrupted")
 SCHEDULES = ("constant", "cosine")
@@ -96,6 +96,7 @@ class DenoiseSettings:
         Weight of the mean absolute difference of neighbouring voxels in the loss.
     precision : str
         Of the forward and backward passes; weights, norms, sums and loss are float32 always.
+        `auto`: the fast one of the devices (`voxmill.dip.devices.resolve_precision`).
     checkpointing : bool
         Recompute activations in the backward pass: less memory, more time.
     channels_last : bool
