@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.unit.test_engine_backends import random_network, random_volume
-from voxmill.engine import fourier
+from voxmill.engine import fourier, transforms
 
 COMPILER, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
 NATIVE = Path(fourier.__file__).parent / "native"
@@ -46,7 +46,7 @@ def test_the_numbers_of_the_reference_on_aarch64(program, tmp_path, settings, sh
     volume = random_volume(network.settings.inputs, shape, 4)
     parameters = fourier.flat_parameters(network)
     s = network.settings
-    head = [s.inputs, s.outputs, s.depth, s.width, *shape, *fourier.lengths(s, shape)]
+    head = [s.inputs, s.outputs, s.depth, s.width, *shape, *transforms.lengths(s, shape)]
     head += [len(parameters), *(s.dilation(layer) for layer in range(s.depth))]
     content = np.array(head, np.int32).tobytes() + parameters.tobytes() + volume.tobytes()
     (tmp_path / "in").write_bytes(content)

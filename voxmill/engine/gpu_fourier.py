@@ -12,95 +12,16 @@ behind its ReLU, so no frequency exceeds frequency zero, and in a fixed share of
 overflows. Sums, transforms and logits are float32.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 
 from voxmill.engine import gpu
-from voxmill.engine.fourier import lengths
-from voxmill.networks.settings import MSDNetSettings
+from voxmill.engine.gpu_layout import VECTOR, Layout, filled_up
 
 KERNELS = "voxmill.engine.triton_fourier"
-PANEL_MAPS = 8
-TABLE_BYTES = 2**27
 _LARGEST = 2.0**14  # what the largest number of a float16 spectrum is rounded to; the end is 2^16
-_VECTOR = 16  # lines start at multiples of it
 _TILE = (16, 128)  # rows and columns of a program that goes through a map or a spectrum
 _PRODUCT = 8192  # numbers in the result of one program's matrix product
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Sizes of the padded box and of its spectra.
-
-    Parameters
-    ----------
-    settings : MSDNetSettings
-    box : (3,) int
-        Voxels, z, y, x.
-    precision : str
-        Storage of the spectra, "float32" or "float16".
-    """
-
-    settings: MSDNetSettings
-    box: tuple[int, int, int]
-    precision: str
-
-    @property
-    def padded(self) -> tuple[int, int, int]:
-        """Lengths of the transforms."""
-        return lengths(self.settings, self.box, lanes=1)
-
-    @property
-    def columns(self) -> int:
-        """Frequencies along x."""
-        return self.padded[2] // 2 + 1
-
-    @property
-    def row_stride(self) -> int:
-        """Numbers from line to line of a stored spectrum."""
-        return _filled_up(self.columns, _VECTOR)
-
-    @property
-    def lines(self) -> int:
-        """Pairs of frequencies along z and y."""
-        return self.padded[0] * self.padded[1]
-
-    @property
-    def panel_layers(self) -> int:
-        """Layers that pull from all earlier maps at once."""
-        return min(self.settings.depth, max(1, PANEL_MAPS // self.settings.width))
-
-    @property
-    def stored_maps(self) -> int:
-        """All maps but the last layer's, which no layer reads."""
-        return self.settings.maps_before(self.settings.depth - 1)
-
-    @staticmethod
-    def table_row(targets: int, sources: int) -> int:
-        """Numbers of the table for one line."""
-        return 12 * targets * _filled_up(sources, _VECTOR // 2)
-
-    def table_lines(self, targets: int, sources: int) -> int:
-        """Lines of a slab, so that its table keeps to its share of memory."""
-        line = self.table_row(targets, sources) * gpu.SIZES[self.precision]
-        return max(1, min(self.lines, TABLE_BYTES // line))
-
-    def table_numbers(self) -> int:
-        """Numbers in the largest table of all pulls."""
-        width = self.settings.width
-        sizes = []
-        for start in range(0, self.settings.depth, self.panel_layers):
-            stop = min(start + self.panel_layers, self.settings.depth)
-            pulls = [((stop - start) * width, self.settings.maps_before(start))]
-            pulls += [(width, n * width) for n in range(1, stop - start)]
-            sizes += [self.table_row(t, s) * self.table_lines(t, s) for t, s in pulls]
-        return max(sizes)
-
-
-def _filled_up(number: int, multiple: int) -> int:
-    return -(-number // multiple) * multiple
 
 
 def available(network, device: str) -> str | None:
@@ -271,7 +192,7 @@ class _Evaluation:
         columns = min(_PRODUCT // (8 * target_block), 128, gpu.power_of_two(layout.columns))
         columns = max(16, columns)
         source_block = 8 if sources <= 8 else 16
-        slab, padded = layout.table_lines(targets, sources), _filled_up(sources, _VECTOR // 2)
+        slab, padded = layout.table_lines(targets, sources), filled_up(sources, VECTOR // 2)
         for line in range(0, layout.lines, slab):
             count = min(slab, layout.lines - line)
             self.kernels.kernel_table[(-(-count // 32), -(-padded // 16), targets)](

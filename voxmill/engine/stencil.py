@@ -8,7 +8,7 @@ import ctypes
 
 import numpy as np
 
-from voxmill.engine import fourier
+from voxmill.engine import fourier, transforms
 from voxmill.engine.build import NativeShape, load, native_dilations, native_shape
 
 _LANES = 16  # of the widest registers; only the memory plan needs it, as an upper bound
@@ -43,7 +43,7 @@ def unsuited(settings, box_shape) -> str | None:
     lanes = vector_bytes // 4
     voxels = box_shape[0] * box_shape[1] * -(-box_shape[2] // lanes) * lanes
     direct = 27 * (a + b / min(settings.width, 4)) * pairs * voxels
-    padded = float(np.prod(fourier.lengths(settings, tuple(box_shape))))
+    padded = float(np.prod(transforms.lengths(settings, tuple(box_shape))))
     if direct < (c + d * maps) * maps * padded:
         return None
     return "the Fourier domain is faster for this depth and box"

@@ -1,0 +1,85 @@
+"""Sizes of the GPU's Fourier engine: of the padded box, its spectra and its tables."""
+
+from dataclasses import dataclass
+
+from voxmill.engine.gpu import SIZES
+from voxmill.engine.transforms import lengths
+from voxmill.networks.settings import MSDNetSettings
+
+PANEL_MAPS = 8
+TABLE_BYTES = 2**27
+VECTOR = 16  # lines start at multiples of it
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Sizes of the padded box and of its spectra.
+
+    Parameters
+    ----------
+    settings : MSDNetSettings
+    box : (3,) int
+        Voxels, z, y, x.
+    precision : str
+        Storage of the spectra, "float32" or "float16".
+    """
+
+    settings: MSDNetSettings
+    box: tuple[int, int, int]
+    precision: str
+
+    @property
+    def padded(self) -> tuple[int, int, int]:
+        """Lengths of the transforms."""
+        return lengths(self.settings, self.box, lanes=1)
+
+    @property
+    def columns(self) -> int:
+        """Frequencies along x."""
+        return self.padded[2] // 2 + 1
+
+    @property
+    def row_stride(self) -> int:
+        """Numbers from line to line of a stored spectrum."""
+        return filled_up(self.columns, VECTOR)
+
+    @property
+    def lines(self) -> int:
+        """Pairs of frequencies along z and y."""
+        return self.padded[0] * self.padded[1]
+
+    @property
+    def panel_layers(self) -> int:
+        """Layers that pull from all earlier maps at once."""
+        return min(self.settings.depth, max(1, PANEL_MAPS // self.settings.width))
+
+    @property
+    def stored_maps(self) -> int:
+        """All maps but the last layer's, which no layer reads."""
+        return self.settings.maps_before(self.settings.depth - 1)
+
+    @staticmethod
+    def table_row(targets: int, sources: int) -> int:
+        """Numbers of the table for one line."""
+        return 12 * targets * filled_up(sources, VECTOR // 2)
+
+    def table_lines(self, targets: int, sources: int) -> int:
+        """Lines of a slab, so that its table keeps to its share of memory."""
+        line = self.table_row(targets, sources) * SIZES[self.precision]
+        return max(1, min(self.lines, TABLE_BYTES // line))
+
+    def table_numbers(self) -> int:
+        """Numbers in the largest table of all pulls."""
+        width = self.settings.width
+        sizes = []
+        for start in range(0, self.settings.depth, self.panel_layers):
+            stop = min(start + self.panel_layers, self.settings.depth)
+            pulls = [((stop - start) * width, self.settings.maps_before(start))]
+            pulls += [(width, n * width) for n in range(1, stop - start)]
+            sizes += [self.table_row(t, s) * self.table_lines(t, s) for t, s in pulls]
+        return max(sizes)
+
+
+def filled_up(number: int, multiple: int) -> int:
+    """The next multiple."""
+    return -(-number // multiple) * multiple
