@@ -14,8 +14,12 @@ if not {"volumes", "scans", "training"} & set(config):
 include: "rules/common.smk"
 include: "rules/resources.smk"
 include: "rules/targets.smk"
-include: "rules/denoise_helpers.smk"
+include: "rules/volume_helpers.smk"
+include: "rules/prediction_helpers.smk"
 include: "rules/layer_helpers.smk"
+include: "rules/evaluation_helpers.smk"
+include: "rules/training_helpers.smk"
+include: "rules/denoise_helpers.smk"
 
 
 wildcard_constraints:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from voxmill.errors import VoxmillError
-from voxmill.networks.skip3d import Norm, Skip3D
+from voxmill.networks.skip3d import Conv, Norm, Skip3D
 from voxmill.networks.skip3d_settings import (
     ACTIVATIONS,
     DOWNSAMPLINGS,
@@ -119,6 +119,33 @@ def test_half_precision_pass_keeps_float32_weights_gradients_and_output(dtype):
         assert parameter.dtype == parameter.grad.dtype == torch.float32
     # Bfloat16 has 8 bits of mantissa; the norms keep the error from growing with depth.
     assert (output - reference).abs().max() < (0.1 if dtype == torch.bfloat16 else 0.02)
+
+
+@pytest.mark.parametrize(
+    ("padding", "side"),
+    [*(("zero", n) for n in range(1, 7)), *(("reflection", n) for n in range(3, 7))],
+)
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_bfloat16_gradients_of_small_maps_are_of_the_maps_alone(padding, kernel, stride, side):
+    generator = torch.Generator().manual_seed(7)
+    conv = Conv(16, 16, kernel, Skip3DSettings(padding=padding), generator, stride=stride)
+    maps = torch.randn(1, 16, side, 7, 7, generator=generator)
+    pull = torch.randn(conv(maps).shape, generator=generator)
+
+    def gradient(dtype):
+        # What kernels may misread: freed memory full of NaN.
+        freed = [torch.full((2**n,), float("nan")) for n in range(4, 18)]
+        del freed
+        conv.weight.grad = None
+        wanted = maps.to(dtype).contiguous(memory_format=torch.channels_last_3d)
+        conv(wanted).backward(pull.to(dtype))
+        return conv.weight.grad
+
+    expected = gradient(torch.float32)
+    for _ in range(3):
+        found = gradient(torch.bfloat16)
+        assert (found - expected).abs().max() < 0.02 * expected.abs().max()
 
 
 def test_norm_of_large_half_precision_maps_is_finite():

@@ -31,7 +31,8 @@ class Conv(nn.Module):
 
     def __init__(self, inputs, outputs, kernel, settings, generator, stride=1, bias=None):
         super().__init__()
-        self.stride, self.radius, self.reflects = stride, kernel // 2, settings.padding != "zero"
+        self.kernel, self.stride, self.radius = kernel, stride, kernel // 2
+        self.reflects = settings.padding != "zero"
         # PyTorch's own initial weights: uniform within 1 / sqrt(fan-in).
         bound = 1.0 / math.sqrt(inputs * kernel**3)
         shape = (outputs, inputs, kernel, kernel, kernel)
@@ -43,11 +44,24 @@ class Conv(nn.Module):
             )
 
     def forward(self, maps: Tensor) -> Tensor:
+        kind = maps.dtype
+        if self._misread(maps):
+            maps = maps.float()
         weight = self.weight.to(maps.dtype)
         bias = None if self.bias is None else self.bias.to(maps.dtype)
+        padding = self.radius
         if self.reflects and self.radius:
-            return functional.conv3d(reflection_pad(maps, self.radius), weight, bias, self.stride)
-        return functional.conv3d(maps, weight, bias, self.stride, self.radius)
+            maps, padding = reflection_pad(maps, self.radius), 0
+        return functional.conv3d(maps, weight, bias, self.stride, padding).to(kind)
+
+    def _misread(self, maps: Tensor) -> bool:
+        """Whether PyTorch may compute the weights' gradient from memory that isn't the maps'.
+
+        Its bfloat16 kernels for CPUs (oneDNN; seen with PyTorch 2.13 on AVX-512) do where a side
+        is not longer than the kernel: random numbers, NaN, or a crash.
+        """
+        small = self.kernel > 1 and min(maps.shape[2:]) <= self.kernel
+        return small and maps.dtype == torch.bfloat16 and maps.device.type == "cpu"
 
 
 class Norm(nn.Module):
