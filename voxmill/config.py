@@ -1,6 +1,5 @@
 """The configuration, checked once while the Snakefile is parsed: no pixel read, no torch."""
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from voxmill.engine.memory import SHARE
 from voxmill.errors import VoxmillError
 from voxmill.files import sha256
 from voxmill.models import ModelCard, read_card
+from voxmill.schema import check
 from voxmill.stages import Stage, neighbours
 from voxmill.tiling import Triple, grid_starts, parse_region, slab_name, tile_name, tile_start
 from voxmill.volumes import VolumeHeader, fingerprint, read_header
@@ -271,50 +271,3 @@ class _naming:
     def __exit__(self, kind, error, traceback):
         if isinstance(error, VoxmillError):
             raise VoxmillError(f"{self.key}: {error}") from None
-
-
-def check(content: dict, schema: dict, source: str) -> dict:
-    """A copy of `content` with the schema's defaults, checked against the schema.
-
-    Raises
-    ------
-    VoxmillError
-        Names the first wrong key (the deepest), what was expected and what was found.
-    """
-    import jsonschema
-
-    filled = _with_defaults(content, schema, schema)
-    errors = jsonschema.Draft202012Validator(schema).iter_errors(filled)
-    error = jsonschema.exceptions.best_match(errors)
-    if error is None:
-        return filled
-    key = ".".join(map(str, error.absolute_path)) or "(top level)"
-    if error.validator == "additionalProperties":
-        extra = re.findall(r"'([^']+)'", error.message)[0]
-        known = ", ".join(sorted(error.schema.get("properties", {})))
-        raise VoxmillError(f"{source}: {key}: unknown key {extra!r}; the known ones are {known}.")
-    note = error.schema.get("description", "")
-    raise VoxmillError(f"{source}: {key}: {error.message}. {note}".rstrip())
-
-
-def _with_defaults(value, schema: dict, root: dict):
-    while "$ref" in schema:
-        target = root
-        for part in schema["$ref"].removeprefix("#/").split("/"):
-            target = target[part]
-        schema = target | {k: v for k, v in schema.items() if k != "$ref"}
-    if not isinstance(value, dict):
-        return value
-    properties = schema.get("properties", {})
-    rest = schema.get("additionalProperties")
-    filled = {}
-    for key, item in value.items():
-        part = properties.get(key, rest if isinstance(rest, dict) else {})
-        # An empty section (`tiles:` with nothing under it) means its defaults.
-        if item is None and part.get("type") == "object":
-            item = {}
-        filled[key] = _with_defaults(item, part, root)
-    for key, part in properties.items():
-        if key not in filled and "default" in part:
-            filled[key] = _with_defaults(part["default"], part, root)
-    return filled

@@ -13,6 +13,7 @@ from voxmill import config, models
 from voxmill.errors import VoxmillError
 from voxmill.networks import build
 from voxmill.networks.settings import MSDNetSettings
+from voxmill.schema import check
 
 SCHEMA = yaml.safe_load(config.SCHEMA.read_text())
 
@@ -241,5 +242,5 @@ def test_the_registries_are_those_of_the_schema():
 
 def test_the_example_configuration_is_valid():
     content = yaml.safe_load((ROOT / "config.yaml").read_text())
-    checked = config.check(content, SCHEMA, "config.yaml")
+    checked = check(content, SCHEMA, "config.yaml")
     assert set(checked) == set(SCHEMA["properties"])
