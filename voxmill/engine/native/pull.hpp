@@ -187,7 +187,8 @@ class Puller {
 
     static constexpr int kLinesAhead = 30;
     // More streams than the hardware follows. AVX-512 CPUs gain by it; on AVX2 (Zen 3) the
-    // arithmetic takes longer and the fetches cost 2 to 7 % more than they bring.
+    // arithmetic takes longer and the fetches cost 2 to 7 % more than they bring (all at once; in
+    // shares, as below, was not measured there).
     static constexpr bool kFetch = kRegisters >= 32;
 
     // Add the part of `pull` in plane k to `sums`, the spectrum of its first target with the
