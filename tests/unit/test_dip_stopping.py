@@ -83,13 +83,34 @@ def test_recorrupted_rule_by_hand():
     rule = recorrupted_rule(held_out, window=2)
     target, elsewhere = torch.ones(2, 2, 2), torch.full((2, 2, 2), 9.0)
     statistics = []
-    for output, wanted in ((0.0, 3.0), (2.0, 0.0), (1.0, 2.0)):
-        wanted_there, output_there = elsewhere.clone(), elsewhere.clone() + 1
-        wanted_there[0, 0, 0], output_there[0, 0, 0] = wanted, output
-        rule.update(len(statistics) + 1, output_there, elsewhere, target, wanted_there)
+    for values in ((0.0, 3.0, 0.5), (2.0, 0.0, 1.5), (1.0, 2.0, 7.0)):
+        output, wanted, average = (elsewhere.clone() + n for n in range(3))
+        for volume, value in zip((output, wanted, average), values, strict=True):
+            volume[0, 0, 0] = value
+        rule.update(len(statistics) + 1, output, average, target, wanted)
         statistics.append(rule.statistic)
-    # 9 - 4, 4 - 1 and 1 - 1, each new one half of the mean.
-    assert statistics == pytest.approx([5.0, 4.0, 2.0])
+    # (0 - 1)^2 + 2 (0 - 0) (1 - 3), (2 - 1)^2 + 2 (2 - 0.5) (1 - 0) and 0 + 2 (1 - 1.5) (1 - 2):
+    # 1, 4 and 1, each new one half of the mean.
+    assert statistics == pytest.approx([1.0, 2.5, 1.75])
+
+
+def test_recorrupted_rule_takes_off_most_of_its_noise():
+    """Against the plain difference of squared errors, of an output that hardly moves."""
+    generator = torch.Generator().manual_seed(3)
+    everything = torch.ones(20, 20, 20, dtype=torch.bool)
+    target, steady = torch.rand(2, 20, 20, 20, generator=generator)
+    rule = recorrupted_rule(everything, window=2)  # the mean of one to two iterations
+    plain, found = [], []
+    for iteration in range(1, 41):
+        wanted = target + 0.2 * torch.randn(target.shape, generator=generator)
+        output = steady + 0.02 * torch.randn(target.shape, generator=generator)
+        rule.update(iteration, output, steady, target, wanted)
+        error = ((output - wanted).square() - (target - wanted).square()).mean().item()
+        plain.append(error if iteration == 1 else (plain[-1] + error) / 2)
+        found.append(rule.statistic)
+    plain, found = torch.tensor(plain[10:]), torch.tensor(found[10:])
+    assert found.mean() == pytest.approx(plain.mean().item(), rel=0.05)
+    assert found.std() < plain.std() / 5
 
 
 def test_recorrupted_rule_estimates_the_error_that_only_the_truth_tells():
@@ -124,7 +145,9 @@ def test_recorrupted_rule_goes_on_from_its_state():
         if number == 5:
             second.load_state_dict(first.state_dict())
         (first if number < 5 else second).update(number, output, output, target, wanted)
-    assert second.state_dict() == whole.state_dict()
+    found, expected = second.state_dict(), whole.state_dict()
+    assert torch.equal(found.pop("before"), expected.pop("before"))
+    assert found == expected
 
 
 def test_fixed_rule_takes_the_last():

@@ -125,23 +125,32 @@ class RecorruptedRule(HeldOutRule):
     "Recorrupted-to-Recorrupted", CVPR 2021), so the network may see these voxels, as it sees all
     others: what it would have to guess from neighbours says little where noise is low. From the
     squared error that of the noisy volume itself is taken off: its expectation is the same for all
-    iterations, its draws are not. What is left is averaged over about `window` iterations.
+    iterations, its draws are not. So is the product of the added noise with the error of the
+    earlier outputs' average: its expectation is zero, and most of the statistic's noise is in it.
+    What is left is averaged over about `window` iterations.
     """
 
     def __init__(self, settings: StopSettings, held_out: Tensor):
         super().__init__(settings, held_out)
         self.mean, self.seen = 0.0, 0
+        self.before = torch.zeros(len(self.voxels))
 
     def _measure(self, output: Tensor, average: Tensor, target: Tensor, wanted: Tensor) -> float:
         voxels = self.voxels.to(output.device)
-        output, target, wanted = (v.flatten()[voxels] for v in (output, target, wanted))
-        error = ((output - wanted).square() - (target - wanted).square()).mean().item()
+        output, average, target, wanted = (
+            v.flatten()[voxels] for v in (output, average, target, wanted)
+        )
+        # Of (output - wanted)^2 - (target - wanted)^2 the second term has output - target instead.
+        added = 2 * (output - self.before.to(output.device)) * (target - wanted)
+        error = ((output - target).square() + added).mean().item()
+        self.before = average.clone()
         self.seen += 1
         self.mean += (error - self.mean) / min(self.seen, self.settings.window)
         return self.mean
 
     def state_dict(self) -> dict:
-        return {**super().state_dict(), "mean": self.mean, "seen": self.seen}
+        state = {"mean": self.mean, "seen": self.seen, "before": self.before.clone()}
+        return {**super().state_dict(), **state}
 
 
 class FixedRule(_Rule):
