@@ -15,7 +15,7 @@ _LANES = 16  # of the widest registers; only the memory plan needs it, as an upp
 # Nanoseconds by bytes of a vector, each fitted to `python benchmarks/stencil.py` on one CPU: of a
 # voxel, pair of maps and tap here (a, b: a + b / width; four maps of a layer share what they read),
 # and of a padded voxel and map in the Fourier domain (c, d: c + d x maps).
-_COSTS = {64: (0.0085, 0.037, 2.7, 0.035), 32: (0.035, 0.06, 3.35, 0.055)}
+_COSTS = {64: (0.014, 0.012, 1.63, 0.0183), 32: (0.035, 0.06, 3.35, 0.055)}
 
 
 class _Settings(NativeShape):
