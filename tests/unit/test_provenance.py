@@ -66,3 +66,5 @@ def test_the_rules_depend_on_what_they_use():
     assert "voxmill/tiling.py" in used
     assert "voxmill/volumes/__init__.py" in used
     assert not any("engine" in path or "matching" in path for path in used)
+    # An edit of the engine must neither rerun a denoising nor pass over its checkpoints.
+    assert not any("engine" in path for path in provenance.modules_used("voxmill.dip.denoise"))

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from voxmill.cpu import cpu_flags
 from voxmill.devices import claim
-from voxmill.engine.build import cpu_flags
 from voxmill.errors import VoxmillError
 
 log = logging.getLogger(__name__)

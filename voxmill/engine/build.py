@@ -5,17 +5,17 @@ Also what all its libraries are told first: the shape of the network and of the 
 The cache is `$XDG_CACHE_HOME/voxmill` or `.cache/voxmill` under the repository's root.
 """
 
-import contextlib
 import ctypes
 import fcntl
 import functools
 import hashlib
 import logging
 import os
-import platform
 import shutil
 import subprocess
 from pathlib import Path
+
+from voxmill.cpu import cpu_flags
 
 logger = logging.getLogger(__name__)
 
@@ -37,18 +37,6 @@ def compiler() -> str | None:
         if name and (path := shutil.which(name)):
             return path
     return None
-
-
-def cpu_flags() -> str:
-    """What `-march=native` depends on: the machine's name and its instruction sets."""
-    flags = ""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith(("flags", "Features", "model name")):
-                flags += line
-                if not line.startswith("model name"):
-                    break
-    return platform.machine() + flags
 
 
 def build(source: str, compiler_path: str, folder: Path | None = None) -> Path:
