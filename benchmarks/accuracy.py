@@ -31,10 +31,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import real_data
 
-from voxmill import models
+from voxmill import metrics, models
 from voxmill.baselines import DogSettings, best_threshold, find_cells_dog
 from voxmill.files import sha256, write_json
 from voxmill.matching import match_points
+from voxmill.outcome import Frame, make_outcome
 from voxmill.statistics import normalise
 from voxmill.training.job import make_card
 from voxmill.training.loop import train
@@ -52,26 +53,24 @@ SIZE = real_data.VOXEL_SIZE_UM
 def scores_of(source, points, limit) -> dict:
     """F1, precision and recall of detections; F1 without what is near the volume's border, too.
 
-    A cell or a find within `limit` of the border doesn't count in `f1_inside`, nor does a cell
-    inside whose match lies outside count as missed (as in `voxmill.evaluation`).
+    `f1_inside` is of the region `limit` voxels inside of the volume (`voxmill.outcome.Outcome` says
+    what counts at its edge), `cells_inside` the number of true cells in it.
     """
-    pairs = match_points(source.points, points, limit, SIZE)
-    matched = np.zeros(len(points), bool)
-    matched[pairs[:, 1]] = True
-    upper = np.array(source.volume.shape) - 1 - limit
-
-    def inside(at):
-        return ((at >= limit) & (at <= upper)).all(axis=1)
-
-    hits = int(inside(source.points[pairs[:, 0]]).sum())
-    wrong = int(inside(source.points).sum()) - hits + int(inside(points[~matched]).sum())
+    shape = source.volume.shape
+    edge = int(limit)
+    regions = ((0, 0, 0), shape), ((edge,) * 3, tuple(n - edge for n in shape))
+    whole, inside = (
+        make_outcome(
+            source.points, points, np.zeros(len(points)), Frame(shape, SIZE, region, []), limit
+        )
+        for region in regions
+    )
+    scores = metrics.scores_of(*whole.counts)
     return {
-        "f1": round(2 * len(pairs) / max(len(points) + len(source.points), 1), 4),
-        "precision": round(len(pairs) / max(len(points), 1), 4),
-        "recall": round(len(pairs) / len(source.points), 4),
+        **{key: round(scores[key] or 0.0, 4) for key in ("f1", "precision", "recall")},
         "found": len(points),
-        "f1_inside": round(2 * hits / max(2 * hits + wrong, 1), 4),
-        "cells_inside": int(inside(source.points).sum()),
+        "f1_inside": round(metrics.f1(*inside.counts) or 0.0, 4),
+        "cells_inside": int(inside.truth_inside.sum()),
     }
 
 
