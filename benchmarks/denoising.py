@@ -100,11 +100,11 @@ def read_crop(scan_path, mask_path, side, offset):
     image, mask_image = nibabel.load(scan_path), nibabel.load(mask_path)
     mask = np.asarray(mask_image.dataobj) > 0
     scan = np.asarray(image.dataobj, dtype=np.float32)
+    if not side:
+        return scan, mask, image.affine
     centre = np.argwhere(mask).mean(axis=0).astype(int) + offset
     window = tuple(slice(c - side // 2, c - side // 2 + side) for c in centre)
-    if not side:
-        window = (slice(None),) * 3
-    elif any(s.start < 0 or s.stop > n for s, n in zip(window, scan.shape, strict=True)):
+    if any(s.start < 0 or s.stop > n for s, n in zip(window, scan.shape, strict=True)):
         sys.exit(f"--crop {side} --offset {offset}: reaches out of the scan's {scan.shape} voxels")
     return scan[window], mask[window], image.affine
 

@@ -143,13 +143,13 @@ class RecorruptedRule(HeldOutRule):
         # Of (output - wanted)^2 - (target - wanted)^2 the second term has output - target instead.
         added = 2 * (output - self.before.to(output.device)) * (target - wanted)
         error = ((output - target).square() + added).mean().item()
-        self.before = average.clone()
+        self.before = average
         self.seen += 1
         self.mean += (error - self.mean) / min(self.seen, self.settings.window)
         return self.mean
 
     def state_dict(self) -> dict:
-        state = {"mean": self.mean, "seen": self.seen, "before": self.before.clone()}
+        state = {"mean": self.mean, "seen": self.seen, "before": self.before}
         return {**super().state_dict(), **state}
 
 

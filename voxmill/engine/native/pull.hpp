@@ -221,10 +221,7 @@ class Puller {
                 const int ahead = grid.y_blocks * (1 + kLinesAhead / (sources * pull.targets));
                 for (int t = 0; t < pull.targets; t++) {
                     if constexpr (kFetch) {
-                        // A share of the sources a target: all at once, they wait for each other.
-                        const int end = sources * (t + 1) / pull.targets;
-                        for (int s = sources * t / pull.targets; s < end; s++)
-                            fetch<0>(source + s * size + ahead, grid.y_blocks);
+                        fetch_share(source + ahead, sources, size, t, pull.targets, grid.y_blocks);
                         if (block == 0 && !fresh)
                             fetch<1>(sums + at + t * size + ahead, grid.y_blocks);
                     }
@@ -246,6 +243,13 @@ class Puller {
                 }
             }
         }
+    }
+
+    // A share of the sources a target: all at once, they wait for each other.
+    static void fetch_share(const Item* source, int sources, size_t size, int target, int targets,
+                            int count) {
+        const int end = sources * (target + 1) / targets;
+        for (int s = sources * target / targets; s < end; s++) fetch<0>(source + s * size, count);
     }
 
     template <int kWrite, typename Number>
