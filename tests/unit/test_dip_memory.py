@@ -105,17 +105,26 @@ def test_automatic_cut_is_the_best_of_all():
     assert decoder.peak_bytes[1] > decoder.peak_bytes[0]
 
 
-def test_plan_reads_as_a_line_and_a_full_device_is_an_error(caplog):
+def test_plan_reads_as_a_line():
     plan = MemoryPlan(("cuda:0", "cuda:1"), "up0", (3 * 2**30, 2**29), (2**30, 0))
     assert str(plan) == (
         "memory plan: cuda:0: 3.00 GiB at most, 1.00 GiB at rest; "
         "cuda:1: 0.50 GiB at most, 0.00 GiB at rest; cut before up0"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"), [("cpu", "denoise_scan:mem_mb"), ("cuda:0", "two devices")]
+)
+def test_full_device_is_an_error(monkeypatch, caplog, name, remedy):
+    monkeypatch.setattr(memory, "free_bytes", {name: 2**30}.__getitem__)
+    device = torch.device(name)
     with caplog.at_level("INFO"):
-        check_memory(MemoryPlan(("cpu",), "", (2**60,), (0,)), [CPU])
-    assert "memory plan: cpu" in caplog.text
-    with pytest.raises(VoxmillError, match=r"cuda:0: this fit needs 3.0 GiB, 1.0 GiB are free"):
-        memory._check("cuda:0", 3 * 2**30, 2**30)
+        check_memory(MemoryPlan((name,), "", (2**30,), (0,)), [device])
+    assert f"memory plan: {name}: 1.00 GiB at most" in caplog.text
+    expected = rf"{name}: this fit needs 3.0 GiB, 1.0 GiB are free\. .*{remedy}"
+    with pytest.raises(VoxmillError, match=expected):
+        check_memory(MemoryPlan((name,), "", (3 * 2**30,), (0,)), [device])
 
 
 @pytest.mark.gpu

@@ -21,11 +21,20 @@ from voxmill.dip.fitting import Fit
 from voxmill.dip.settings import DenoiseSettings
 from voxmill.dip.volume import unit_names
 from voxmill.errors import VoxmillError
+from voxmill.free_memory import free_bytes
 
 log = logging.getLogger(__name__)
 
 # Fake devices that stand for the first and the second: nothing checks that CUDA is there.
 STAND_INS = (torch.device("cpu"), torch.device("meta"))
+
+_REMEDIES = {
+    "cuda": "Use `precision: float16` or bfloat16, `checkpointing: true`, two devices, or fewer "
+    "channels.",
+    "cpu": "Use `checkpointing: true`, fewer channels or a GPU, or give the job more memory "
+    "(`--set-resources denoise_scan:mem_mb=...`); `precision: bfloat16` halves it, on CPUs that "
+    "have instructions for it.",
+}
 
 
 @dataclass(frozen=True)
@@ -167,24 +176,19 @@ def _trace(shape, settings, devices, cut="decoder") -> tuple[tuple[int, ...], tu
 
 
 def check_memory(plan: MemoryPlan, devices: Sequence[torch.device]) -> None:
-    """Refuse a plan that cannot fit into the free memory of its GPUs; log it otherwise.
+    """Log a plan, and refuse one that does not fit into the free memory of its devices.
 
     Raises
     ------
     VoxmillError
-        If a GPU has less free memory than the plan's peak.
+        If a device has less free memory than the plan's peak; that of the CPU is what the job's
+        own limit leaves.
     """
     log.info("%s", plan)
     for device, peak in zip(devices, plan.peak_bytes, strict=True):
-        if device.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(device)
-            _check(str(device), peak, free)
-
-
-def _check(name: str, peak: int, free: int) -> None:
-    if peak > free:
-        raise VoxmillError(
-            f"{name}: this fit needs {peak / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free. Use "
-            "`precision: float16` or bfloat16, `checkpointing: true`, two devices, or fewer "
-            "channels."
-        )
+        free = free_bytes(str(device))
+        if peak > free:
+            raise VoxmillError(
+                f"{device}: this fit needs {peak / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are "
+                f"free. {_REMEDIES[device.type]}"
+            )

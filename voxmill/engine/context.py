@@ -6,8 +6,8 @@ import numpy as np
 
 from voxmill.engine.backends import choose
 from voxmill.engine.box import PredictionSettings, predict, resolve_device
-from voxmill.engine.free_memory import free_bytes
 from voxmill.engine.memory import SHARE, box_bytes
+from voxmill.free_memory import free_bytes
 from voxmill.jobs import logger
 from voxmill.models import ModelCard
 from voxmill.statistics import normalise

@@ -13,8 +13,8 @@ import numpy as np
 
 from voxmill.engine.backends import choose
 from voxmill.engine.flips import over_flips
-from voxmill.engine.free_memory import free_bytes
 from voxmill.errors import VoxmillError
+from voxmill.free_memory import free_bytes
 from voxmill.tiling import Triple, grow
 
 logger = logging.getLogger(__name__)
