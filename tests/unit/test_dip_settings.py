@@ -57,7 +57,10 @@ def test_an_activation_module_is_recorded_by_its_name():
         ({"checkpointing": "yes"}, "setting checkpointing: expected one of"),
         ({"input": "scan"}, "setting mask_fraction: expected more than 0 with `input: scan`"),
         ({"stop": {"rule": "never"}}, "setting stop.rule: expected one of"),
-        ({"stop": {"fraction": 0}}, "setting stop.fraction: expected a number > 0 and <= 0.5"),
+        (
+            {"stop": {"fraction": 0}},
+            "setting stop.fraction: expected a number > 0 and <= 0.5, or a",
+        ),
         ({"stop": {"window": 1}}, "setting stop.window: expected an integer >= 2, found 1"),
         ({"stop": {"patience": 0}}, "setting stop.patience: expected an integer >= 1"),
     ],
@@ -82,3 +85,19 @@ def test_schema_has_every_setting_with_its_default():
     properties = dict(schema["properties"])
     assert properties.pop("devices")["default"] == ["auto"]
     compare(properties, defaults)
+
+
+@pytest.mark.parametrize(
+    ("content", "voxels", "share"),
+    [
+        ({}, 10_000_000, 0.02),
+        ({}, 1_000_000, 0.02),
+        ({}, 500_000, 0.04),
+        ({}, 100_000, 0.1),
+        ({"input": "noise"}, 100_000, 0.02),  # these the network has to guess
+        ({"input": "scan", "mask_fraction": 0.1}, 100_000, 0.02),
+        ({"stop": {"fraction": 0.3}}, 10_000_000, 0.3),
+    ],
+)
+def test_more_voxels_are_held_out_of_small_volumes(content, voxels, share):
+    assert from_config(content).held_out_share(voxels) == share

@@ -89,13 +89,13 @@ def test_recorrupted_rule_by_hand():
             volume[0, 0, 0] = value
         rule.update(len(statistics) + 1, output, average, target, wanted)
         statistics.append(rule.statistic)
-    # (0 - 1)^2 + 2 (0 - 0) (1 - 3), (2 - 1)^2 + 2 (2 - 0.5) (1 - 0) and 0 + 2 (1 - 1.5) (1 - 2):
-    # 1, 4 and 1, each new one half of the mean.
-    assert statistics == pytest.approx([1.0, 2.5, 1.75])
+    # Twice the products: 2 (0 - 0) (1 - 3), 2 (2 - 0.5) (1 - 0) and 2 (1 - 1.5) (1 - 2) are 0, 3
+    # and 1, each new one half of the mean; to it (0.5 - 1)^2, (1.5 - 1)^2, (7 - 1)^2.
+    assert statistics == pytest.approx([0.25, 0.25 + 1.5, 36 + 1.25])
 
 
 def test_recorrupted_rule_takes_off_most_of_its_noise():
-    """Against the plain difference of squared errors, of an output that hardly moves."""
+    """Against the product with the whole output, of an output that hardly moves."""
     generator = torch.Generator().manual_seed(3)
     everything = torch.ones(20, 20, 20, dtype=torch.bool)
     target, steady = torch.rand(2, 20, 20, 20, generator=generator)
@@ -105,35 +105,35 @@ def test_recorrupted_rule_takes_off_most_of_its_noise():
         wanted = target + 0.2 * torch.randn(target.shape, generator=generator)
         output = steady + 0.02 * torch.randn(target.shape, generator=generator)
         rule.update(iteration, output, steady, target, wanted)
-        error = ((output - wanted).square() - (target - wanted).square()).mean().item()
-        plain.append(error if iteration == 1 else (plain[-1] + error) / 2)
-        found.append(rule.statistic)
+        product = 2 * (output * (target - wanted)).mean().item()
+        plain.append(product if iteration == 1 else (plain[-1] + product) / 2)
+        found.append(rule.statistic - (steady - target).square().mean().item())
     plain, found = torch.tensor(plain[10:]), torch.tensor(found[10:])
-    assert found.mean() == pytest.approx(plain.mean().item(), rel=0.05)
+    assert found.mean() == pytest.approx(plain.mean().item(), abs=3 * plain.std().item() / 30**0.5)
     assert found.std() < plain.std() / 5
 
 
-def test_recorrupted_rule_estimates_the_error_that_only_the_truth_tells():
-    """An output made from the network's side of each pair: its statistic against its true error,
-    for one that keeps the noise, one that halves it, and one that loses the image with it."""
+@pytest.mark.parametrize(("keep", "lost"), [(1.0, 0.0), (0.5, 0.0), (0.2, 0.3)])
+def test_recorrupted_rule_estimates_the_error_that_only_the_truth_tells(keep, lost):
+    """The mean of outputs made from the network's side of each pair: one that keeps the noise, one
+    that halves it, and one that loses the image with it."""
     generator = torch.Generator().manual_seed(1)
     shape, level, share = (40, 40, 40), 0.1, 0.5
     truth = torch.rand(shape, generator=generator)
     target = truth + level * torch.randn(shape, generator=generator)
-    all_of_them = torch.ones(shape, dtype=torch.bool)
-    estimates, errors = [], []
-    for keep, lost in ((1.0, 0.0), (0.5, 0.0), (0.2, 0.3)):
-        rule = recorrupted_rule(all_of_them, window=1000)
-        error = 0.0
-        for iteration in range(1, 21):
-            extra = level * torch.randn(shape, generator=generator)
-            seen, wanted = target + share * extra, target - extra / share
-            output = truth + keep * (seen - truth) + lost * (0.5 - truth)
-            rule.update(iteration, output, output, target, wanted)
-            error += (output - truth).square().mean().item() / 20
-        estimates.append(rule.statistic - level**2)
-        errors.append(error)
-    assert estimates == pytest.approx(errors, rel=0.05)
+    rule = recorrupted_rule(torch.ones(shape, dtype=torch.bool), window=1000)
+    average = torch.zeros(shape)
+    for iteration in range(1, 21):
+        extra = level * torch.randn(shape, generator=generator)
+        seen, wanted = target + share * extra, target - extra / share
+        output = truth + keep * (seen - truth) + lost * (0.5 - truth)
+        average = average + (output - average) / iteration
+        rule.update(iteration, output, average, target, wanted)
+    error = (average - truth).square().mean().item()
+    assert rule.statistic - level**2 == pytest.approx(error, rel=0.03)
+    # An output alone is further off by the extra noise that it keeps.
+    further = (output - truth).square().mean().item() - error
+    assert further == pytest.approx((keep * share * level) ** 2 * 19 / 20, rel=0.25)
 
 
 def test_recorrupted_rule_goes_on_from_its_state():

@@ -154,11 +154,10 @@ class Fit:
         return rate
 
     def _hold_out(self) -> Tensor:
-        stop = self.settings.stop
-        if stop.rule != "held_out":
+        if self.settings.stop.rule != "held_out":
             return torch.zeros(self.target.shape, dtype=torch.bool)
         drawn = torch.rand(self.target.shape, generator=_generator("cpu", self.settings.seed, 0, 1))
-        return drawn < stop.fraction
+        return drawn < self.settings.held_out_share(drawn.numel())
 
     def _random_channels(self) -> Tensor:
         count = self.settings.network.inputs - (self.settings.input != "noise")

@@ -119,20 +119,21 @@ class HeldOutRule(_Rule):
 
 
 class RecorruptedRule(HeldOutRule):
-    """Error on recorrupted pairs, at voxels that the loss never looks at.
+    """Error of the average output on recorrupted pairs, at voxels that the loss never looks at.
 
     The noises of the two volumes of a pair are independent (T. Pang et al.,
     "Recorrupted-to-Recorrupted", CVPR 2021), so the network may see these voxels, as it sees all
-    others: what it would have to guess from neighbours says little where noise is low. From the
-    squared error that of the noisy volume itself is taken off: its expectation is the same for all
-    iterations, its draws are not. So is the product of the added noise with the error of the
-    earlier outputs' average: its expectation is zero, and most of the statistic's noise is in it.
-    What is left is averaged over about `window` iterations.
+    others: what it would have to guess from neighbours says little where noise is low. For having
+    seen them, the average strays from the noisy volume less than from the true one, by twice its
+    product with the noise. That product is in expectation the one of an output with the noise that
+    its pair's second volume had added, which is known. Of it the product with the average of the
+    outputs before is taken off, whose expectation is zero, and a mean is taken over about `window`
+    iterations.
     """
 
     def __init__(self, settings: StopSettings, held_out: Tensor):
         super().__init__(settings, held_out)
-        self.mean, self.seen = 0.0, 0
+        self.optimism, self.seen = 0.0, 0
         self.before = torch.zeros(len(self.voxels))
 
     def _measure(self, output: Tensor, average: Tensor, target: Tensor, wanted: Tensor) -> float:
@@ -140,16 +141,16 @@ class RecorruptedRule(HeldOutRule):
         output, average, target, wanted = (
             v.flatten()[voxels] for v in (output, average, target, wanted)
         )
-        # Of (output - wanted)^2 - (target - wanted)^2 the second term has output - target instead.
-        added = 2 * (output - self.before.to(output.device)) * (target - wanted)
-        error = ((output - target).square() + added).mean().item()
+        product = (output - self.before.to(output.device)) * (target - wanted)
         self.before = average
         self.seen += 1
-        self.mean += (error - self.mean) / min(self.seen, self.settings.window)
-        return self.mean
+        self.optimism += (2 * product.mean().item() - self.optimism) / min(
+            self.seen, self.settings.window
+        )
+        return (average - target).square().mean().item() + self.optimism
 
     def state_dict(self) -> dict:
-        state = {"mean": self.mean, "seen": self.seen, "before": self.before}
+        state = {"optimism": self.optimism, "seen": self.seen, "before": self.before}
         return {**super().state_dict(), **state}
 
 

@@ -94,7 +94,7 @@ def open_source(name: str, volume: dict, settings: TrainingSettings) -> tuple[So
 
 
 def _digest(path) -> str | None:
-    # A Zarr store is a folder, which has no digest of its own.
+    # A folder of planes has no digest of its own.
     return sha256(path) if Path(path).is_file() else None
 
 
