@@ -93,7 +93,8 @@ def test_schema_has_every_setting_with_its_default():
         ({}, 10_000_000, 0.02),
         ({}, 1_000_000, 0.02),
         ({}, 500_000, 0.04),
-        ({}, 100_000, 0.1),
+        ({}, 100_000, 0.2),
+        ({}, 1000, 0.2),
         ({"input": "noise"}, 100_000, 0.02),  # these the network has to guess
         ({"input": "scan", "mask_fraction": 0.1}, 100_000, 0.02),
         ({"stop": {"fraction": 0.3}}, 10_000_000, 0.3),

@@ -11,7 +11,7 @@ PRECISIONS = ("float32", "float16", "bfloat16", "auto")
 NOISES = ("rician", "rician_bias", "gaussian")
 INPUTS = ("noise", "scan", "recorrupted")
 SCHEDULES = ("constant", "cosine")
-# Held out of a small volume, where `stop.fraction` is `auto`; fewer where a tenth is fewer.
+# Held out of a small volume, where `stop.fraction` is `auto`; fewer where a fifth is fewer.
 HELD_OUT_VOXELS = 20_000
 
 
@@ -183,12 +183,12 @@ class DenoiseSettings:
 
         With `auto` 2 %. In small volumes these are too few to tell iterations apart (what the
         noise of these voxels gives to a difference falls with the root of their number): it is up
-        to 10 % there, but only where the network sees them and need not guess them.
+        to 20 % there, but only where the network sees them and need not guess them.
         """
         if self.stop.fraction != "auto":
             return self.stop.fraction
         wanted = HELD_OUT_VOXELS / voxels if self.input == "recorrupted" else 0.0
-        return min(0.1, max(0.02, wanted))
+        return min(0.2, max(0.02, wanted))
 
 
 def from_config(content: dict) -> DenoiseSettings:
