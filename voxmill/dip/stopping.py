@@ -121,14 +121,14 @@ class HeldOutRule(_Rule):
 class RecorruptedRule(HeldOutRule):
     """Error of the average output on recorrupted pairs, at voxels that the loss never looks at.
 
-    The noises of the two volumes of a pair are independent (T. Pang et al.,
-    "Recorrupted-to-Recorrupted", CVPR 2021), so the network may see these voxels, as it sees all
-    others: what it would have to guess from neighbours says little where noise is low. For having
-    seen them, the average strays from the noisy volume less than from the true one, by twice its
-    product with the noise. That product is in expectation the one of an output with the noise that
-    its pair's second volume had added, which is known. Of it the product with the average of the
-    outputs before is taken off, whose expectation is zero, and a mean is taken over about `window`
-    iterations.
+    The network sees these voxels as all others: what it would have to guess from neighbours says
+    little where noise is low. So the average strays from the noisy volume less than from the true
+    one, by twice its product with the noise. As the noises of the two volumes of a pair are
+    independent (T. Pang et al., "Recorrupted-to-Recorrupted", CVPR 2021), that product has the
+    expectation of the output's with the noise that the second volume of its pair got, which is
+    known. What the average of the outputs before adds to the latter is taken off, for its
+    expectation is zero: what is left is the divergence of S. Ramani et al., "Monte-Carlo SURE",
+    IEEE Trans. Image Process. 17 (2008). Its mean is taken over about `window` iterations.
     """
 
     def __init__(self, settings: StopSettings, held_out: Tensor):
