@@ -59,7 +59,7 @@ def test_an_activation_module_is_recorded_by_its_name():
         ({"stop": {"rule": "never"}}, "setting stop.rule: expected one of"),
         (
             {"stop": {"fraction": 0}},
-            "setting stop.fraction: expected a number > 0 and <= 0.5, or a",
+            "setting stop.fraction: expected a number > 0 and <= 0.5, or auto",
         ),
         ({"stop": {"window": 1}}, "setting stop.window: expected an integer >= 2, found 1"),
         ({"stop": {"patience": 0}}, "setting stop.patience: expected an integer >= 1"),
