@@ -206,6 +206,14 @@ def test_the_certificate_tells_a_sufficient_halo_from_none(files, halo, exact):
         assert (found["gained"], found["lost"]) == ([], [])
 
 
+@pytest.mark.parametrize(
+    ("tiles", "windows"), [(1, 12), (4, 12), (5, 15), (30, 90), (40, 120), (1000, 120)]
+)
+def test_larger_volumes_get_larger_samples(tiles, windows):
+    assert SeamSettings().windows_of(tiles) == windows
+    assert SeamSettings(windows=7).windows_of(tiles) == 7
+
+
 def stitch_predictions(folder, source):
     from voxmill.files import read_json
     from voxmill.statistics import normalise
@@ -232,6 +240,7 @@ def stitch_predictions(folder, source):
     [
         (lambda: HaloSettings(tolerance=0), r"tiles\.halo_tolerance: expected a number between"),
         (lambda: SeamSettings(windows=0), r"seams\.windows: expected an integer >= 1, found 0"),
+        (lambda: SeamSettings(window_vox=1), r"seams\.window_vox: expected an integer >= 2"),
         (lambda: PredictionSettings(device="tpu"), r"prediction\.device: expected one of"),
         (lambda: PredictionSettings(precision="int8"), r"prediction\.precision: expected one of"),
     ],

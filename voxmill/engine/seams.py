@@ -24,6 +24,9 @@ from voxmill.planning import read_plan
 from voxmill.tiling import Triple, grow, inside
 from voxmill.volumes import open_volume, read_header
 
+# A sample as large as the volume: three windows a tile, within these limits.
+_LEAST_WINDOWS, _MOST_WINDOWS = 12, 120
+
 
 @dataclass(frozen=True)
 class SeamSettings:
@@ -31,9 +34,9 @@ class SeamSettings:
 
     Parameters
     ----------
-    windows : int
+    windows : int, optional
         How many windows, each centred on a seam; those with the most contrast of four times as
-        many are taken.
+        many are taken. None: three for each tile, at least 12 and at most 120.
     window_vox : int
         Edge length of a window.
     tolerance : float
@@ -42,16 +45,24 @@ class SeamSettings:
         Of the places.
     """
 
-    windows: int = 12
+    windows: int | None = None
     window_vox: int = 32
     tolerance: float = 1e-3
     seed: int = 0
 
     def __post_init__(self):
-        for key, least in (("windows", 1), ("window_vox", 2)):
-            value = getattr(self, key)
+        given = {"window_vox": (self.window_vox, 2)}
+        if self.windows is not None:
+            given["windows"] = (self.windows, 1)
+        for key, (value, least) in given.items():
             if not isinstance(value, int) or value < least:
                 raise VoxmillError(f"seams.{key}: expected an integer >= {least}, found {value!r}")
+
+    def windows_of(self, tiles: int) -> int:
+        """Windows for a volume of so many tiles."""
+        if self.windows is not None:
+            return self.windows
+        return min(max(3 * tiles, _LEAST_WINDOWS), _MOST_WINDOWS)
 
 
 def seam_starts(shape: Triple, tile_shape: Triple, size: Triple, number: int, seed: int):
@@ -156,7 +167,8 @@ def measure_seams(
     header = read_header(**volume)
     size = tuple(min(settings.window_vox, n) for n in header.shape)
     tile_shape = tuple(plan["tile_shape_vox"])
-    starts = seam_starts(header.shape, tile_shape, size, 4 * settings.windows, settings.seed)
+    number = settings.windows_of(len(plan["tiles"]))
+    starts = seam_starts(header.shape, tile_shape, size, 4 * number, settings.seed)
     claimed = on_claimed_device(prediction, gpus, output_path)
     with (
         claimed as prediction,
@@ -166,7 +178,7 @@ def measure_seams(
         predictor = ContextPredictor(card, network, source, statistics, prediction, threads)
         context = predictor.largest_context()
         predict_box = partial(predictor.predict, context_vox=context)
-        boxes = richest_boxes(predictor.read, starts, size, settings.windows)
+        boxes = richest_boxes(predictor.read, starts, size, number)
         rows = [
             compare_window(box, predict_box, stitched, cells, header.voxel_size_um)
             for box in progress(boxes, len(boxes), "window", "looking at seams")
