@@ -15,7 +15,7 @@ VOLUME, PART = (32, 48, 128), (16, 48, 64)
 
 
 def test_phantoms_lie_side_by_side_with_their_cells(tmp_path):
-    full_scale.make_volume(tmp_path, VOLUME, PART, processes=1)
+    full_scale.make_volume(tmp_path, VOLUME, PART, 300.0, processes=1)
     volume = tifffile.imread(tmp_path / "volume.tif")
     cells = np.loadtxt(tmp_path / "cells.csv", delimiter=",", skiprows=1)
     origins = [(0, 0, 0), (0, 0, 64), (16, 0, 0), (16, 0, 64)]
@@ -23,7 +23,7 @@ def test_phantoms_lie_side_by_side_with_their_cells(tmp_path):
     assert volume.shape == VOLUME
     expected = []
     for number, (z, y, x) in enumerate(origins):
-        grey, points = full_scale.make_part(full_scale.FIRST_SEED + number, PART)
+        grey, points = full_scale.make_part(full_scale.FIRST_SEED + number, PART, 300.0)
         np.testing.assert_array_equal(volume[z : z + 16, y : y + 48, x : x + 64], grey)
         expected.append(points + np.array([z, y, x]))
     assert len(cells) > 0
