@@ -19,7 +19,6 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
-from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +28,7 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from voxmill.files import write_text
-from voxmill.phantoms import make_phantom, phantom_settings
+from voxmill.phantoms import make_phantom, phantom_settings, write_truth
 from voxmill.volumes import write_planes
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,7 +61,8 @@ def make_volume(folder: Path, shape, part, attenuation_um: float, processes: int
                 numbers, places = zip(*layer, strict=True)
                 seeds = [FIRST_SEED + number for number in numbers]
                 slab = np.empty((part[0], *shape[1:]), np.uint16)
-                parts = pool.map(make_part, seeds, repeat(part), repeat(attenuation_um))
+                fixed = itertools.repeat(part), itertools.repeat(attenuation_um)
+                parts = pool.map(make_part, seeds, *fixed)
                 for origin, (grey, points) in zip(places, parts, strict=True):
                     _, y, x = origin
                     slab[:, y : y + part[1], x : x + part[2]] = grey
@@ -71,8 +71,7 @@ def make_volume(folder: Path, shape, part, attenuation_um: float, processes: int
                 yield from slab
 
     write_planes(folder / "volume.tif", planes(), shape, np.uint16, VOXEL_SIZE_UM)
-    rows = "".join(f"{z:.3f},{y:.3f},{x:.3f}\n" for z, y, x in np.concatenate(cells))
-    write_text(folder / "cells.csv", "z_vox,y_vox,x_vox\n" + rows)
+    write_truth(folder / "cells.csv", np.concatenate(cells))
 
 
 def write_config(folder: Path, tile, baseline: bool) -> None:

@@ -23,7 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import accuracy
 import real_data
 
-from voxmill.components import NEIGHBOURS_26
+from voxmill.blocks import ArrayVolume
+from voxmill.components import find_components
 
 # The least components, in voxels, that count as cells of a mask cut at another threshold.
 LEAST_VOX = (1, 5, 20)
@@ -52,10 +53,11 @@ def best_split(grey, mask) -> tuple[int, float]:
 
 def centroids(mask, least_vox: int) -> np.ndarray:
     """(N, 3) centroids of a mask's 26-connected components of at least so many voxels."""
-    labels, number = ndimage.label(mask, NEIGHBOURS_26)
-    index = np.arange(1, number + 1)
-    kept = index[ndimage.sum_labels(mask, labels, index) >= least_vox]
-    return np.array(ndimage.center_of_mass(mask, labels, kept)).reshape(-1, 3)
+    volume = ArrayVolume(mask)
+    regions = find_components(
+        lambda start, stop: (volume.read_window(start, stop), None), mask.shape, max(mask.shape)
+    )
+    return regions.centroids[regions.counts >= least_vox]
 
 
 def main() -> None:
@@ -65,12 +67,13 @@ def main() -> None:
     splits = {}
     for stain, training in real_data.TRAINING.items():
         for name in (*training, real_data.HELD_OUT[stain]):
-            grey, mask = read(real_data.read_source(name, options.data))
+            source = real_data.read_source(name, options.data)
+            grey, mask = read(source)
             splits[name], dice = best_split(grey, mask)
-            median, high = np.percentile(grey, (50, 99))
+            percentiles = source.statistics["percentiles"]
             print(
                 f"{name:16s} threshold {splits[name]:6d}  Dice {dice:.3f}  mask {mask.mean():.2%}"
-                f"  median {median:.0f}  99 % {high:.0f}"
+                f"  median {percentiles['50']:.0f}  99 % {percentiles['99']:.0f}"
             )
     threshold = splits[real_data.HELD_OUT["microglia"]]
     for name in real_data.TRAINING["microglia"]:

@@ -51,10 +51,10 @@ class SeamSettings:
     seed: int = 0
 
     def __post_init__(self):
-        given = {"window_vox": (self.window_vox, 2)}
-        if self.windows is not None:
-            given["windows"] = (self.windows, 1)
-        for key, (value, least) in given.items():
+        for key, least in (("windows", 1), ("window_vox", 2)):
+            value = getattr(self, key)
+            if key == "windows" and value is None:
+                continue
             if not isinstance(value, int) or value < least:
                 raise VoxmillError(f"seams.{key}: expected an integer >= {least}, found {value!r}")
 

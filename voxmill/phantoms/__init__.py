@@ -19,7 +19,7 @@ from voxmill.phantoms import parts
 from voxmill.phantoms.settings import PhantomSettings, phantom_settings
 from voxmill.volumes import write_planes
 
-__all__ = ["PhantomSettings", "make_phantom", "phantom_settings", "write_phantom"]
+__all__ = ["PhantomSettings", "make_phantom", "phantom_settings", "write_phantom", "write_truth"]
 
 
 def make_phantom(settings: PhantomSettings) -> tuple[np.ndarray, np.ndarray]:
@@ -75,5 +75,10 @@ def write_phantom(*, volume_path: str | Path, truth_path: str | Path, settings: 
     checked = phantom_settings(settings)
     volume, truth = make_phantom(checked)
     write_planes(volume_path, volume, volume.shape, volume.dtype, checked.voxel_size_um)
+    write_truth(truth_path, truth)
+
+
+def write_truth(path: str | Path, truth: np.ndarray) -> None:
+    """Write centres of cells, (N, 3) voxels z, y, x, as a CSV with columns z_vox, y_vox, x_vox."""
     rows = "".join(f"{z:.3f},{y:.3f},{x:.3f}\n" for z, y, x in truth)
-    write_text(truth_path, "z_vox,y_vox,x_vox\n" + rows)
+    write_text(path, "z_vox,y_vox,x_vox\n" + rows)
