@@ -16,7 +16,6 @@ include: "rules/resources.smk"
 include: "rules/targets.smk"
 include: "rules/volume_helpers.smk"
 include: "rules/prediction_helpers.smk"
-include: "rules/layer_helpers.smk"
 include: "rules/evaluation_helpers.smk"
 include: "rules/training_helpers.smk"
 include: "rules/denoise_helpers.smk"
@@ -29,8 +28,6 @@ wildcard_constraints:
     tile=r"z\d+_y\d+_x\d+",
     batch=r"z\d+_y\d+_x\d+",
     slab=r"z\d+",
-    # Matches nothing where all networks are evaluated whole.
-    stage="|".join(CONFIG.stage_names) or "(?!)",
     # Matches nothing where nothing is trained: other models are nobody's output.
     trained="|".join(CONFIG.settings["training"]) or "(?!)",
 
@@ -57,7 +54,6 @@ rule all:
 include: "rules/volume.smk"
 include: "rules/plan.smk"
 include: "rules/tiles.smk"
-include: "rules/layers.smk"
 include: "rules/predict.smk"
 include: "rules/stitch.smk"
 include: "rules/seams.smk"

@@ -48,7 +48,6 @@ rule plan_volume:
         fingerprint=volume_fingerprint,
         tile_shape_vox=CONFIG.tile_shape_vox,
         halo_vox=halo_vox,
-        exact=exact_reasons,
         code=source_digest("voxmill.planning"),
     message:
         "Planning the tiles of {wildcards.volume}"

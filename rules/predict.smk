@@ -14,7 +14,6 @@ rule predict_tile:
         weights=network_weights,
         card=network_card,
         batch=batch_of_tile,
-        maps=maps_before_prediction,
     output:
         prediction="results/{volume}/{network}/predictions/{tile}.tif",
     log:
@@ -30,7 +29,6 @@ rule predict_tile:
         runtime=predict_minutes,
     params:
         settings=CONFIG.settings["prediction"],
-        layers=last_stage_files,
         code=source_digest("voxmill.engine.predict"),
     message:
         "Predicting tile {wildcards.tile} of {wildcards.volume} with {wildcards.network}"
@@ -46,7 +44,6 @@ rule predict_batch:
         statistics="results/{volume}/statistics.json",
         weights=network_weights,
         card=network_card,
-        maps=maps_before_batch,
     output:
         # Not removed before the job, which takes it as the sign to make all tiles anew.
         manifest=update("results/{volume}/{network}/batches/{batch}.json"),
@@ -64,7 +61,6 @@ rule predict_batch:
     params:
         predictions="results/{volume}/{network}/predictions",
         settings=CONFIG.settings["prediction"],
-        layers=last_stage_files,
         code=source_digest("voxmill.engine.predict"),
     message:
         "Predicting {input.tiles} with {wildcards.network}"

@@ -14,12 +14,6 @@ def halo_vox(wildcards):
     return CONFIG.halo_vox(wildcards.volume)
 
 
-def exact_reasons(wildcards):
-    """Of each network how its theoretical field is computed, and why; None for other halos."""
-    ways = CONFIG.ways.get(wildcards.volume, {})
-    return {network: reason for network, (_, reason) in ways.items()} or None
-
-
 def halo_settings(wildcards):
     """Settings of the measurement of the halo."""
     return {"tolerance": CONFIG.settings["tiles"]["halo_tolerance"]}

@@ -39,9 +39,6 @@ def stitch_memory_mb(wildcards, attempt):
 
 def predict_memory_mb(wildcards, attempt):
     """Memory of a job that runs the network over one tile, raised on each retry."""
-    planned = CONFIG.exact_bytes(wildcards.volume, wildcards.network)
-    if planned:
-        return attempt * (1500 + planned // 2**20)
     settings = CONFIG.cards[wildcards.network].settings
     maps = settings.get("depth", 100) * settings.get("width", 1) + 8
     return attempt * (1500 + 4 * maps * _window_voxels(wildcards) // 2**20)

@@ -9,7 +9,6 @@ if __name__ == "__main__":
         tile_shape_vox=snakemake.params.tile_shape_vox,
         halo_vox=snakemake.params.halo_vox,
         halo_paths=snakemake.input.halos,
-        exact=snakemake.params.exact,
         output_path=snakemake.output.plan,
         log_path=snakemake.log[0],
     )

@@ -12,7 +12,6 @@ if __name__ == "__main__":
         predictions_folder=snakemake.params.predictions,
         manifest_path=snakemake.output.manifest,
         settings=snakemake.params.settings,
-        layers=snakemake.params.layers,
         code=snakemake.params.code,
         threads=snakemake.threads,
         gpus=snakemake.resources.get("gpu", 0),

@@ -11,7 +11,6 @@ if __name__ == "__main__":
         weights_path=snakemake.input.weights,
         output_path=snakemake.output.prediction,
         settings=snakemake.params.settings,
-        layers=snakemake.params.layers,
         code=snakemake.params.code,
         threads=snakemake.threads,
         gpus=snakemake.resources.get("gpu", 0),

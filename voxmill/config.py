@@ -6,16 +6,12 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from voxmill.engine.exact import exact_way
-from voxmill.engine.memory import SHARE
 from voxmill.errors import VoxmillError
 from voxmill.files import sha256
 from voxmill.models import ModelCard, read_card
 from voxmill.schema import check
-from voxmill.stages import Stage, neighbours
-from voxmill.tiling import Triple, grid_starts, parse_region, slab_name, tile_name, tile_start
+from voxmill.tiling import Triple, grid_starts, parse_region, slab_name, tile_name
 from voxmill.volumes import VolumeHeader, fingerprint, read_header
-from voxmill.ways import Way
 
 SCHEMA = Path(__file__).resolve().parent.parent / "schemas" / "config.schema.yaml"
 
@@ -70,8 +66,6 @@ class Config:
         The model card of each network.
     weights_sha256 : dict of str to str
         Digest of each network's weights file.
-    ways : dict of str to dict of str to (Way, str)
-        For `halo_vox: exact`: of each volume's networks the way to evaluate it, and why.
     """
 
     settings: dict
@@ -79,7 +73,6 @@ class Config:
     cards: dict[str, ModelCard]
     tile_shape_vox: Triple
     weights_sha256: dict[str, str] = field(default_factory=dict)
-    ways: dict[str, dict[str, tuple[Way, str]]] = field(default_factory=dict)
 
     def tiles(self, volume: str) -> list[str]:
         """Names of a volume's tiles, z slowest."""
@@ -113,33 +106,9 @@ class Config:
         if halo == "auto":
             return None
         if halo == "exact":
-            return (max(way.halo_vox for way, _ in self.ways[volume].values()),) * 3
+            networks = self.volumes[volume].networks
+            return (max(self.cards[name].receptive_radius_vox for name in networks),) * 3
         return (halo,) * 3 if isinstance(halo, int) else tuple(halo)
-
-    def stages(self, volume: str, network: str) -> tuple[Stage, ...]:
-        """Stages in which a network is evaluated; none where it is evaluated whole."""
-        if volume not in self.ways:
-            return ()
-        stages = self.ways[volume][network][0].stages
-        return stages if len(stages) > 1 else ()
-
-    def exact_bytes(self, volume: str, network: str) -> int:
-        """Memory for a job on the way to the theoretical field; 0 where it is not planned."""
-        if volume not in self.ways:
-            return 0
-        return int(self.ways[volume][network][0].memory_bytes / SHARE)
-
-    @property
-    def stage_names(self) -> list[str]:
-        """Names of all stages of all networks on all volumes."""
-        pairs = [(v, n) for v, volume in self.volumes.items() for n in volume.networks]
-        return sorted({s.name for pair in pairs for s in self.stages(*pair)})
-
-    def tiles_near(self, volume: str, tile: str, halo_vox: int) -> list[str]:
-        """Names of the tiles whose cores lie within a halo of a tile's core, itself included."""
-        shape = self.volumes[volume].shape
-        starts = neighbours(shape, self.tile_shape_vox, tile_start(tile), halo_vox)
-        return [tile_name(start) for start in starts]
 
     def threshold(self, network: str) -> float:
         """The probability from which a voxel can be a cell."""
@@ -198,19 +167,7 @@ def load(config: dict, source: str = "config") -> Config:
                 "the card and the weights of one model."
             )
     shape = tuple(settings["tiles"]["shape_vox"])
-    ways = {}
-    if settings["tiles"]["halo_vox"] == "exact":
-        ways = {name: _ways(volume, settings, cards, source) for name, volume in volumes.items()}
-    return Config(settings, volumes, cards, shape, digests, ways)
-
-
-def _ways(volume: Volume, settings: dict, cards: dict, source: str) -> dict:
-    tiles, flips = settings["tiles"], settings["prediction"]["flips"]
-    shape, found = tuple(tiles["shape_vox"]), {}
-    for name in volume.networks:
-        with _naming(f"{source}: volumes.{volume.name}, network {name}"):
-            found[name] = exact_way(cards[name], volume.shape, shape, tiles, flips)
-    return found
+    return Config(settings, volumes, cards, shape, digests)
 
 
 def _volume(name: str, settings: dict, source: str) -> Volume:

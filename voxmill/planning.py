@@ -81,7 +81,6 @@ def plan_volume(
     halo_vox: Triple | None,
     halo_paths: list[str],
     output_path: str,
-    exact: dict[str, str] | None = None,
 ) -> None:
     """Write `plan.json` of a volume.
 
@@ -97,8 +96,6 @@ def plan_volume(
     halo_paths : list of path
         What `measure_halo` wrote.
     output_path : path
-    exact : dict of str to str, optional
-        For each network how the theoretical field is computed and why, for plan and log.
     """
     header = read_header(**volume)
     if halo_vox is None:
@@ -110,9 +107,7 @@ def plan_volume(
         "voxel_size_um": list(header.voxel_size_um),
     }
     plan = make_plan(source, fingerprint, tuple(tile_shape_vox), tuple(halo_vox))
-    write_json(output_path, plan | ({"exact": exact} if exact else {}))
-    for network, reason in (exact or {}).items():
-        logger.info("%s: %s", network, reason)
+    write_json(output_path, plan)
     logger.info(
         "%s: %d tiles of up to %s voxels with a halo of %s in a volume of %s",
         volume["path"], len(plan["tiles"]), tile_shape_vox, halo_vox, header.shape,

@@ -1,11 +1,8 @@
 """Pure geometry of tiles: cores that partition a volume, halos around them. No I/O, no torch."""
 
 import itertools
-import math
 import re
 from dataclasses import dataclass
-
-import numpy as np
 
 from voxmill.errors import VoxmillError
 
@@ -118,27 +115,6 @@ def grow(start: Triple, stop: Triple, by: Triple, shape: Triple) -> tuple[Triple
 def inside(start: Triple, stop: Triple, origin: Triple) -> tuple[slice, slice, slice]:
     """Where a box lies in an array whose first voxel is `origin`."""
     return tuple(slice(a - o, b - o) for a, b, o in zip(start, stop, origin, strict=True))
-
-
-def owners(points_vox: np.ndarray, shape: Triple, tile_shape: Triple) -> np.ndarray:
-    """Index (into `plan_tiles`) of the tile whose core holds each point.
-
-    A point belongs to the core that holds its nearest voxel (halves upwards), so that each point
-    of the volume has exactly one owner.
-
-    Parameters
-    ----------
-    points_vox : (N, 3) float array
-        Absolute voxels; a voxel's centre is at its integer index.
-
-    Returns
-    -------
-    (N,) int array
-    """
-    voxels = np.floor(np.asarray(points_vox, dtype=float).reshape(-1, 3) + 0.5).astype(int)
-    voxels = np.clip(voxels, 0, np.array(shape) - 1)
-    counts = [math.ceil(n / t) for n, t in zip(shape, tile_shape, strict=True)]
-    return np.ravel_multi_index(tuple((voxels // np.array(tile_shape)).T), counts)
 
 
 def parse_region(text: str, shape: Triple) -> tuple[Triple, Triple]:

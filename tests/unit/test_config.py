@@ -9,10 +9,8 @@ import tifffile
 import yaml
 
 from tests.workflow.conftest import ROOT, save_identity
-from voxmill import config, models
+from voxmill import config
 from voxmill.errors import VoxmillError
-from voxmill.networks import build
-from voxmill.networks.settings import MSDNetSettings
 from voxmill.schema import check
 
 SCHEMA = yaml.safe_load(config.SCHEMA.read_text())
@@ -96,35 +94,6 @@ def test_halos(settings, halo, expected):
     assert config.load(put(settings, "tiles.halo_vox", halo)).halo_vox("v") == expected
 
 
-def test_an_exact_halo_tells_how_it_is_computed(settings, tmp_path):
-    exact = put(settings, "tiles.halo_vox", "exact")
-    checked = config.load(exact)
-    assert (checked.stages("v", "n"), checked.stage_names) == ((), [])
-    assert "no stages: the network has one layer" in checked.ways["v"]["n"][1]
-    assert checked.exact_bytes("v", "n") > 0
-    with pytest.raises(VoxmillError, match=r"volumes\.v, network n: tiles\.exact: .* one layer"):
-        config.load(put(exact, "tiles.exact", "layers"))
-    with pytest.raises(VoxmillError, match=r"network n: tiles\.exact_memory_gb: one voxel"):
-        config.load(put(exact, "tiles.exact_memory_gb", 1e-9))
-
-
-def test_stages_of_layers_reach_the_tiles_around(settings, tmp_path):
-    net = MSDNetSettings(depth=3, width=1, dilations=(1, 2))
-    card = models.ModelCard("m", "msdnet", dataclasses.asdict(net))
-    models.save(tmp_path / "m.safetensors", build("msdnet", net), card)
-    exact = put(put(settings, "tiles.halo_vox", "exact"), "tiles.exact", "layers")
-    checked = config.load(put(exact, "tiles.shape_vox", [6, 3, 2]))
-    stages = checked.stages("v", "n")
-    assert (stages[0].first, stages[-1].stop) == (0, 3)
-    assert checked.stage_names == sorted(stage.name for stage in stages)
-    assert checked.halo_vox("v") == (max(stage.halo_vox for stage in stages),) * 3
-    near = checked.tiles_near("v", "z0000_y0000_x0004", 1)
-    assert near == [f"z0000_y{y:04d}_x{x:04d}" for y in (0, 3) for x in (2, 4, 6)]
-    # Without `exact` no network has stages.
-    assert config.load(settings).stages("v", "n") == ()
-    assert config.load(settings).exact_bytes("v", "n") == 0
-
-
 def test_a_phantom_needs_no_file(settings):
     phantom = {"shape_vox": [8, 9, 10], "voxel_size_um": [2, 1, 1], "seed": 1}
     volume = config.load(put(settings, "volumes.v", {"phantom": phantom})).volumes["v"]
@@ -139,13 +108,15 @@ def test_an_empty_section_means_its_defaults(settings):
     ("key", "value", "message"),
     [
         ("tilez", {}, r"\(top level\): unknown key 'tilez'; the known ones are .*tiles"),
-        ("tiles.shape", [1, 1, 1], "tiles: unknown key 'shape'; the known ones are exact, "),
+        (
+            "tiles.shape",
+            [1, 1, 1],
+            "tiles: unknown key 'shape'; the known ones are halo_toler",
+        ),
         ("tiles.shape_vox", [0, 4, 4], r"tiles\.shape_vox\.0: 0 is less than the minimum of 1"),
         ("tiles.shape_vox", [4, 4], r"tiles\.shape_vox: \[4, 4\] is too short"),
         ("tiles.halo_vox", -1, r"tiles\.halo_vox: -1 .*"),
         ("tiles.halo_vox", "some", r"tiles\.halo_vox: 'some' .*"),
-        ("tiles.exact", "stages", r"tiles\.exact: 'stages' is not one of"),
-        ("tiles.exact_memory_gb", 0, r"tiles\.exact_memory_gb: 0 is less than or equal"),
         ("tiles.halo_tolerance", 2, r"tiles\.halo_tolerance: 2 is greater than or equal"),
         ("prediction.device", "gpu", r"prediction\.device: 'gpu' is not one of"),
         ("cells.threshold", 1.5, r"cells\.threshold: 1\.5"),

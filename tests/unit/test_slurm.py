@@ -176,10 +176,3 @@ def test_prefix_comes_from_the_profile(tmp_path, monkeypatch):
     (tmp_path / "slurm").mkdir()
     (tmp_path / "slurm" / "config.yaml").write_text("slurm-jobname-prefix: brain\n")
     assert commands.profile_prefix("slurm") == "brain"
-
-
-def test_arrays_refuse_stages_of_layers(monkeypatch):
-    stage = PlannedJob("evaluate_stage", [], ["a.maps"], [], {}, 1)
-    monkeypatch.setattr(array, "planned_jobs", lambda arguments: [stage])
-    with pytest.raises(VoxmillError, match=r"don't wait for each other's maps"):
-        array.left_to_do(array.ArrayRun("d", [], []))

@@ -6,10 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voxmill.errors import VoxmillError
-from voxmill.tiling import owners, parse_region, plan_tiles, slab_name, tile_name
+from voxmill.outcome import tile_of_points
+from voxmill.planning import make_plan
+from voxmill.tiling import parse_region, plan_tiles, slab_name, tile_name
 
 shapes = st.tuples(*[st.integers(1, 16)] * 3)
 tile_shapes = st.tuples(*[st.integers(1, 20)] * 3)
+SOURCE = {"dtype": "uint16", "voxel_size_um": [1, 1, 1]}
 halos = st.tuples(*[st.integers(0, 12)] * 3)
 
 
@@ -61,15 +64,16 @@ def test_windows_are_cores_with_halo_clipped_at_the_border(shape, tile_shape, ha
 
 @given(shapes, tile_shapes)
 def test_every_voxel_has_the_tile_of_its_core_as_owner(shape, tile_shape):
-    tiles = plan_tiles(shape, tile_shape, (0, 0, 0))
-    points = np.array([t.core_start for t in tiles] + [np.array(t.core_stop) - 1 for t in tiles])
+    tiles = make_plan(SOURCE | {"shape": list(shape)}, "f", tile_shape, (0, 0, 0))["tiles"]
+    points = np.array([t["start"] for t in tiles] + [np.array(t["stop"]) - 1 for t in tiles])
     expected = [*range(len(tiles)), *range(len(tiles))]
-    np.testing.assert_array_equal(owners(points, shape, tile_shape), expected)
+    np.testing.assert_array_equal(tile_of_points(points, tiles), expected)
 
 
 def test_a_point_between_two_voxels_has_one_owner():
-    points = np.array([[0, 0, 3.49], [0, 0, 3.5], [0, 0, -0.5], [0, 0, 7.5]])
-    np.testing.assert_array_equal(owners(points, (1, 1, 8), (1, 1, 4)), [0, 1, 0, 1])
+    tiles = make_plan(SOURCE | {"shape": [1, 1, 8]}, "f", (1, 1, 4), (0, 0, 0))["tiles"]
+    points = np.array([[0, 0, 3.49], [0, 0, 3.5], [0, 0, -0.5], [0, 0, 7.49]])
+    np.testing.assert_array_equal(tile_of_points(points, tiles), [0, 1, 0, 1])
 
 
 def test_names_are_origins():

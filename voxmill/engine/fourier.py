@@ -258,7 +258,7 @@ def run(network, volume, device: str, precision: str, threads: int) -> np.ndarra
             engine.close()
         engine = _kept.engine = Engine(*wanted[:2], half=wanted[2])
     logits = engine.forward(flat_parameters(network), volume, threads)
-    return sigmoid(logits) if network.probabilities else logits
+    return sigmoid(logits)
 
 
 def release() -> None:

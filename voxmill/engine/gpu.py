@@ -77,7 +77,7 @@ def probabilities(logits, network, volume, device: str, precision: str):
 
     with on_device(device):
         result = logits(network, torch.from_numpy(volume).to(device), precision)
-        return (result.sigmoid_() if network.probabilities else result).cpu().numpy()
+        return result.sigmoid_().cpu().numpy()
 
 
 def power_of_two(number: int) -> int:

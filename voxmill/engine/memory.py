@@ -156,8 +156,7 @@ def predict_in_blocks(
     ----------
     network : torch module
     volume : (inputs, z, y, x) float32 array
-        The tile with its halo, normalised; or what has its `shape` and gives boxes as an array
-        does, such as `voxmill.engine.layers.Window`.
+        The tile with its halo, normalised.
     core : pair of (3,) int
         Start and stop of the tile's core in the volume.
     halo : (3,) int

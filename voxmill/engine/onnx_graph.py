@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def model_bytes(settings, tensors: dict[str, np.ndarray], probabilities: bool = True) -> bytes:
+def model_bytes(settings, tensors: dict[str, np.ndarray]) -> bytes:
     """The network, serialised; any batch and box.
 
     Parameters
@@ -11,14 +11,11 @@ def model_bytes(settings, tensors: dict[str, np.ndarray], probabilities: bool = 
     settings : MSDNetSettings
     tensors : dict of str to float32 array
         Names and shapes as `settings.tensor_shapes()`.
-    probabilities : bool
-        Whether the sigmoid of the outputs is taken.
     """
     from onnx import TensorProto, checker, helper
 
     graph = _Graph(tensors)
-    last = "Sigmoid" if probabilities else "Identity"
-    graph.add(last, [_logits(graph, settings)], "probability")
+    graph.add("Sigmoid", [_logits(graph, settings)], "probability")
     axes = ["batch", None, "z", "y", "x"]
     value = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, [axes[0], count, *axes[2:]])

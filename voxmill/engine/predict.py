@@ -11,14 +11,13 @@ import numpy as np
 
 from voxmill import models
 from voxmill.engine.box import PredictionSettings, on_claimed_device, resolve_device
-from voxmill.engine.layers import StageFiles, core_in_window, stage_network
 from voxmill.engine.memory import predict_in_blocks
 from voxmill.errors import VoxmillError
 from voxmill.files import read_json, write_json
 from voxmill.jobs import job, log_rate, logger, overlapped
 from voxmill.planning import REMAKE, find_tile, read_plan
 from voxmill.statistics import normalise
-from voxmill.tiling import Tile
+from voxmill.tiling import Tile, Triple
 from voxmill.volumes import read_tile, write_tile
 
 
@@ -34,7 +33,6 @@ def predict_tile(
     code: str,
     threads: int,
     gpus: int = 0,
-    layers: dict | None = None,
     record_path: str | None = None,
 ) -> None:
     """Write the prediction of one tile: its core only, the first output map, float32.
@@ -52,8 +50,6 @@ def predict_tile(
     threads : int
     gpus : int
         GPUs that the job asked for; see `voxmill.devices.claim`.
-    layers : dict, optional
-        The last stage of layers, see `voxmill.engine.layers.StageFiles`; the whole network if None.
     record_path : path, optional
         Where the job records when and where it ran, and on which GPU.
 
@@ -66,7 +62,7 @@ def predict_tile(
     inputs = (plan_path, statistics_path, weights_path)
     settings = PredictionSettings(**settings)
     with on_claimed_device(settings, gpus, output_path, record_path) as held:
-        predictor = Predictor(*inputs, held, made_with(settings, code, layers), threads, layers)
+        predictor = Predictor(*inputs, held, made_with(settings, code), threads)
         predictor.run([(tile_path, output_path)])
 
 
@@ -83,7 +79,6 @@ def predict_batch(
     code: str,
     threads: int,
     gpus: int = 0,
-    layers: dict | None = None,
     record_path: str | None = None,
 ) -> None:
     """Write the predictions of several tiles with one start, one device and one model.
@@ -100,8 +95,7 @@ def predict_batch(
         Where the predictions go, under the tiles' names.
     manifest_path : path
         JSON, written at the end: name, path, key, bytes and checksum of each prediction.
-    plan_path, statistics_path, weights_path, settings, code, threads, gpus, layers,
-    record_path
+    plan_path, statistics_path, weights_path, settings, code, threads, gpus, record_path
         As of `predict_tile`; so are the errors.
     """
     inputs = (plan_path, statistics_path, weights_path)
@@ -109,31 +103,28 @@ def predict_batch(
     pairs = [(path, str(Path(predictions_folder) / Path(path).name)) for path in tile_paths]
     resumed = not Path(manifest_path).exists()
     with on_claimed_device(settings, gpus, manifest_path, record_path) as held:
-        predictor = Predictor(*inputs, held, made_with(settings, code, layers), threads, layers)
+        predictor = Predictor(*inputs, held, made_with(settings, code), threads)
         left = [pair for pair in pairs if not (resumed and predictor.is_whole(pair[1]))]
         logger.info("%d of %d tiles are there already", len(pairs) - len(left), len(pairs))
         predictor.run(left)
         write_json(manifest_path, {"tiles": [predictor.entry(path) for _, path in pairs]})
 
 
-def made_with(settings: PredictionSettings, code: str, layers: dict | None = None) -> str:
+def made_with(settings: PredictionSettings, code: str) -> str:
     """Digest of what, beside tile and model, decides about the numbers of a prediction."""
-    identity = json.dumps([asdict(settings), code, *([layers] if layers else [])], sort_keys=True)
+    identity = json.dumps([asdict(settings), code], sort_keys=True)
     return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
 class Predictor:
     """What the predictions of one job share: the plan, the statistics and the model."""
 
-    def __init__(
-        self, plan_path, statistics_path, weights_path, settings, made_with, threads, layers=None
-    ):
+    def __init__(self, plan_path, statistics_path, weights_path, settings, made_with, threads):
         self.plan_path, self.weights_path = plan_path, weights_path
         self.plan = read_plan(plan_path)
         self.statistics = read_json(statistics_path, "statistics")
         self.settings, self.made_with, self.threads = settings, made_with, threads
         self.card = models.read_card(weights_path)
-        self.files = StageFiles(**layers) if layers else None
         self._network = None
 
     def run(self, pairs: list[tuple[str, str]]) -> None:
@@ -183,7 +174,7 @@ class Predictor:
         settings = self.settings
         start = time.perf_counter()
         core = predict_in_blocks(
-            *self._evaluated(box, normalised[None]),
+            self._network, normalised[None], core_in_window(box), tuple(self.plan["halo_vox"]),
             settings.backend, resolve_device(settings.device), settings.precision, self.threads,
             flip_axes=settings.flip_axes, origin=box.window_start,
         )  # fmt: skip
@@ -198,17 +189,13 @@ class Predictor:
             )
         return core
 
-    def _evaluated(self, box: Tile, volume: np.ndarray) -> tuple:
-        """Network, what it sees, the core in that, and the halo."""
-        core, network = core_in_window(box), self._network
-        if self.files is None:
-            return network, volume, core, tuple(self.plan["halo_vox"])
-        stage = self.files.stage(network.settings)
-        model = self.card.weights_sha256[:16]
-        window = self.files.window(network.settings, self.plan, box, volume, model, self.threads)
-        return stage_network(network, stage), window, core, (stage.halo_vox,) * 3
-
     def _write(self, pair: tuple[str, str], core: np.ndarray) -> None:
         box, _ = self._find(pair[0])
         size = self.plan["source"]["voxel_size_um"]
         write_tile(pair[1], core[0], size, box.core_start, self._keys(pair[1]))
+
+
+def core_in_window(box: Tile) -> tuple[Triple, Triple]:
+    """Start and stop of a tile's core in its window."""
+    places = [(part.start, part.stop) for part in box.core_in_window]
+    return tuple(zip(*places, strict=True))

@@ -87,10 +87,10 @@ def _compiled(evaluator, network, precision: str, threads: int):
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(name.encode() + tensor.tobytes())
-    kind = (network.settings, network.probabilities, digest.hexdigest())
+    kind = (network.settings, digest.hexdigest())
     key = (evaluator, *kind, precision, threads)
     if key not in _last:
         _last.clear()
-        model = model_bytes(network.settings, tensors, network.probabilities)
+        model = model_bytes(network.settings, tensors)
         _last[key] = evaluator(model, precision, threads)
     return _last[key]

@@ -66,7 +66,7 @@ def run(network, volume, device: str, precision: str, threads: int) -> np.ndarra
     pointers = [ctypes.c_void_p(array.ctypes.data) for array in arrays]
     if library.voxmill_stencil(ctypes.byref(native), *pointers, ctypes.c_int(threads)):
         raise MemoryError("native stencil: out of memory")
-    return fourier.sigmoid(logits) if network.probabilities else logits
+    return fourier.sigmoid(logits)
 
 
 def predict_bytes(settings, box_shape, precision: str) -> int:

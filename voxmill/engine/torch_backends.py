@@ -45,8 +45,7 @@ def _run(function, network, volume, device, precision, threads) -> np.ndarray:
     with torch_threads(threads), torch.no_grad(), exact:
         batch = torch.from_numpy(volume)[None].to(device, kind)
         result = function(moved, batch)[0].float()
-        if getattr(network, "probabilities", True):
-            result.sigmoid_()
+        result.sigmoid_()
         return result.cpu().numpy()
 
 

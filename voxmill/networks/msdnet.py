@@ -31,12 +31,7 @@ class MSDNet(nn.Module):
     biases : ParameterList of (width,) tensors
     final_weight : (outputs, inputs + depth * width) Parameter
     final_bias : (outputs,) Parameter
-    probabilities : bool
-        Whether backends return the sigmoid of the outputs. False for a stage of layers, whose
-        outputs are maps; see `voxmill.engine.layers`.
     """
-
-    probabilities = True
 
     def __init__(self, settings: MSDNetSettings, generator: torch.Generator | None = None):
         super().__init__()

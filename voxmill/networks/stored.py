@@ -18,13 +18,10 @@ class StoredNetwork:
         The network's settings dataclass.
     arrays : dict of str to array
         Tensors by name, as in the weights file.
-    probabilities : bool
-        See `voxmill.networks.msdnet.MSDNet`.
     """
 
-    def __init__(self, kind: str, settings, arrays: dict[str, np.ndarray], probabilities=True):
+    def __init__(self, kind: str, settings, arrays: dict[str, np.ndarray]):
         self.kind, self.settings, self.arrays = kind, settings, arrays
-        self.probabilities = probabilities
 
     @classmethod
     def of_msdnet(cls, network) -> "StoredNetwork":
@@ -32,7 +29,7 @@ class StoredNetwork:
         if isinstance(network, cls):
             return network
         arrays = {k: v.detach().cpu().numpy() for k, v in network.state_dict().items()}
-        return cls("msdnet", network.settings, arrays, network.probabilities)
+        return cls("msdnet", network.settings, arrays)
 
     @functools.cached_property
     def module(self):
@@ -41,7 +38,6 @@ class StoredNetwork:
 
         network = build(self.kind, self.settings)
         network.load_state_dict({k: torch.from_numpy(v) for k, v in self.arrays.items()})
-        network.probabilities = self.probabilities
         return network.eval()
 
 

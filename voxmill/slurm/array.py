@@ -149,11 +149,6 @@ def left_to_do(run: ArrayRun) -> Stages:
     """Ask Snakemake what is left, with the resources of this attempt."""
     arguments = [*_common(run), "--attempt", str(run.attempt)]
     for_tiles = planned_jobs([*arguments, "--", STAGE])
-    if any(job.rule == "evaluate_stage" for job in for_tiles):
-        raise VoxmillError(
-            "tiles.exact: tasks of arrays don't wait for each other's maps, which stages of layers "
-            "need. Run `snakemake --profile slurm`, or set tiles.exact to halo."
-        )
     everything = planned_jobs([*arguments, "--", *run.targets])
     predictions = [job for job in for_tiles if job.rule in RULES]
     before = [job for job in for_tiles if job.rule not in RULES and job.output]
