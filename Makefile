@@ -10,7 +10,7 @@ export PYTHONPATH := $(CURDIR)
 
 demo: $(VENV)/.runtime
 	snakemake --cores all --rerun-incomplete --quiet host reason
-	@python -m voxmill.report results
+	@python -m voxmill.evaluation results
 
 # Without the tests that take more than a minute each; `make test-slurm` and `make test-slow` run them.
 test: $(VENV)/.dev lint test-packages

@@ -31,21 +31,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import real_data
 
-from voxmill import metrics, models
-from voxmill.baselines import DogSettings, best_threshold, find_cells_dog
-from voxmill.files import sha256, write_json
-from voxmill.matching import match_points
-from voxmill.outcome import Frame, make_outcome
-from voxmill.statistics import normalise
-from voxmill.training.job import make_card
+from voxmill.evaluation import metrics
+from voxmill.evaluation.baselines import DogSettings, best_threshold, find_cells_dog
+from voxmill.evaluation.matches import Frame, make_outcome
+from voxmill.evaluation.matching import match_points
+from voxmill.networks import models
+from voxmill.runtime.files import sha256, write_json
 from voxmill.training.loop import train
 from voxmill.training.settings import TrainingSettings
+from voxmill.training.train_network import make_card
 from voxmill.training.validation import (
     find_points,
     predict_box,
     score_by_threshold,
     summarise_thresholds,
 )
+from voxmill.volumes.normalisation import normalise
 
 SIZE = real_data.VOXEL_SIZE_UM
 
@@ -53,8 +54,9 @@ SIZE = real_data.VOXEL_SIZE_UM
 def scores_of(source, points, limit) -> dict:
     """F1, precision and recall of detections; F1 without what is near the volume's border, too.
 
-    `f1_inside` is of the region `limit` voxels inside of the volume (`voxmill.outcome.Outcome` says
-    what counts at its edge), `cells_inside` the number of true cells in it.
+    `f1_inside` is of the region `limit` voxels inside of the volume
+    (`voxmill.evaluation.matches.Outcome` says what counts at its edge), `cells_inside` the number
+    of true cells in it.
     """
     shape = source.volume.shape
     edge = int(limit)

@@ -19,12 +19,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from denoising import read_crop
 
-from voxmill.dip.devices import resolve_devices
-from voxmill.dip.metrics import compare
-from voxmill.dip.noise import add_rician
-from voxmill.dip.settings import from_config
-from voxmill.dip.volume import denoise_volume
-from voxmill.files import read_json, write_json, write_text
+from voxmill.denoising.devices import resolve_devices
+from voxmill.denoising.metrics import compare
+from voxmill.denoising.noise import add_rician
+from voxmill.denoising.settings import from_config
+from voxmill.denoising.volume import denoise_volume
+from voxmill.runtime.files import read_json, write_json, write_text
 
 HERE = Path(__file__).resolve().parent
 

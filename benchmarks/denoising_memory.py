@@ -22,12 +22,12 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from voxmill.dip.devices import place_units
-from voxmill.dip.fitting import Fit
-from voxmill.dip.memory import plan_memory
-from voxmill.dip.settings import PRECISIONS, DenoiseSettings
-from voxmill.dip.volume import unit_names
-from voxmill.files import write_text
+from voxmill.denoising.devices import place_units
+from voxmill.denoising.fitting import Fit
+from voxmill.denoising.memory import plan_memory
+from voxmill.denoising.settings import PRECISIONS, DenoiseSettings
+from voxmill.denoising.volume import unit_names
+from voxmill.runtime.files import write_text
 
 HEAD = (
     "| precision | checkpointing | channels last | devices | cut | predicted GiB | measured GiB | "

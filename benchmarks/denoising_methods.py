@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import ndimage
 
-from voxmill.dip.noise import Stabiliser, remove_bias
+from voxmill.denoising.noise import Stabiliser, remove_bias
 
 
 def gaussian(noisy, sigma):

@@ -21,9 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from voxmill.engine import fourier
 from voxmill.engine.build import _FLAGS, compiler
-from voxmill.files import write_json, write_text
-from voxmill.free_memory import free_bytes
 from voxmill.networks.settings import MSDNetSettings
+from voxmill.runtime.files import write_json, write_text
+from voxmill.runtime.free_memory import free_bytes
 
 ROOT = Path(__file__).resolve().parent.parent
 LABELS = {

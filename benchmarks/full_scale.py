@@ -27,13 +27,13 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from voxmill.files import write_text
-from voxmill.phantoms import make_phantom, phantom_settings, write_truth
+from voxmill.phantoms.make_phantom import make_phantom, phantom_settings, write_truth
+from voxmill.runtime.files import write_text
 from voxmill.volumes import write_planes
 
 ROOT = Path(__file__).resolve().parent.parent
 VOXEL_SIZE_UM = (2.5, 1.6, 1.6)
-# How the log of a job ends; see `voxmill.jobs.job`.
+# How the log of a job ends; see `voxmill.runtime.jobs.job`.
 DONE = re.compile(r"(\w+) done in ([\d.]+) s, peak memory (\d+) MiB")
 FIRST_SEED = 70_000  # none that a model was trained, tuned or judged on
 

@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import accuracy
 import real_data
 
-from voxmill.blocks import ArrayVolume
-from voxmill.components import find_components
+from voxmill.cells.components import find_components
+from voxmill.volumes.blocks import ArrayVolume
 
 # The least components, in voxels, that count as cells of a mask cut at another threshold.
 LEAST_VOX = (1, 5, 20)

@@ -20,17 +20,17 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from voxmill import models
-from voxmill.baselines import DogSettings, find_cells_oracle
-from voxmill.blocks import ArrayVolume
-from voxmill.files import write_json
-from voxmill.matching import match_points
-from voxmill.phantoms import PhantomSettings, make_phantom
-from voxmill.statistics import PERCENTILES
+from voxmill.evaluation.baselines import DogSettings, find_cells_oracle
+from voxmill.evaluation.matching import match_points
+from voxmill.networks import models
+from voxmill.phantoms.make_phantom import PhantomSettings, make_phantom
+from voxmill.runtime.files import write_json
 from voxmill.training.loop import train
 from voxmill.training.settings import TrainingSettings
 from voxmill.training.sources import Source, whole
 from voxmill.training.validation import LEAST_SCORE, find_points, predict_box
+from voxmill.volumes.blocks import ArrayVolume
+from voxmill.volumes.measure_volume import PERCENTILES
 
 TRAINING_SEEDS = range(100, 116)
 VALIDATION_SEEDS = range(200, 204)
@@ -117,7 +117,7 @@ def run_training(options) -> None:
         cell_diameter_um=settings.cell_diameter_um,
         training={
             "command": "python benchmarks/phantom_model.py train",
-            "data": "voxmill.phantoms, settings drawn around the defaults for each seed",
+            "data": "phantoms, settings drawn around the defaults for each seed",
             "training_seeds": list(TRAINING_SEEDS),
             "validation_seeds": list(VALIDATION_SEEDS),
             "steps": outcome.steps,

@@ -15,14 +15,15 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from voxmill import models
-from voxmill.blocks import ArrayVolume
-from voxmill.cells import CellSettings, cells_of_volume
+from voxmill.cells.find_cells import CellSettings, cells_of_volume
 from voxmill.engine.backends import BACKENDS, forward
-from voxmill.files import write_json, write_text
-from voxmill.matching import match_points
-from voxmill.phantoms import PhantomSettings, make_phantom
-from voxmill.statistics import PERCENTILES, normalise
+from voxmill.evaluation.matching import match_points
+from voxmill.networks import models
+from voxmill.phantoms.make_phantom import PhantomSettings, make_phantom
+from voxmill.runtime.files import write_json, write_text
+from voxmill.volumes.blocks import ArrayVolume
+from voxmill.volumes.measure_volume import PERCENTILES
+from voxmill.volumes.normalisation import normalise
 
 ROOT = Path(__file__).resolve().parent.parent
 F1_LIMIT = 0.999

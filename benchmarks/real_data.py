@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from voxmill.blocks import ArrayVolume
-from voxmill.files import sha256
-from voxmill.statistics import PERCENTILES
+from voxmill.runtime.files import sha256
 from voxmill.training.settings import Augmentation, TrainingSettings
 from voxmill.training.sources import Source, whole
+from voxmill.volumes.blocks import ArrayVolume
+from voxmill.volumes.measure_volume import PERCENTILES
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "lightsheet"
 

@@ -21,10 +21,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from voxmill.cutting import cut_tile
-from voxmill.planning import plan_volume, read_plan
-from voxmill.statistics import measure_volume
+from voxmill.tiles.cut_tile import cut_tile
+from voxmill.tiles.plan import read_plan
+from voxmill.tiles.plan_volume import plan_volume
 from voxmill.volumes import write_planes
+from voxmill.volumes.measure_volume import measure_volume
 
 ROOT = Path(__file__).resolve().parent.parent
 JOB = """
@@ -32,7 +33,7 @@ import sys, json
 given = json.loads(sys.argv[1])
 if given.pop("torch"):
     import torch
-from voxmill.engine.predict import predict_tile
+from voxmill.prediction.predictor import predict_tile
 predict_tile(**given)
 """
 

@@ -14,9 +14,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from voxmill.engine import fourier, stencil
-from voxmill.files import write_text
 from voxmill.networks import build
 from voxmill.networks.settings import MSDNetSettings
+from voxmill.runtime.files import write_text
 
 
 def seconds(function, least_s: float = 0.25) -> float:

@@ -32,8 +32,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from engine_worker import _timed, _Unused, make_network, peak_bytes
 
 from voxmill.engine.autograd import fourier_forward
-from voxmill.files import read_json, write_json
 from voxmill.networks.settings import MSDNetSettings
+from voxmill.runtime.files import read_json, write_json
 
 
 class Preallocated(torch.autograd.Function):

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import real_data
 
-from voxmill.files import write_json
+from voxmill.runtime.files import write_json
 from voxmill.training.trainer import Trainer
 
 TRAINS, SCORED = "microglia_3941", "microglia_1874"

@@ -21,7 +21,7 @@ rule find_cells:
     params:
         settings=cell_settings,
         voxel_size_um=volume_voxel_size,
-        code=source_digest("voxmill.cells"),
+        code=source_digest("voxmill.cells.find_cells"),
     message:
         "Finding the cells of {wildcards.volume} in the prediction of {wildcards.network}"
     script:
@@ -45,7 +45,7 @@ rule find_baseline_cells:
         source=volume_arguments,
         fingerprint=volume_fingerprint,
         settings=baseline_settings,
-        code=source_digest("voxmill.baselines"),
+        code=source_digest("voxmill.evaluation.find_baseline_cells"),
     message:
         "Finding the cells of {wildcards.volume} by a difference of Gaussians"
     script:

@@ -9,9 +9,9 @@ from snakemake.io import ancient
 # Rules and scripts import the library from the folder of the Snakefile; nothing is installed.
 sys.path.insert(0, str(Path(workflow.basedir)))
 
-from voxmill import config as configuration
-from voxmill.errors import VoxmillError
-from voxmill.provenance import source_digest
+from voxmill.workflow import configuration
+from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.digests import source_digest
 
 
 def checked_config():

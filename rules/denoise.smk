@@ -28,7 +28,7 @@ rule make_scan:
         mem_mb=2000,
     params:
         settings=scan_phantom,
-        code=source_digest("voxmill.dip.phantom"),
+        code=source_digest("voxmill.phantoms.make_scan"),
     message:
         "Making the synthetic scan {wildcards.scan}"
     script:
@@ -74,7 +74,7 @@ rule denoise_scan:
         fingerprint=scan_fingerprint,
         # No output: Snakemake removes the outputs of a killed job, and this one it shall find.
         checkpoint="results/{scan}/.denoising.pt",
-        code=source_digest("voxmill.dip.denoise"),
+        code=source_digest("voxmill.denoising.denoise_scan"),
     message:
         "Denoising {wildcards.scan}"
     script:
@@ -95,7 +95,7 @@ rule write_derivatives:
         mem_mb=1000,
     params:
         source=dataset_folder,
-        code=source_digest("voxmill.dip.bids"),
+        code=source_digest("voxmill.denoising.write_derivatives"),
     message:
         "Writing the BIDS derivatives of {wildcards.dataset}"
     script:

@@ -2,7 +2,7 @@
 
 import re
 
-from voxmill.dip import scans as denoising_config
+from voxmill.denoising import scans as denoising_config
 
 
 def checked_denoising():

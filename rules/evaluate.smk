@@ -23,7 +23,7 @@ rule evaluate_cells:
         mem_mb=2000,
     params:
         settings=evaluation_settings,
-        code=source_digest("voxmill.evaluation"),
+        code=source_digest("voxmill.evaluation.evaluate_cells"),
     message:
         "Evaluating the cells of {wildcards.method} on {wildcards.volume}"
     script:

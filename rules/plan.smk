@@ -23,7 +23,7 @@ rule measure_halo:
         fingerprint=volume_fingerprint,
         settings=halo_settings,
         prediction=CONFIG.settings["prediction"],
-        code=source_digest("voxmill.engine.halo"),
+        code=source_digest("voxmill.prediction.measure_halo"),
     message:
         "Measuring how much context {wildcards.network} needs on {wildcards.volume}"
     script:
@@ -48,7 +48,7 @@ rule plan_volume:
         fingerprint=volume_fingerprint,
         tile_shape_vox=CONFIG.tile_shape_vox,
         halo_vox=halo_vox,
-        code=source_digest("voxmill.planning"),
+        code=source_digest("voxmill.tiles.plan_volume"),
     message:
         "Planning the tiles of {wildcards.volume}"
     script:

@@ -29,7 +29,7 @@ rule predict_tile:
         runtime=predict_minutes,
     params:
         settings=CONFIG.settings["prediction"],
-        code=source_digest("voxmill.engine.predict"),
+        code=source_digest("voxmill.prediction.predictor"),
     message:
         "Predicting tile {wildcards.tile} of {wildcards.volume} with {wildcards.network}"
     script:
@@ -61,7 +61,7 @@ rule predict_batch:
     params:
         predictions="results/{volume}/{network}/predictions",
         settings=CONFIG.settings["prediction"],
-        code=source_digest("voxmill.engine.predict"),
+        code=source_digest("voxmill.prediction.predictor"),
     message:
         "Predicting {input.tiles} with {wildcards.network}"
     script:

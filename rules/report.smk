@@ -23,7 +23,7 @@ rule draw_overview:
     params:
         source=volume_arguments,
         fingerprint=volume_fingerprint,
-        code=source_digest("voxmill.figures"),
+        code=source_digest("voxmill.evaluation.draw_overview"),
     message:
         "Drawing the cells that {wildcards.network} found in {wildcards.volume}"
     script:
@@ -48,7 +48,7 @@ rule compare_methods:
         mem_mb=1000,
     params:
         methods=methods_on,
-        code=source_digest("voxmill.report"),
+        code=source_digest("voxmill.evaluation.compare_methods"),
     message:
         "Comparing the methods on {wildcards.volume}"
     script:

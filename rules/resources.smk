@@ -3,7 +3,7 @@
 import math
 import os
 
-from voxmill.devices import visible_gpus
+from voxmill.runtime.devices import visible_gpus
 
 
 def on_cluster():

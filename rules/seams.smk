@@ -29,7 +29,7 @@ rule measure_seams:
         settings=seam_settings,
         cells=cell_settings,
         prediction=CONFIG.settings["prediction"],
-        code=source_digest("voxmill.engine.seams"),
+        code=source_digest("voxmill.evaluation.measure_seams"),
     message:
         "Looking at the seams of {wildcards.network} on {wildcards.volume}"
     script:

@@ -21,7 +21,7 @@ rule check_slab:
     params:
         predictions="results/{volume}/{network}/predictions",
         model=model_digest,
-        code=source_digest("voxmill.stitching"),
+        code=source_digest("voxmill.tiles.check_slab"),
     message:
         "Checking the predictions of slab {wildcards.slab} of {wildcards.volume}"
     script:
@@ -44,7 +44,7 @@ rule stitch_volume:
         mem_mb=stitch_memory_mb,
     params:
         compression=CONFIG.settings["stitching"]["compression"],
-        code=source_digest("voxmill.stitching"),
+        code=source_digest("voxmill.tiles.stitch_volume"),
     message:
         "Stitching the predictions of {wildcards.network} on {wildcards.volume}"
     script:

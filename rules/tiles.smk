@@ -20,7 +20,7 @@ rule cut_tile:
         mem_mb=cut_memory_mb,
     params:
         source=volume_arguments,
-        code=source_digest("voxmill.cutting"),
+        code=source_digest("voxmill.tiles.cut_tile"),
     message:
         "Cutting tile {wildcards.tile} out of {wildcards.volume}"
     script:

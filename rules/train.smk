@@ -30,7 +30,7 @@ rule train_network:
         settings=training_settings,
         # Not an output: a failed or killed job keeps it, and the next one resumes from it.
         checkpoint="results/training/{trained}/checkpoint.safetensors",
-        code=source_digest("voxmill.training.job"),
+        code=source_digest("voxmill.training.train_network"),
     message:
         "Training the network {wildcards.trained}"
     script:

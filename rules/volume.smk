@@ -13,7 +13,7 @@ rule make_phantom:
         mem_mb=4000,
     params:
         settings=phantom_settings,
-        code=source_digest("voxmill.phantoms"),
+        code=source_digest("voxmill.phantoms.make_phantom"),
     message:
         "Making the phantom {wildcards.volume}"
     script:
@@ -34,7 +34,7 @@ rule unpack_volume:
     params:
         source=original_arguments,
         fingerprint=volume_fingerprint,
-        code=source_digest("voxmill.unpacking"),
+        code=source_digest("voxmill.volumes.unpack_volume"),
     message:
         "Unpacking {wildcards.volume}, whose file allows no windows"
     script:
@@ -55,20 +55,20 @@ rule measure_volume:
     params:
         source=volume_arguments,
         fingerprint=volume_fingerprint,
-        code=source_digest("voxmill.statistics"),
+        code=source_digest("voxmill.volumes.measure_volume"),
     message:
         "Measuring the grey values of {wildcards.volume}"
     script:
         "../scripts/measure_volume.py"
 
 
-rule check_truth:
+rule check_ground_truth:
     input:
         truth=truth_file,
     output:
         truth="results/{volume}/truth.csv",
     log:
-        "logs/{volume}/check_truth.log",
+        "logs/{volume}/check_ground_truth.log",
     # A truth in another frame shall end the run before any tile is predicted.
     priority: 50
     conda:
@@ -79,8 +79,8 @@ rule check_truth:
         kind=truth_kind,
         shape=volume_shape,
         voxel_size_um=volume_voxel_size,
-        code=source_digest("voxmill.truth"),
+        code=source_digest("voxmill.evaluation.check_ground_truth"),
     message:
         "Checking the truth of {wildcards.volume}"
     script:
-        "../scripts/check_truth.py"
+        "../scripts/check_ground_truth.py"

@@ -1,6 +1,6 @@
 """Verify the predictions of one slab of tiles."""
 
-from voxmill.stitching import check_slab
+from voxmill.tiles.check_slab import check_slab
 
 if __name__ == "__main__":
     check_slab(

@@ -1,6 +1,6 @@
 """Compare the methods on one volume."""
 
-from voxmill.report import compare_methods
+from voxmill.evaluation.compare_methods import compare_methods
 
 if __name__ == "__main__":
     compare_methods(

@@ -1,6 +1,6 @@
 """Cut a tile with its halo out of a volume."""
 
-from voxmill.cutting import cut_tile
+from voxmill.tiles.cut_tile import cut_tile
 
 if __name__ == "__main__":
     cut_tile(

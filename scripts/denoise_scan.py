@@ -1,6 +1,6 @@
 """Denoise one scan with a Deep Image Prior."""
 
-from voxmill.dip.denoise import denoise_scan
+from voxmill.denoising.denoise_scan import denoise_scan
 
 if __name__ == "__main__":
     denoise_scan(

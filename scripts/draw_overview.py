@@ -1,6 +1,6 @@
 """Draw the cells found in a volume."""
 
-from voxmill.figures import draw_overview
+from voxmill.evaluation.draw_overview import draw_overview
 
 if __name__ == "__main__":
     draw_overview(

@@ -1,6 +1,6 @@
 """Evaluate cells against ground truth."""
 
-from voxmill.evaluation import evaluate_cells
+from voxmill.evaluation.evaluate_cells import evaluate_cells
 
 if __name__ == "__main__":
     evaluate_cells(

@@ -1,6 +1,6 @@
 """Find cells by a difference of Gaussians."""
 
-from voxmill.baselines import find_baseline_cells
+from voxmill.evaluation.find_baseline_cells import find_baseline_cells
 
 if __name__ == "__main__":
     find_baseline_cells(

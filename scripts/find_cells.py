@@ -1,6 +1,6 @@
 """Find cells in a stitched probability volume."""
 
-from voxmill.cells import find_cells
+from voxmill.cells.find_cells import find_cells
 
 if __name__ == "__main__":
     find_cells(

@@ -1,6 +1,6 @@
 """Make a synthetic volume and its truth."""
 
-from voxmill.phantoms import write_phantom
+from voxmill.phantoms.make_phantom import write_phantom
 
 if __name__ == "__main__":
     write_phantom(

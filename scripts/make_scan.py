@@ -1,6 +1,6 @@
 """Make a synthetic scan with its noise-free truth."""
 
-from voxmill.dip.phantom import write_phantom
+from voxmill.phantoms.make_scan import write_phantom
 
 if __name__ == "__main__":
     write_phantom(

@@ -1,6 +1,6 @@
 """Measure how much context a network needs on a volume."""
 
-from voxmill.engine.halo import measure_halo
+from voxmill.prediction.measure_halo import measure_halo
 
 if __name__ == "__main__":
     measure_halo(

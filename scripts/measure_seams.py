@@ -1,6 +1,6 @@
 """Compare a stitched volume at its seams with a prediction that sees more context."""
 
-from voxmill.engine.seams import measure_seams
+from voxmill.evaluation.measure_seams import measure_seams
 
 if __name__ == "__main__":
     measure_seams(

@@ -1,6 +1,6 @@
 """Measure the distribution of a volume's grey values."""
 
-from voxmill.statistics import measure_volume
+from voxmill.volumes.measure_volume import measure_volume
 
 if __name__ == "__main__":
     measure_volume(

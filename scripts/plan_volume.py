@@ -1,6 +1,6 @@
 """Plan the tiles of a volume."""
 
-from voxmill.planning import plan_volume
+from voxmill.tiles.plan_volume import plan_volume
 
 if __name__ == "__main__":
     plan_volume(

@@ -1,7 +1,7 @@
 """Predict several tiles with a trained network."""
 
-from voxmill.engine.predict import predict_batch
-from voxmill.records import record_path
+from voxmill.prediction.predict_batch import predict_batch
+from voxmill.runtime.records import record_path
 
 if __name__ == "__main__":
     predict_batch(

@@ -1,7 +1,7 @@
 """Predict one tile with a trained network."""
 
-from voxmill.engine.predict import predict_tile
-from voxmill.records import record_path
+from voxmill.prediction.predict_tile import predict_tile
+from voxmill.runtime.records import record_path
 
 if __name__ == "__main__":
     predict_tile(

@@ -1,6 +1,6 @@
 """Stitch predictions into one volume."""
 
-from voxmill.stitching import stitch_volume
+from voxmill.tiles.stitch_volume import stitch_volume
 
 if __name__ == "__main__":
     stitch_volume(

@@ -1,6 +1,6 @@
 """Train a network on volumes with a truth."""
 
-from voxmill.training.job import train_network
+from voxmill.training.train_network import train_network
 
 if __name__ == "__main__":
     train_network(

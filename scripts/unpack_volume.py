@@ -1,6 +1,6 @@
 """Unpack a volume whose file allows no windows."""
 
-from voxmill.unpacking import unpack_volume
+from voxmill.volumes.unpack_volume import unpack_volume
 
 if __name__ == "__main__":
     unpack_volume(

@@ -1,6 +1,6 @@
 """Lay the denoised scans of a BIDS data set out as its derivatives."""
 
-from voxmill.dip.bids import write_derivatives
+from voxmill.denoising.write_derivatives import write_derivatives
 
 if __name__ == "__main__":
     write_derivatives(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.slurm.cluster import Cluster
-from voxmill.records import RECORD_SUFFIX
+from voxmill.runtime.records import RECORD_SUFFIX
 from voxmill.slurm import table
 
 ROOT = Path(__file__).resolve().parents[2]

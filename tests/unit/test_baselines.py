@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
-from voxmill.baselines import (
+from voxmill.cells.table import COLUMNS, read_cells, write_cells
+from voxmill.evaluation.baselines import (
     ArrayVolume,
     DogSettings,
     best_threshold,
@@ -17,9 +18,8 @@ from voxmill.baselines import (
     find_cells_dog,
     find_cells_oracle,
 )
-from voxmill.cell_table import COLUMNS, read_cells, write_cells
-from voxmill.errors import VoxmillError
-from voxmill.matching import match_points
+from voxmill.evaluation.matching import match_points
+from voxmill.runtime.errors import VoxmillError
 
 SIZE = (2.0, 1.0, 1.0)
 

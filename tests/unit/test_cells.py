@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from skimage.measure import regionprops
 
-from voxmill import cells as cells_module
-from voxmill.cell_table import COLUMNS, read_cells, write_cells
-from voxmill.cells import (
+from voxmill.cells import find_cells as cells_module
+from voxmill.cells.find_cells import (
     METHODS,
     CellSettings,
     cells_of_volume,
     find_cells,
 )
-from voxmill.errors import VoxmillError
-from voxmill.maxima import ball
+from voxmill.cells.maxima import ball
+from voxmill.cells.table import COLUMNS, read_cells, write_cells
+from voxmill.runtime.errors import VoxmillError
 from voxmill.volumes import write_planes
 
 UNIT = (1.0, 1.0, 1.0)
@@ -62,7 +62,7 @@ def random_volume(seed, shape=(21, 18, 26), levels=0):
 
 
 def maxima_by_definition(array, voxel_size_um, threshold, min_distance_um):
-    """Voxels that are maxima by the three rules of `voxmill.maxima`, all pairs compared."""
+    """Voxels that are maxima by the three rules of `voxmill.cells.maxima`, all pairs compared."""
     voxels = np.argwhere(array >= np.float32(threshold))
     values = array[tuple(voxels.T)]
     squared = (((voxels[:, None] - voxels) * voxel_size_um) ** 2).sum(axis=-1)
@@ -80,7 +80,9 @@ def maxima_by_definition(array, voxel_size_um, threshold, min_distance_um):
 @pytest.mark.parametrize("levels", [0, 3, 12])
 @pytest.mark.parametrize("radius", [1.0, 1.7, 3.2])
 def test_maxima_are_those_of_the_definition(size, levels, radius, monkeypatch):
-    monkeypatch.setattr("voxmill.maxima._refinement", lambda flat, index, *_: np.zeros((1, 3)))
+    monkeypatch.setattr(
+        "voxmill.cells.maxima._refinement", lambda flat, index, *_: np.zeros((1, 3))
+    )
     array = random_volume(5, (14, 13, 15), levels)
     min_distance_um = radius * size[1]
     expected = maxima_by_definition(array, size, 0.4, min_distance_um)

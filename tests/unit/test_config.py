@@ -9,9 +9,9 @@ import tifffile
 import yaml
 
 from tests.workflow.conftest import ROOT, save_identity
-from voxmill import config
-from voxmill.errors import VoxmillError
-from voxmill.schema import check
+from voxmill.config.schema import check
+from voxmill.runtime.errors import VoxmillError
+from voxmill.workflow import configuration as config
 
 SCHEMA = yaml.safe_load(config.SCHEMA.read_text())
 
@@ -192,8 +192,8 @@ def test_every_key_of_the_schema_is_described_or_a_section():
 
 
 def test_defaults_of_the_schema_are_those_of_the_settings():
-    from voxmill.engine.box import PredictionSettings
-    from voxmill.engine.halo import HaloSettings
+    from voxmill.prediction.box import PredictionSettings
+    from voxmill.prediction.measure_halo import HaloSettings
 
     tiles = SCHEMA["properties"]["tiles"]["properties"]
     assert tiles["halo_tolerance"]["default"] == HaloSettings().tolerance
@@ -202,8 +202,8 @@ def test_defaults_of_the_schema_are_those_of_the_settings():
 
 
 def test_the_registries_are_those_of_the_schema():
-    from voxmill.cells import METHODS
-    from voxmill.truth import TRUTH
+    from voxmill.cells.find_cells import METHODS
+    from voxmill.evaluation.ground_truth import TRUTH
 
     cells = SCHEMA["properties"]["cells"]["properties"]
     assert set(cells["method"]["enum"]) == {"model", *METHODS}

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from voxmill import devices, records
-from voxmill.errors import VoxmillError
+from voxmill.runtime import devices, records
+from voxmill.runtime.errors import VoxmillError
 
 
 @pytest.fixture(autouse=True)
@@ -199,5 +199,5 @@ def test_what_slurm_says_of_the_job(monkeypatch):
 
 
 def test_importing_does_not_import_torch():
-    code = "import sys, voxmill.devices; sys.exit('torch' in sys.modules)"
+    code = "import sys, voxmill.runtime.devices; sys.exit('torch' in sys.modules)"
     assert os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", code]) == 0

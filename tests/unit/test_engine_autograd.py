@@ -6,9 +6,9 @@ from torch import nn
 
 from voxmill.engine import fourier
 from voxmill.engine.autograd import fourier_forward, release
-from voxmill.errors import VoxmillError
 from voxmill.networks.msdnet import MSDNet
 from voxmill.networks.settings import MSDNetSettings
+from voxmill.runtime.errors import VoxmillError
 
 CASES = [
     ({"depth": 4, "dilations": (1, 2, 3)}, (2, 6, 7, 5)),

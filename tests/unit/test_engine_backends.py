@@ -10,9 +10,9 @@ from torch import nn
 
 from voxmill.engine import stencil
 from voxmill.engine.backends import BACKENDS, choose, forward
-from voxmill.errors import VoxmillError
 from voxmill.networks.msdnet import MSDNet
 from voxmill.networks.settings import MSDNetSettings
+from voxmill.runtime.errors import VoxmillError
 
 OWN = [name for name in BACKENDS if name != "torch"]
 

@@ -7,15 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from voxmill import models
 from voxmill.engine.backends import choose, forward
-from voxmill.engine.flips import over_flips
-from voxmill.engine.memory import predict_in_blocks
-from voxmill.errors import VoxmillError
-from voxmill.files import sha256, write_json
-from voxmill.networks import check_settings
+from voxmill.networks import check_settings, models
 from voxmill.networks.exported import Exported
-from voxmill.tiling import plan_tiles
+from voxmill.prediction.flips import over_flips
+from voxmill.prediction.memory import predict_in_blocks
+from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.files import sha256, write_json
+from voxmill.tiles.grid import plan_tiles
 
 
 class UNet(nn.Module):

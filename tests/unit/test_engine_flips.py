@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from voxmill.engine.backends import forward
-from voxmill.engine.box import PredictionSettings, predict
-from voxmill.engine.flips import over_flips
-from voxmill.errors import VoxmillError
 from voxmill.networks import build
 from voxmill.networks.settings import MSDNetSettings
+from voxmill.prediction.box import PredictionSettings, predict
+from voxmill.prediction.flips import over_flips
+from voxmill.runtime.errors import VoxmillError
 
 
 @pytest.mark.parametrize("axes", [(), (1,), (0, 2), (0, 1, 2)])

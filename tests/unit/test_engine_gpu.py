@@ -16,8 +16,8 @@ from torch.utils._pytree import tree_leaves
 
 from voxmill.engine import gpu_direct, gpu_fourier, gpu_layout
 from voxmill.engine.backends import BACKENDS, choose, forward
-from voxmill.errors import VoxmillError
 from voxmill.networks.settings import MSDNetSettings
+from voxmill.runtime.errors import VoxmillError
 
 ENGINES = [gpu_fourier, gpu_direct]
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxmill import free_memory
 from voxmill.engine.backends import BACKENDS, forward
-from voxmill.engine.flips import over_flips
-from voxmill.engine.memory import plan_blocks, predict_in_blocks
-from voxmill.errors import VoxmillError
-from voxmill.free_memory import free_bytes
 from voxmill.networks import build
 from voxmill.networks.settings import MSDNetSettings
+from voxmill.prediction.flips import over_flips
+from voxmill.prediction.memory import plan_blocks, predict_in_blocks
+from voxmill.runtime import free_memory
+from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.free_memory import free_bytes
 
 
 def voxels(shape):

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
-from voxmill import metrics
-from voxmill.cell_table import COLUMNS
-from voxmill.errors import VoxmillError
-from voxmill.evaluation import EvaluationSettings, evaluate, evaluate_cells, table
-from voxmill.files import read_json, write_json
-from voxmill.outcome import Frame, distance_to_box_um, near_seams, tile_of_points
+from voxmill.cells.table import COLUMNS
+from voxmill.evaluation import metrics
+from voxmill.evaluation.evaluate_cells import EvaluationSettings, evaluate, evaluate_cells, table
+from voxmill.evaluation.matches import Frame, distance_to_box_um, near_seams, tile_of_points
+from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.files import read_json, write_json
 
 SHAPE = (20, 20, 40)
 UNIT = (1.0, 1.0, 1.0)

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from voxmill.errors import VoxmillError
-from voxmill.files import read_json, sha256, write_json, writing
+from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.files import read_json, sha256, write_json, writing
 
 
 def test_a_block_that_ends_well_leaves_the_file_and_nothing_else(tmp_path):
@@ -41,7 +41,7 @@ def test_a_killed_writer_leaves_no_lock(tmp_path):
     path = tmp_path / "a.txt"
     code = (
         "import os, signal\n"
-        "from voxmill.files import writing\n"
+        "from voxmill.runtime.files import writing\n"
         f"with writing({str(path)!r}) as scratch:\n"
         "    scratch.write_text('half')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"

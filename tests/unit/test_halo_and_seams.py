@@ -7,28 +7,34 @@ import numpy as np
 import pytest
 import tifffile
 
-from voxmill import models
-from voxmill.cells import CellSettings
-from voxmill.engine import context
+from voxmill.cells.find_cells import CellSettings
 from voxmill.engine.backends import BACKENDS
-from voxmill.engine.box import PredictionSettings, predict, resolve_device
-from voxmill.engine.context import ContextPredictor
-from voxmill.engine.halo import (
+from voxmill.evaluation.measure_seams import (
+    SeamSettings,
+    compare_cells,
+    measure_seams,
+    seam_starts,
+    summarise,
+)
+from voxmill.networks import build, models
+from voxmill.networks.settings import MSDNetSettings
+from voxmill.prediction import surroundings as context
+from voxmill.prediction.box import PredictionSettings, predict, resolve_device
+from voxmill.prediction.measure_halo import (
     HaloSettings,
     errors_by_halo,
     measure_halo,
     random_starts,
     richest_boxes,
 )
-from voxmill.engine.memory import SHARE, box_bytes
-from voxmill.engine.seams import SeamSettings, compare_cells, measure_seams, seam_starts, summarise
-from voxmill.errors import VoxmillError
-from voxmill.networks import build
-from voxmill.networks.settings import MSDNetSettings
-from voxmill.planning import find_tile, plan_volume, read_plan
-from voxmill.statistics import measure_volume
-from voxmill.tiling import plan_tiles
+from voxmill.prediction.memory import SHARE, box_bytes
+from voxmill.prediction.surroundings import ContextPredictor
+from voxmill.runtime.errors import VoxmillError
+from voxmill.tiles.grid import plan_tiles
+from voxmill.tiles.plan import find_tile, read_plan
+from voxmill.tiles.plan_volume import plan_volume
 from voxmill.volumes import open_volume, read_header, write_planes
+from voxmill.volumes.measure_volume import measure_volume
 
 SETTINGS = MSDNetSettings(depth=5, width=1, dilations=(1, 2))
 SHAPE = (20, 22, 40)
@@ -215,9 +221,9 @@ def test_larger_volumes_get_larger_samples(tiles, windows):
 
 
 def stitch_predictions(folder, source):
-    from voxmill.files import read_json
-    from voxmill.statistics import normalise
+    from voxmill.runtime.files import read_json
     from voxmill.volumes import open_volume, read_header
+    from voxmill.volumes.normalisation import normalise
 
     _, network = models.load(folder / "m.safetensors")
     plan = read_plan(folder / "plan.json")

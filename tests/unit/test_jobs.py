@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from voxmill.jobs import overlapped
+from voxmill.runtime.jobs import overlapped
 
 WAIT_S = 30
 

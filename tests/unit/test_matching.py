@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from voxmill import matching
-from voxmill.errors import VoxmillError
-from voxmill.matching import incremental_matching, match_points, near_pairs
+from voxmill.evaluation import matching
+from voxmill.evaluation.matching import incremental_matching, match_points, near_pairs
+from voxmill.runtime.errors import VoxmillError
 
 UNIT = (1.0, 1.0, 1.0)
 

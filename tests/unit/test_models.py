@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from voxmill import models
 from voxmill.engine.backends import forward
-from voxmill.errors import VoxmillError
-from voxmill.networks import NETWORKS, build, check_settings
+from voxmill.networks import NETWORKS, build, check_settings, models
 from voxmill.networks.settings import MSDNetSettings
 from voxmill.networks.stored import StoredNetwork, module_of
+from voxmill.runtime.errors import VoxmillError
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = MSDNetSettings(depth=3, width=2, dilations=(1, 2))
@@ -59,9 +58,12 @@ def test_a_stored_network_is_the_module_with_its_weights(weights):
 PREDICT_WITHOUT_TORCH = """
 import sys
 import numpy as np
-from voxmill import models
-from voxmill.engine.box import PredictionSettings, on_claimed_device, predict
-from voxmill.engine import fourier, halo, predict as _, seams
+from voxmill.networks import models
+from voxmill.prediction.box import PredictionSettings, on_claimed_device, predict
+from voxmill.engine import fourier
+from voxmill.prediction import measure_halo as halo
+from voxmill.prediction import predictor as _
+from voxmill.evaluation import measure_seams as seams
 _, network = models.load_stored(sys.argv[1])
 with on_claimed_device(PredictionSettings(), 0, "out.tif") as settings:
     assert predict(network, np.ones((4, 5, 6), np.float32), settings, 1).shape == (1, 4, 5, 6)

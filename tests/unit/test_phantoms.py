@@ -7,9 +7,14 @@ import pytest
 import tifffile
 from scipy.spatial import cKDTree
 
-from voxmill.baselines import DogSettings, find_cells_oracle
-from voxmill.errors import VoxmillError
-from voxmill.phantoms import PhantomSettings, make_phantom, phantom_settings, write_phantom
+from voxmill.evaluation.baselines import DogSettings, find_cells_oracle
+from voxmill.phantoms.make_phantom import (
+    PhantomSettings,
+    make_phantom,
+    phantom_settings,
+    write_phantom,
+)
+from voxmill.runtime.errors import VoxmillError
 from voxmill.volumes import read_header
 
 SMALL = PhantomSettings(seed=3, shape_vox=(24, 48, 40))

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from voxmill.errors import VoxmillError
 from voxmill.networks.skip3d import Conv, Norm, Skip3D
 from voxmill.networks.skip3d_settings import (
     ACTIVATIONS,
@@ -17,6 +16,7 @@ from voxmill.networks.skip3d_settings import (
     UPSAMPLINGS,
     Skip3DSettings,
 )
+from voxmill.runtime.errors import VoxmillError
 
 TINY = Skip3DSettings(inputs=2, down=(4, 5), up=(4, 6), skip=(3, 2))
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from voxmill.errors import VoxmillError
+from voxmill.runtime.errors import VoxmillError
 from voxmill.slurm import __main__ as cli
 from voxmill.slurm import array, commands, resume, table
 from voxmill.slurm.dag import PlannedJob

@@ -8,12 +8,14 @@ import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxmill.cutting import cut_tile
-from voxmill.errors import VoxmillError
-from voxmill.files import read_json
-from voxmill.planning import find_tile, make_plan, plan_volume, read_plan
-from voxmill.stitching import assemble_slab, check_slab, stitch_volume
-from voxmill.tiling import plan_tiles
+from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.files import read_json
+from voxmill.tiles.check_slab import check_slab
+from voxmill.tiles.cut_tile import cut_tile
+from voxmill.tiles.grid import plan_tiles
+from voxmill.tiles.plan import find_tile, make_plan, read_plan
+from voxmill.tiles.plan_volume import plan_volume
+from voxmill.tiles.stitch_volume import assemble_slab, stitch_volume
 from voxmill.volumes import open_volume, read_header, read_tile, write_tile
 
 SHAPE = (7, 9, 11)

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxmill.errors import VoxmillError
-from voxmill.outcome import tile_of_points
-from voxmill.planning import make_plan
-from voxmill.tiling import parse_region, plan_tiles, slab_name, tile_name
+from voxmill.evaluation.matches import tile_of_points
+from voxmill.runtime.errors import VoxmillError
+from voxmill.tiles.grid import parse_region, plan_tiles, slab_name, tile_name
+from voxmill.tiles.plan import make_plan
 
 shapes = st.tuples(*[st.integers(1, 16)] * 3)
 tile_shapes = st.tuples(*[st.integers(1, 20)] * 3)

@@ -12,20 +12,25 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxmill import models
-from voxmill.blocks import ArrayVolume
 from voxmill.engine.backends import forward
-from voxmill.errors import VoxmillError
-from voxmill.statistics import normalise
+from voxmill.networks import models
+from voxmill.runtime.errors import VoxmillError
 from voxmill.training import trainer as steps
 from voxmill.training.augmentation import augment
-from voxmill.training.job import fine_tuning_settings, initial_weights, open_source, train_network
 from voxmill.training.loop import train
 from voxmill.training.settings import Augmentation, TrainingSettings
 from voxmill.training.sources import PatchSampler, Source, check_sources, points_in, training_points
 from voxmill.training.targets import balanced_weight, centroid_target
+from voxmill.training.train_network import (
+    fine_tuning_settings,
+    initial_weights,
+    open_source,
+    train_network,
+)
 from voxmill.training.trainer import Trainer, learning_rate
 from voxmill.training.validation import THRESHOLDS, summarise, summarise_thresholds, validate
+from voxmill.volumes.blocks import ArrayVolume
+from voxmill.volumes.normalisation import normalise
 
 NO_CHANGE = Augmentation(flip=False, rotate="none", scale=0, shift=0, noise=0, blur_vox=0)
 TINY = TrainingSettings(

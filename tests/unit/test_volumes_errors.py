@@ -9,7 +9,7 @@ import tifffile
 import volume_files
 from volume_files import WRITERS
 
-from voxmill.errors import VoxmillError
+from voxmill.runtime.errors import VoxmillError
 from voxmill.volumes import nifti, open_volume, read_header, unpack
 
 SHAPE = (5, 37, 43)

@@ -15,7 +15,7 @@ PREAMBLE = """
 import gzip, resource, sys
 from pathlib import Path
 import imagecodecs, nibabel, numpy as np, tifffile, tqdm
-from voxmill.statistics import measure
+from voxmill.volumes.measure_volume import measure
 from voxmill.volumes import *
 
 folder = Path(sys.argv[1])

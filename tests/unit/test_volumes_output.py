@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from voxmill.errors import VoxmillError
+from voxmill.runtime.errors import VoxmillError
 from voxmill.volumes import (
     check_finite,
     fingerprint,

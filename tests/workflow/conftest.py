@@ -15,8 +15,7 @@ import tifffile
 import torch
 import yaml
 
-from voxmill import models
-from voxmill.networks import build
+from voxmill.networks import build, models
 from voxmill.networks.settings import MSDNetSettings
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -180,7 +180,7 @@ def test_dag_and_rulegraph_show_every_job_of_a_new_run(tmp_path):
     dag = project.snakemake("--dag", "dot", "--", "predict")
     assert "digraph" in dag
     assert dag.count("predict_tile") == 4
-    assert "check_truth" in project.snakemake("--rulegraph", "dot")
+    assert "check_ground_truth" in project.snakemake("--rulegraph", "dot")
     assert project.jobs()["cut_tile"] == 4
 
 

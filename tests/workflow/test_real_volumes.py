@@ -8,8 +8,8 @@ import pytest
 import tifffile
 
 from tests.workflow.conftest import make_project
-from voxmill.files import read_json
-from voxmill.matching import match_points
+from voxmill.evaluation.matching import match_points
+from voxmill.runtime.files import read_json
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import tifffile
 import yaml
 
 from tests.workflow.conftest import Project
-from voxmill import models
 from voxmill.engine.backends import forward
+from voxmill.networks import models
 from voxmill.training.targets import centroid_target
 
 SETTINGS = {

@@ -9,7 +9,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from voxmill.engine import fourier
-from voxmill.errors import VoxmillError
+from voxmill.runtime.errors import VoxmillError
 
 
 def fourier_forward(network, batch: torch.Tensor, threads: int | None = None) -> torch.Tensor:

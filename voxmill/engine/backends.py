@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from voxmill.errors import VoxmillError
 from voxmill.networks.stored import module_of
+from voxmill.runtime.errors import VoxmillError
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from voxmill.cpu import cpu_flags
+from voxmill.runtime.cpu import cpu_flags
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from voxmill.engine.build import NativeShape, load, native_dilations, native_shape
 from voxmill.engine.transforms import lengths
-from voxmill.errors import VoxmillError
 from voxmill.networks.stored import StoredNetwork, is_msdnet
+from voxmill.runtime.errors import VoxmillError
 
 # Vector bytes of the native code; only the memory plan needs it, as an upper bound.
 _VECTOR_BYTES = 64

@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 
-from voxmill.free_memory import free_bytes
+from voxmill.runtime.free_memory import free_bytes
 
 logger = logging.getLogger(__name__)
 

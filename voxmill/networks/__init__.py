@@ -3,13 +3,13 @@
 `SETTINGS` (torch-free) says which names exist and checks their settings; `build` makes the module.
 """
 
-from voxmill.errors import VoxmillError
 from voxmill.networks.settings import ExportedSettings, MSDNetSettings
+from voxmill.runtime.errors import VoxmillError
 
 # name: (settings dataclass, module that defines the network, its class there)
 NETWORKS = {
     "msdnet": (MSDNetSettings, "voxmill.networks.msdnet", "MSDNet"),
-    # Not built but loaded whole, by `voxmill.models.load`.
+    # Not built but loaded whole, by `voxmill.networks.models.load`.
     "exported": (ExportedSettings, "voxmill.networks.exported", "Exported"),
 }
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from voxmill.errors import VoxmillError
 from voxmill.networks.settings import ExportedSettings
+from voxmill.runtime.errors import VoxmillError
 
 
 class Exported(nn.Module):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from voxmill.errors import VoxmillError
+from voxmill.runtime.errors import VoxmillError
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from voxmill.errors import VoxmillError
+from voxmill.runtime.errors import VoxmillError
 
 ACTIVATIONS = ("leaky_relu", "swish", "elu", "none")
 PADDINGS = ("zero", "reflection")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from voxmill.errors import VoxmillError
+from voxmill.runtime.errors import VoxmillError
 
 _POSITIVE = ("density_per_mm3", "cell_diameter_um", "signal_photons", "attenuation_um")
 _FRACTIONS = ("touching", "hollow", "stripes", "background_variation", "brightness_spread")

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from voxmill.errors import VoxmillError
+from voxmill.runtime.errors import VoxmillError
 from voxmill.slurm import array, resume, table
 
 

@@ -23,8 +23,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from voxmill.errors import VoxmillError
-from voxmill.files import write_json, write_text
+from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.files import write_json, write_text
 from voxmill.slurm import commands
 from voxmill.slurm.dag import ON_CLUSTER, PlannedJob, planned_jobs
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from voxmill.errors import VoxmillError
+from voxmill.runtime.errors import VoxmillError
 
 PREFIX = "voxmill"
 # States in which a job may still write; a completing one has ended its work but not its cleanup.

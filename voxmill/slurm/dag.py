@@ -13,7 +13,7 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from voxmill.errors import VoxmillError
+from voxmill.runtime.errors import VoxmillError
 
 ON_CLUSTER = "VOXMILL_ON_CLUSTER"
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from voxmill.errors import VoxmillError
+from voxmill.runtime.errors import VoxmillError
 from voxmill.slurm import commands
 from voxmill.slurm.dag import PlannedJob, planned_jobs
 

@@ -8,9 +8,9 @@ from datetime import datetime
 from pathlib import Path
 from statistics import median
 
-from voxmill.errors import VoxmillError
-from voxmill.files import writing
-from voxmill.records import RECORD_SUFFIX
+from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.files import writing
+from voxmill.runtime.records import RECORD_SUFFIX
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from voxmill.errors import VoxmillError
-from voxmill.files import writing
+from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.files import writing
 
 VERSION = "1"
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from voxmill.files import write_text, writing
+from voxmill.runtime.files import write_text, writing
 
 COLUMNS = ("step", "loss", "learning_rate", "f1", "precision", "recall", "threshold", "seconds")
 

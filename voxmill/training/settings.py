@@ -4,9 +4,9 @@ import dataclasses
 import math
 from dataclasses import dataclass, field
 
-from voxmill.cells import CellSettings
-from voxmill.errors import VoxmillError
+from voxmill.cells.find_cells import CellSettings
 from voxmill.networks import check_settings
+from voxmill.runtime.errors import VoxmillError
 
 DEVICES = ("auto", "cpu", "cuda")
 ROTATIONS = {"like": ((0, 1), (0, 2), (1, 2)), "yx": ((1, 2),), "none": ()}
@@ -105,11 +105,11 @@ class TrainingSettings:
     max_distance_um : float, optional
         Matching distance of the validation; half a cell diameter.
     finder : dict
-        Settings of the cell finder (`voxmill.cells.CellSettings`) but for the threshold, which is
-        chosen on the validation data. By default maxima at least 0.4 diameters apart, or with
-        target "mask" components. The model's card keeps it.
+        Settings of the cell finder (`voxmill.cells.find_cells.CellSettings`) but for the threshold,
+        which is chosen on the validation data. By default maxima at least 0.4 diameters apart, or
+        with target "mask" components. The model's card keeps it.
     normalisation : dict
-        See `voxmill.models.ModelCard`.
+        See `voxmill.networks.models.ModelCard`.
     augmentation : Augmentation
     device, precision : str
         "auto", "cpu" or "cuda"; "float32", or on a GPU "bfloat16" or "float16".

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from voxmill.errors import VoxmillError
-from voxmill.statistics import normalise
+from voxmill.runtime.errors import VoxmillError
 from voxmill.training.settings import TrainingSettings
 from voxmill.training.targets import centroid_target
+from voxmill.volumes.normalisation import normalise
 
 Box = tuple[tuple[int, int, int], tuple[int, int, int]]
 # Draws of a patch before a volume counts as having no room beside its validation box.
@@ -27,7 +27,8 @@ class Source:
         Centroids, absolute voxels.
     voxel_size_um : (3,) tuple of float
     statistics : dict
-        See `voxmill.statistics.measure`: of the whole volume, so that all its patches agree.
+        See `voxmill.volumes.measure_volume.measure`: of the whole volume, so that all its patches
+        agree.
     region : Box
         Where the truth is complete; nothing outside of it is used.
     validation : Box, optional

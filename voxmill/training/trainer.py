@@ -10,9 +10,9 @@ import torch
 from torch.nn import functional
 
 from voxmill.engine import autograd, fourier
-from voxmill.errors import VoxmillError
-from voxmill.jobs import logger
 from voxmill.networks import build, check_settings
+from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.jobs import logger
 from voxmill.training.augmentation import augment
 from voxmill.training.checkpoints import has_checkpoint, load_checkpoint, save_checkpoint
 from voxmill.training.settings import TrainingSettings

@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from voxmill.blocks import ArrayVolume, block_list
-from voxmill.cells import CellSettings, cells_of_volume
+from voxmill.cells.find_cells import CellSettings, cells_of_volume
 from voxmill.engine.backends import forward
-from voxmill.matching import incremental_matching, match_points
-from voxmill.statistics import normalise
-from voxmill.tiling import grow, inside
+from voxmill.evaluation.matching import incremental_matching, match_points
+from voxmill.tiles.grid import grow, inside
 from voxmill.training.settings import TrainingSettings
 from voxmill.training.sources import Source, are_in, points_in
+from voxmill.volumes.blocks import ArrayVolume, block_list
+from voxmill.volumes.normalisation import normalise
 
 # Candidates below this probability are no cells at any sensible threshold.
 LEAST_SCORE = 0.02

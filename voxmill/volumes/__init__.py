@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from voxmill.errors import VoxmillError
-from voxmill.files import update_with_pieces
+from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.files import update_with_pieces
 from voxmill.volumes import folder, nifti, tiff
 from voxmill.volumes.header import (
     LABEL_DTYPES,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from voxmill.errors import VoxmillError
+from voxmill.runtime.errors import VoxmillError
 from voxmill.volumes import tiff
 from voxmill.volumes.header import VolumeHeader, check_dtype
 from voxmill.volumes.tiff_pages import read_page

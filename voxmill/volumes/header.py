@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from voxmill.errors import VoxmillError
+from voxmill.runtime.errors import VoxmillError
 
 VOLUME_DTYPES = ("uint8", "uint16", "int16", "float32")
 """Image volumes: what the networks are fed with."""

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from voxmill.errors import VoxmillError
-from voxmill.files import writing
+from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.files import writing
 from voxmill.volumes.header import Layout, VolumeHeader, check_dtype, find_layout
 from voxmill.volumes.windows import RawWindows, Windows
 

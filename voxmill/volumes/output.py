@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import tifffile
 
-from voxmill.errors import VoxmillError
-from voxmill.files import writing
+from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.files import writing
 from voxmill.volumes import tiles
 
 # A fixed identifier: a random one would make two runs of the same input differ.

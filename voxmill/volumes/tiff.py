@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from voxmill.errors import VoxmillError
+from voxmill.runtime.errors import VoxmillError
 from voxmill.volumes.header import VolumeHeader, check_dtype, find_layout
 from voxmill.volumes.tiff_pages import PagedWindows, PageMap, Stack
 from voxmill.volumes.tiff_scale import voxel_size

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from voxmill.errors import VoxmillError
+from voxmill.runtime.errors import VoxmillError
 from voxmill.volumes.header import Layout, VolumeHeader
 from voxmill.volumes.windows import Windows, read_exactly
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from voxmill.errors import VoxmillError
-from voxmill.files import writing
+from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.files import writing
 from voxmill.volumes.windows import read_exactly
 
 _KIND = "voxmill tile"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from voxmill.errors import VoxmillError
+from voxmill.runtime.errors import VoxmillError
 from voxmill.volumes.header import VolumeHeader
 
 

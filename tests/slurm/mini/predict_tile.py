@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
-from voxmill import devices, files, records
+from voxmill.runtime import devices, files, records
 
 if __name__ == "__main__":
     behaviour = json.loads(snakemake.params.behaviour)  # noqa: F821

@@ -1,0 +1,13 @@
+"""Check a truth against its volume and write it as points."""
+
+from voxmill.evaluation.check_ground_truth import check_ground_truth
+
+if __name__ == "__main__":
+    check_ground_truth(
+        truth_path=snakemake.input.truth,
+        kind=snakemake.params.kind,
+        shape=snakemake.params.shape,
+        voxel_size_um=snakemake.params.voxel_size_um,
+        output_path=snakemake.output.truth,
+        log_path=snakemake.log[0],
+    )

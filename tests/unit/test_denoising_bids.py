@@ -1,0 +1,162 @@
+"""BIDS folders in, derivatives out; scans of a configuration."""
+
+import json
+import os
+
+import pytest
+
+from voxmill.denoising import bids, scans
+from voxmill.denoising.write_derivatives import write_derivatives
+from voxmill.runtime.errors import VoxmillError
+
+NAMES = (
+    "sub-01/anat/sub-01_T1w.nii.gz",
+    "sub-02/ses-1/anat/sub-02_ses-1_run-2_T1w.nii",
+    "sub-02/ses-2/anat/sub-02_ses-2_acq-mprage_T1w.nii.gz",
+)
+
+
+def make_dataset(folder, names=NAMES):
+    folder.mkdir(exist_ok=True)
+    description = {"Name": "Study", "BIDSVersion": "1.8.0"}
+    (folder / "dataset_description.json").write_text(json.dumps(description))
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"an image")
+    return folder
+
+
+def test_scans_are_found_with_and_without_sessions(tmp_path):
+    root = make_dataset(tmp_path / "raw")
+    (root / "sub-01/anat/sub-01_T2w.nii.gz").touch()
+    (root / "derivatives/sub-01/anat").mkdir(parents=True)
+    (root / "derivatives/sub-01/anat/sub-01_desc-x_T1w.nii.gz").touch()
+    found = bids.find_scans(root)
+    assert [scan.path for scan in found] == [root / name for name in NAMES]
+    assert [scan.stem for scan in found] == [
+        "sub-01", "sub-02_ses-1_run-2", "sub-02_ses-2_acq-mprage",
+    ]  # fmt: skip
+    assert found[1].derivative == ("sub-02/ses-1/anat/sub-02_ses-1_run-2_desc-denoised_T1w.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ((), "no scan matches"),
+        (("sub-01/anat/sub-01_desc_T1w.nii.gz",), "expected a BIDS name"),
+        (("sub-01/anat/sub-02_T1w.nii.gz",), "does not begin with its folders, sub-01"),
+        (("sub-01/ses-1/anat/sub-01_T1w.nii.gz",), "with its folders, sub-01_ses-1"),
+        (("sub-01/anat/sub-01_T1w.nii.gz", "sub-01/anat/sub-01_T1w.nii"), "the same scan twice"),
+    ],
+)
+def test_folders_that_break_the_rules(tmp_path, names, message):
+    with pytest.raises(VoxmillError, match=message):
+        bids.find_scans(make_dataset(tmp_path / "raw", names))
+
+
+def test_missing_folder_or_description(tmp_path):
+    with pytest.raises(VoxmillError, match="this BIDS folder does not exist"):
+        bids.find_scans(tmp_path / "none")
+    with pytest.raises(VoxmillError, match="this BIDS data set description does not exist"):
+        bids.find_scans(tmp_path)
+
+
+def test_derivatives_have_the_right_names_and_descriptions(tmp_path):
+    root = make_dataset(tmp_path / "raw")
+    (root / "sub-01/anat/sub-01_T1w.json").write_text('{"RepetitionTime": 2.0}')
+    volumes, records = [], []
+    for index in range(3):
+        volumes.append(tmp_path / f"{index}.nii.gz")
+        volumes[-1].write_bytes(b"denoised %d" % index)
+        record = {"noise_sigma": 3.0, "result_of_iterations": [9], "stop_reason": "end", "seed": 0}
+        records.append(tmp_path / f"{index}.json")
+        records[-1].write_text(json.dumps(record))
+    output = tmp_path / "out" / "dataset_description.json"
+    for _ in range(2):  # a second run replaces the first
+        write_derivatives(
+            denoised_paths=volumes, record_paths=records, output_path=output, source=str(root)
+        )
+    files = sorted(
+        os.path.relpath(os.path.join(folder, name), output.parent)
+        for folder, _, names in os.walk(output.parent)
+        for name in names
+    )
+    stems = [
+        "sub-01/anat/sub-01_desc-denoised_T1w",
+        "sub-02/ses-1/anat/sub-02_ses-1_run-2_desc-denoised_T1w",
+        "sub-02/ses-2/anat/sub-02_ses-2_acq-mprage_desc-denoised_T1w",
+    ]
+    expected = [f"{stem}{end}" for stem in stems for end in (".json", ".nii.gz")]
+    assert files == ["dataset_description.json", *expected]
+    assert (output.parent / f"{stems[2]}.nii.gz").read_bytes() == b"denoised 2"
+    sidecar = json.loads((output.parent / f"{stems[0]}.json").read_text())
+    assert sidecar["RepetitionTime"] == 2.0
+    assert sidecar["Sources"] == ["bids:raw:sub-01/anat/sub-01_T1w.nii.gz"]
+    assert sidecar["NoiseSigma"] == 3.0
+    content = json.loads(output.read_text())
+    assert content["DatasetType"] == "derivative"
+    assert content["GeneratedBy"][0]["Name"] == "voxmill"
+    assert content["Name"] == "Study, denoised"
+    assert content["DatasetLinks"]["raw"] == root.as_uri()
+
+
+def load(tmp_path, entries, **denoising):
+    return scans.load({"scans": entries, "denoising": denoising})
+
+
+def test_scans_of_a_configuration(tmp_path):
+    root = make_dataset(tmp_path / "raw")
+    (tmp_path / "a.nii").touch()
+    found = load(
+        tmp_path,
+        {
+            "one": {"path": str(tmp_path / "a.nii"), "volume": 3},
+            "made": {"phantom": {"seed": 1}},
+            "study": {"bids": str(root)},
+        },
+        devices=["cuda:0", "cuda:1"],
+        precision="float16",
+    )
+    assert list(found.scans) == [
+        "one", "made", "study_sub-01", "study_sub-02_ses-1_run-2",
+        "study_sub-02_ses-2_acq-mprage",
+    ]  # fmt: skip
+    assert found.scans["one"].volume == 3
+    assert found.scans["made"].reference == "results/made/reference.nii.gz"
+    assert len(found.of_dataset("study")) == 3
+    assert found.datasets == {"study": str(root)}
+    assert found.settings == {"precision": "float16"}
+    assert found.gpus == 2
+    assert load(tmp_path, {}, devices=["cpu"]).gpus == 0
+
+
+def test_no_scans_is_fine():
+    assert scans.load({}).scans == {}
+
+
+def test_bad_scans_name_their_key(tmp_path):
+    def refused(message, entry, **denoising):
+        with pytest.raises(VoxmillError, match=message):
+            load(tmp_path, {"x": entry}, **denoising)
+
+    phantom = {"phantom": {}}
+    refused(r"config: scans\.x\.path: .*no\.nii does not exist", {"path": "no.nii"})
+    refused(r"config: scans\.x\.path: expected a NIfTI file", {"path": "no.tif"})
+    (tmp_path / "a.nii").touch()
+    entry = {"path": str(tmp_path / "a.nii")}
+    refused(r"scans\.x\.mask: no\.nii does not exist", entry | {"mask": "no.nii"})
+    refused(r"scans\.x: expected one of path, phantom and bids, found \[\]", {"volume": 1})
+    refused(r"scans\.x: expected one of .*\['path', 'phantom'\]", entry | phantom)
+    refused(r"scans\.x\.volume: not known beside phantom", phantom | {"volume": 1})
+    refused(r"scans\.x\.bids: .*this BIDS folder does not exist", {"bids": "none"})
+    refused(r"denoising\.devices: expected one device or two", phantom, devices=["cuda:0"] * 2)
+    refused(r"denoising\.precision: float16 needs GPUs", phantom, devices=["cpu"],
+            precision="float16")  # fmt: skip
+    refused("denoising: denoise setting iterations: expected", phantom, iterations=0)
+
+
+def test_a_scan_of_a_data_set_may_not_hide_another(tmp_path):
+    root = make_dataset(tmp_path / "raw", NAMES[:1])
+    with pytest.raises(VoxmillError, match=r"scans\.study: study_sub-01 is there twice"):
+        load(tmp_path, {"study_sub-01": {"phantom": {}}, "study": {"bids": str(root)}})

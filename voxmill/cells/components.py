@@ -1,0 +1,179 @@
+"""Connected components and labels of a volume that may be larger than memory.
+
+Counts and sums of coordinates are whole numbers and peaks are maxima, so that no result depends
+on the order of the blocks or on their size.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import numpy as np
+from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from voxmill.runtime.errors import VoxmillError
+from voxmill.tiles.grid import grow
+from voxmill.volumes.blocks import SerialReader, block_list, map_blocks
+
+NEIGHBOURS_26 = np.ones((3, 3, 3), dtype=bool)
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Statistics of K regions.
+
+    Parameters
+    ----------
+    counts : (K,) int64 array
+        Voxels.
+    sums : (K, 3) int64 array
+        Sums of the voxels' coordinates z, y, x.
+    peaks : (K,) float64 array
+        Largest value in the region (1 where there are no values).
+    lower, upper : (K, 3) int64 array
+        Least and largest coordinates z, y, x.
+    """
+
+    counts: np.ndarray
+    sums: np.ndarray
+    peaks: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+
+    @property
+    def centroids(self) -> np.ndarray:
+        """(K, 3) centroids in voxels, z, y, x."""
+        return self.sums / np.maximum(self.counts, 1)[:, None]
+
+    def at_border(self, shape) -> np.ndarray:
+        """(K,) bool: which regions reach the border of a volume of this shape."""
+        return ((self.lower == 0) | (self.upper == np.asarray(shape) - 1)).any(axis=1)
+
+    @classmethod
+    def all_of(cls, parts: list["Regions"]) -> "Regions":
+        """The regions of several blocks, one behind the other."""
+        return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))
+
+
+def merge(groups: np.ndarray, n_groups: int, regions: Regions) -> Regions:
+    """Add regions of the same group (0 to n_groups - 1) into one."""
+    counts = np.zeros(n_groups, dtype=np.int64)
+    sums = np.zeros((n_groups, 3), dtype=np.int64)
+    peaks = np.full(n_groups, -np.inf)
+    lower = np.full((n_groups, 3), np.iinfo(np.int64).max)
+    upper = np.full((n_groups, 3), -1)
+    np.add.at(counts, groups, regions.counts)
+    np.add.at(sums, groups, regions.sums)
+    np.maximum.at(peaks, groups, regions.peaks)
+    np.minimum.at(lower, groups, regions.lower)
+    np.maximum.at(upper, groups, regions.upper)
+    return Regions(counts, sums, peaks, lower, upper)
+
+
+def voxel_regions(groups, n_groups, coordinates, values=None) -> Regions:
+    """Statistics of voxels (K, 3) that are grouped into regions 0 to n_groups - 1."""
+    peaks = np.ones(len(groups)) if values is None else values.astype(np.float64)
+    places = coordinates.astype(np.int64)
+    ones = np.ones(len(groups), dtype=np.int64)
+    return merge(groups, n_groups, Regions(ones, places, peaks, places, places))
+
+
+def find_components(
+    read_mask: Callable, shape, block_vox: int, threads: int = 1, description: str = "components"
+) -> Regions:
+    """26-connected components of a mask, block by block.
+
+    Every block is labelled together with the one layer of voxels behind its far faces. Two
+    neighbouring voxels of different blocks thus lie both in the window of one block, the one
+    lowest along every axis: no connection is missed, over faces, edges or corners. Labels that
+    different blocks gave to one voxel are then joined. What is kept of a block: its labels'
+    statistics and the mask's voxels in its seams.
+
+    Parameters
+    ----------
+    read_mask : callable
+        `read_mask(start, stop) -> mask, values`: a boolean array of the box and the values whose
+        maximum each component gets, or None.
+    shape : (3,) int
+        Volume in voxels.
+    block_vox : int
+        Edge of a block, voxels; has no influence on the result.
+    threads : int
+        Blocks labelled at once.
+
+    Returns
+    -------
+    Regions
+        In no particular order.
+    """
+    blocks = block_list(shape, block_vox)
+
+    def work(start, stop):
+        window = start, grow(start, stop, (1, 1, 1), shape)[1]
+        mask, values = read_mask(*window)
+        return _label_block(mask, values, start, stop, shape)
+
+    parts, seams, n_labels = [], [], 0
+    for regions, seam_voxels, seam_labels in map_blocks(work, blocks, threads, description):
+        parts.append(regions)
+        seams.append((seam_voxels, seam_labels + n_labels))
+        n_labels += len(regions.counts)
+    labels = Regions.all_of(parts)
+    voxels, owners = (np.concatenate(column) for column in zip(*seams, strict=True))
+    order = np.argsort(voxels, kind="stable")
+    voxels, owners = voxels[order], owners[order]
+    same = np.flatnonzero(voxels[1:] == voxels[:-1])
+    joins = coo_array((np.ones(len(same)), (owners[same], owners[same + 1])), (n_labels, n_labels))
+    n_groups, groups = connected_components(joins, directed=False) if n_labels else (0, [])
+    return merge(np.asarray(groups, dtype=np.int64), n_groups, labels)
+
+
+def _label_block(mask, values, start, stop, shape):
+    """Label one block's window: statistics of its own voxels, and the labels in its seams."""
+    labels, n_labels = ndimage.label(mask, NEIGHBOURS_26)
+    local = np.argwhere(labels)
+    groups = labels[tuple(local.T)].astype(np.int64) - 1
+    coordinates = local + np.asarray(start)
+    own = (coordinates < np.asarray(stop)).all(axis=1)
+    own_values = None if values is None else values[tuple(local[own].T)]
+    regions = voxel_regions(groups[own], n_labels, coordinates[own], own_values)
+    # A voxel behind a far face is the first layer of the block that owns it.
+    first_layer = ((local == 0) & (np.asarray(start) > 0)).any(axis=1)
+    seam = ~own | first_layer
+    flat = np.ravel_multi_index(tuple(coordinates[seam].T), tuple(int(n) for n in shape))
+    return regions, np.asarray(flat, dtype=np.int64), groups[seam]
+
+
+def find_labels(volume, block_vox: int, threads: int = 1, description: str = "labels") -> Regions:
+    """Statistics of every label (voxels of one value other than 0) of a label volume.
+
+    Parameters
+    ----------
+    volume
+        Object with `shape` and `read_window(start, stop)`.
+    block_vox, threads
+        As in `find_components`.
+
+    Raises
+    ------
+    VoxmillError
+        If a value is no whole number, or is below 0.
+    """
+    reader = SerialReader(volume)
+
+    def work(start, stop):
+        window = reader.read_window(start, stop)
+        local = np.argwhere(window)
+        values = window[tuple(local.T)]
+        whole = values.astype(np.int64)
+        if bad := values[(whole != values) | (whole < 0)][:1].tolist():
+            raise VoxmillError(f"expected labels as whole numbers from 0, found the value {bad[0]}")
+        names, groups = np.unique(whole, return_inverse=True)
+        return names, voxel_regions(groups, len(names), local + np.asarray(start))
+
+    blocks = block_list(reader.shape, block_vox)
+    results = list(map_blocks(work, blocks, threads, description))
+    names = np.concatenate([found for found, _ in results])
+    unique, groups = np.unique(names, return_inverse=True)
+    return merge(groups, len(unique), Regions.all_of([regions for _, regions in results]))

@@ -1,0 +1,65 @@
+"""The table of cells: written, read and checked."""
+
+import numpy as np
+import pandas as pd
+
+from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.files import writing
+
+# Columns of cells.csv and how their numbers are written; nine digits give a float32 back.
+COLUMNS = {
+    "id": "{:d}",
+    "z_vox": "{:.4f}",
+    "y_vox": "{:.4f}",
+    "x_vox": "{:.4f}",
+    "z_um": "{:.4f}",
+    "y_um": "{:.4f}",
+    "x_um": "{:.4f}",
+    "score": "{:.9g}",
+    "volume_um3": "{:.4f}",
+}
+
+
+def write_cells(path, cells) -> None:
+    """Write a table of cells: the same cells give the same bytes."""
+    text = cells.copy()
+    for column in text.columns:
+        text[column] = text[column].map(COLUMNS.get(column, "{}").format)
+    with writing(path) as scratch:
+        text.to_csv(scratch, index=False, lineterminator="\n")
+
+
+def read_cells(path):
+    """Read a table of cells.
+
+    Returns
+    -------
+    pandas.DataFrame
+        At least the columns id, z_vox, y_vox, x_vox and score, as numbers.
+
+    Raises
+    ------
+    VoxmillError
+        If the file is missing, is no table of cells, or a number is missing or not finite.
+    """
+    try:
+        cells = pd.read_csv(path)
+    except FileNotFoundError:
+        raise VoxmillError(f"{path}: this table of cells does not exist.") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise VoxmillError(f"{path}: expected a table of cells (CSV), found {error}") from None
+    needed = ["id", "z_vox", "y_vox", "x_vox", "score"]
+    if missing := [column for column in needed if column not in cells]:
+        raise VoxmillError(
+            f"{path}: expected the columns {', '.join(needed)} of a table of cells, "
+            f"found no {missing[0]!r} among {list(cells.columns)[:12]}"
+        )
+    for column in needed:
+        numbers = pd.to_numeric(cells[column], errors="coerce").astype(float)
+        bad = np.flatnonzero(~np.isfinite(numbers))
+        if len(bad):
+            raise VoxmillError(
+                f"{path}: expected a number in column {column!r} of data row {bad[0] + 1}, "
+                f"found {cells[column].iloc[bad[0]]!r}"
+            )
+    return cells

@@ -1,0 +1,176 @@
+"""Denoise one NIfTI scan: NIfTI in, NIfTI, record and pictures out."""
+
+import dataclasses
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from voxmill.denoising import figures
+from voxmill.denoising.checkpoint import path_of_fit
+from voxmill.denoising.devices import held_devices, resolve_precision
+from voxmill.denoising.domain import padding
+from voxmill.denoising.memory import MemoryPlan, check_memory, plan_memory
+from voxmill.denoising.metrics import compare
+from voxmill.denoising.nifti import Scan, read_like, read_scan, write_like
+from voxmill.denoising.record import write_history, write_record
+from voxmill.denoising.settings import DenoiseSettings, from_config
+from voxmill.denoising.volume import Denoised, denoise_volume
+from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.files import sha256
+from voxmill.runtime.jobs import job
+
+log = logging.getLogger(__name__)
+
+
+@job
+def denoise_scan(
+    *,
+    scan_path: str,
+    output_path: str,
+    record_path: str,
+    history_path: str,
+    planes_path: str,
+    curves_path: str,
+    checkpoint_path: str,
+    settings: dict,
+    devices: list[str],
+    volume: int | None = None,
+    reference_path: str | None = None,
+    mask_path: str | None = None,
+    threads: int | None = None,
+) -> None:
+    """Fit a Deep Image Prior to one scan and write what it gave.
+
+    Parameters
+    ----------
+    scan_path : path
+        NIfTI, 3D or 4D.
+    output_path : path
+        The denoised scan, with the geometry, header and data type of the input.
+    record_path, history_path : path
+        JSON record and CSV of the iterations.
+    planes_path, curves_path : path
+        PNG figures.
+    checkpoint_path : path
+        Of a fit under way; removed at the end. A preview lies beside it where asked for.
+    settings : dict
+        Of `DenoiseSettings`.
+    devices : list of str
+        One or two, as `voxmill.denoising.devices.resolve_devices` takes them.
+    volume : int, optional
+        Volume of a 4D file.
+    reference_path, mask_path : path, optional
+        Noise-free image and brain mask on the same grid, for metrics.
+    threads : int, optional
+        Of the CPU.
+
+    Raises
+    ------
+    VoxmillError
+        Before the fit, if the input, the settings and the devices do not go together; during it,
+        if it diverges.
+    """
+    chosen = from_config(settings)
+    _set_threads(threads)
+    with held_devices(devices, chosen.precision) as found:
+        precision = resolve_precision(chosen.precision, found)
+        chosen = dataclasses.replace(chosen, precision=precision)
+        scan = read_scan(scan_path, volume, rician=chosen.noise != "gaussian")
+        reference, mask = _read_references(scan, reference_path, mask_path)
+        chosen, plan = _plan(scan, chosen, found)
+        checkpoint = Path(checkpoint_path)
+        denoised = denoise_volume(
+            scan.data, chosen, found,
+            reference=reference, mask=mask, checkpoint_path=checkpoint,
+            preview=_previewer(checkpoint.with_suffix(".png"), scan),
+        )  # fmt: skip
+    log.info("%s; the result is of iteration %s", denoised.reason, _iterations(denoised))
+    write_like(output_path, denoised.volume, scan)
+    _draw(planes_path, curves_path, scan, denoised, chosen, reference)
+    write_history(history_path, denoised.rows)
+    metrics = _metrics(scan, denoised, reference, mask)
+    write_record(record_path, denoised, chosen, plan, _identity(scan), metrics)
+    for index in range(chosen.fits):
+        path_of_fit(checkpoint, index).unlink(missing_ok=True)
+    checkpoint.with_suffix(".png").unlink(missing_ok=True)
+
+
+def _iterations(denoised: Denoised) -> str:
+    """The iterations whose averages make the result, one per fit."""
+    return ", ".join(map(str, denoised.best_iterations))
+
+
+def _identity(scan: Scan) -> dict:
+    """What the record says of the input."""
+    return {
+        "path": str(scan.path),
+        "sha256": sha256(scan.path),
+        "volume": scan.volume,
+        "shape": list(scan.data.shape),
+    }
+
+
+def _metrics(scan: Scan, denoised: Denoised, reference, mask) -> dict | None:
+    """Metrics of the noisy and of the denoised scan, where there is a reference."""
+    if reference is None:
+        return None
+    metrics = {"noisy": compare(scan.data, reference, mask)}
+    metrics["denoised"] = compare(denoised.volume, reference, mask)
+    log.info("against the reference: %s", metrics)
+    return metrics
+
+
+def _plan(scan: Scan, settings: DenoiseSettings, devices) -> tuple[DenoiseSettings, MemoryPlan]:
+    """The memory plan, and the settings with the cut that it chose."""
+    pads = padding(scan.data.shape, settings.network.least_side_vox)
+    shape = tuple(side + sum(pad) for side, pad in zip(scan.data.shape, pads, strict=True))
+    plan = plan_memory(shape, settings, devices)
+    check_memory(plan, devices)
+    return dataclasses.replace(settings, cut=plan.cut or settings.cut), plan
+
+
+def _read_references(scan: Scan, reference_path: str | None, mask_path: str | None):
+    """Reference and mask, None where not given."""
+    reference = read_like(reference_path, scan, "reference") if reference_path else None
+    mask = read_like(mask_path, scan, "mask") > 0 if mask_path else None
+    if reference is not None and min(scan.data.shape) < 7:
+        raise VoxmillError(
+            f"{reference_path}: SSIM needs at least 7 voxels along each axis, the scan has "
+            f"{scan.data.shape}; leave the reference out."
+        )
+    if reference is not None and not (np.isfinite(reference).all() and reference.max() > 0):
+        raise VoxmillError(
+            f"{reference_path}: expected finite intensities with a maximum above 0 in a reference"
+        )
+    if mask is not None and not mask.any():
+        raise VoxmillError(f"{mask_path}: expected a mask with voxels above 0, found none.")
+    return reference, mask
+
+
+def _previewer(path: Path, scan: Scan):
+    def preview(volume: np.ndarray, iteration: int) -> None:
+        shown = {"noisy": scan.data, f"iteration {iteration}": volume}
+        figures.draw_planes(path, shown, scan.affine, scan.data - volume)
+
+    return preview
+
+
+def _draw(planes_path, curves_path, scan, denoised: Denoised, settings, reference) -> None:
+    shown = {"noisy": scan.data}
+    if reference is not None:
+        shown["reference"] = reference
+    shown["denoised"] = denoised.volume
+    figures.draw_planes(
+        planes_path, shown, scan.affine,
+        residual=scan.data - denoised.volume, sigma=denoised.domain.sigma,
+        title=f"{scan.path.name}: iteration {_iterations(denoised)}",
+    )  # fmt: skip
+    figures.draw_curves(curves_path, denoised.rows, denoised.best_iterations, settings.stop.rule)
+
+
+def _set_threads(threads: int | None) -> None:
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)

@@ -1,0 +1,136 @@
+"""Pictures of a denoised scan: three planes, the residual, and the curves of the fit."""
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from nibabel import orientations
+
+from voxmill.runtime.files import writing
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+# Name, axis and position of the planes; the sagittal one beside the fissure, through a hemisphere.
+PLANES = (("sagittal", 0, 0.4), ("coronal", 1, 0.5), ("axial", 2, 0.5))
+# Colour-blind-safe (Okabe & Ito).
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+
+
+def draw_planes(
+    path: str | Path,
+    volumes: dict[str, np.ndarray],
+    affine: np.ndarray,
+    residual: np.ndarray | None = None,
+    sigma: float = 0.0,
+    title: str = "",
+) -> None:
+    """Draw a sagittal, a coronal and an axial plane of volumes side by side.
+
+    Parameters
+    ----------
+    path : path
+        PNG.
+    volumes : dict of str to (i, j, k) float array
+        By caption; all are drawn in the grey scale of the last one.
+    affine : (4, 4) array
+        Voxels to millimetres (RAS); planes are turned so that up is up and right is right.
+    residual : (i, j, k) float array, optional
+        Noisy minus denoised, drawn last, in its own scale around 0: structure in it is signal
+        lost.
+    sigma : float
+        Noise level, the unit of the residual's scale; 0: its own standard deviation.
+    title : str
+    """
+    low, high = _grey_range(list(volumes.values())[-1])
+    columns = [(caption, volume, "gray", low, high) for caption, volume in volumes.items()]
+    if residual is not None:
+        limit = 3 * (sigma or float(residual.std()) or 1.0)
+        caption = f"residual (\u00b1{limit:.3g})"
+        columns.append((caption, residual, "RdBu_r", -limit, limit))
+    sizes = _canonical_sizes(affine)
+    size = (2.6 * len(columns), 8.0)
+    figure, axes = plt.subplots(3, len(columns), figsize=size, squeeze=False, layout="constrained")
+    for column, (caption, volume, colours, bottom, top) in enumerate(columns):
+        upright = _canonical(volume, affine)
+        for row, (name, axis, share) in enumerate(PLANES):
+            plane = upright.take(int(upright.shape[axis] * share), axis=axis).T
+            across, up = (size for index, size in enumerate(sizes) if index != axis)
+            axes[row][column].imshow(
+                plane, origin="lower", cmap=colours, vmin=bottom, vmax=top, aspect=up / across,
+                interpolation="nearest",
+            )  # fmt: skip
+            axes[row][column].set(xticks=[], yticks=[])
+            if column == 0:
+                axes[row][column].set_ylabel(name)
+        axes[0][column].set_title(caption, fontsize=10)
+    figure.suptitle(title, fontsize=11)
+    _save(figure, path)
+
+
+def draw_curves(path: str | Path, rows: list[dict], best: tuple[int, ...], rule: str) -> None:
+    """Draw loss, stopping statistic and, where there was a reference, PSNR and SSIM.
+
+    Parameters
+    ----------
+    path : path
+        PNG.
+    rows : list of dict
+        History of a fit (`voxmill.denoising.loop.COLUMNS`).
+    best : tuple of int
+        For every fit the iteration whose output is its result: a vertical line.
+    rule : str
+        The stopping rule, for the caption of its statistic.
+    """
+    panels = [("loss", ["loss"]), (f"statistic ({rule})", ["statistic"])]
+    if any("psnr" in row for row in rows):
+        panels += [("PSNR (dB)", ["psnr", "psnr_mask"]), ("SSIM", ["ssim", "ssim_mask"])]
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(4.2 * len(panels), 3.2), squeeze=False, layout="constrained"
+    )
+    captions = {"psnr_mask": "in the mask", "ssim_mask": "in the mask"}
+    captions |= {"psnr": "all voxels", "ssim": "all voxels"}
+    for panel, (label, keys) in zip(axes[0], panels, strict=True):
+        for key, colour in zip(keys, COLOURS, strict=False):
+            for fit in range(1, len(best) + 1):
+                points = [(r["iteration"], r[key]) for r in rows if r["fit"] == fit and key in r]
+                points = [(x, y) for x, y in points if np.isfinite(y)]
+                if points:
+                    # Later fits are fainter and without a caption of their own.
+                    caption = captions.get(key, label) if fit == 1 else None
+                    shade = 0.4 + 0.6 / fit
+                    panel.plot(*zip(*points, strict=True), color=colour, alpha=shade, label=caption)
+        for number, caption in zip(best, ["result"] + [None] * len(best), strict=False):
+            panel.axvline(number, color="0.4", linestyle="--", linewidth=1, label=caption)
+        if label == "loss" or (rule != "fixed" and label.startswith("statistic")):
+            panel.set_yscale("log")
+        panel.set(xlabel="iteration", ylabel=label)
+        panel.legend(fontsize=8)
+        panel.spines[["top", "right"]].set_visible(False)
+    _save(figure, path)
+
+
+def _grey_range(volume: np.ndarray) -> tuple[float, float]:
+    low, high = np.percentile(volume, (0.5, 99.8))
+    return (low, high) if high > low else (low, low + 1)
+
+
+def _canonical(volume: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """The volume with axes to the right, to the front and up."""
+    turn = orientations.io_orientation(affine)
+    return orientations.apply_orientation(volume, turn)
+
+
+def _canonical_sizes(affine: np.ndarray) -> list[float]:
+    """Voxel sizes along the canonical axes, millimetres."""
+    turn = orientations.io_orientation(affine)[:, 0].astype(int)
+    sizes = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    ordered = np.empty(3)
+    ordered[turn] = sizes
+    return ordered.tolist()
+
+
+def _save(figure, path: str | Path) -> None:
+    with writing(path) as scratch:
+        figure.savefig(scratch, dpi=100, metadata={"Software": "voxmill"})
+    plt.close(figure)

@@ -1,0 +1,96 @@
+"""What is kept of a fit beside its volume: a JSON record and a CSV table of the iterations."""
+
+import csv
+import importlib.metadata
+import math
+import platform
+import resource
+from pathlib import Path
+
+import torch
+
+from voxmill import __version__
+from voxmill.denoising.loop import COLUMNS
+from voxmill.denoising.memory import MemoryPlan
+from voxmill.denoising.settings import DenoiseSettings, as_plain
+from voxmill.denoising.volume import Denoised
+from voxmill.runtime.files import write_json, writing
+
+PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "nibabel")
+
+
+def write_record(
+    path: str | Path,
+    denoised: Denoised,
+    settings: DenoiseSettings,
+    plan: MemoryPlan,
+    scan: dict,
+    metrics: dict | None = None,
+) -> None:
+    """Write the record of a fit.
+
+    Parameters
+    ----------
+    path : path
+        JSON.
+    denoised : Denoised
+    settings : DenoiseSettings
+    plan : MemoryPlan
+        The prediction, beside the measured peak.
+    scan : dict
+        What the input was: path, digest, shape, volume.
+    metrics : dict, optional
+        Of the result against the reference, and of the noisy scan.
+    """
+    rows = denoised.rows
+    best = max((row for row in rows if "psnr" in row), key=lambda r: r["psnr"], default=None)
+    content = {
+        "scan": scan,
+        "settings": as_plain(settings),
+        "seed": settings.seed,
+        "noise_sigma": denoised.domain.sigma,
+        "padding": [list(pair) for pair in denoised.domain.pads],
+        "iterations": len(rows),
+        "result_of_iterations": list(denoised.best_iterations),
+        "stop_reason": denoised.reason,
+        "loss_first": rows[0]["loss"],
+        "loss_last": rows[-1]["loss"],
+        "skipped_steps": sum(row["skipped"] for row in rows),
+        "seconds": rows[-1]["seconds"],
+        "placement": denoised.placement,
+        "planned_peak_bytes": dict(zip(plan.devices, plan.peak_bytes, strict=True)),
+        "peak_bytes": peak_bytes(plan.devices),
+        "versions": versions(),
+    }
+    if metrics is not None:
+        content["metrics"] = metrics
+        content["best_in_hindsight"] = {k: best[k] for k in ("fit", "iteration", "psnr", "ssim")}
+    write_json(path, content)
+
+
+def write_history(path: str | Path, rows: list[dict]) -> None:
+    """Write one line per iteration; a cell is empty where nothing was measured."""
+    with writing(path) as scratch, open(scratch, "w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
+        table.writeheader()
+        for row in rows:
+            known = {k: v for k, v in row.items() if not (isinstance(v, float) and math.isnan(v))}
+            table.writerow(known)
+
+
+def peak_bytes(devices: tuple[str, ...]) -> dict[str, int]:
+    """Most memory that this process held: on each GPU (by its allocator), and on the host."""
+    peaks = {
+        name: torch.cuda.max_memory_allocated(name) for name in devices if name.startswith("cuda")
+    }
+    # Kilobytes on Linux.
+    return peaks | {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computed, and the names of the GPUs."""
+    found = {"voxmill": __version__, "python": platform.python_version()}
+    found |= {name: importlib.metadata.version(name) for name in PACKAGES}
+    for index in range(torch.cuda.device_count()):
+        found[f"cuda:{index}"] = torch.cuda.get_device_name(index)
+    return found

@@ -1,0 +1,172 @@
+"""The scans of a configuration, checked while the Snakefile is parsed: no voxel read, no torch."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from voxmill.denoising import bids
+from voxmill.denoising.settings import DenoiseSettings, from_config
+from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.files import update_with_pieces
+
+# A scan is identified by its name, and a data set's scans by the data set's name before theirs.
+SEPARATOR = "_"
+# What a fingerprint reads of a file: little, as every job asks for those of all scans it knows.
+PIECES, PIECE_BYTES = 16, 1 << 13
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One scan to denoise.
+
+    Attributes
+    ----------
+    name : str
+        Its folder under results/.
+    path : str
+        The NIfTI file; that of a phantom will be made.
+    volume : int or None
+        Volume of a 4D file.
+    reference, mask : str or None
+        Images on the same grid.
+    phantom : dict or None
+        Settings of a synthetic scan.
+    dataset : str or None
+        The configured BIDS data set that it belongs to.
+    """
+
+    name: str
+    path: str
+    volume: int | None = None
+    reference: str | None = None
+    mask: str | None = None
+    phantom: dict | None = None
+    dataset: str | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest of sizes and pieces of the user's files; empty for a phantom.
+
+        Touched or copied files keep it.
+        """
+        if self.phantom is not None:
+            return ""
+        digest = hashlib.sha256()
+        for path in (self.path, self.reference, self.mask):
+            digest.update(b"file" if path else b"none")
+            if path:
+                update_with_pieces(digest, path, PIECES, PIECE_BYTES)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Denoising:
+    """What the configuration says about denoising.
+
+    Attributes
+    ----------
+    scans : dict of str to Scan
+    datasets : dict of str to str
+        BIDS folders by their configured name.
+    settings : dict
+        Plain settings of `DenoiseSettings`.
+    devices : tuple of str
+    """
+
+    scans: dict[str, Scan]
+    datasets: dict[str, str]
+    settings: dict
+    devices: tuple[str, ...]
+
+    def of_dataset(self, dataset: str) -> list[Scan]:
+        """Scans of a BIDS data set, in the order of `voxmill.denoising.bids.find_scans`."""
+        return [scan for scan in self.scans.values() if scan.dataset == dataset]
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that a job asks for on a cluster."""
+        return sum(device != "cpu" for device in self.devices)
+
+
+def load(config: dict, source: str = "config") -> Denoising:
+    """Check the sections `scans` and `denoising` of a configuration.
+
+    Parameters
+    ----------
+    config : dict
+        The whole configuration, defaults filled in.
+    source : str
+        What errors call it.
+
+    Raises
+    ------
+    VoxmillError
+        Names the key or file, what was expected, what was found and what to do.
+    """
+    section = dict(config.get("denoising") or {})
+    devices = tuple(section.pop("devices", ["auto"]))
+    if not 1 <= len(devices) <= 2 or len(set(devices)) < len(devices):
+        raise VoxmillError(
+            f"{source}: denoising.devices: expected one device or two different ones, found "
+            f"{list(devices)}"
+        )
+    settings: DenoiseSettings = _named(f"{source}: denoising", from_config, section)
+    if settings.precision == "float16" and "cpu" in devices:
+        raise VoxmillError(
+            f"{source}: denoising.precision: float16 needs GPUs, found devices {list(devices)}; "
+            "use float32 or bfloat16."
+        )
+    scans: dict[str, Scan] = {}
+    datasets: dict[str, str] = {}
+    for name, entry in (config.get("scans") or {}).items():
+        for scan in _scans(name, entry, f"{source}: scans.{name}"):
+            if scan.name in scans:
+                raise VoxmillError(f"{source}: scans.{name}: {scan.name} is there twice.")
+            scans[scan.name] = scan
+        if "bids" in entry:
+            datasets[name] = entry["bids"]
+    return Denoising(scans, datasets, section, devices)
+
+
+def _scans(name: str, entry: dict, key: str) -> list[Scan]:
+    kinds = [kind for kind in ("path", "phantom", "bids") if kind in entry]
+    if len(kinds) != 1:
+        raise VoxmillError(f"{key}: expected one of path, phantom and bids, found {kinds}")
+    extra = sorted(
+        set(entry) - {kinds[0]} - ({"volume", "reference", "mask"} if kinds[0] == "path" else set())
+    )
+    if extra:
+        raise VoxmillError(f"{key}.{extra[0]}: not known beside {kinds[0]}")
+    if kinds[0] == "bids":
+        found = _named(f"{key}.bids", bids.find_scans, entry["bids"])
+        return [
+            Scan(f"{name}{SEPARATOR}{scan.stem}", str(scan.path), dataset=name) for scan in found
+        ]
+    folder = f"results/{name}"
+    if kinds[0] == "phantom":
+        return [
+            Scan(
+                name, f"{folder}/scan.nii.gz", reference=f"{folder}/reference.nii.gz",
+                mask=f"{folder}/mask.nii.gz", phantom=entry["phantom"],
+            )
+        ]  # fmt: skip
+    for part in ("path", "reference", "mask"):
+        if part in entry:
+            _check_file(entry[part], f"{key}.{part}")
+    return [Scan(name=name, **entry)]
+
+
+def _check_file(path: str, key: str) -> None:
+    if not re.search(r"\.nii(\.gz)?$", path):
+        raise VoxmillError(f"{key}: expected a NIfTI file (.nii, .nii.gz), found {path}")
+    if not Path(path).exists():
+        raise VoxmillError(f"{key}: {path} does not exist.")
+
+
+def _named(key: str, function, argument):
+    """The function's result, its errors with the configuration's key before them."""
+    try:
+        return function(argument)
+    except VoxmillError as error:
+        raise VoxmillError(f"{key}: {error}") from None

@@ -1,0 +1,36 @@
+"""Find cells by the best difference of Gaussians for a volume with ground truth."""
+
+from voxmill.cells.table import write_cells
+from voxmill.evaluation.baselines import cells_table, dog_settings, find_cells_oracle
+from voxmill.evaluation.ground_truth import read_truth
+from voxmill.runtime.jobs import job, logger
+from voxmill.volumes import open_volume, read_header
+
+
+@job
+def find_baseline_cells(
+    *, volume: dict, truth_path: str, output_path: str, settings: dict, threads: int
+) -> None:
+    """Write cells.csv of the best difference of Gaussians for this very volume.
+
+    Parameters
+    ----------
+    volume : dict
+        Arguments of `voxmill.volumes.read_header`.
+    truth_path : path
+        Checked truth, see `voxmill.evaluation.ground_truth`.
+    output_path : path
+    settings : dict
+        Keys of `DogSettings`, and `max_distance_um`, the matching distance.
+    threads : int
+    """
+    settings = dict(settings)
+    max_distance_um = settings.pop("max_distance_um")
+    header = read_header(**volume)
+    truth = read_truth(truth_path, "points", header.shape, header.voxel_size_um)
+    with open_volume(header) as source:
+        points, scores, choice = find_cells_oracle(
+            source, truth, dog_settings(settings), header.voxel_size_um, max_distance_um, threads
+        )
+    write_cells(output_path, cells_table(points, scores, header.voxel_size_um))
+    logger.info("%d cells by difference of Gaussians, %s", len(points), choice)

@@ -1,0 +1,290 @@
+"""One-to-one matching of detected points to true ones.
+
+`match_points` gives a matching with the most pairs and, among these, the least total distance.
+`incremental_matching` gives the size of the largest matching for every number of best-scored
+detections, from which the exact precision-recall curve follows.
+
+Both look only at pairs within the distance (KD-tree). `match_points` solves every connected
+component of that graph for itself: components of one pair in one step, small ones as dense
+assignment problems (`scipy.optimize.linear_sum_assignment`, after Crouse, IEEE Trans. Aerosp.
+Electron. Syst. 2016), the rest as one sparse problem (LAPJVsp, Jonker & Volgenant, Computing
+1987; `scipy.sparse.csgraph.min_weight_full_bipartite_matching`).
+"""
+
+import itertools
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components, min_weight_full_bipartite_matching
+from scipy.spatial import KDTree
+
+from voxmill.runtime.errors import VoxmillError
+
+# A pair whose distance equals the limit in decimals must not depend on rounding.
+DISTANCE_TOLERANCE = 1e-9
+# Dense components up to this many entries; larger ones are cheaper as sparse problems.
+DENSE_ENTRIES = 400
+# About 1 GiB of pairs; a distance that gives more is larger than the spacing of the cells.
+MOST_EDGES = 2e7
+
+
+def match_points(truth, found, max_distance_um, voxel_size_um):
+    """Match found points to true ones, one to one: most pairs first, then least total distance.
+
+    The number of pairs is exact; the total distance is the least to within
+    `K * max_distance_um * 2**-30`, as distances are compared as integers (see `_integer_costs`).
+
+    Parameters
+    ----------
+    truth : (N, 3) float array
+        True centroids in voxels, axis order z, y, x.
+    found : (M, 3) float array
+        Detected centroids, the same units and order.
+    max_distance_um : float
+        Pairs at this distance or less may be matched, micrometres.
+    voxel_size_um : (3,) float array
+        Edge lengths of a voxel, z, y, x.
+
+    Returns
+    -------
+    pairs : (K, 2) int array
+        Row indices into `truth` and `found`, sorted by the first; K <= min(N, M).
+
+    Raises
+    ------
+    VoxmillError
+        If an array is not (·, 3) or not finite, or a distance or a voxel size is not positive.
+
+    Examples
+    --------
+    Matching each truth to its nearest detection would give one pair; two are possible:
+
+    >>> match_points([[0, 0, 0], [0, 0, 3]], [[0, 0, 2], [0, 0, 6]], 3, (1, 1, 1)).tolist()
+    [[0, 0], [1, 1]]
+    """
+    truth, found = check_points(truth, "truth"), check_points(found, "found")
+    rows, columns, distances = near_pairs(truth, found, max_distance_um, voxel_size_um)
+    if not len(rows):
+        return np.zeros((0, 2), dtype=np.int64)
+    n_truth, n_nodes = len(truth), len(truth) + len(found)
+    graph = coo_array((np.ones(len(rows)), (rows, columns + n_truth)), shape=(n_nodes, n_nodes))
+    _, component = connected_components(graph, directed=False)
+    edge_component = component[rows]
+    truths = np.bincount(component[:n_truth], minlength=component.max() + 1)
+    founds = np.bincount(component[n_truth:], minlength=len(truths))
+    entries = (truths * founds)[edge_component]
+    smaller = int(np.minimum(truths, founds).max())
+    costs, forbidden = _integer_costs(distances, max_distance_um, smaller)
+
+    single = entries == 1
+    parts = [np.column_stack([rows[single], columns[single]])]
+    dense = (entries > 1) & (entries <= DENSE_ENTRIES)
+    small = (a[dense] for a in (rows, columns, costs, edge_component))
+    parts += _match_dense(*small, forbidden)
+    sparse = entries > DENSE_ENTRIES
+    if sparse.any():
+        parts.append(_match_sparse(rows[sparse], columns[sparse], costs[sparse], forbidden))
+    pairs = np.concatenate(parts).astype(np.int64)
+    return pairs[np.argsort(pairs[:, 0], kind="stable")]
+
+
+def incremental_matching(truth, found, max_distance_um, voxel_size_um):
+    """Size of the largest matching for every prefix of the detections.
+
+    One augmenting path is looked for from every new detection (Kuhn's algorithm). A detection
+    without one stays unmatched for good, and what its search reached is never searched again, so
+    that all failing searches together visit every pair once.
+
+    Parameters
+    ----------
+    truth : (N, 3) float array
+        True centroids in voxels, axis order z, y, x.
+    found : (M, 3) float array
+        Detected centroids, the best score first.
+    max_distance_um, voxel_size_um
+        As in `match_points`.
+
+    Returns
+    -------
+    gains : (M,) int array
+        For each detection the row of the truth that became matched when it was added, or -1:
+        `(gains >= 0).cumsum()[k - 1]` is the largest number of pairs among the first k
+        detections. A truth once matched stays matched (with changing partners).
+
+    Examples
+    --------
+    >>> incremental_matching([[0, 0, 0], [0, 0, 3]], [[0, 0, 2], [0, 0, 1], [0, 0, 2]], 2,
+    ...                      (1, 1, 1)).tolist()
+    [1, 0, -1]
+    """
+    truth, found = check_points(truth, "truth"), check_points(found, "found")
+    rows, columns, distances = near_pairs(truth, found, max_distance_um, voxel_size_um)
+    order = np.lexsort((rows, distances, columns))
+    ends = np.searchsorted(columns[order], np.arange(len(found) + 1))
+    ordered, bounds = rows[order].tolist(), ends.tolist()
+    neighbours = [ordered[a:b] for a, b in itertools.pairwise(bounds)]
+    partner = [-1] * len(truth)
+    dead = [False] * len(truth)
+    gains = np.full(len(found), -1, dtype=np.int64)
+    for k in range(len(found)):
+        gains[k] = _augment(k, neighbours, partner, dead)
+    return gains
+
+
+def _augment(start, neighbours, partner, dead):
+    """Match `start` along a shortest augmenting path; return the truth gained, or -1."""
+    came_from = {}  # truth -> the detection that reached it
+    queue = [start]
+    for node in queue:
+        for row in neighbours[node]:
+            if dead[row] or row in came_from:
+                continue
+            came_from[row] = node
+            if partner[row] < 0:
+                _flip(row, came_from, partner, start)
+                return row
+            queue.append(partner[row])
+    for row in came_from:
+        dead[row] = True
+    return -1
+
+
+def _flip(row, came_from, partner, start):
+    """Give every truth on the path to `row` the detection that reached it."""
+    held = {partner[r]: r for r in came_from if partner[r] >= 0}
+    while True:
+        taker = came_from[row]
+        partner[row] = taker
+        if taker == start:
+            return
+        row = held[taker]
+
+
+def near_pairs(truth, found, max_distance_um, voxel_size_um):
+    """All pairs of a true and a found point within the distance, by KD-tree.
+
+    Distances are taken from differences in voxels, so that shifting both sets by whole voxels
+    changes none of them.
+
+    Returns
+    -------
+    rows, columns : (E,) int arrays
+        Row indices into `truth` and `found`.
+    distances_um : (E,) float array
+        Their distances, at most `max_distance_um` (1e-9 of it more, for rounding).
+    """
+    size = check_lengths(voxel_size_um, max_distance_um)
+    limit = max_distance_um * (1 + DISTANCE_TOLERANCE)
+    if not len(truth) or not len(found):
+        empty = np.zeros(0, dtype=np.int64)
+        return empty, empty, np.zeros(0)
+    trees = KDTree(truth * size), KDTree(found * size)
+    reach = max_distance_um * (1 + 1e-6)
+    n_edges = trees[0].count_neighbors(trees[1], reach)
+    if n_edges > MOST_EDGES:
+        raise VoxmillError(
+            f"max_distance_um = {max_distance_um:g}: {n_edges} pairs of a true and a found point "
+            f"lie within it (at most {MOST_EDGES:.0f} can be matched); expected a distance below "
+            "the spacing of the cells, about half a cell diameter."
+        )
+    near = trees[0].sparse_distance_matrix(trees[1], reach, output_type="ndarray")
+    rows, columns = near["i"].astype(np.int64), near["j"].astype(np.int64)
+    distances = np.sqrt((((truth[rows] - found[columns]) * size) ** 2).sum(axis=1))
+    keep = distances <= limit
+    return rows[keep], columns[keep], distances[keep]
+
+
+def _integer_costs(distances, max_distance_um, smaller_side):
+    """Distances as whole numbers, and the cost of a point that stays unmatched.
+
+    With whole numbers below 2**53 all sums of the solvers are exact in float64. One pair more may
+    lengthen the total by the whole of a largest matching, `smaller_side` times the largest cost,
+    so `forbidden` is above that: the number of pairs always wins.
+    """
+    bits = min(30, 49 - int(np.ceil(np.log2(smaller_side + 2))))
+    # From 1, not 0: the sparse solver takes a zero for "no pair".
+    costs = 1 + np.rint(np.minimum(distances / max_distance_um, 1.0) * 2.0**bits)
+    return costs, (smaller_side + 1) * (2.0**bits + 2)
+
+
+def _match_dense(rows, columns, costs, component, forbidden):
+    """Solve every small component as a dense assignment problem; a list of (·, 2) arrays."""
+    order = np.argsort(component, kind="stable")
+    rows, columns, costs, component = (a[order] for a in (rows, columns, costs, component))
+    bounds = np.r_[0, np.flatnonzero(np.diff(component)) + 1, len(rows)] if len(rows) else [0]
+    parts = []
+    for start, stop in itertools.pairwise(bounds):
+        row_ids, local_rows = np.unique(rows[start:stop], return_inverse=True)
+        column_ids, local_columns = np.unique(columns[start:stop], return_inverse=True)
+        matrix = np.full((len(row_ids), len(column_ids)), forbidden)
+        matrix[local_rows, local_columns] = costs[start:stop]
+        chosen_rows, chosen_columns = linear_sum_assignment(matrix)
+        allowed = matrix[chosen_rows, chosen_columns] < forbidden
+        parts.append(
+            np.column_stack([row_ids[chosen_rows[allowed]], column_ids[chosen_columns[allowed]]])
+        )
+    return parts
+
+
+def _match_sparse(rows, columns, costs, forbidden):
+    """Solve all large components as one sparse problem.
+
+    Every row gets a column of its own, at the cost of staying unmatched, so that a full matching
+    always exists.
+    """
+    row_ids, local_rows = np.unique(rows, return_inverse=True)
+    column_ids, local_columns = np.unique(columns, return_inverse=True)
+    n_rows, n_columns = len(row_ids), len(column_ids)
+    own = np.arange(n_rows)
+    problem = coo_array(
+        (
+            np.r_[costs, np.full(n_rows, forbidden)],
+            (np.r_[local_rows, own], np.r_[local_columns, n_columns + own]),
+        ),
+        shape=(n_rows, n_columns + n_rows),
+    ).tocsr()
+    chosen_rows, chosen_columns = min_weight_full_bipartite_matching(problem)
+    real = chosen_columns < n_columns
+    return np.column_stack([row_ids[chosen_rows[real]], column_ids[chosen_columns[real]]])
+
+
+def check_points(points, name):
+    """Return `points` as an (N, 3) float array; an empty sequence is (0, 3).
+
+    Raises
+    ------
+    VoxmillError
+        If the shape is another or a coordinate is not finite.
+    """
+    points = np.asarray(points, dtype=np.float64)
+    if points.size == 0:
+        return np.zeros((0, 3))
+    if points.ndim != 2 or points.shape[1] != 3:
+        raise VoxmillError(
+            f"{name}: expected points as an (N, 3) array of z, y, x, found shape {points.shape}"
+        )
+    if not np.isfinite(points).all():
+        bad = int(np.flatnonzero(~np.isfinite(points).all(axis=1))[0])
+        raise VoxmillError(f"{name}: point {bad} has a coordinate that is not finite")
+    return points
+
+
+def check_lengths(voxel_size_um, max_distance_um=1.0):
+    """Return the voxel size as a (3,) float array after checking it and the distance.
+
+    Raises
+    ------
+    VoxmillError
+        If one of them is not positive and finite, or the voxel size is not three numbers.
+    """
+    size = np.asarray(voxel_size_um, dtype=np.float64)
+    if size.shape != (3,) or not np.isfinite(size).all() or (size <= 0).any():
+        raise VoxmillError(
+            f"voxel_size_um: expected three lengths above 0 (z, y, x), found {voxel_size_um!r}"
+        )
+    if not (np.isfinite(max_distance_um) and max_distance_um > 0):
+        raise VoxmillError(
+            f"max_distance_um: expected a distance above 0, found {max_distance_um!r}"
+        )
+    return size

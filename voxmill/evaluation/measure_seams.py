@@ -1,0 +1,243 @@
+"""A certificate of a stitched volume: what the cutting into tiles changed at its seams.
+
+Windows that straddle seams are predicted once more, with as much context as the network can see
+(up to a limit), and compared with the stitched prediction: probabilities and cells.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from voxmill.cells.find_cells import CellSettings, cells_of_volume
+from voxmill.evaluation.matching import match_points
+from voxmill.networks import models
+from voxmill.prediction.box import PredictionSettings, on_claimed_device
+from voxmill.prediction.measure_halo import richest_boxes
+from voxmill.prediction.surroundings import ContextPredictor
+from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.files import read_json, write_json
+from voxmill.runtime.jobs import job, logger, progress
+from voxmill.tiles.grid import Triple, grow, inside
+from voxmill.tiles.plan import read_plan
+from voxmill.volumes import open_volume, read_header
+from voxmill.volumes.blocks import ArrayVolume
+
+# A sample as large as the volume: three windows a tile, within these limits.
+_LEAST_WINDOWS, _MOST_WINDOWS = 12, 120
+
+
+@dataclass(frozen=True)
+class SeamSettings:
+    """How seams are sampled.
+
+    Parameters
+    ----------
+    windows : int, optional
+        How many windows, each centred on a seam; those with the most contrast of four times as
+        many are taken. None: three for each tile, at least 12 and at most 120.
+    window_vox : int
+        Edge length of a window.
+    tolerance : float
+        Largest difference in probability that the halo was chosen for; for the report alone.
+    seed : int
+        Of the places.
+    """
+
+    windows: int | None = None
+    window_vox: int = 32
+    tolerance: float = 1e-3
+    seed: int = 0
+
+    def __post_init__(self):
+        for key, least in (("windows", 1), ("window_vox", 2)):
+            value = getattr(self, key)
+            if key == "windows" and value is None:
+                continue
+            if not isinstance(value, int) or value < least:
+                raise VoxmillError(f"seams.{key}: expected an integer >= {least}, found {value!r}")
+
+    def windows_of(self, tiles: int) -> int:
+        """Windows for a volume of so many tiles."""
+        if self.windows is not None:
+            return self.windows
+        return min(max(3 * tiles, _LEAST_WINDOWS), _MOST_WINDOWS)
+
+
+def seam_starts(shape: Triple, tile_shape: Triple, size: Triple, number: int, seed: int):
+    """Corners of boxes that are centred on faces, edges and corners between tiles.
+
+    Parameters
+    ----------
+    shape, tile_shape, size : (3,) int
+        The volume, the largest core, and the boxes.
+    number : int
+    seed : int
+
+    Returns
+    -------
+    (N, 3) int array
+        Every box straddles at least one seam; empty where the volume is a single tile.
+    """
+    rng = np.random.default_rng(seed)
+    seams = [np.arange(t, n, t) for n, t in zip(shape, tile_shape, strict=True)]
+    cut_axes = [axis for axis in range(3) if len(seams[axis])]
+    starts = []
+    for index in range(number if cut_axes else 0):
+        start = [int(rng.integers(0, n - s + 1)) for n, s in zip(shape, size, strict=True)]
+        # A face for sure; each other axis is put on a seam half of the time: edges and corners.
+        first = cut_axes[index % len(cut_axes)]
+        for axis in cut_axes:
+            if axis == first or rng.random() < 0.5:
+                centred = int(rng.choice(seams[axis])) - size[axis] // 2
+                start[axis] = int(np.clip(centred, 0, shape[axis] - size[axis]))
+        starts.append(start)
+    return np.array(starts, dtype=int).reshape(-1, 3)
+
+
+def compare_cells(reference, stitched, settings: CellSettings, voxel_size_um, core) -> dict:
+    """Cells of two predictions of one box that have no partner in the other.
+
+    Parameters
+    ----------
+    reference, stitched : (z, y, x) float32 array
+        Probabilities.
+    settings : CellSettings
+    voxel_size_um : (3,) float
+    core : tuple of slice
+        Only cells within are compared; the rest of the box is their context.
+
+    Returns
+    -------
+    dict
+        `cells` of the reference, and those `gained` and `lost` in the stitched prediction, (N, 3)
+        voxels of the box.
+    """
+    tables = []
+    for probability in (reference, stitched):
+        table = cells_of_volume(ArrayVolume(probability), settings, voxel_size_um)
+        tables.append(table[["z_vox", "y_vox", "x_vox"]].to_numpy())
+    pairs = match_points(*tables, settings.min_distance_um / 2, voxel_size_um)
+    lower, upper = np.array([(part.start, part.stop) for part in core]).T - 0.5
+    within = [((points >= lower) & (points < upper)).all(axis=1) for points in tables]
+    alone = [np.ones(len(points), bool) for points in tables]
+    for column, mask in enumerate(alone):
+        mask[pairs[:, column]] = False
+    lost, gained = (
+        points[keep & mask].reshape(-1, 3).tolist()
+        for points, keep, mask in zip(tables, within, alone, strict=True)
+    )
+    return {"cells": int(within[0].sum()), "gained": gained, "lost": lost}
+
+
+@job
+def measure_seams(
+    *,
+    volume: dict,
+    plan_path: str,
+    statistics_path: str,
+    weights_path: str,
+    probability_path: str,
+    output_path: str,
+    settings: dict,
+    cells: dict,
+    prediction: dict,
+    threads: int,
+    gpus: int = 0,
+) -> None:
+    """Write how far the stitched volume is from one predicted with far more context.
+
+    Parameters
+    ----------
+    volume : dict
+        Arguments of `voxmill.volumes.read_header`.
+    plan_path, statistics_path, weights_path, probability_path : path
+    output_path : path
+        JSON: `largest` and `mean` absolute difference of probability, `cells` compared, `gained`
+        and `lost` cells (absolute voxels), and the same for each window.
+    settings, cells, prediction : dict
+        See `SeamSettings`, `voxmill.cells.find_cells.CellSettings`, `PredictionSettings`.
+    threads, gpus : int
+    """
+    settings, cells = SeamSettings(**settings), CellSettings.from_dict(cells)
+    prediction = PredictionSettings(**prediction)
+    plan, statistics = read_plan(plan_path), read_json(statistics_path, "statistics")
+    card, network = models.load_stored(weights_path)
+    header = read_header(**volume)
+    size = tuple(min(settings.window_vox, n) for n in header.shape)
+    tile_shape = tuple(plan["tile_shape_vox"])
+    number = settings.windows_of(len(plan["tiles"]))
+    starts = seam_starts(header.shape, tile_shape, size, 4 * number, settings.seed)
+    claimed = on_claimed_device(prediction, gpus, output_path)
+    with (
+        claimed as prediction,
+        open_volume(header) as source,
+        open_volume(read_header(probability_path)) as stitched,
+    ):
+        predictor = ContextPredictor(card, network, source, statistics, prediction, threads)
+        context = predictor.largest_context()
+        predict_box = partial(predictor.predict, context_vox=context)
+        boxes = richest_boxes(predictor.read, starts, size, number)
+        rows = [
+            compare_window(box, predict_box, stitched, cells, header.voxel_size_um)
+            for box in progress(boxes, len(boxes), "window", "looking at seams")
+        ]
+    result = summarise(rows) | {"tolerance": settings.tolerance, "context_vox": context}
+    write_json(output_path, result | {"halo_vox": plan["halo_vox"], "windows": rows})
+    logger.info(
+        "%d windows at seams: largest difference %.3g, mean %.3g; %d cells, %d gained, %d lost",
+        len(rows), result["largest"], result["mean"], result["cells"],
+        len(result["gained"]), len(result["lost"]),
+    )  # fmt: skip
+
+
+def compare_window(box, predict_box, stitched, settings: CellSettings, voxel_size_um) -> dict:
+    """Compare one box of the stitched prediction with one predicted with more context.
+
+    Parameters
+    ----------
+    box : (start, stop)
+        Absolute voxels.
+    predict_box : callable
+        (start, stop) -> (z, y, x) probability with full context.
+    stitched
+        Opened volume of the stitched probability.
+    settings : CellSettings
+    voxel_size_um : (3,) float
+
+    Returns
+    -------
+    dict
+        `start`, `stop`, `largest` and `mean` absolute difference, `cells`, `gained`, `lost`.
+    """
+    # A cell of the box depends on what lies around it.
+    reach_um = 2 * settings.min_distance_um + 4 * settings.smoothing_um
+    margin = tuple(math.ceil(reach_um / edge) + 2 for edge in voxel_size_um)
+    around = grow(*box, margin, stitched.shape)
+    reference, found = predict_box(*around), stitched.read_window(*around)
+    core = inside(*box, around[0])
+    difference = np.abs(reference[core] - found[core])
+    cells = compare_cells(reference, found, settings, voxel_size_um, core)
+    origin = np.array(around[0])
+    cells |= {
+        key: (np.reshape(cells[key], (-1, 3)) + origin).tolist() for key in ("gained", "lost")
+    }
+    return {
+        "start": list(box[0]),
+        "stop": list(box[1]),
+        "largest": float(difference.max()),
+        "mean": float(difference.mean()),
+        **cells,
+    }
+
+
+def summarise(rows: list[dict]) -> dict:
+    """The windows of `compare_window` in one: largest of all, mean of the means, all cells."""
+    return {
+        "largest": max((row["largest"] for row in rows), default=0.0),
+        "mean": float(np.mean([row["mean"] for row in rows])) if rows else 0.0,
+        "cells": sum(row["cells"] for row in rows),
+        "gained": [cell for row in rows for cell in row["gained"]],
+        "lost": [cell for row in rows for cell in row["lost"]],
+    }

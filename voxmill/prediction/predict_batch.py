@@ -1,0 +1,52 @@
+"""Predict several tiles in one job."""
+
+from pathlib import Path
+
+from voxmill.prediction.box import PredictionSettings, on_claimed_device
+from voxmill.prediction.predictor import Predictor, made_with
+from voxmill.runtime.files import write_json
+from voxmill.runtime.jobs import job, logger
+
+
+@job
+def predict_batch(
+    *,
+    tile_paths: list[str],
+    plan_path: str,
+    statistics_path: str,
+    weights_path: str,
+    predictions_folder: str,
+    manifest_path: str,
+    settings: dict,
+    code: str,
+    threads: int,
+    gpus: int = 0,
+    record_path: str | None = None,
+) -> None:
+    """Write the predictions of several tiles with one start, one device and one model.
+
+    Each is a file of its own, the same as `predict_tile` writes. Where the manifest is missing,
+    an earlier try was stopped: its whole predictions, made with the same settings and code, are
+    kept. Where it is there, all are made anew.
+
+    Parameters
+    ----------
+    tile_paths : list of path
+        The tiles' files.
+    predictions_folder : path
+        Where the predictions go, under the tiles' names.
+    manifest_path : path
+        JSON, written at the end: name, path, key, bytes and checksum of each prediction.
+    plan_path, statistics_path, weights_path, settings, code, threads, gpus, record_path
+        As of `predict_tile`; so are the errors.
+    """
+    inputs = (plan_path, statistics_path, weights_path)
+    settings = PredictionSettings(**settings)
+    pairs = [(path, str(Path(predictions_folder) / Path(path).name)) for path in tile_paths]
+    resumed = not Path(manifest_path).exists()
+    with on_claimed_device(settings, gpus, manifest_path, record_path) as held:
+        predictor = Predictor(*inputs, held, made_with(settings, code), threads)
+        left = [pair for pair in pairs if not (resumed and predictor.is_whole(pair[1]))]
+        logger.info("%d of %d tiles are there already", len(pairs) - len(left), len(pairs))
+        predictor.run(left)
+        write_json(manifest_path, {"tiles": [predictor.entry(path) for _, path in pairs]})

@@ -1,0 +1,235 @@
+"""Which device a job may use: never one that another job has, never silently none.
+
+A cluster hands a job its GPUs through `CUDA_VISIBLE_DEVICES`. On a workstation nothing does, so
+jobs there take a GPU by locking a file that names it, and wait while all are taken. Each job
+leaves a record (see `voxmill.runtime.records`).
+"""
+
+import contextlib
+import fcntl
+import os
+import re
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from voxmill.runtime import records
+from voxmill.runtime.errors import VoxmillError
+
+DEVICES = ("auto", "cpu", "cuda")
+ALLOW_CPU = "VOXMILL_ALLOW_CPU"
+SLOTS = "VOXMILL_GPU_SLOTS"
+_POLL_S = 0.5
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Devices that a job holds.
+
+    Attributes
+    ----------
+    devices : tuple of str
+        Names for PyTorch: `("cuda:0",)`, `("cuda:0", "cuda:1")` or `("cpu",)`.
+    visible : tuple of str
+        What `CUDA_VISIBLE_DEVICES` names: indices or UUIDs of the node's GPUs; empty without GPU.
+    node : str
+        Name of the node.
+    """
+
+    devices: tuple[str, ...]
+    visible: tuple[str, ...]
+    node: str
+
+
+@contextlib.contextmanager
+def claim(
+    gpus: int = 1, device: str = "auto", record_path: str | Path | None = None, task: str = ""
+) -> Iterator[Claim]:
+    """Hold a job's devices for as long as the block runs, and record what it did.
+
+    Inside a SLURM job the devices are those that SLURM handed out; elsewhere the first free ones
+    of this machine, waited for if all are taken. Call it before anything starts CUDA.
+
+    Parameters
+    ----------
+    gpus : int
+        GPUs that the job asked for; 0 means the CPU.
+    device : {"auto", "cpu", "cuda"}
+        `cpu` uses no GPU even if one was asked for. `cuda` fails where there is none. `auto` does
+        so in a SLURM job that asked for GPUs, and uses the CPU on a machine without any.
+    record_path : path, optional
+        File of records, one JSON object a line, appended to at the start and at the end.
+    task : str
+        What the record calls this job, such as the output that it makes.
+
+    Yields
+    ------
+    Claim
+
+    Raises
+    ------
+    VoxmillError
+        If `device` is unknown, or GPUs were asked for and cannot be used: the message names the
+        node and the reason. The environment variable VOXMILL_ALLOW_CPU=1 computes on the CPU
+        then, for tests on machines without GPUs.
+    """
+    if device not in DEVICES:
+        raise VoxmillError(f"device: expected one of {', '.join(DEVICES)}, found {device!r}.")
+    record = records.start_record(task, node_name(), gpus, device)
+    records.append(record_path, record | {"event": "start"})
+    status = "failed"
+    try:
+        with _claimed(gpus, device) as held:
+            record |= {"devices": held.devices, "visible": held.visible}
+            record["claimed"] = records.now()
+            records.append(record_path, record | {"event": "claim"})
+            yield held
+        status = "done"
+    except BaseException as error:
+        record["error"] = f"{type(error).__name__}: {error}"[:500]
+        raise
+    finally:
+        record |= {"end": records.now(), "status": status, **records.peak_memory()}
+        records.append(record_path, record | {"event": "end"})
+
+
+@contextlib.contextmanager
+def _claimed(gpus: int, device: str) -> Iterator[Claim]:
+    """Yield the devices, whoever hands them out here."""
+    node = node_name()
+    if gpus == 0 or device == "cpu":
+        yield Claim(("cpu",), (), node)
+        return
+    scheduled = "SLURM_JOB_ID" in os.environ
+    seen = visible_gpus()
+    if len(seen) < gpus:
+        if device == "auto" and not scheduled and not seen:
+            yield Claim(("cpu",), (), node)
+            return
+        if not _cpu_allowed():
+            raise VoxmillError(_missing_message(node, gpus, seen))
+        yield Claim(("cpu",), (), node)
+        return
+    if scheduled and len(seen) > gpus:
+        raise VoxmillError(
+            f"Node {node}: this job asked for {gpus} GPU(s) but sees {len(seen)} "
+            f"(CUDA_VISIBLE_DEVICES={','.join(seen)}), some of which other jobs may use. "
+            "The cluster does not confine jobs to their GPUs: ask its administrators for "
+            "`Gres` with `File=` in gres.conf."
+        )
+    with contextlib.nullcontext(seen) if scheduled else _slots(seen, gpus) as taken:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(taken)
+        yield Claim(_usable(node, taken), tuple(taken), node)
+
+
+def visible_gpus() -> list[str]:
+    """GPUs that this process may see: `CUDA_VISIBLE_DEVICES`, else all of a workstation's.
+
+    In a SLURM job only the variable counts: a GPU that SLURM did not hand out is another's.
+    """
+    variable = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if variable is not None:
+        seen = [name.strip() for name in variable.split(",")]
+        # CUDA ignores what follows the first name that it does not know; -1 is the usual one.
+        return [name for name in seen if name and name not in ("-1", "NoDevFiles")]
+    if "SLURM_JOB_ID" in os.environ:
+        return []
+    return [str(index) for index in range(_cards())]
+
+
+def _cards() -> int:
+    """Number of NVIDIA cards whose device files this machine shows."""
+    return sum(bool(re.fullmatch(r"nvidia\d+", path.name)) for path in Path("/dev").glob("nvidia*"))
+
+
+def node_name() -> str:
+    """Name of this node, as SLURM calls it inside a job."""
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+
+
+def _usable(node: str, taken: list[str]) -> tuple[str, ...]:
+    """Names of the taken devices for PyTorch, or the CPU where that is allowed instead."""
+    if "torch" in sys.modules and sys.modules["torch"].cuda.is_initialized():
+        raise RuntimeError("claim() came after CUDA was started: the choice has no effect then")
+    if _cpu_allowed() and not _cards():
+        return ("cpu",)
+    import torch
+
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if found == len(taken):
+        return tuple(f"cuda:{index}" for index in range(found))
+    if _cpu_allowed():
+        return ("cpu",)
+    built = torch.version.cuda
+    why = (
+        "this PyTorch was built without CUDA"
+        if built is None
+        else f"this PyTorch, built for CUDA {built}, found {found} usable device(s); "
+        "is the node's driver older, or the GPU broken (run nvidia-smi there)?"
+    )
+    raise VoxmillError(
+        f"Node {node}: the job holds GPU {','.join(taken)}, but {why} (torch {torch.__version__})."
+    )
+
+
+def _missing_message(node: str, gpus: int, seen: list[str]) -> str:
+    value = os.environ.get("CUDA_VISIBLE_DEVICES")
+    shown = "not set" if value is None else f"{value!r}"
+    job = os.environ.get("SLURM_JOB_ID")
+    where = f"SLURM job {job} on node {node}" if job else f"This machine, {node}"
+    advice = (
+        "Check the partition, `gpu` and `gpu_model` in profiles/slurm/config.yaml, and the node "
+        f"with `srun -w {node} --gpus=1 nvidia-smi`; to keep jobs off it, submit with "
+        f"--slurm-exclude-failed-nodes={node}."
+        if job
+        else "Set `device: cpu` or `device: auto` to compute without."
+    )
+    return (
+        f"{where}: expected {gpus} GPU(s), found {len(seen)} (CUDA_VISIBLE_DEVICES is {shown}). "
+        f"{advice}"
+    )
+
+
+def _cpu_allowed() -> bool:
+    return os.environ.get(ALLOW_CPU, "") not in ("", "0")
+
+
+@contextlib.contextmanager
+def _slots(seen: list[str], gpus: int) -> Iterator[list[str]]:
+    """Lock `gpus` of the machine's GPUs; the locks die with this process, however it ends."""
+    with contextlib.ExitStack() as stack:
+        while True:
+            with contextlib.ExitStack() as attempt:
+                taken: list[str] = []
+                for name in seen:
+                    if len(taken) < gpus and _locked(name, attempt):
+                        taken.append(name)
+                if len(taken) == gpus:
+                    stack.push(attempt.pop_all())
+                    break
+            # Holding some while waiting for the others could block two jobs for ever.
+            time.sleep(_POLL_S)
+        yield taken
+
+
+def _locked(name: str, stack: contextlib.ExitStack) -> bool:
+    """Whether this process now holds the lock of GPU `name`; `stack` releases it."""
+    folder = Path(os.environ.get(SLOTS, "/tmp/voxmill-gpus"))
+    path = folder / f"{re.sub(r'[^A-Za-z0-9-]', '_', name)}.lock"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        # Every user of a workstation shares its GPUs, hence the folder and the files.
+        with contextlib.suppress(PermissionError):
+            folder.chmod(0o1777)
+        path.touch(exist_ok=True)
+        with contextlib.suppress(PermissionError):
+            path.chmod(0o666)
+    lock = stack.enter_context(path.open("rb"))
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

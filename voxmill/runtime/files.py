@@ -1,0 +1,112 @@
+"""Output files that are whole or absent, with one writer at a time."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from voxmill.runtime.errors import VoxmillError
+
+
+@contextlib.contextmanager
+def writing(path: str | Path) -> Iterator[Path]:
+    """Yield a scratch path beside `path`; rename it into place when the block ends well.
+
+    A lock beside the output keeps a second writer off: after a killed scheduler its job children
+    run on, and a rerun would write the same tile. The lock dies with its process.
+
+    Parameters
+    ----------
+    path : path
+        The final output. Its folder is created.
+
+    Raises
+    ------
+    VoxmillError
+        If another living process is writing the same output.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays last: writers such as nibabel choose the format by it.
+    scratch = path.with_name(f".{os.uname().nodename}-{os.getpid()}.{path.name}")
+    lock_path = path.with_name(f".{path.name}.lock")
+    with _locked(lock_path) as free:
+        if not free:
+            raise VoxmillError(
+                f"{path}: another process is writing this file (it holds {lock_path}). "
+                "Wait for it or stop it, then run again."
+            )
+        try:
+            yield scratch
+            os.replace(scratch, path)
+        finally:
+            scratch.unlink(missing_ok=True)
+            lock_path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _locked(lock_path: Path) -> Iterator[bool]:
+    """Yield whether this process now holds the lock file."""
+    while True:
+        with open(lock_path, "a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            # The last holder may have removed the file between our open and our lock: a lock on
+            # a removed file keeps nobody off.
+            with contextlib.suppress(FileNotFoundError):
+                if os.fstat(lock.fileno()).st_ino == os.stat(lock_path).st_ino:
+                    yield True
+                    return
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write `text` to `path`, whole or not at all."""
+    with writing(path) as scratch:
+        scratch.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, content: object) -> None:
+    """Write `content` as indented JSON: the same content gives the same bytes."""
+    write_text(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def read_json(path: str | Path, what: str = "JSON file") -> dict:
+    """Read a JSON object.
+
+    Raises
+    ------
+    VoxmillError
+        If the file is missing or is not a JSON object; `what` names its role.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise VoxmillError(f"{path}: this {what} does not exist.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise VoxmillError(f"{path}: expected a {what} in JSON, found {error}.") from None
+    if not isinstance(content, dict):
+        raise VoxmillError(f"{path}: expected a JSON object, found {type(content).__name__}.")
+    return content
+
+
+def sha256(path: str | Path) -> str:
+    """Hex SHA-256 digest of a file, read in pieces."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def update_with_pieces(digest, path: str | Path, samples: int, sample_bytes: int) -> None:
+    """Feed a digest with a file's size and evenly spaced pieces of its bytes."""
+    size = os.path.getsize(path)
+    digest.update(str(size).encode())
+    last = max(0, size - sample_bytes)
+    with open(path, "rb") as file:
+        for sample in range(samples):
+            file.seek(last * sample // max(1, samples - 1))
+            digest.update(file.read(sample_bytes))

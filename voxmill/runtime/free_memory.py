@@ -1,0 +1,65 @@
+"""Memory that this process may still take; importing this module does not import torch."""
+
+import contextlib
+import resource
+from pathlib import Path
+
+from voxmill.runtime.errors import VoxmillError
+
+
+def free_bytes(device: str = "cpu") -> int:
+    """Memory that this process may still take on a device.
+
+    On the CPU the least of: what the system has, what the job's control groups leave, what the
+    address space limit leaves.
+    """
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.empty_cache()  # what torch keeps of earlier blocks is free for the next ones
+        return torch.cuda.mem_get_info(torch.device(device))[0]
+    free = [_meminfo("MemAvailable"), *_cgroup_free()]
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if soft != resource.RLIM_INFINITY:
+        free.append(soft - _address_space())
+    return max(0, min(free))
+
+
+def _meminfo(key: str) -> int:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith(key + ":"):
+            return 1024 * int(line.split()[1])
+    raise VoxmillError(f"/proc/meminfo: expected a line {key}, found none")
+
+
+def _address_space() -> int:
+    return resource.getpagesize() * int(Path("/proc/self/statm").read_text().split()[0])
+
+
+def _cgroup_free(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")):
+    """What each control group with a memory limit, from the job's own upwards, leaves."""
+    with contextlib.suppress(OSError):
+        for line in own.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers == "":
+                names, base = ("memory.max", "memory.current"), root
+            elif "memory" in controllers.split(","):
+                names, base = ("memory.limit_in_bytes", "memory.usage_in_bytes"), root / "memory"
+            else:
+                continue
+            folder = base / path.lstrip("/")
+            for group in (folder, *folder.parents):
+                if group == base.parent:
+                    break
+                with contextlib.suppress(OSError, ValueError):
+                    # File pages are given up when memory is short.
+                    free = int((group / names[0]).read_text()) - int((group / names[1]).read_text())
+                    yield free + _file_pages(group)
+
+
+def _file_pages(group: Path) -> int:
+    with contextlib.suppress(OSError):
+        for line in (group / "memory.stat").read_text().splitlines():
+            if line.startswith(("inactive_file ", "total_inactive_file ")):
+                return int(line.split()[1])
+    return 0

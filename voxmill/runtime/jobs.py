@@ -1,0 +1,163 @@
+"""What every job does around its work: a log, versions, seconds, and errors without a traceback."""
+
+import contextlib
+import functools
+import importlib.metadata
+import logging
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tqdm import tqdm
+
+from voxmill import __version__
+from voxmill.runtime.errors import VoxmillError
+
+logger = logging.getLogger("voxmill")
+
+PACKAGES = ("numpy", "tifffile", "nibabel", "scipy", "scikit-image", "torch")
+LOG_EVERY_S = 10.0
+
+
+def job(function: Callable) -> Callable:
+    """Make a keyword-only file-level function into a job: it takes `log_path` in addition.
+
+    The log (a file, and standard error) gets the versions at the start, everything that is logged
+    meanwhile, and the seconds and the peak memory at the end. A `VoxmillError` is printed as one
+    message and ends the process with status 1, without a traceback.
+    """
+
+    @functools.wraps(function)
+    def run(*, log_path: str | Path | None = None, **keywords):
+        with _logging_to(log_path):
+            _log_start(function.__name__)
+            start = time.perf_counter()
+            try:
+                result = function(**keywords)
+            except VoxmillError as error:
+                logger.error("%s", error)
+                raise SystemExit(1) from None
+            except SystemExit as end:  # an orderly end, such as a checkpoint after SIGTERM
+                logger.warning("%s: %s", function.__name__, end)
+                raise
+            except BaseException:
+                logger.exception("%s failed", function.__name__)
+                raise
+            seconds = time.perf_counter() - start
+            logger.info("%s done in %.2f s, %s", function.__name__, seconds, _peak_memory())
+        return result
+
+    return run
+
+
+def progress(items: Iterable, total: int, unit: str, what: str) -> Iterator:
+    """Pass `items` through with a bar on a terminal and a line in the log every few seconds.
+
+    Parameters
+    ----------
+    items : iterable
+    total : int
+        How many there are.
+    unit, what : str
+        What one item is ("plane"), and what is being done ("stitching").
+    """
+    start = last = time.perf_counter()
+    bar = tqdm(items, total=total, unit=unit, desc=what, disable=not sys.stderr.isatty())
+    for done, item in enumerate(bar, start=1):
+        yield item
+        now = time.perf_counter()
+        if now - last >= LOG_EVERY_S:
+            last = now
+            left_s = (now - start) / done * (total - done)
+            logger.info("%s: %d of %d %ss, about %.0f s left", what, done, total, unit, left_s)
+
+
+def overlapped(items: Sequence, read: Callable, compute: Callable, write: Callable) -> None:
+    """Treat items in turn: the next is read and the last is written while one is computed.
+
+    At most two results of `read` and two of `compute` are in memory at a time.
+
+    Parameters
+    ----------
+    items : sequence
+    read : function of an item
+    compute : function of an item and what `read` gave; runs in the calling thread
+    write : function of an item and what `compute` gave
+
+    Raises
+    ------
+    Exception
+        The first of any of the three; items after it are not treated.
+    """
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        ahead = [reader.submit(read, item) for item in items[:1]]
+        behind = []
+        for index, item in enumerate(items):
+            given = ahead.pop().result()
+            ahead += [reader.submit(read, item) for item in items[index + 1 : index + 2]]
+            result = compute(item, given)
+            if behind:
+                behind.pop().result()
+            behind = [writer.submit(write, item, result)]
+        if behind:
+            behind.pop().result()
+
+
+def log_rate(what: str, voxels: int, seconds: float) -> None:
+    """Log how fast voxels were treated."""
+    rate = voxels / max(seconds, 1e-9) / 1e6
+    logger.info("%s: %d voxels in %.2f s, %.3f Mvoxel/s", what, voxels, seconds, rate)
+
+
+@contextlib.contextmanager
+def _logging_to(log_path: str | Path | None) -> Iterator[None]:
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if log_path:
+        Path(log_path).parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(log_path, mode="w"))
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger.addHandler(handler)
+    # On a terminal and in a cluster's own log the warnings are enough.
+    handlers[0].setLevel(logging.WARNING)
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        for handler in handlers:
+            logger.removeHandler(handler)
+            handler.close()
+
+
+def _log_start(name: str) -> None:
+    versions = ", ".join(
+        f"{package} {importlib.metadata.version(package)}"
+        for package in PACKAGES
+        if _installed(package)
+    )
+    logger.info("%s: voxmill %s, Python %s", name, __version__, platform.python_version())
+    logger.info(
+        "on %s (%s), process %d; %s", platform.node(), platform.machine(), os.getpid(), versions
+    )
+
+
+def _installed(package: str) -> bool:
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _peak_memory() -> str:
+    import resource
+
+    # Kilobytes on Linux.
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return f"peak memory {peak / 1024:.0f} MiB"

@@ -1,0 +1,36 @@
+"""Cut a tile with its halo out of a volume."""
+
+import time
+
+from voxmill.runtime.jobs import job, log_rate
+from voxmill.tiles.plan import find_tile, read_plan
+from voxmill.volumes import check_finite, open_volume, read_header, write_tile
+
+
+@job
+def cut_tile(*, volume: dict, plan_path: str, tile: str, output_path: str) -> None:
+    """Write one tile: core and halo, in the source's dtype.
+
+    Parameters
+    ----------
+    volume : dict
+        Arguments of `voxmill.volumes.read_header`.
+    plan_path : path
+    tile : str
+        The tile's name.
+    output_path : path
+        A TIFF file that carries the tile's key and the checksum of its voxels.
+
+    Raises
+    ------
+    VoxmillError
+        If the volume can't be read there or holds NaN or infinite voxels.
+    """
+    start = time.perf_counter()
+    box, key = find_tile(read_plan(plan_path), tile, plan_path)
+    header = read_header(**volume)
+    with open_volume(header) as source:
+        voxels = source.read_window(box.window_start, box.window_stop)
+    check_finite(voxels, header.path, box.window_start)
+    write_tile(output_path, voxels, header.voxel_size_um, box.window_start, {"tile": key})
+    log_rate("cut", voxels.size, time.perf_counter() - start)

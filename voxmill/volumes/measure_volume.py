@@ -1,0 +1,188 @@
+"""Percentiles of a whole volume, streamed plane by plane, and the normalisation that uses them."""
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.files import write_json
+from voxmill.runtime.jobs import job, progress
+from voxmill.volumes import VOLUME_DTYPES, VolumeHeader, check_finite, open_volume, read_header
+from voxmill.volumes.header import check_dtype
+
+PERCENTILES = (0.1, 1.0, 5.0, 25.0, 50.0, 75.0, 95.0, 99.0, 99.9)
+"""The grid that a model card may choose from."""
+
+_PIECE = 2**20
+"""Voxels that are widened to 64 bits at a time, so that memory stays near one plane."""
+
+
+def measure(
+    header: VolumeHeader,
+    max_voxels: int = 2**33,
+    max_samples: int = 2**23,
+    seed: int = 0,
+) -> dict:
+    """Percentiles, extremes, mean and standard deviation of a volume.
+
+    Whole numbers are counted in a histogram, so their percentiles are exact (the linear
+    interpolation of `numpy.percentile`). Of float volumes with more than `max_samples` voxels one
+    voxel in each run of equal length is drawn at random for the percentiles. Of a volume with more
+    than `max_voxels` only evenly spaced planes are read. The result says which.
+
+    Parameters
+    ----------
+    header : VolumeHeader
+    max_voxels : int
+        Voxels that are read at most.
+    max_samples : int
+        Float voxels that are kept for percentiles at most.
+    seed : int
+        Seed of the float sample.
+    progress : bool
+        Show a bar on stderr.
+
+    Returns
+    -------
+    statistics : dict
+        JSON content: `percentiles` (keys as "99.9"), `minimum`, `maximum`, `mean`, `std`, `dtype`,
+        `shape`, `voxels_read`, `planes_read`, `method`, and `seed` for a sample.
+
+    Raises
+    ------
+    VoxmillError
+        If the volume is constant, or holds NaN or infinite voxels.
+    """
+    check_dtype(header.path, np.dtype(header.dtype), VOLUME_DTYPES)
+    plane_voxels = math.prod(header.shape[1:])
+    step = max(1, math.ceil(header.shape[0] * plane_voxels / max_voxels))
+    planes = range(0, header.shape[0], step)
+    if np.dtype(header.dtype).kind == "f":
+        run = max(1, math.ceil(len(planes) * plane_voxels / max_samples))
+        summary = _Sample(run, np.random.default_rng(seed))
+    else:
+        summary = _Histogram(np.dtype(header.dtype))
+    with open_volume(header) as volume:
+        for z in progress(planes, len(planes), "plane", "measuring grey values"):
+            plane = volume.read_window((z, 0, 0), (z + 1, *header.shape[1:]))
+            check_finite(plane, header.path, (z, 0, 0))
+            values = plane.ravel()
+            for start in range(0, len(values), _PIECE):
+                summary.add(values[start : start + _PIECE])
+    statistics = summary.result()
+    if statistics["minimum"] == statistics["maximum"]:
+        raise VoxmillError(
+            f"{header.path}: expected a volume with contrast, found every voxel to be "
+            f"{statistics['minimum']:g}. Check the file and the channel."
+        )
+    read = "every plane" if step == 1 else f"planes 0, {step}, {2 * step}, ..."
+    return statistics | {
+        "dtype": header.dtype,
+        "shape": list(header.shape),
+        "planes_read": len(planes),
+        "voxels_read": len(planes) * plane_voxels,
+        "method": f"{statistics['method']} of {read}",
+    }
+
+
+class _Histogram:
+    """Counts of every value of a type of 8 or 16 bits."""
+
+    def __init__(self, dtype: np.dtype):
+        limits = np.iinfo(dtype)
+        self._lowest = int(limits.min)
+        self._counts = np.zeros(int(limits.max) - self._lowest + 1, np.int64)
+
+    def add(self, values: np.ndarray) -> None:
+        if self._lowest:
+            values = values.astype(np.int32) - self._lowest
+        counts = np.bincount(values)
+        self._counts[: len(counts)] += counts
+
+    def result(self) -> dict:
+        values = np.arange(len(self._counts)) + float(self._lowest)
+        present = np.flatnonzero(self._counts)
+        total = int(self._counts.sum())
+        mean = float(values @ self._counts) / total
+        variance = float((values - mean) ** 2 @ self._counts) / total
+        ends = np.cumsum(self._counts)
+        percentiles = {}
+        for percentile in PERCENTILES:
+            rank = percentile / 100 * (total - 1)
+            below, above = (
+                values[np.searchsorted(ends, position, side="right")]
+                for position in (math.floor(rank), math.ceil(rank))
+            )
+            share = rank - math.floor(rank)
+            percentiles[f"{percentile:g}"] = float(below + (above - below) * share)
+        return {
+            "percentiles": percentiles,
+            "minimum": float(values[present[0]]),
+            "maximum": float(values[present[-1]]),
+            "mean": mean,
+            "std": math.sqrt(variance),
+            "method": "histogram of every voxel",
+        }
+
+
+@dataclass
+class _Sample:
+    """One voxel of each run of `run` voxels, drawn at random; sums over every voxel.
+
+    A fixed distance would follow the rows wherever it divides their length, hence the draw.
+    """
+
+    run: int
+    random: np.random.Generator
+    drawn: list = field(default_factory=list)
+    count: int = 0
+    mean: float = 0.0
+    squares: float = 0.0
+    lowest: float = math.inf
+    highest: float = -math.inf
+
+    def add(self, values: np.ndarray) -> None:
+        self.lowest = min(self.lowest, float(values.min()))
+        self.highest = max(self.highest, float(values.max()))
+        wide = values.astype(np.float64)
+        mean = float(wide.mean())
+        wide -= mean
+        # Two sets of values merge by the formula of Chan, Golub & LeVeque (1979).
+        total = self.count + len(values)
+        gap = mean - self.mean
+        self.squares += float(wide @ wide) + gap * gap * self.count * len(values) / total
+        self.mean += gap * len(values) / total
+        self.count = total
+        starts = np.arange(0, len(values), self.run)
+        lengths = np.minimum(self.run, len(values) - starts)
+        self.drawn.append(values[starts + self.random.integers(0, lengths)])
+
+    def result(self) -> dict:
+        drawn = np.concatenate(self.drawn).astype(np.float64)
+        values = np.percentile(drawn, PERCENTILES).tolist()
+        found = {
+            "percentiles": {f"{p:g}": v for p, v in zip(PERCENTILES, values, strict=True)},
+            "minimum": self.lowest,
+            "maximum": self.highest,
+            "mean": self.mean,
+            "std": math.sqrt(self.squares / self.count),
+            "method": "every voxel",
+        }
+        if self.run > 1:
+            found["method"] = f"one voxel at random in each run of {self.run}"
+            found["samples"] = len(drawn)
+        return found
+
+
+@job
+def measure_volume(*, volume: dict, output_path: str) -> None:
+    """Write the statistics of a volume as JSON; see `measure`.
+
+    Parameters
+    ----------
+    volume : dict
+        Arguments of `voxmill.volumes.read_header`.
+    output_path : path
+    """
+    write_json(output_path, measure(read_header(**volume)))

@@ -1,0 +1,66 @@
+"""Scale grey values by the percentiles of the whole volume."""
+
+import numpy as np
+
+from voxmill.runtime.errors import VoxmillError
+
+
+def normalise(array: np.ndarray, statistics: dict, normalisation: dict) -> np.ndarray:
+    """Scale grey values so that two percentiles of the whole volume become 0 and 1, then clip.
+
+    Parameters
+    ----------
+    array : array
+        Grey values of any shape.
+    statistics : dict
+        Result of `measure` for the whole volume.
+    normalisation : dict
+        `low` and `high`: percentiles of the grid `PERCENTILES`; `clip`: results are limited to
+        [-clip, clip].
+
+    Returns
+    -------
+    scaled : float32 array
+        (array - P_low) / (P_high - P_low), clipped; the shape of `array`.
+
+    Raises
+    ------
+    VoxmillError
+        If a setting is unknown, missing or out of range, a percentile isn't on the grid, or the
+        two percentiles have one value.
+    """
+    low, high, clip = check_normalisation(statistics, normalisation)
+    # Single precision holds 16-bit grey values exactly; the offset is taken off before scaling.
+    scaled = np.subtract(array, np.float32(low), dtype=np.float32)
+    scaled *= np.float32(1 / (high - low))
+    return np.clip(scaled, -clip, clip, out=scaled)
+
+
+def check_normalisation(statistics: dict, normalisation: dict) -> tuple[float, float, float]:
+    """Grey values that become 0 and 1, and the clip; errors as `normalise`."""
+    expected = {"low", "high", "clip"}
+    if set(normalisation) != expected:
+        raise VoxmillError(
+            f"normalisation: expected the keys low, high and clip, found {sorted(normalisation)}."
+        )
+    percentiles = statistics["percentiles"]
+    values = []
+    for key in ("low", "high"):
+        name = normalisation[key]
+        found = percentiles.get(f"{name:g}") if isinstance(name, int | float) else None
+        if found is None:
+            raise VoxmillError(
+                f"normalisation, {key}: expected one of the percentiles {', '.join(percentiles)}, "
+                f"found {name!r}."
+            )
+        values.append(found)
+    clip = normalisation["clip"]
+    if not isinstance(clip, int | float) or not clip > 0:
+        raise VoxmillError(f"normalisation, clip: expected a number above 0, found {clip!r}.")
+    if not values[0] < values[1]:
+        raise VoxmillError(
+            f"normalisation: expected percentile {normalisation['high']:g} of the volume to be "
+            f"above percentile {normalisation['low']:g}, found {values[1]:g} and {values[0]:g}. "
+            "Choose percentiles farther apart, or check that the volume isn't nearly empty."
+        )
+    return values[0], values[1], float(clip)

@@ -1,0 +1,230 @@
+"""The configuration, checked once while the Snakefile is parsed: no pixel read, no torch."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from voxmill.config.schema import check
+from voxmill.networks.models import ModelCard, read_card
+from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.files import sha256
+from voxmill.tiles.grid import Triple, grid_starts, parse_region, slab_name, tile_name
+from voxmill.volumes import VolumeHeader, fingerprint, read_header
+
+SCHEMA = Path(__file__).resolve().parents[2] / "schemas" / "config.schema.yaml"
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A volume of the configuration, with what its header says.
+
+    Parameters
+    ----------
+    name : str
+    shape : (3,) int
+        Voxels, z, y, x.
+    voxel_size_um : (3,) float
+    itemsize : int
+        Bytes a voxel.
+    fingerprint : str
+        Of the content (a phantom's: of its settings).
+    path : str or None
+        The user's file; None for a phantom.
+    settings : dict
+        The section of the configuration.
+    windows : bool
+        Whether windows can be read; otherwise the file is unpacked first.
+    """
+
+    name: str
+    shape: Triple
+    voxel_size_um: tuple[float, float, float]
+    itemsize: int
+    fingerprint: str
+    path: str | None
+    settings: dict
+    windows: bool
+    networks: tuple[str, ...]
+
+    @property
+    def has_truth(self) -> bool:
+        return "truth" in self.settings or "phantom" in self.settings
+
+
+@dataclass(frozen=True)
+class Config:
+    """The checked configuration.
+
+    Parameters
+    ----------
+    settings : dict
+        The whole, defaults filled in.
+    volumes : dict of str to Volume
+    cards : dict of str to ModelCard
+        The model card of each network.
+    weights_sha256 : dict of str to str
+        Digest of each network's weights file.
+    """
+
+    settings: dict
+    volumes: dict[str, Volume]
+    cards: dict[str, ModelCard]
+    tile_shape_vox: Triple
+    weights_sha256: dict[str, str] = field(default_factory=dict)
+
+    def tiles(self, volume: str) -> list[str]:
+        """Names of a volume's tiles, z slowest."""
+        return [tile_name(start) for start in self._starts(volume)]
+
+    def slabs(self, volume: str) -> list[str]:
+        """Names of a volume's slabs of tiles."""
+        return list(dict.fromkeys(slab_name(start[0]) for start in self._starts(volume)))
+
+    def tiles_of_slab(self, volume: str, slab: str) -> list[str]:
+        """Names of the tiles of one slab."""
+        return [tile_name(s) for s in self._starts(volume) if slab_name(s[0]) == slab]
+
+    @property
+    def tiles_per_job(self) -> int:
+        """How many tiles one prediction job predicts."""
+        return self.settings["tiles"]["per_job"]
+
+    def batches(self, volume: str) -> dict[str, list[str]]:
+        """Names of the tiles of each prediction job, by the name of the first of them."""
+        tiles, size = self.tiles(volume), self.tiles_per_job
+        parts = [tiles[start : start + size] for start in range(0, len(tiles), size)]
+        return {part[0]: part for part in parts}
+
+    def _starts(self, volume: str) -> list[Triple]:
+        return grid_starts(self.volumes[volume].shape, self.tile_shape_vox)
+
+    def halo_vox(self, volume: str) -> Triple | None:
+        """The halo in voxels; None where it is measured."""
+        halo = self.settings["tiles"]["halo_vox"]
+        if halo == "auto":
+            return None
+        if halo == "exact":
+            networks = self.volumes[volume].networks
+            return (max(self.cards[name].receptive_radius_vox for name in networks),) * 3
+        return (halo,) * 3 if isinstance(halo, int) else tuple(halo)
+
+    def threshold(self, network: str) -> float:
+        """The probability from which a voxel can be a cell."""
+        threshold = self.settings["cells"]["threshold"]
+        return self.cards[network].threshold if threshold == "model" else threshold
+
+    def cell_settings(self, network: str) -> dict:
+        """Settings of the cell finder for a network's predictions.
+
+        With method "model" those that the card's threshold was chosen with hold, and the finder's
+        defaults for what the card leaves out, as when it was chosen. Where the card has no finder,
+        the configuration's, with maxima.
+        """
+        settings = self.settings["cells"] | {"threshold": self.threshold(network)}
+        if settings["method"] != "model":
+            return settings
+        if finder := self.cards[network].finder:
+            return finder | {"threshold": settings["threshold"]}
+        return settings | {"method": "maxima"}
+
+
+def load(config: dict, source: str = "config") -> Config:
+    """Check a configuration: keys, values, volumes' headers, models' cards and weights' headers.
+
+    Parameters
+    ----------
+    config : dict
+        As Snakemake read it.
+    source : str
+        What errors call it.
+
+    Raises
+    ------
+    VoxmillError
+        Names the key or file, what was expected, what was found and what to do.
+    """
+    settings = check(config, yaml.safe_load(SCHEMA.read_text(encoding="utf-8")), source)
+    if not any(settings.get(key) for key in ("volumes", "scans", "training")):
+        raise VoxmillError(
+            f"{source}: nothing to do: expected volumes (with networks) to predict, scans to "
+            "denoise, or networks under training."
+        )
+    if settings["volumes"] and not settings["networks"]:
+        raise VoxmillError(f"{source}: networks: expected at least one network for the volumes.")
+    cards = {}
+    for name, network in settings["networks"].items():
+        with _naming(f"{source}: networks.{name}.weights"):
+            cards[name] = read_card(network["weights"])
+    volumes = {name: _volume(name, settings, source) for name in settings["volumes"]}
+    digests = {name: sha256(n["weights"]) for name, n in settings["networks"].items()}
+    for name, card in cards.items():
+        if digests[name] != card.weights_sha256:
+            raise VoxmillError(
+                f"{source}: networks.{name}.weights: the card beside "
+                f"{settings['networks'][name]['weights']} was written for other weights; take "
+                "the card and the weights of one model."
+            )
+    shape = tuple(settings["tiles"]["shape_vox"])
+    return Config(settings, volumes, cards, shape, digests)
+
+
+def _volume(name: str, settings: dict, source: str) -> Volume:
+    section = settings["volumes"][name]
+    networks = tuple(section.get("networks", settings["networks"]))
+    for network in networks:
+        if network not in settings["networks"]:
+            raise VoxmillError(
+                f"{source}: volumes.{name}.networks: expected some of "
+                f"{sorted(settings['networks'])}, found {network!r}"
+            )
+    if ("phantom" in section) == ("path" in section):
+        raise VoxmillError(
+            f"{source}: volumes.{name}: expected either path (a file) or phantom (a synthetic "
+            f"volume), found {'both' if 'path' in section else 'neither'}."
+        )
+    if "phantom" in section:
+        phantom = section["phantom"]
+        shape, size = tuple(phantom["shape_vox"]), tuple(phantom["voxel_size_um"])
+        identity = f"phantom {sorted(phantom.items())}"
+        return Volume(name, shape, size, 2, identity, None, section, True, networks)
+    with _naming(f"{source}: volumes.{name}.path"):
+        header = read_header(section["path"], section.get("channel"), section.get("voxel_size_um"))
+        mark = fingerprint(header)
+    _check_frame(name, section, header, source)
+    itemsize = np.dtype(header.dtype).itemsize
+    return Volume(
+        name, header.shape, header.voxel_size_um, itemsize, mark, section["path"],
+        section, header.windows, networks,
+    )  # fmt: skip
+
+
+def _check_frame(name: str, section: dict, header: VolumeHeader, source: str) -> None:
+    if header.voxel_size_um is None:
+        raise VoxmillError(
+            f"{source}: volumes.{name}.voxel_size_um: the header of {section['path']} tells no "
+            "voxel size; give it in micrometres as [z, y, x]."
+        )
+    if "truth" in section and not Path(section["truth"]["path"]).exists():
+        raise VoxmillError(
+            f"{source}: volumes.{name}.truth.path: {section['truth']['path']} does not exist; "
+            "correct the path or leave the truth out."
+        )
+    if "region" in section:
+        with _naming(f"{source}: volumes.{name}.region"):
+            parse_region(section["region"], header.shape)
+
+
+class _naming:
+    """Put the configuration's key before the message of an error about a file."""
+
+    def __init__(self, key: str):
+        self.key = key
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        if isinstance(error, VoxmillError):
+            raise VoxmillError(f"{self.key}: {error}") from None
