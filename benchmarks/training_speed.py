@@ -42,10 +42,10 @@ class Preallocated(torch.autograd.Function):
     @staticmethod
     def forward(context, network, batch, *parameters):
         s = network.settings
-        maps = batch.new_empty(len(batch), s.maps_before(s.depth), *batch.shape[2:])
+        maps = batch.new_empty(len(batch), s.channels_before(s.depth), *batch.shape[2:])
         maps[:, : s.inputs] = batch
         for i in range(s.depth):
-            seen = s.maps_before(i)
+            seen = s.channels_before(i)
             maps[:, seen : seen + s.width] = functional.conv3d(
                 maps[:, :seen], network.weights[i], network.biases[i], 1, s.dilation(i),
                 s.dilation(i),
@@ -60,7 +60,7 @@ class Preallocated(torch.autograd.Function):
         upstream, final, bias = _convolution_backward(gradient, maps, _kernel(network), 1, 0)
         weights, biases = [None] * s.depth, [None] * s.depth
         for i in reversed(range(s.depth)):
-            seen = s.maps_before(i)
+            seen = s.channels_before(i)
             own = slice(seen, seen + s.width)
             inner = upstream[:, own] * (maps[:, own] > 0)
             inputs, weights[i], biases[i] = _convolution_backward(

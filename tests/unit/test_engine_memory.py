@@ -196,7 +196,7 @@ MEASURE = """
 
 
 @pytest.mark.parametrize(
-    ("name", "precision"), [*((name, "float32") for name in BACKENDS), ("fourier", "bfloat16")]
+    ("name", "precision"), [*((name, "float32") for name in BACKENDS), ("fourier", "shared16")]
 )
 @pytest.mark.parametrize(
     ("settings", "shape"),

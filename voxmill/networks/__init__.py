@@ -1,21 +1,38 @@
-"""Networks: one file each, one registry line each.
+"""The networks' architectures (a file and a line in `NETWORKS` for each) and the model cards.
 
-`SETTINGS` (torch-free) says which names exist and checks their settings; `build` makes the module.
+This module and the settings import no torch: `NETWORKS` says which networks exist, `check_settings`
+checks their settings, and `build` makes a torch module. `models` reads and writes trained models.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from voxmill.networks.settings import ExportedSettings, MSDNetSettings
 from voxmill.runtime.errors import VoxmillError
 
+if TYPE_CHECKING:
+    from torch import nn
+
+NetworkSettings = MSDNetSettings | ExportedSettings
+
 # name: (settings dataclass, module that defines the network, its class there)
-NETWORKS = {
+NETWORKS: dict[str, tuple[type[NetworkSettings], str, str]] = {
     "msdnet": (MSDNetSettings, "voxmill.networks.msdnet", "MSDNet"),
-    # Not built but loaded whole, by `voxmill.networks.models.load`.
+    # `voxmill.networks.models.load` loads it whole; `build` does not apply.
     "exported": (ExportedSettings, "voxmill.networks.exported", "Exported"),
 }
 
 
-def check_settings(network: str, settings: dict):
+def check_settings(network: str, settings: dict[str, Any]) -> NetworkSettings:
     """Settings of a network as its frozen dataclass.
+
+    Parameters
+    ----------
+    network : str
+        A key of `NETWORKS`.
+    settings : dict
+        Those that differ from the defaults.
 
     Raises
     ------
@@ -37,15 +54,17 @@ def check_settings(network: str, settings: dict):
         raise VoxmillError(f"{network} settings: {error}") from None
 
 
-def build(network: str, settings, seed: int = 0):
+def build(network: str, settings: NetworkSettings, seed: int = 0) -> nn.Module:
     """A network with seeded initial weights (a torch module on the CPU).
 
     Parameters
     ----------
     network : str
         A key of `NETWORKS`.
-    settings : the network's settings dataclass
+    settings : MSDNetSettings
+        The network's settings.
     seed : int
+        Of the initial weights.
     """
     import importlib
 
@@ -53,4 +72,5 @@ def build(network: str, settings, seed: int = 0):
 
     _, module, name = NETWORKS[network]
     generator = torch.Generator().manual_seed(seed)
-    return getattr(importlib.import_module(module), name)(settings, generator)
+    made: nn.Module = getattr(importlib.import_module(module), name)(settings, generator)
+    return made

@@ -12,7 +12,7 @@ from voxmill.runtime import devices
 from voxmill.runtime.errors import VoxmillError
 from voxmill.tiles.grid import Triple
 
-PRECISIONS = ("float32", "bfloat16", "float16")
+PRECISIONS = ("float32", "bfloat16", "float16", "shared16")
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class PredictionSettings:
     device : str
         "auto" (a GPU where the job sees one), "cpu" or "cuda".
     precision : str
-        "float32", or where the backend has it "bfloat16" or "float16".
+        "float32", or where the backend has it "bfloat16", "float16" or "shared16" (16 bits a real
+        number of a spectrum; backend "fourier").
     flips : bool
         Predict the mean over the eight mirror images of each box, at eight times the cost.
     """
