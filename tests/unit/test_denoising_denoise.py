@@ -1,4 +1,4 @@
-"""Scan in, scan out: domain, metrics, phantom, pictures, record, and the whole job."""
+"""Domain, metrics, phantom, pictures, record, and the whole job that denoises a scan."""
 
 import dataclasses
 import json
@@ -49,7 +49,7 @@ def test_domain_and_back(kind):
     back = domain.inverse(target)
     assert back.shape == scan.shape
     bright = scan > 10 * 20.0
-    # Bias and its removal matter at small signals; at large ones they shift by about sigma^2 / 2nu.
+    # At large signals the bias is only about sigma^2 / 2nu.
     np.testing.assert_allclose(back[bright], scan[bright], atol=2.0)
     if kind == "gaussian":
         np.testing.assert_allclose(back, scan, atol=1e-3)
@@ -62,7 +62,7 @@ def test_mean_of_fitted_noise_comes_back_without_bias(kind, signal):
     scan[0, 0, 0] = 400.0
     noisy = noise.add_rician(scan, 20.0, seed=1)
     domain = make_domain(noisy, DenoiseSettings(noise=kind, sigma=20.0))
-    # What a perfect denoiser gives where the true signal is constant: the mean of the target.
+    # Where the signal is constant, a perfect denoiser gives the mean of the target.
     target = domain.forward(noisy)
     fitted = np.full_like(target, target.mean())
     assert domain.inverse(fitted)[1, 1, 1] == pytest.approx(signal, abs=3.0)

@@ -1,11 +1,11 @@
-"""Synthetic light-sheet volumes with exactly known cells, hard on purpose.
+"""Synthetic light-sheet volumes whose cells are known exactly; they are difficult on purpose.
 
-What makes cell detection hard in cleared tissue is all here: layers of different density, tilted
+They contain what makes cell detection hard in cleared tissue: layers of different density, tilted
 ellipsoids of varied size and brightness with process stubs, some with a dark nucleus, touching
-neighbours, fibres and specks that are no cells, dark vessels, a slowly varying background, shadows
-of the light sheet (stripes), loss of light with depth, blur that is worse along the optical axis,
-photon and camera noise. Every true cell stays brighter than its surroundings by more than the
-noise: the difficulty is in telling cells from the rest, not in seeing the invisible.
+neighbours, fibres and specks that are not cells, dark vessels, a slowly varying background, shadows
+of the light sheet (stripes), loss of light with depth, blur that is stronger along the optical
+axis, photon and camera noise. Every true cell is brighter than its surroundings by more than the
+noise: the task is to tell cells from other structures, not to find invisible ones.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ __all__ = ["PhantomSettings", "make_phantom", "phantom_settings", "write_phantom
 
 
 def make_phantom(settings: PhantomSettings) -> tuple[np.ndarray, np.ndarray]:
-    """A phantom and its cells.
+    """Make a phantom and the positions of its cells.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def make_phantom(settings: PhantomSettings) -> tuple[np.ndarray, np.ndarray]:
     volume : (z, y, x) uint16 array
         Grey values.
     truth : (N, 3) float array
-        Centres of all cells, voxels, z, y, x; cells near a face are cut by it.
+        Centres of all cells in voxels, z, y, x; a face of the volume cuts the cells near it.
     """
     rng = np.random.default_rng(settings.seed)
     size = np.array(settings.voxel_size_um)
@@ -65,7 +65,7 @@ def write_phantom(*, volume_path: str | Path, truth_path: str | Path, settings: 
     volume_path, truth_path : path
         The volume, and the table with columns z_vox, y_vox, x_vox.
     settings : dict
-        Keys of `PhantomSettings`; absent ones have their defaults.
+        Keys of `PhantomSettings`; missing ones have their defaults.
 
     Raises
     ------
