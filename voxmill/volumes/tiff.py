@@ -163,7 +163,8 @@ def _page_kinds(path: Path, tif: tifffile.TiffFile) -> dict[int, tuple[int, str]
             )
         seen.add(page.offset)
         if page.hash not in kinds:
-            stored = f"{page.compression.name} in pieces of {page.chunks}"
+            compression = getattr(page.compression, "name", page.compression)
+            stored = f"compression {compression} in pieces of {page.chunks}"
             kinds[page.hash] = index, f"{page_layout(page)}, {stored}"
     check_chain(path, tif)
     return kinds
