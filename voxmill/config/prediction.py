@@ -1,0 +1,37 @@
+"""How a network is run."""
+
+from typing import Literal
+
+from voxmill.config.base import Flag, Section, section
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["float32", "bfloat16", "float16"]
+
+
+@section("prediction")
+class PredictionSettings(Section):
+    """How a network is run; its card says what it is."""
+
+    backend: Literal[
+        "auto",
+        "stencil",
+        "fourier",
+        "gpu-fourier",
+        "gpu-direct",
+        "torch-fast",
+        "openvino",
+        "onnxruntime",
+        "torch",
+    ] = "auto"
+    """How the network is evaluated; auto takes the fastest present and logs it."""
+    device: Device = "auto"
+    """auto takes a GPU where the job sees one."""
+    precision: Precision = "float32"
+    """Numbers that the network computes with; not every backend has all three."""
+    flips: Flag = False
+    """Predict the mean over the eight mirror images of each box, at eight times the cost."""
+
+    @property
+    def flip_axes(self) -> tuple[int, ...]:
+        """Axes that `voxmill.prediction.flips` mirrors."""
+        return (0, 1, 2) if self.flips else ()
