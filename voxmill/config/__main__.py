@@ -6,6 +6,7 @@ from pathlib import Path
 
 from voxmill.config.page import page_text
 from voxmill.config.schema import schema_text
+from voxmill.config.settings import Settings
 from voxmill.runtime.errors import VoxmillError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,7 +21,7 @@ def stale() -> list[Path]:
     return [
         path
         for path, text in WRITTEN.values()
-        if not path.exists() or path.read_text(encoding="utf-8") != text()
+        if not path.exists() or path.read_text(encoding="utf-8") != text(Settings)
     ]
 
 
@@ -37,7 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
     task = parser.parse_args(arguments).task
     if task != "check":
         path, text = WRITTEN[task]
-        path.write_text(text(), encoding="utf-8")
+        path.write_text(text(Settings), encoding="utf-8")
     elif paths := stale():
         raise VoxmillError(
             f"{paths[0]}: expected what the definitions in voxmill/config say, found something "

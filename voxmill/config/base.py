@@ -6,6 +6,7 @@ describe the settings, since an edited docstring reruns no job.
 """
 
 import dataclasses
+import importlib
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Self, TypeVar, dataclass_transform
 
@@ -159,10 +160,10 @@ def refusal(
     cls: type, error: pydantic.ValidationError, content: Any, key: str, source: str = ""
 ) -> SettingError:
     """The one error that a user reads, from those of pydantic."""
-    # Only who has made a mistake pays for the search of good words.
-    from voxmill.config.messages import problem_of
-
-    inner, problem = problem_of(cls, error, content)
+    # Loaded for an error alone. By a relative name, which `runtime.digests` does not follow: the
+    # words of an error change no result, and so rerun no job.
+    messages = importlib.import_module(".messages", __package__)
+    inner, problem = messages.problem_of(cls, error, content)
     return SettingError(".".join(part for part in (key, inner) if part), problem, source)
 
 

@@ -17,7 +17,7 @@ from voxmill.config.base import (
     section,
     setting,
 )
-from voxmill.config.networks import Skip3DSettings
+from voxmill.config.skip3d import Skip3DSettings
 
 FitPrecision = Literal["float32", "float16", "bfloat16", "auto"]
 PRECISIONS = get_args(FitPrecision)
@@ -140,7 +140,7 @@ class DenoiseSettings(Section):
 
 def plain_settings(settings: DenoiseSettings) -> dict[str, Any]:
     """Settings as a nested dict of JSON's types; an activation that is code becomes its name."""
-    plain = settings.plain()
+    plain: dict[str, Any] = {"sigma": None} | settings.plain()
     if callable(settings.network.activation):
         plain["network"]["activation"] = repr(settings.network.activation)
     return plain

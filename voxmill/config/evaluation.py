@@ -1,13 +1,11 @@
-"""How found cells are compared with true ones, and what a network has to beat."""
+"""How found cells are compared with true ones."""
 
 from typing import Annotated
 
 from pydantic import Field
 
 from voxmill.config.base import (
-    Count,
     Flag,
-    NotNegative,
     Positive,
     Region,
     Section,
@@ -16,10 +14,6 @@ from voxmill.config.base import (
     section,
     setting,
 )
-from voxmill.config.tiles import Tolerance
-
-# A sample as large as the volume: three windows a tile, within these limits.
-_LEAST_WINDOWS, _MOST_WINDOWS = 12, 120
 
 
 @section("evaluation")
@@ -56,45 +50,3 @@ class EvaluationSection(_Comparison):
     baseline: Flag = True
     """Evaluate a difference of Gaussians too, with the threshold that is best for that very
     volume."""
-
-
-@section("dog")
-class DogSettings(Section):
-    """How the difference of Gaussians finds cells."""
-
-    cell_diameter_um: Positive
-    """Typical cell diameter."""
-    scales: Annotated[tuple[Positive, ...], Field(min_length=1)] = (0.7, 0.85, 1.0, 1.2, 1.45)
-    """Filter scales to try, relative to the best one for a ball of that diameter. More than one
-    needs a ground truth to choose by."""
-    min_distance_um: Positive | None = None
-    """Least distance of two cells; half a diameter by default."""
-    threshold: NotNegative = 0.0
-    """Least response, grey values."""
-    block_vox: Count = 192
-    """Edge of a block; without influence on the cells."""
-
-    def __post_init__(self) -> None:
-        if self.min_distance_um is None:
-            object.__setattr__(self, "min_distance_um", self.cell_diameter_um / 2)
-
-
-@section("seams")
-class SeamSettings(Section):
-    """How seams are sampled."""
-
-    windows: Count | None = None
-    """How many windows, each centred on a seam; those with the most contrast of four times as many
-    are taken. By default three for each tile, at least 12 and at most 120."""
-    window_vox: Whole = setting(32, ge=2)
-    """Edge length of a window."""
-    tolerance: Tolerance = 1e-3
-    """Largest difference in probability that the halo was chosen for; for the report alone."""
-    seed: Seed = 0
-    """Of the places."""
-
-    def windows_of(self, tiles: int) -> int:
-        """Windows for a volume of so many tiles."""
-        if self.windows is not None:
-            return self.windows
-        return min(max(3 * tiles, _LEAST_WINDOWS), _MOST_WINDOWS)

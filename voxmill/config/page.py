@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
+from voxmill.config.base import Section
 from voxmill.config.messages import phrase
 from voxmill.config.schema import schema_of
-from voxmill.config.settings import Settings
 
 HEAD = """\
 # Configuration
@@ -27,10 +27,10 @@ To have an editor check a file as you type, put this line at its top:
 """
 
 
-def page_text() -> str:
-    """The file docs/configuration.md."""
+def page_text(cls: type[Section]) -> str:
+    """The page of a configuration's class, for docs/configuration.md."""
     parts = [HEAD]
-    for key, schema in schema_of(Settings)["properties"].items():
+    for key, schema in schema_of(cls)["properties"].items():
         for title, section in _sections(key, schema):
             # The kinds of networks are few; the heading's depth follows the nesting.
             parts.append(_section_text(title, section))

@@ -1,4 +1,4 @@
-"""Synthetic volumes and scans, with exact ground truth."""
+"""Synthetic volumes, with exact ground truth."""
 
 from typing import Annotated
 
@@ -13,10 +13,9 @@ from voxmill.config.base import (
     Share,
     Whole,
     section,
-    setting,
 )
 
-_Edge = Annotated[Whole, Field(ge=8)]
+Edge = Annotated[Whole, Field(ge=8)]
 _VoxelEdge = Annotated[Number, Field(ge=1e-6)]
 
 
@@ -26,7 +25,7 @@ class PhantomSettings(Section):
 
     seed: Seed = 0
     """Of everything random in it."""
-    shape_vox: tuple[_Edge, _Edge, _Edge] = (96, 256, 256)
+    shape_vox: tuple[Edge, Edge, Edge] = (96, 256, 256)
     """Shape z, y, x."""
     voxel_size_um: tuple[_VoxelEdge, _VoxelEdge, _VoxelEdge] = (2.5, 1.6, 1.6)
     """Edge lengths of a voxel z, y, x."""
@@ -66,17 +65,3 @@ class PhantomSettings(Section):
     """Grey value of no light."""
     read_noise: NotNegative = 3.0
     """Standard deviation of the camera's noise, grey values."""
-
-
-@section("phantom")
-class ScanPhantomSettings(Section):
-    """What a synthetic T1-weighted scan looks like."""
-
-    shape_vox: tuple[_Edge, _Edge, _Edge] = (64, 72, 64)
-    """Shape x, y, z as in the NIfTI file: left to right, back to front, bottom to top."""
-    voxel_size_mm: Number = setting(2.0, gt=0, le=100)
-    """Edge length of the cubic voxels."""
-    noise_percent: Number = setting(9.0, ge=0, le=100)
-    """Noise level in percent of the maximum."""
-    seed: Seed = 0
-    """Of the folds and of the noise."""

@@ -4,8 +4,18 @@ from typing import Annotated
 
 from pydantic import Field
 
-from voxmill.config.base import OrEmpty, Section, SettingError, Text, Whole, section
-from voxmill.config.phantoms import ScanPhantomSettings
+from voxmill.config.base import (
+    Number,
+    OrEmpty,
+    Section,
+    Seed,
+    SettingError,
+    Text,
+    Whole,
+    section,
+    setting,
+)
+from voxmill.config.phantoms import Edge
 
 NiftiPath = Annotated[
     Text,
@@ -14,6 +24,20 @@ NiftiPath = Annotated[
         json_schema_extra={"expected": "a NIfTI file (.nii, .nii.gz)"},
     ),
 ]
+
+
+@section("phantom")
+class ScanPhantomSettings(Section):
+    """What a synthetic T1-weighted scan looks like."""
+
+    shape_vox: tuple[Edge, Edge, Edge] = (64, 72, 64)
+    """Shape x, y, z as in the NIfTI file: left to right, back to front, bottom to top."""
+    voxel_size_mm: Number = setting(2.0, gt=0, le=100)
+    """Edge length of the cubic voxels."""
+    noise_percent: Number = setting(9.0, ge=0, le=100)
+    """Noise level in percent of the maximum."""
+    seed: Seed = 0
+    """Of the folds and of the noise."""
 
 
 @section("scans")
@@ -28,7 +52,7 @@ class ScanSection(Section):
     """Noise-free image on the same grid, for PSNR and SSIM; the fit never sees it."""
     mask: NiftiPath | None = None
     """Brain mask on the same grid, in which PSNR and SSIM are also taken."""
-    phantom: OrEmpty[ScanPhantomSettings] | None = None
+    phantom: OrEmpty[ScanPhantomSettings | None] = None
     """A synthetic scan instead of a file."""
     bids: Text | None = None
     """A BIDS folder; all of its sub-*/[ses-*/]anat/*_T1w.nii.gz are denoised and laid out as

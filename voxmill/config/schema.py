@@ -10,7 +10,6 @@ import pydantic
 import yaml
 
 from voxmill.config.base import SECTIONS, Section
-from voxmill.config.settings import Settings
 
 HEADER = (
     "# Written by `python -m voxmill.config schema` from the definitions in voxmill/config.\n"
@@ -91,9 +90,9 @@ _STYLE: dict[str, Any] = {
 _ORDER = ("$schema", "description", "type", "enum", "const", "default")
 
 
-def schema_text() -> str:
-    """The file schemas/config.schema.yaml."""
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema_of(Settings)
+def schema_text(cls: type[Section]) -> str:
+    """The schema of a section as a YAML file."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema_of(cls)
     return HEADER + yaml.safe_dump(_ordered(schema), **_STYLE)
 
 

@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
-from voxmill.config.base import Name, OrEmpty, Section, SettingError, section, setting
+from voxmill.config.base import Name, OrEmpty, Section, SettingError, Text, section, setting
 from voxmill.config.cells import CellsSection
 from voxmill.config.denoising import DenoisingSection
 from voxmill.config.evaluation import EvaluationSection
-from voxmill.config.networks import NetworkSection
 from voxmill.config.prediction import PredictionSettings
 from voxmill.config.scans import ScanSection
 from voxmill.config.tiles import StitchingSection, TilesSection
@@ -27,6 +26,21 @@ def _free(name: str) -> str:
 
 
 NetworkName = Annotated[Name, AfterValidator(_free)]
+
+
+@section("networks")
+class NetworkSection(Section):
+    """One trained model of a configuration."""
+
+    weights: Annotated[
+        Text,
+        Field(
+            pattern=r"\.(safetensors|pt2)$",
+            json_schema_extra={"expected": "a file name that ends with .safetensors or .pt2"},
+        ),
+    ]
+    """Weights as safetensors, or a program of torch.export (.pt2); the model card (.json) lies
+    beside them."""
 
 
 @section("")

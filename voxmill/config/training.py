@@ -27,23 +27,12 @@ from voxmill.config.base import (
 )
 from voxmill.config.cells import CellSettings
 from voxmill.config.networks import MSDNetSettings
+from voxmill.config.normalisation import Normalisation
 from voxmill.config.volumes import Channel, GroundTruthSection
 
 ROTATIONS = {"like": ((0, 1), (0, 2), (1, 2)), "yx": ((1, 2),), "none": ()}
 """Planes (pairs of axes) that each choice may turn in."""
 _Below10 = Annotated[Number, Field(ge=0, lt=10)]
-
-
-@section("normalisation")
-class Normalisation(Section):
-    """How grey values become a network's input: two percentiles of the volume become 0 and 1."""
-
-    low: Number = setting(5.0, ge=0, le=100)
-    """Percentile that becomes 0."""
-    high: Number = setting(99.0, ge=0, le=100)
-    """Percentile that becomes 1."""
-    clip: Positive = 10.0
-    """Normalised values are clipped to [-clip, clip]."""
 
 
 @section("training.network")
@@ -178,7 +167,7 @@ class TrainingVolume(Section):
 
     path: Text
     """The volume."""
-    truth: GroundTruthSection
+    truth: OrEmpty[GroundTruthSection]
     """The cells, as in the section `volumes`."""
     channel: Channel | None = None
     """Which channel to read, where the file has several; from 0."""

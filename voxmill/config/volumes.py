@@ -37,13 +37,13 @@ class VolumeSection(Section):
 
     path: Text | None = None
     """TIFF, BigTIFF, OME-TIFF, a folder of 2D TIFF planes, NIfTI or NIfTI.gz."""
-    phantom: OrEmpty[PhantomSettings] | None = None
+    phantom: OrEmpty[PhantomSettings | None] = None
     """A synthetic volume with exact ground truth instead of a file."""
     channel: Channel | None = None
     """Which channel to read, where the file has several; from 0."""
     voxel_size_um: TripleUm | None = None
     """Voxel size z, y, x; wins over the file's header."""
-    truth: GroundTruthSection | None = None
+    truth: OrEmpty[GroundTruthSection | None] = None
     """Ground truth for the evaluation; a phantom brings its own."""
     region: Region | None = None
     """Part of the volume to which the evaluation is limited: absolute voxels, half-open,

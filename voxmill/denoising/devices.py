@@ -74,7 +74,7 @@ def resolve_precision(precision: str, devices: Sequence[torch.device]) -> str:
     Parameters
     ----------
     precision : str
-        Of `voxmill.denoising.settings.PRECISIONS`. `auto` is float16 on GPUs, bfloat16 on a CPU
+        Of `voxmill.config.denoising.PRECISIONS`. `auto` is float16 on GPUs, bfloat16 on a CPU
         that has instructions for it, else float32. bfloat16 on another CPU is slower than float32
         by far: it is kept, with a warning in the log.
     devices : from `resolve_devices`

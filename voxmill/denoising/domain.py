@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from voxmill.config.denoising import DenoiseSettings
 from voxmill.denoising.noise import Stabiliser, estimate_sigma, remove_bias
-from voxmill.denoising.settings import DenoiseSettings
 from voxmill.runtime.errors import VoxmillError
 
 # The target fills this much of (0, 1), so that no voxel lies where the sigmoid is flat.

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from voxmill.denoising.settings import StopSettings
+from voxmill.config.denoising import StopSettings
 
 # Voxels over which the moving variance is taken: a sample, so that a window of 100 outputs of a
 # whole scan need not be kept.

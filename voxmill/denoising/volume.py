@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from voxmill.config.denoising import DenoiseSettings, plain_settings
 from voxmill.denoising import checkpoint
 from voxmill.denoising.detail import restore_detail
 from voxmill.denoising.devices import place_units
@@ -17,7 +18,6 @@ from voxmill.denoising.domain import Domain, make_domain
 from voxmill.denoising.fitting import Fit
 from voxmill.denoising.loop import Watch, run
 from voxmill.denoising.metrics import compare
-from voxmill.denoising.settings import DenoiseSettings, as_plain
 from voxmill.networks.skip3d import Skip3D
 from voxmill.runtime.digests import source_digest
 
@@ -163,7 +163,7 @@ class _Job:
         """What a checkpoint must agree with."""
         return checkpoint.fingerprint(
             scan=np.ascontiguousarray(self.scan),
-            settings=as_plain(settings),
+            settings=plain_settings(settings),
             placement=self.names,
             code=self.code,
         )

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from voxmill.config.networks import MSDNetSettings
 from voxmill.engine import gpu
-from voxmill.networks.settings import MSDNetSettings
 
 KERNELS = "voxmill.engine.triton_direct"
 PANEL_MAPS = 16  # what one step of a matrix product sums over

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from voxmill.config.networks import ExportedSettings
 from voxmill.networks.msdnet import MSDNet
-from voxmill.networks.settings import ExportedSettings
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 # oneDNN keeps channels in blocks of 16 (AVX-512) and pads the last one.
