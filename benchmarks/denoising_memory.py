@@ -22,10 +22,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from voxmill.config.denoising import PRECISIONS, DenoiseSettings
 from voxmill.denoising.fitting import Fit
 from voxmill.denoising.memory import plan_memory
 from voxmill.denoising.placement import place_units, unit_names
-from voxmill.denoising.settings import PRECISIONS, DenoiseSettings
 from voxmill.runtime.files import write_text
 
 HEAD = (

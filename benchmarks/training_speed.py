@@ -31,8 +31,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from engine_worker import _timed, _Unused, make_network, peak_bytes
 
+from voxmill.config.networks import MSDNetSettings
 from voxmill.engine.autograd import fourier_forward
-from voxmill.networks.settings import MSDNetSettings
 from voxmill.runtime.files import read_json, write_json
 
 

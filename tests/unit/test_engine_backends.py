@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from voxmill.config.networks import MSDNetSettings
 from voxmill.engine import stencil
 from voxmill.engine.backends import BACKENDS, choose, forward
 from voxmill.networks.msdnet import MSDNet
-from voxmill.networks.settings import MSDNetSettings
 from voxmill.runtime.errors import VoxmillError
 
 OWN = [name for name in BACKENDS if name != "torch"]

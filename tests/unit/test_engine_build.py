@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from voxmill.config.networks import MSDNetSettings
 from voxmill.engine import backends, build, fourier
 from voxmill.networks import build as build_network
-from voxmill.networks.settings import MSDNetSettings
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from test_engine_backends import random_network, random_volume
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from voxmill.config.networks import MSDNetSettings
 from voxmill.engine import gpu_direct, gpu_fourier, gpu_spectra
 from voxmill.engine.backends import BACKENDS, choose, forward
-from voxmill.networks.settings import MSDNetSettings
 from voxmill.runtime.errors import VoxmillError
 
 ENGINES = [gpu_fourier, gpu_direct]

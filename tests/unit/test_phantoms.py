@@ -11,7 +11,6 @@ from voxmill.evaluation.baselines import DogSettings, find_cells_oracle
 from voxmill.phantoms.make_phantom import (
     PhantomSettings,
     make_phantom,
-    phantom_settings,
     write_phantom,
 )
 from voxmill.runtime.errors import VoxmillError
@@ -86,7 +85,7 @@ def test_a_difference_of_gaussians_misses_cells():
 def test_a_written_phantom_can_be_read(tmp_path):
     settings = {"seed": 5, "shape_vox": [12, 20, 16], "voxel_size_um": [3.0, 2.0, 1.0]}
     write_phantom(volume_path=tmp_path / "v.tif", truth_path=tmp_path / "t.csv", settings=settings)
-    volume, truth = make_phantom(phantom_settings(settings))
+    volume, truth = make_phantom(PhantomSettings.from_dict(settings))
     assert np.array_equal(tifffile.imread(tmp_path / "v.tif"), volume)
     header = read_header(tmp_path / "v.tif")
     assert header.voxel_size_um == pytest.approx((3.0, 2.0, 1.0), rel=1e-4)
@@ -111,4 +110,4 @@ def test_a_written_phantom_can_be_read(tmp_path):
 )
 def test_bad_settings_are_named(settings, message):
     with pytest.raises(VoxmillError, match=message):
-        phantom_settings(settings)
+        PhantomSettings.from_dict(settings)

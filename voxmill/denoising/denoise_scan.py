@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from voxmill.config.denoising import DenoiseSettings
 from voxmill.denoising import figures
 from voxmill.denoising.checkpoint import path_of_fit
 from voxmill.denoising.devices import held_devices, resolve_precision
@@ -16,7 +17,6 @@ from voxmill.denoising.memory import MemoryPlan, check_memory, plan_memory
 from voxmill.denoising.metrics import compare
 from voxmill.denoising.nifti import Scan, read_like, read_scan, write_like
 from voxmill.denoising.record import write_history, write_record
-from voxmill.denoising.settings import DenoiseSettings, from_config
 from voxmill.denoising.volume import Denoised, denoise_volume
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import sha256
@@ -73,7 +73,7 @@ def denoise_scan(
         If the input, the settings and the devices do not fit together (before the fit), or if the
         fit diverges.
     """
-    chosen = from_config(settings)
+    chosen = DenoiseSettings.from_dict(settings)
     _set_threads(threads)
     with held_devices(devices, chosen.precision) as found:
         precision = resolve_precision(chosen.precision, found)

@@ -75,7 +75,7 @@ def resolve_precision(precision: str, devices: Sequence[torch.device]) -> str:
     Parameters
     ----------
     precision : str
-        One of `voxmill.denoising.settings.PRECISIONS`. `auto` is float16 on GPUs, bfloat16 on a
+        One of `voxmill.config.denoising.PRECISIONS`. `auto` is float16 on GPUs, bfloat16 on a
         CPU that has instructions for it, else float32. On other CPUs bfloat16 is far slower than
         float32: it is kept, with a warning in the log.
     devices : sequence of torch.device

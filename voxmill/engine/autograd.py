@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
+from voxmill.config.networks import MSDNetSettings
 from voxmill.engine import fourier
 from voxmill.engine.backend import Shape
 from voxmill.networks.msdnet import MSDNet
-from voxmill.networks.settings import MSDNetSettings
 from voxmill.runtime.errors import VoxmillError
 
 

@@ -15,8 +15,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from voxmill.config.networks import MSDNetSettings
 from voxmill.engine.backend import Shape
-from voxmill.networks.settings import MSDNetSettings
 from voxmill.runtime.cpu import cpu_flags
 from voxmill.runtime.errors import VoxmillError
 

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from voxmill.config.networks import MSDNetSettings
 from voxmill.engine.backend import Shape
 from voxmill.engine.build import NativeShape, load, loaded, native_dilations, native_shape
 from voxmill.engine.transforms import lengths
-from voxmill.networks.settings import MSDNetSettings
 from voxmill.networks.stored import Network, StoredNetwork, is_msdnet
 
 if TYPE_CHECKING:

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from voxmill.config.networks import MSDNetSettings
 from voxmill.engine import gpu
 from voxmill.engine.backend import Shape
 from voxmill.networks.msdnet import MSDNet
-from voxmill.networks.settings import MSDNetSettings
 
 KERNELS = "voxmill.engine.triton_direct"
 PANEL_MAPS = 16  # feature maps; one step of a matrix product sums over them

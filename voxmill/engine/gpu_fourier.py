@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from voxmill.config.networks import MSDNetSettings
 from voxmill.engine import gpu
 from voxmill.engine.backend import Shape
 from voxmill.engine.gpu import filled_up
 from voxmill.engine.gpu_spectra import VECTOR, SpectrumSizes
 from voxmill.networks.msdnet import MSDNet
-from voxmill.networks.settings import MSDNetSettings
 
 KERNELS = "voxmill.engine.triton_fourier"
 _LARGEST = 2.0**14  # the largest number of a float16 spectrum, in its unit; float16 ends at 2^16

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from voxmill.config.networks import MSDNetSettings
 from voxmill.engine.gpu import SIZES, filled_up
 from voxmill.engine.transforms import lengths
-from voxmill.networks.settings import MSDNetSettings
 
 PANEL_MAPS = 8
 TABLE_BYTES = 2**27

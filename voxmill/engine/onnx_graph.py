@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from voxmill.networks.settings import MSDNetSettings
+from voxmill.config.networks import MSDNetSettings
 
 
 def model_bytes(settings: MSDNetSettings, tensors: dict[str, np.ndarray]) -> bytes:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from voxmill.config.networks import MSDNetSettings
 from voxmill.engine.backend import Shape
 from voxmill.engine.onnx_graph import model_bytes
-from voxmill.networks.settings import MSDNetSettings
 
 if TYPE_CHECKING:
     from torch import nn

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from voxmill.config.networks import MSDNetSettings
 from voxmill.engine import fourier, transforms
 from voxmill.engine.backend import Shape
 from voxmill.engine.build import NativeShape, load, loaded, native_dilations, native_shape
-from voxmill.networks.settings import MSDNetSettings
 from voxmill.networks.stored import Network, StoredNetwork
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from voxmill.config.networks import ExportedSettings, MSDNetSettings
 from voxmill.engine.backend import Shape
 from voxmill.networks import NetworkSettings
 from voxmill.networks.msdnet import MSDNet
-from voxmill.networks.settings import ExportedSettings, MSDNetSettings
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 # oneDNN stores channels in blocks of 16 (AVX-512) and pads the last block.

@@ -2,8 +2,8 @@
 
 import functools
 
+from voxmill.config.networks import MSDNetSettings
 from voxmill.engine.backend import Shape
-from voxmill.networks.settings import MSDNetSettings
 
 _SMOOTH_PRIMES = (2, 3, 5, 7)
 

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from voxmill import __version__
+from voxmill.config.training import TrainingSettings
 from voxmill.evaluation.ground_truth import read_truth
 from voxmill.networks import models
 from voxmill.prediction.box import resolve_device
@@ -13,7 +14,6 @@ from voxmill.runtime.jobs import job, logger
 from voxmill.tiles.grid import parse_region
 from voxmill.training.curves import write_curves
 from voxmill.training.loop import Outcome, train
-from voxmill.training.settings import TrainingSettings
 from voxmill.training.sources import Source, training_points, whole
 from voxmill.volumes import LABEL_DTYPES, fingerprint, open_volume, read_header
 from voxmill.volumes.measure_volume import measure
@@ -197,7 +197,7 @@ def train_network(
     volumes : dict of str to dict
         Training and validation volumes by name; see `open_source`.
     settings : dict
-        See `voxmill.training.settings.TrainingSettings`.
+        See `voxmill.config.training.TrainingSettings`.
     output_path : path
         Weights (safetensors); the card is written beside them.
     curves_path, figure_path : path
