@@ -18,7 +18,7 @@ from voxmill.denoising.denoise_scan import denoise_scan
 from voxmill.denoising.domain import make_domain, padding
 from voxmill.denoising.metrics import compare, psnr
 from voxmill.denoising.settings import DenoiseSettings, from_config
-from voxmill.phantoms.make_scan import PhantomSettings, make_phantom, write_phantom
+from voxmill.phantoms.make_scan import PhantomSettings, draw_scan, make_scan
 from voxmill.runtime.errors import VoxmillError
 
 torch.set_num_threads(1)
@@ -32,7 +32,7 @@ SETTINGS = {
 
 
 def spheres():
-    return make_phantom(dataclasses.replace(SMALL, shape_vox=(20, 20, 20)))[0]
+    return draw_scan(dataclasses.replace(SMALL, shape_vox=(20, 20, 20)))[0]
 
 
 @pytest.mark.parametrize("kind", ["rician", "rician_bias", "gaussian"])
@@ -69,7 +69,7 @@ def test_mean_of_fitted_noise_comes_back_without_bias(kind, signal):
 
 
 def test_noise_level_is_estimated_and_its_absence_an_error():
-    clean = make_phantom(PhantomSettings(shape_vox=(48, 56, 48)))[0]
+    clean = draw_scan(PhantomSettings(shape_vox=(48, 56, 48)))[0]
     noisy = noise.add_rician(clean, 20.0, seed=2)
     domain = make_domain(noisy, DenoiseSettings())
     assert domain.sigma == pytest.approx(20.0, rel=0.15)
@@ -116,9 +116,9 @@ def test_metrics_are_scikit_images():
 
 
 def test_phantom_is_a_brain_on_a_black_background():
-    volume, mask = make_phantom(PhantomSettings())
-    again, _ = make_phantom(PhantomSettings())
-    other, _ = make_phantom(PhantomSettings(seed=1))
+    volume, mask = draw_scan(PhantomSettings())
+    again, _ = draw_scan(PhantomSettings())
+    other, _ = draw_scan(PhantomSettings(seed=1))
     assert np.array_equal(volume, again)
     assert not np.array_equal(volume, other)
     assert (volume[~mask] == 0).all()
@@ -149,7 +149,7 @@ def test_planes_are_drawn_upright(tmp_path):
 
 def write_inputs(folder, **changes):
     paths = {name: str(folder / f"{name}.nii.gz") for name in ("scan", "reference", "mask")}
-    write_phantom(
+    make_scan(
         scan_path=paths["scan"],
         reference_path=paths["reference"],
         mask_path=paths["mask"],

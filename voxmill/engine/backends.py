@@ -26,14 +26,16 @@ class Backend:
     ----------
     name : str
     module : str
-        Module with `available(network, device)`, `run(network, volume, device, precision,
-        threads)` and `predict_bytes(settings, box_shape, precision)`, or with these names behind
-        `prefix`.
+        Module with `available(network, device)` and `run(network, volume, device, precision,
+        threads)`, or with these names behind `prefix`.
     rank : int
         Order in which `auto` tries the backends, lowest first: on CPUs the measured order of
         speed at depth 100 (see benchmarks/).
     precisions : tuple of str
     prefix : str
+    memory : str
+        Module with `predict_bytes(settings, box_shape, precision)`, or with this name behind
+        `prefix`; by default `module`. For CPUs it can be had without torch.
     stored : bool
         It takes a `voxmill.networks.stored.StoredNetwork` too; others get the torch module.
     sometimes : bool
@@ -46,14 +48,15 @@ class Backend:
     rank: int
     precisions: tuple[str, ...] = ("float32",)
     prefix: str = ""
+    memory: str = ""
     stored: bool = False
     sometimes: bool = False
 
     def _wanted(self, network):
         return network if self.stored else module_of(network)
 
-    def _function(self, name: str) -> Callable:
-        return getattr(importlib.import_module(self.module), self.prefix + name)
+    def _function(self, name: str, module: str = "") -> Callable:
+        return getattr(importlib.import_module(module or self.module), self.prefix + name)
 
     def available(self, network, device: str) -> str | None:
         """None if this backend can run the network on the device, else the reason why not."""
@@ -71,7 +74,7 @@ class Backend:
 
     def predict_bytes(self, settings, box_shape, precision: str) -> int:
         """Peak bytes of `run` beyond volume and weights, its result included."""
-        return self._function("predict_bytes")(settings, tuple(box_shape), precision)
+        return self._function("predict_bytes", self.memory)(settings, tuple(box_shape), precision)
 
 
 _ALL = (
@@ -79,7 +82,14 @@ _ALL = (
     Backend("fourier", "voxmill.engine.fourier", 10, ("float32", "bfloat16"), stored=True),
     Backend("gpu-fourier", "voxmill.engine.gpu_fourier", 20, ("float32", "float16")),
     Backend("gpu-direct", "voxmill.engine.gpu_direct", 30, ("float32", "float16")),
-    Backend("torch-fast", "voxmill.engine.torch_backends", 50, ("float32",), "fast_"),
+    Backend(
+        "torch-fast",
+        "voxmill.engine.torch_backends",
+        50,
+        ("float32",),
+        "fast_",
+        "voxmill.engine.torch_memory",
+    ),
     Backend("openvino", "voxmill.engine.runtimes", 60, ("float32", "bfloat16"), "openvino_"),
     Backend("onnxruntime", "voxmill.engine.runtimes", 70, ("float32",), "onnxruntime_"),
     Backend(
@@ -88,6 +98,7 @@ _ALL = (
         90,
         ("float32", "bfloat16", "float16"),
         "plain_",
+        "voxmill.engine.torch_memory",
     ),
 )
 BACKENDS: dict[str, Backend] = {backend.name: backend for backend in _ALL}

@@ -18,7 +18,7 @@ WHITE, GREY, DEEP_GREY, FLUID = 400.0, 270.0, 310.0, 90.0
 
 @dataclass(frozen=True)
 class PhantomSettings:
-    """Settings of `make_phantom`.
+    """Settings of `draw_scan`.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class PhantomSettings:
         number("phantom.noise_percent", self.noise_percent, 0, 100, "from 0 to 100")
 
 
-def make_phantom(settings: PhantomSettings) -> tuple[np.ndarray, np.ndarray]:
+def draw_scan(settings: PhantomSettings) -> tuple[np.ndarray, np.ndarray]:
     """White matter under a folded cortex, ventricles and deep nuclei, in an uneven coil field.
 
     Parameters
@@ -100,7 +100,7 @@ def _smooth_noise(random: np.random.Generator, shape: tuple, width: float) -> np
 
 
 @job
-def write_phantom(*, scan_path: str, reference_path: str, mask_path: str, settings: dict) -> None:
+def make_scan(*, scan_path: str, reference_path: str, mask_path: str, settings: dict) -> None:
     """Write a phantom as NIfTI: the noisy scan (int16), its truth and its brain mask.
 
     Parameters
@@ -110,7 +110,7 @@ def write_phantom(*, scan_path: str, reference_path: str, mask_path: str, settin
         Of `PhantomSettings`.
     """
     chosen = PhantomSettings(**settings)
-    reference, mask = make_phantom(chosen)
+    reference, mask = draw_scan(chosen)
     noisy = add_rician(reference, chosen.noise_percent / 100 * reference.max(), chosen.seed)
     affine = np.diag([*[chosen.voxel_size_mm] * 3, 1.0])
     affine[:3, 3] = -chosen.voxel_size_mm * (np.array(chosen.shape_vox) - 1) / 2
