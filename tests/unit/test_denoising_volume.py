@@ -14,7 +14,7 @@ from voxmill.denoising.checkpoint import Terminated, path_of_fit
 from voxmill.denoising.fitting import mirrored_axes
 from voxmill.denoising.noise import add_rician
 from voxmill.denoising.volume import SEED_STEP, denoise_volume
-from voxmill.phantoms.make_scan import make_phantom
+from voxmill.phantoms.make_scan import draw_scan
 from voxmill.runtime.errors import VoxmillError
 
 CPU = [torch.device("cpu")]
@@ -34,7 +34,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="module")
 def scans():
-    clean = make_phantom(ScanPhantomSettings(shape_vox=(12, 13, 14), voxel_size_mm=8))[0]
+    clean = draw_scan(ScanPhantomSettings(shape_vox=(12, 13, 14), voxel_size_mm=8))[0]
     return add_rician(clean, 25.0, seed=1), clean
 
 

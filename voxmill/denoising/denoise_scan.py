@@ -41,6 +41,7 @@ def denoise_scan(
     reference_path: str | None = None,
     mask_path: str | None = None,
     threads: int | None = None,
+    job_record_path: str | None = None,
 ) -> None:
     """Fit a Deep Image Prior to one scan and write the result.
 
@@ -66,6 +67,8 @@ def denoise_scan(
         Noise-free image and brain mask on the same grid, for metrics.
     threads : int, optional
         CPU threads.
+    job_record_path : path, optional
+        Where the job records when and where it ran, and on which GPUs.
 
     Raises
     ------
@@ -75,7 +78,8 @@ def denoise_scan(
     """
     chosen = DenoiseSettings.from_dict(settings)
     _set_threads(threads)
-    with held_devices(devices, chosen.precision) as found:
+    held = held_devices(devices, chosen.precision, job_record_path, str(output_path))
+    with held as found:
         precision = resolve_precision(chosen.precision, found)
         chosen = dataclasses.replace(chosen, precision=precision)
         scan = read_scan(scan_path, volume, rician=chosen.noise != "gaussian")

@@ -25,9 +25,8 @@ class Backend:
     name : str
         What the configuration calls it.
     module : str
-        Module with `available(network, device)`, `run(network, volume, device, precision,
-        threads)` and `predict_bytes(settings, box_shape, precision)`, or with these names behind
-        `prefix`.
+        Module with `available(network, device)` and `run(network, volume, device, precision,
+        threads)`, or with these names behind `prefix`.
     rank : int
         Order in which `auto` tries the backends, lowest first: on CPUs the measured order of
         speed at depth 100 (see benchmarks/).
@@ -35,6 +34,9 @@ class Backend:
         What it can compute in, "float32" first.
     prefix : str
         Start of the functions' names in `module`.
+    memory : str
+        Module with `predict_bytes(settings, box_shape, precision)`, or with this name behind
+        `prefix`; by default `module`. It imports no torch, so that rules can ask it.
     stored : bool
         It takes a `voxmill.networks.stored.StoredNetwork` too; others get the torch module.
     sometimes : bool
@@ -47,15 +49,16 @@ class Backend:
     rank: int
     precisions: tuple[str, ...] = ("float32",)
     prefix: str = ""
+    memory: str = ""
     stored: bool = False
     sometimes: bool = False
 
     def _wanted(self, network: Network) -> Any:
         return network if self.stored else module_of(network)
 
-    def _function(self, name: str) -> Callable[..., Any]:
+    def _function(self, name: str, module: str = "") -> Callable[..., Any]:
         function: Callable[..., Any] = getattr(
-            importlib.import_module(self.module), self.prefix + name
+            importlib.import_module(module or self.module), self.prefix + name
         )
         return function
 
@@ -88,4 +91,5 @@ class Backend:
 
     def predict_bytes(self, settings: NetworkSettings, box_shape: Shape, precision: str) -> int:
         """Peak bytes of `run` in addition to volume and weights, its result included."""
-        return int(self._function("predict_bytes")(settings, tuple(box_shape), precision))
+        needed = self._function("predict_bytes", self.memory)
+        return int(needed(settings, tuple(box_shape), precision))

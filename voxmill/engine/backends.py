@@ -21,7 +21,14 @@ _ALL = (
     Backend("fourier", "voxmill.engine.fourier", 10, ("float32", "shared16"), stored=True),
     Backend("gpu-fourier", "voxmill.engine.gpu_fourier", 20, ("float32", "float16")),
     Backend("gpu-direct", "voxmill.engine.gpu_direct", 30, ("float32", "float16")),
-    Backend("torch-fast", "voxmill.engine.torch_backends", 50, ("float32",), "fast_"),
+    Backend(
+        "torch-fast",
+        "voxmill.engine.torch_backends",
+        50,
+        ("float32",),
+        "fast_",
+        "voxmill.engine.torch_memory",
+    ),
     Backend("openvino", "voxmill.engine.runtimes", 60, ("float32", "bfloat16"), "openvino_"),
     Backend("onnxruntime", "voxmill.engine.runtimes", 70, ("float32",), "onnxruntime_"),
     Backend(
@@ -30,6 +37,7 @@ _ALL = (
         90,
         ("float32", "bfloat16", "float16"),
         "plain_",
+        "voxmill.engine.torch_memory",
     ),
 )
 BACKENDS: dict[str, Backend] = {backend.name: backend for backend in _ALL}

@@ -10,15 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from voxmill.config.networks import ExportedSettings, MSDNetSettings
-from voxmill.engine.backend import Shape
-from voxmill.networks import NetworkSettings
 from voxmill.networks.msdnet import MSDNet
-
-_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-# oneDNN stores channels in blocks of 16 (AVX-512) and pads the last block.
-_CHANNEL_BLOCK = 16
-_UNFOLDED = 5  # channels; measured with torch 2.13
 
 
 @contextlib.contextmanager
@@ -73,26 +65,6 @@ def plain_run(
 ) -> np.ndarray:
     """Evaluate the network by its own `forward`: the reference."""
     return _run(lambda net, batch: net(batch), network, volume, device, precision, threads)
-
-
-def plain_predict_bytes(settings: NetworkSettings, box_shape: Shape, precision: str) -> int:
-    """Peak bytes of `plain_run` on a CPU: all feature maps, and one layer's copies in oneDNN.
-
-    oneDNN stores input and result of a convolution in blocks of channels. For up to `_UNFOLDED`
-    input channels PyTorch unfolds each into 27 columns instead.
-    """
-    size = _BYTES[precision] * int(np.prod(box_shape))
-    if isinstance(settings, ExportedSettings):
-        multiple = settings.shape_multiple
-        edges = [-(-n // multiple) * multiple for n in box_shape]
-        return settings.bytes_per_voxel * int(np.prod(edges)) * _BYTES[precision] // 4
-    channels = settings.channels_before(settings.depth)
-    seen = settings.channels_before(settings.depth - 1)
-    scratch = _blocked(seen) + _blocked(settings.width) + settings.width
-    few = [n for n in map(settings.channels_before, range(settings.depth)) if n <= _UNFOLDED]
-    # Later channels have not been written then, so the system has not given them memory.
-    unfolded = 28 * max(few, default=0) + settings.width
-    return size * max(channels + scratch, channels + 2 * settings.outputs, unfolded)
 
 
 # --- right-looking ----------------------------------------------------------------------------
@@ -185,23 +157,3 @@ def _dilated(maps: torch.Tensor, weight: torch.Tensor, dilation: int) -> torch.T
 
 def _pointwise(weight: torch.Tensor) -> torch.Tensor:
     return weight[:, :, None, None, None]
-
-
-def fast_predict_bytes(settings: MSDNetSettings, box_shape: Shape, precision: str) -> int:
-    """Peak bytes of `fast_run` on a CPU: all slots, and one convolution's copies in oneDNN."""
-    size = _BYTES[precision] * int(np.prod(box_shape))
-    cycle = min(len(settings.dilations), settings.depth)
-    pushes = (settings.depth - 1) // cycle
-    inner = (cycle - 1) * settings.width
-    scratch = _blocked(inner) + (_blocked(settings.width) if inner >= _CHANNEL_BLOCK else 0)
-    scratch += settings.width
-    for source, cycles in ((settings.inputs, pushes + 1), (cycle * settings.width, pushes)):
-        target = cycles * settings.width
-        # From few channels oneDNN writes the plain result, else blocks first and then that.
-        result = target if source < _CHANNEL_BLOCK else _blocked(target) + target
-        scratch = max(scratch, _blocked(source) + result)
-    return size * (settings.depth * settings.width + settings.outputs * 2 + scratch)
-
-
-def _blocked(channels: int) -> int:
-    return -(-channels // _CHANNEL_BLOCK) * _CHANNEL_BLOCK

@@ -13,8 +13,8 @@ from voxmill.runtime.jobs import job
 WHITE, GREY, DEEP_GREY, FLUID = 400.0, 270.0, 310.0, 90.0
 
 
-def make_phantom(settings: ScanPhantomSettings) -> tuple[np.ndarray, np.ndarray]:
-    """Make white matter, a folded cortex, ventricles and deep nuclei in an uneven coil field.
+def draw_scan(settings: ScanPhantomSettings) -> tuple[np.ndarray, np.ndarray]:
+    """Draw white matter, a folded cortex, ventricles and deep nuclei in an uneven coil field.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def _smooth_noise(random: np.random.Generator, shape: tuple, width: float) -> np
 
 
 @job
-def write_phantom(*, scan_path: str, reference_path: str, mask_path: str, settings: dict) -> None:
+def make_scan(*, scan_path: str, reference_path: str, mask_path: str, settings: dict) -> None:
     """Write a phantom as NIfTI: the noisy scan (int16), the noise-free reference and the mask.
 
     Parameters
@@ -80,7 +80,7 @@ def write_phantom(*, scan_path: str, reference_path: str, mask_path: str, settin
         If a setting is out of range.
     """
     chosen = ScanPhantomSettings.from_dict(settings)
-    reference, mask = make_phantom(chosen)
+    reference, mask = draw_scan(chosen)
     noisy = add_rician(reference, chosen.noise_percent / 100 * reference.max(), chosen.seed)
     affine = np.diag([*[chosen.voxel_size_mm] * 3, 1.0])
     affine[:3, 3] = -chosen.voxel_size_mm * (np.array(chosen.shape_vox) - 1) / 2
