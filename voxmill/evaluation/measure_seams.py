@@ -118,7 +118,7 @@ def measure_seams(
         JSON: `largest` and `mean` absolute difference of probability, `cells` compared, `gained`
         and `lost` cells (absolute voxels), and the same for each window.
     settings, cells, prediction : dict
-        See `SeamSettings`, `voxmill.cells.find_cells.CellSettings`, `PredictionSettings`.
+        See `SeamSettings`, `CellSettings`, `PredictionSettings`.
     threads, gpus : int
     """
     settings, cells = SeamSettings.from_dict(settings), CellSettings.from_dict(cells)
