@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
+from voxmill.config.phantoms import PhantomSettings
 from voxmill.phantoms.make_phantom import make_phantom
-from voxmill.phantoms.settings import PhantomSettings
 
 # The box in which the tutorial clicks on every cell; voxels, z, y, x.
 CLICKED = (64, 128, 128)

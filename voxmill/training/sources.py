@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from voxmill.config.training import TrainingSettings
 from voxmill.runtime.errors import VoxmillError
-from voxmill.training.settings import TrainingSettings
 from voxmill.training.targets import centroid_target
 from voxmill.volumes.normalisation import normalise
 

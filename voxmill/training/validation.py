@@ -3,10 +3,10 @@
 import numpy as np
 
 from voxmill.cells.find_cells import CellSettings, cells_of_volume
+from voxmill.config.training import TrainingSettings
 from voxmill.engine.backends import forward
 from voxmill.evaluation.matching import incremental_matching, match_points
 from voxmill.tiles.grid import grow, inside
-from voxmill.training.settings import TrainingSettings
 from voxmill.training.sources import Source, are_in, points_in
 from voxmill.volumes.blocks import ArrayVolume, block_list
 from voxmill.volumes.normalisation import normalise
