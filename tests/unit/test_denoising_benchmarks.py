@@ -11,8 +11,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 import denoising_memory
 from denoising import read_crop
-from voxmill.config.denoising import DenoiseSettings
 
+from voxmill.config.denoising import DenoiseSettings
 from voxmill.denoising.memory import plan_memory
 
 

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from voxmill.training.settings import TrainingSettings
 
 from tests.unit.workflow_config import (
     EXPORTED,
@@ -20,7 +21,6 @@ from tests.unit.workflow_config import (
 from voxmill.denoising.scans import Denoising
 from voxmill.engine.backends import BACKENDS
 from voxmill.networks import check_settings
-from voxmill.training.settings import TrainingSettings
 from voxmill.workflow import memory
 from voxmill.workflow.resources import Resources
 
