@@ -32,9 +32,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import real_data
 
 from voxmill.evaluation import metrics
-from voxmill.evaluation.baselines import DogSettings, best_threshold, find_cells_dog
-from voxmill.evaluation.matches import Frame, make_outcome
+from voxmill.evaluation.baselines import DogSettings, find_cells_dog
+from voxmill.evaluation.matches import Frame, match_cells
 from voxmill.evaluation.matching import match_points
+from voxmill.evaluation.thresholds import best_threshold
+from voxmill.geometry import Box, VoxelSize
 from voxmill.networks import models
 from voxmill.runtime.files import sha256, write_json
 from voxmill.training.loop import train
@@ -55,17 +57,15 @@ def scores_of(source, points, limit) -> dict:
     """F1, precision and recall of detections; F1 without what is near the volume's border, too.
 
     `f1_inside` is of the region `limit` voxels inside of the volume
-    (`voxmill.evaluation.matches.Outcome` says what counts at its edge), `cells_inside` the number
+    (`voxmill.evaluation.matches.Matches` says what counts at its edge), `cells_inside` the number
     of true cells in it.
     """
     shape = source.volume.shape
     edge = int(limit)
-    regions = ((0, 0, 0), shape), ((edge,) * 3, tuple(n - edge for n in shape))
+    volume, size = Box.from_shape(shape), VoxelSize.of(SIZE)
     whole, inside = (
-        make_outcome(
-            source.points, points, np.zeros(len(points)), Frame(shape, SIZE, region, []), limit
-        )
-        for region in regions
+        match_cells(source.points, points, np.zeros(len(points)), Frame(shape, size, region), limit)
+        for region in (volume, volume.grow(-edge))
     )
     scores = metrics.scores_of(*whole.counts)
     return {
@@ -169,7 +169,7 @@ def network_points(weights, source, threads):
 
 
 def cross_validate(sources, settings, options, output):
-    """Finder, threshold and scores of networks on the training volumes that they never saw.
+    """Detector, threshold and scores of networks on the training volumes that they never saw.
 
     Volumes differ in brightness, and so does the best threshold; a part of a volume that also
     trains would not show it. A volume whose others hold too few of the cells is left out: a network
@@ -189,12 +189,12 @@ def cross_validate(sources, settings, options, output):
         seen = predict_box(fitted.network, unseen, box, normalisation, "cpu", options.threads)
         folds.append((unseen, seen[0]))
     best = {"f1": -1.0}
-    candidates = real_data.FINDERS[options.stain]
+    candidates = real_data.DETECTORS[options.stain]
     for values in itertools.product(*candidates.values()):
-        finder = {**settings.finder, **dict(zip(candidates, values, strict=True))}
-        chosen = dataclasses.replace(settings, finder=finder)
+        detector = {**settings.finder, **dict(zip(candidates, values, strict=True))}
+        chosen = dataclasses.replace(settings, finder=detector)
         runs = [(s.name, *score_by_threshold(p, s, s.region, chosen)) for s, p in folds]
-        result = {**summarise_thresholds(runs), "finder": finder}
+        result = {**summarise_thresholds(runs), "detector": detector}
         logging.info("cross-validation: %s", result)
         best = result if result["f1"] > best["f1"] else best
     return best
@@ -208,22 +208,22 @@ def run_training(options) -> None:
     sources = [real_data.read_source(name, options.data) for name in names]
     output = Path(options.models) / f"{stain}.safetensors"
     chosen = cross_validate(sources, settings, options, output)
-    settings = dataclasses.replace(settings, finder=chosen.pop("finder"))
+    settings = dataclasses.replace(settings, finder=chosen.pop("detector"))
     # The loop wants something to score: a box of known cells, at the end, for the log alone.
-    box = ((0, 0, 0), real_data.WATCHED_VOX)
+    box = Box.from_shape(real_data.WATCHED_VOX)
     watched = dataclasses.replace(sources[0], region=box, validation=box)
     checkpoint = f"{output}.checkpoint"
-    outcome = train([*sources, watched], settings, "cpu", options.threads, checkpoint)
+    trained = train([*sources, watched], settings, "cpu", options.threads, checkpoint)
     training = {
         "command": f"python benchmarks/accuracy.py train --stain {stain}"
         + (f" --settings '{options.settings}'" if options.settings != "{}" else ""),
         "volumes": {n: real_data.digests(n, options.data) for n in names},
         "held_out": real_data.HELD_OUT[stain],
         "validation": "by volume: a network trained as this one, but for the volume that it is "
-        "scored on; finder, threshold and validation metrics are of such networks",
+        "scored on; detector, threshold and validation metrics are of such networks",
     }
-    outcome = dataclasses.replace(outcome, validation=chosen)
-    models.save(output, outcome.network, make_card(stain, settings, outcome, SIZE, training))
+    trained = dataclasses.replace(trained, validation=chosen)
+    models.save(output, trained.network, make_card(stain, settings, trained, SIZE, training))
 
 
 def run_comparison(options) -> None:

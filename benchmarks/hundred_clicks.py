@@ -22,10 +22,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import real_data
 from accuracy import SIZE, scores_of
 
+from voxmill.geometry import Box
 from voxmill.runtime.files import sha256, write_json
 from voxmill.training.loop import train
 from voxmill.training.settings import TrainingSettings
-from voxmill.training.sources import Source, points_in, whole
+from voxmill.training.sources import Source, points_in
 from voxmill.training.train_network import fine_tuning_settings, initial_weights
 from voxmill.training.validation import find_points, predict_box
 
@@ -52,21 +53,26 @@ def clicks(source: Source, cells: int | None) -> Source:
         stop = np.minimum(np.ceil(reach), shape)
     stop = tuple(int(n) for n in stop)
     # Nothing beyond the cube is used, so nothing beyond it counts as known.
-    points = points_in(source.points, ((0, 0, 0), stop))
-    first = (0, 2 * stop[1] // 3, 0)
-    box = (0, 0, 0), stop
-    return dataclasses.replace(source, points=points, region=box, validation=(first, stop))
+    box = Box.from_shape(stop)
+    points = points_in(source.points, box)
+    held = Box((0, 2 * stop[1] // 3, 0), stop)
+    return dataclasses.replace(source, points=points, region=box, validation=held)
 
 
 def adapt(source: Source, settings: TrainingSettings, initial, held: Source, limit, threads):
     """Train on the clicks, and score the volume held out at the threshold of their validation."""
-    outcome = train([source], settings, "cpu", threads, initial=initial)
+    trained = train([source], settings, "cpu", threads, initial=initial)
     probability = predict_box(
-        outcome.network, held, whole(held.volume.shape), settings.normalisation, "cpu", threads
+        trained.network,
+        held,
+        Box.from_shape(held.volume.shape),
+        settings.normalisation,
+        "cpu",
+        threads,
     )
-    threshold = outcome.validation["threshold"]
+    threshold = trained.validation["threshold"]
     points, _ = find_points(probability[0], settings, SIZE, threshold)
-    return {**scores_of(held, points, limit), "f1_validation": round(outcome.validation["f1"], 4)}
+    return {**scores_of(held, points, limit), "f1_validation": round(trained.validation["f1"], 4)}
 
 
 def main() -> None:
@@ -98,7 +104,7 @@ def main() -> None:
                 if initial is None and (cells == "0" or not options.scratch):
                     continue
                 row = {"cells": 0 if cells == "0" else len(few.points), "way": way, "seed": seed}
-                row |= {"region_vox": few.region[1]}
+                row |= {"region_vox": few.region.stop}
                 row |= adapt(few, settings, initial, held, limit, options.threads)
                 rows.append(row)
                 print(row, flush=True)

@@ -55,7 +55,7 @@ def centroids(mask, least_vox: int) -> np.ndarray:
     """(N, 3) centroids of a mask's 26-connected components of at least so many voxels."""
     volume = ArrayVolume(mask)
     regions = find_components(
-        lambda start, stop: (volume.read_window(start, stop), None), mask.shape, max(mask.shape)
+        lambda box: (volume.read_window(*box), None), mask.shape, max(mask.shape)
     )
     return regions.centroids[regions.counts >= least_vox]
 

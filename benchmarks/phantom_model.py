@@ -22,12 +22,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from voxmill.evaluation.baselines import DogSettings, find_cells_oracle
 from voxmill.evaluation.matching import match_points
+from voxmill.geometry import Box
 from voxmill.networks import models
 from voxmill.phantoms.make_phantom import PhantomSettings, make_phantom
 from voxmill.runtime.files import write_json
 from voxmill.training.loop import train
 from voxmill.training.settings import TrainingSettings
-from voxmill.training.sources import Source, whole
+from voxmill.training.sources import Source
 from voxmill.training.validation import LEAST_SCORE, find_points, predict_box
 from voxmill.volumes.blocks import ArrayVolume
 from voxmill.volumes.measure_volume import PERCENTILES
@@ -79,7 +80,7 @@ def phantom_source(settings: PhantomSettings, held: bool) -> Source:
     """A phantom as a training or validation volume."""
     volume, truth = make_phantom(settings)
     values = np.percentile(volume, PERCENTILES)
-    box = whole(volume.shape)
+    box = Box.from_shape(volume.shape)
     return Source(
         name=f"phantom-{settings.seed}",
         volume=ArrayVolume(volume),
@@ -103,7 +104,7 @@ def run_training(options) -> None:
     sources += [
         phantom_source(varied(s, shape_vox=(64, 160, 160)), held=True) for s in VALIDATION_SEEDS
     ]
-    outcome = train(
+    trained = train(
         sources, settings, "cpu", options.threads, checkpoint_path=f"{options.output}.checkpoint"
     )
     shape = {k: v for k, v in settings.network.items() if k != "kind"}
@@ -112,7 +113,7 @@ def run_training(options) -> None:
         network=settings.network["kind"],
         settings=shape,
         normalisation=settings.normalisation,
-        threshold=round(outcome.validation["threshold"], 4),
+        threshold=round(trained.validation["threshold"], 4),
         voxel_size_um=sources[0].voxel_size_um,
         cell_diameter_um=settings.cell_diameter_um,
         training={
@@ -120,13 +121,13 @@ def run_training(options) -> None:
             "data": "phantoms, settings drawn around the defaults for each seed",
             "training_seeds": list(TRAINING_SEEDS),
             "validation_seeds": list(VALIDATION_SEEDS),
-            "steps": outcome.steps,
+            "steps": trained.steps,
             "settings": dataclasses.asdict(settings),
-            "history": outcome.history,
+            "history": trained.history,
         },
-        metrics={"validation": outcome.validation},
+        metrics={"validation": trained.validation},
     )
-    models.save(options.output, outcome.network, card)
+    models.save(options.output, trained.network, card)
 
 
 def run_judging(options) -> None:

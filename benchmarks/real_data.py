@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
+from voxmill.geometry import Box
 from voxmill.runtime.files import sha256
 from voxmill.training.settings import Augmentation, TrainingSettings
-from voxmill.training.sources import Source, whole
+from voxmill.training.sources import Source
 from voxmill.volumes.blocks import ArrayVolume
 from voxmill.volumes.measure_volume import PERCENTILES
 
@@ -31,9 +32,9 @@ _COMMON = {
     "checkpoint_every": 50,
     "device": "auto",
 }
-# Settings of the finder that the cross-validation chooses from; nuclei of a few voxels stand no
+# Settings of the detector that the cross-validation chooses from; nuclei of a few voxels stand no
 # smoothing, and hardly any fits in less than its least volume.
-FINDERS = {
+DETECTORS = {
     "microglia": {
         "min_volume_um3": (20.0, 40.0, 60.0, 80.0, 100.0),
         "border_share": (1.0, 0.25),
@@ -84,7 +85,7 @@ def read_source(name: str, folder: Path) -> Source:
     volume = tifffile.imread(folder / f"{name}.tif")
     points = np.loadtxt(folder / f"{name}_centroids.csv", delimiter=",", skiprows=1)
     mask = tifffile.imread(folder / f"{name}_mask.tif")
-    box = whole(volume.shape)
+    box = Box.from_shape(volume.shape)
     values = np.percentile(volume, PERCENTILES)
     return Source(
         name=name,

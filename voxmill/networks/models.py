@@ -44,8 +44,8 @@ class ModelCard:
         Voxel size (z, y, x) of the training data.
     cell_diameter_um : float, optional
         Typical cell diameter in the training data.
-    finder : dict
-        Settings of the cell finder that the threshold was chosen with, but for the threshold (see
+    detector : dict
+        Settings of the detector that the threshold was chosen with, without the threshold (see
         `voxmill.cells.find_cells.CellSettings`); empty where the model doesn't say.
     training, metrics : dict
         How it was trained (code, data digests, seeds, steps) and what it reached.
@@ -61,7 +61,7 @@ class ModelCard:
     threshold: float = 0.5
     voxel_size_um: tuple[float, float, float] | None = None
     cell_diameter_um: float | None = None
-    finder: dict = field(default_factory=dict)
+    detector: dict = field(default_factory=dict)
     training: dict = field(default_factory=dict)
     metrics: dict = field(default_factory=dict)
     weights_sha256: str = ""

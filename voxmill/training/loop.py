@@ -14,7 +14,7 @@ from voxmill.training.trainer import Trainer
 
 
 @dataclass
-class Outcome:
+class TrainingResult:
     """What a training gives.
 
     Parameters
@@ -45,7 +45,7 @@ def train(
     threads: int = 1,
     checkpoint_path=None,
     initial: dict | None = None,
-) -> Outcome:
+) -> TrainingResult:
     """Train a network.
 
     Parameters
@@ -64,7 +64,7 @@ def train(
 
     Returns
     -------
-    Outcome
+    TrainingResult
 
     Raises
     ------
@@ -104,7 +104,7 @@ def train(
         trainer.validate(earlier + time.perf_counter() - begun)
     trainer.network.load_state_dict(trainer.best)
     progress = trainer.progress
-    return Outcome(
+    return TrainingResult(
         trainer.network.cpu().eval(), progress["best"], progress["history"], progress["step"],
         stopped,
     )  # fmt: skip

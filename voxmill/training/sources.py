@@ -1,15 +1,16 @@
-"""Volumes with their truth, and patches drawn from them."""
+"""Volumes with their ground truth, and patches drawn from them."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from voxmill.geometry import Box
 from voxmill.runtime.errors import VoxmillError
 from voxmill.training.settings import TrainingSettings
 from voxmill.training.targets import centroid_target
 from voxmill.volumes.normalisation import normalise
+from voxmill.volumes.protocols import ReadableVolume
 
-Box = tuple[tuple[int, int, int], tuple[int, int, int]]
 # Draws of a patch before a volume counts as having no room beside its validation box.
 MOST_DRAWS = 1000
 
@@ -21,8 +22,8 @@ class Source:
     Parameters
     ----------
     name : str
-    volume : object
-        `shape` (z, y, x) and `read_window(start, stop)`: grey values.
+    volume : ReadableVolume
+        Grey values.
     points : (N, 3) float array
         Centroids, absolute voxels.
     voxel_size_um : (3,) tuple of float
@@ -30,23 +31,24 @@ class Source:
         See `voxmill.volumes.measure_volume.measure`: of the whole volume, so that all its patches
         agree.
     region : Box
-        Where the truth is complete; nothing outside of it is used.
+        Where the ground truth is complete; nothing outside of it is used.
     validation : Box, optional
-        Kept out of the training and used to validate. The whole region: no training here.
-    mask : object, optional
-        As `volume`: nonzero where a cell is.
+        Kept out of the training and used to validate. If it is the whole region, nothing of the
+        volume is trained on.
+    mask : ReadableVolume, optional
+        Nonzero where a cell is.
     contents : str
         Digest of what volume and mask hold, so that a checkpoint of other contents is refused.
     """
 
     name: str
-    volume: object
+    volume: ReadableVolume
     points: np.ndarray
     voxel_size_um: tuple[float, float, float]
     statistics: dict
     region: Box
     validation: Box | None = None
-    mask: object | None = None
+    mask: ReadableVolume | None = None
     contents: str = ""
 
     @property
@@ -55,20 +57,9 @@ class Source:
         return self.validation != self.region
 
 
-def whole(shape) -> Box:
-    """The box of a whole volume."""
-    return (0, 0, 0), tuple(int(n) for n in shape)
-
-
 def points_in(points: np.ndarray, box: Box) -> np.ndarray:
-    """The points whose voxel lies in a box."""
-    return points[are_in(points, box)]
-
-
-def are_in(points: np.ndarray, box: Box) -> np.ndarray:
-    """Whether the voxel of each point lies in a box."""
-    start, stop = np.array(box)
-    return ((points >= start - 0.5) & (points < stop - 0.5)).all(axis=1)
+    """The points whose nearest voxel lies in a box."""
+    return points[box.contains(points)]
 
 
 def check_sources(sources: list[Source], settings: TrainingSettings) -> None:
@@ -114,18 +105,17 @@ def _check_source(source: Source, settings: TrainingSettings, size, first: str) 
             f"{list(source.voxel_size_um)}. A network learns sizes in voxels: resample one of the "
             "volumes, or train a network for each voxel size."
         )
-    inside = points_in(source.points, whole(source.volume.shape))
+    inside = points_in(source.points, Box.from_shape(source.volume.shape))
     if len(inside) < len(source.points):
         raise VoxmillError(
             f"{where}: expected all {len(source.points)} cells inside of the volume of shape "
             f"{list(source.volume.shape)}, found {len(source.points) - len(inside)} outside. "
-            "Check the axis order (z, y, x) and the unit of the truth."
+            "Check the axis order (z, y, x) and the unit of the ground truth."
         )
-    start, stop = np.array(source.region)
-    if source.trains and (stop - start < settings.patch_vox).any():
+    if source.trains and (np.array(source.region.shape) < settings.patch_vox).any():
         raise VoxmillError(
             f"{where}: expected a region of at least a patch, {list(settings.patch_vox)} voxels, "
-            f"found {(stop - start).tolist()}. Make training.patch_vox smaller."
+            f"found {list(source.region.shape)}. Make training.patch_vox smaller."
         )
     if settings.needs_mask and source.mask is None:
         key = "foreground" if settings.foreground else "target"
@@ -139,7 +129,7 @@ def training_points(source: Source) -> np.ndarray:
     points = points_in(source.points, source.region)
     if source.validation is None:
         return points
-    return points[~are_in(points, source.validation)]
+    return points[~source.validation.contains(points)]
 
 
 class PatchSampler:
@@ -196,7 +186,7 @@ class PatchSampler:
 
     def _place(self, source: Source, points, rng) -> np.ndarray:
         patch = np.array(self._settings.patch_vox)
-        low, high = np.array(source.region[0]), np.array(source.region[1]) - patch
+        low, high = np.array(source.region.start), np.array(source.region.stop) - patch
         for _ in range(MOST_DRAWS):
             if len(points) and rng.random() < self._settings.cell_share:
                 cell = points[rng.integers(len(points))]
@@ -206,8 +196,7 @@ class PatchSampler:
                 start = rng.integers(low, high + 1)
             if source.validation is None:
                 return start
-            held_start, held_stop = np.array(source.validation)
-            if (start >= held_stop).any() or (start + patch <= held_start).any():
+            if not Box.from_shape(self._settings.patch_vox, start).overlaps(source.validation):
                 return start
         raise VoxmillError(
             f"training volume {source.name!r}: expected room for patches of {patch.tolist()} "
@@ -216,7 +205,7 @@ class PatchSampler:
         )
 
     def _counts(self, source: Source, start, stop) -> np.ndarray:
-        """1 where the network sees enough context for the loss to count."""
+        """1 where the network sees enough surroundings for the loss to count."""
         counts = np.zeros(self._settings.patch_vox, np.float32)
         margin = self._settings.margin_vox
         inner = tuple(
