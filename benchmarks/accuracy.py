@@ -31,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import real_data
 
+from voxmill.config.training import TrainingSettings
 from voxmill.evaluation import metrics
 from voxmill.evaluation.baselines import DogSettings, find_cells_dog
 from voxmill.evaluation.matches import Frame, match_cells
@@ -40,7 +41,6 @@ from voxmill.geometry import Box, VoxelSize
 from voxmill.networks import models
 from voxmill.runtime.files import sha256, write_json
 from voxmill.training.loop import train
-from voxmill.training.settings import TrainingSettings
 from voxmill.training.train_network import make_card
 from voxmill.training.validation import (
     find_points,

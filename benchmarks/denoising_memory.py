@@ -22,11 +22,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from voxmill.denoising.devices import place_units
+from voxmill.config.denoising import PRECISIONS, DenoiseSettings
 from voxmill.denoising.fitting import Fit
 from voxmill.denoising.memory import plan_memory
-from voxmill.denoising.settings import PRECISIONS, DenoiseSettings
-from voxmill.denoising.volume import unit_names
+from voxmill.denoising.placement import place_units, unit_names
 from voxmill.runtime.files import write_text
 
 HEAD = (

@@ -1,12 +1,12 @@
 """The scans of a configuration, checked while the Snakefile is parsed: no voxel read, no torch."""
 
 import hashlib
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from voxmill.config.denoising import DenoisingSection
+from voxmill.config.scans import ScanSection
 from voxmill.denoising import bids
-from voxmill.denoising.settings import DenoiseSettings, from_config
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import update_with_pieces
 
@@ -104,19 +104,8 @@ def load(config: dict, source: str = "config") -> Denoising:
     VoxmillError
         Names the key or file, what was expected, what was found and what to do.
     """
-    section = dict(config.get("denoising") or {})
-    devices = tuple(section.pop("devices", ["auto"]))
-    if not 1 <= len(devices) <= 2 or len(set(devices)) < len(devices):
-        raise VoxmillError(
-            f"{source}: denoising.devices: expected one device or two different ones, found "
-            f"{list(devices)}"
-        )
-    settings: DenoiseSettings = _named(f"{source}: denoising", from_config, section)
-    if settings.precision == "float16" and "cpu" in devices:
-        raise VoxmillError(
-            f"{source}: denoising.precision: float16 needs GPUs, found devices {list(devices)}; "
-            "use float32 or bfloat16."
-        )
+    section = DenoisingSection.from_dict(config.get("denoising") or {}, source=source).plain()
+    devices = tuple(section.pop("devices"))
     scans: dict[str, Scan] = {}
     datasets: dict[str, str] = {}
     for name, entry in (config.get("scans") or {}).items():
@@ -130,21 +119,14 @@ def load(config: dict, source: str = "config") -> Denoising:
 
 
 def _scans(name: str, entry: dict, key: str) -> list[Scan]:
-    kinds = [kind for kind in ("path", "phantom", "bids") if kind in entry]
-    if len(kinds) != 1:
-        raise VoxmillError(f"{key}: expected one of path, phantom and bids, found {kinds}")
-    extra = sorted(
-        set(entry) - {kinds[0]} - ({"volume", "reference", "mask"} if kinds[0] == "path" else set())
-    )
-    if extra:
-        raise VoxmillError(f"{key}.{extra[0]}: not known beside {kinds[0]}")
-    if kinds[0] == "bids":
+    ScanSection.from_dict(entry, key=key)
+    if "bids" in entry:
         found = _named(f"{key}.bids", bids.find_scans, entry["bids"])
         return [
             Scan(f"{name}{SEPARATOR}{scan.stem}", str(scan.path), dataset=name) for scan in found
         ]
     folder = f"results/{name}"
-    if kinds[0] == "phantom":
+    if "phantom" in entry:
         return [
             Scan(
                 name, f"{folder}/scan.nii.gz", reference=f"{folder}/reference.nii.gz",
@@ -158,8 +140,6 @@ def _scans(name: str, entry: dict, key: str) -> list[Scan]:
 
 
 def _check_file(path: str, key: str) -> None:
-    if not re.search(r"\.nii(\.gz)?$", path):
-        raise VoxmillError(f"{key}: expected a NIfTI file (.nii, .nii.gz), found {path}")
     if not Path(path).exists():
         raise VoxmillError(f"{key}: {path} does not exist.")
 

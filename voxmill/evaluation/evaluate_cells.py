@@ -1,19 +1,19 @@
 """Cells against ground truth: in all, tile by tile and point by point."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from voxmill.cells.table import read_cells
+from voxmill.config.evaluation import EvaluationSettings
 from voxmill.evaluation.ground_truth import check_inside, read_truth
 from voxmill.evaluation.matches import Frame, Matches, match_cells, tile_of_points
 from voxmill.evaluation.matching import check_distance, check_points
-from voxmill.evaluation.metrics import METRICS, EvaluationSettings, scores_of
+from voxmill.evaluation.metrics import METRICS, scores_of
 from voxmill.geometry import Box, VoxelSize
-from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import write_json, writing
 from voxmill.runtime.jobs import job, logger
 from voxmill.tiles.grid import Tile
@@ -185,15 +185,12 @@ def evaluate_cells(
         If an input is missing or broken, a point lies outside of the volume, or a setting is
         unknown or out of range.
     """
-    known = [field.name for field in fields(EvaluationSettings)]
-    if unknown := sorted(set(settings) - set(known)):
-        raise VoxmillError(f"evaluation: unknown key {unknown[0]!r}; expected some of {known}")
     plan = read_plan(plan_path)
     shape, size = plan.volume.shape, VoxelSize.of(plan.volume.voxel_size_um)
     truth, cells = read_truth(truth_path, "points", shape, size), read_cells(cells_path)
     places = cells[["z_vox", "y_vox", "x_vox"]].to_numpy(float)
     check_inside(cells_path, places, Box.from_shape(shape), size)
-    checked = EvaluationSettings(**settings)
+    checked = EvaluationSettings.from_dict(settings)
     result = evaluate(truth, cells, checked, size, shape, plan.tiles)
     write_json(json_path, result.results)
     _write_csv(csv_path, result.tiles, "%.6f")

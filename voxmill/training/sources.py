@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from voxmill.config.training import TrainingSettings
 from voxmill.geometry import Box
 from voxmill.runtime.errors import VoxmillError
-from voxmill.training.settings import TrainingSettings
 from voxmill.training.targets import centroid_target
 from voxmill.volumes.normalisation import normalise
 from voxmill.volumes.protocols import ReadableVolume

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from voxmill.cells.find_cells import CellSettings, cells_of_volume
+from voxmill.config.training import TrainingSettings
 from voxmill.engine.backends import forward
 from voxmill.evaluation.matching import incremental_matching, match_points
 from voxmill.evaluation.thresholds import ThresholdCurve
 from voxmill.geometry import Box
-from voxmill.training.settings import TrainingSettings
 from voxmill.training.sources import Source, points_in
 from voxmill.volumes.blocks import ArrayVolume
 from voxmill.volumes.normalisation import normalise
