@@ -16,7 +16,7 @@ from voxmill.training.trainer import Trainer
 
 
 @dataclass
-class Outcome:
+class TrainingResult:
     """What a training gives.
 
     Parameters
@@ -47,7 +47,7 @@ def train(
     threads: int = 1,
     checkpoint_path: str | Path | None = None,
     initial: Mapping[str, torch.Tensor] | None = None,
-) -> Outcome:
+) -> TrainingResult:
     """Train a network.
 
     Parameters
@@ -66,7 +66,7 @@ def train(
 
     Returns
     -------
-    Outcome
+    TrainingResult
 
     Raises
     ------
@@ -106,7 +106,7 @@ def train(
         trainer.validate(earlier + time.perf_counter() - begun)
     trainer.network.load_state_dict(trainer.best)
     progress = trainer.progress
-    return Outcome(
+    return TrainingResult(
         trainer.network.cpu().eval(), progress["best"], progress["history"], progress["step"],
         stopped,
     )  # fmt: skip
