@@ -8,7 +8,7 @@ describe the settings, since an edited docstring reruns no job.
 import dataclasses
 import importlib
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar, Self, TypeVar, dataclass_transform
+from typing import Annotated, Any, ClassVar, Self, TypeVar, cast, dataclass_transform
 
 import pydantic
 from pydantic import BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
@@ -66,7 +66,7 @@ class SettingError(VoxmillError):
         super().__init__(": ".join(part for part in (source, key, problem) if part))
 
 
-def setting(default: Any = None, *, factory: Any = None, **constraints: Any) -> Any:
+def setting(*, default: Any = None, factory: Any = None, **constraints: Any) -> Any:
     """A setting with its default and what pydantic's `Field` knows, such as `gt` and `le`."""
     if factory is not None:
         return Field(default_factory=factory, **constraints)
@@ -79,7 +79,9 @@ class Section:
     KEY: ClassVar[str] = ""
 
     @classmethod
-    def from_dict(cls, content: Mapping, key: str | None = None, source: str = "") -> Self:
+    def from_dict(
+        cls, content: Mapping[Any, Any], key: str | None = None, source: str = ""
+    ) -> Self:
         """Checked settings from a plain dict, as YAML or JSON holds them.
 
         Parameters
@@ -96,7 +98,8 @@ class Section:
             Names the key, what was expected, what was found and what to do.
         """
         try:
-            return cls.__pydantic_validator__.validate_python(content)  # type: ignore[attr-defined]
+            made: Self = cls.__pydantic_validator__.validate_python(content)  # type: ignore[attr-defined]
+            return made
         except pydantic.ValidationError as error:
             raise refusal(cls, error, content, cls.KEY if key is None else key, source) from None
 
@@ -147,8 +150,8 @@ def section(key: str) -> Callable[[type[T]], type[T]]:
                 raise refusal(made, error, content, key) from None
 
         made.__init__ = __init__
-        SECTIONS[made.__name__] = made
-        return made
+        SECTIONS[cls.__name__] = made
+        return cast(type[T], made)
 
     return make
 
@@ -184,7 +187,7 @@ class Checked:
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        def check(value: dict) -> dict:
+        def check(value: dict[str, Any]) -> dict[str, Any]:
             self.cls.from_dict(self.given | value, key="")
             return value
 
