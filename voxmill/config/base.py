@@ -73,7 +73,20 @@ def setting(*, default: Any = None, factory: Any = None, **constraints: Any) -> 
     return Field(default, **constraints)
 
 
-class Section:
+class _Speaking(type):
+    """Makes a constructor's refusal the one error that a user reads."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        # By name, so that an error names the key; too many are the constructor's to refuse.
+        names = [field.name for field in dataclasses.fields(cast(Any, cls))]
+        content = dict(zip(names, args, strict=False)) | kwargs
+        try:
+            return super().__call__(*args[len(names) :], **content)
+        except pydantic.ValidationError as error:
+            raise refusal(cls, error, content, cast(Any, cls).KEY) from None
+
+
+class Section(metaclass=_Speaking):
     """Base of all sections of settings."""
 
     KEY: ClassVar[str] = ""
@@ -122,7 +135,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-SECTIONS: dict[str, type[Section]] = {}
+SECTIONS: dict[str, Any] = {}
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(setting,))
@@ -138,18 +151,6 @@ def section(key: str) -> Callable[[type[T]], type[T]]:
     def make(cls: type[T]) -> type[T]:
         cls.KEY = key  # type: ignore[attr-defined]
         made: Any = pydantic.dataclasses.dataclass(cls, frozen=True, config=_CONFIG)
-        construct = made.__init__
-
-        def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-            # By name, so that an error names the key; too many are the constructor's to refuse.
-            names = [field.name for field in dataclasses.fields(made)]
-            content = dict(zip(names, args, strict=False)) | kwargs
-            try:
-                construct(self, *args[len(names) :], **content)
-            except pydantic.ValidationError as error:
-                raise refusal(made, error, content, key) from None
-
-        made.__init__ = __init__
         SECTIONS[cls.__name__] = made
         return cast(type[T], made)
 
@@ -194,6 +195,7 @@ class Checked:
         return core_schema.no_info_after_validator_function(check, core_schema.dict_schema())
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: Any) -> dict[str, Any]:
-        shape = dict(handler.resolve_ref_schema(handler(self.cls.__pydantic_core_schema__)))  # type: ignore[attr-defined]
+        inner = pydantic.TypeAdapter(self.cls).core_schema
+        shape = dict(handler.resolve_ref_schema(handler(inner)))
         shape["required"] = [name for name in shape.get("required", ()) if name not in self.given]
         return shape if shape["required"] else {k: v for k, v in shape.items() if k != "required"}
