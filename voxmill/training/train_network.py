@@ -124,7 +124,7 @@ def make_card(
         threshold=round(trained.validation["threshold"], 4),
         voxel_size_um=tuple(voxel_size_um),
         cell_diameter_um=settings.cell_diameter_um,
-        detector=settings.finder,
+        detector=settings.detector,
         training={
             "voxmill": __version__,
             **training,

@@ -46,7 +46,7 @@ def find_points(
     origin: Sequence[int] = (0, 0, 0),
 ) -> tuple[np.ndarray, np.ndarray]:
     """Cells at a threshold: points (N, 3) in absolute voxels, and their scores (N,)."""
-    detector = CellSettings.from_dict({**settings.finder, "threshold": threshold})
+    detector = CellSettings.from_dict({**settings.detector, "threshold": threshold})
     table = cells_of_volume(ArrayVolume(probability), detector, voxel_size_um)
     return table[["z_vox", "y_vox", "x_vox"]].to_numpy() + origin, table["score"].to_numpy()
 
@@ -71,7 +71,7 @@ def validate(network, sources: list[Source], settings: TrainingSettings, device,
     dict
         `threshold`, `f1`, `precision`, `recall`, and `volumes`: F1 of each at that threshold.
     """
-    by_threshold = settings.finder["method"] != "maxima"
+    by_threshold = settings.detector["method"] != "maxima"
     runs = []
     for source in (s for s in sources if s.validation):
         around = np.ceil(1.5 * settings.cell_diameter_um / np.array(source.voxel_size_um))
