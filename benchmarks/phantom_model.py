@@ -1,12 +1,12 @@
-"""Train and judge the phantom model that the demo uses.
+"""Train and judge the phantom model of the demo.
 
     python benchmarks/phantom_model.py train --output models/phantom.safetensors
     python benchmarks/phantom_model.py judge --model models/phantom.safetensors
 
-`train` draws phantoms of many seeds, each with settings of its own around the defaults, trains on
-some and validates on others. `judge` compares the model with a difference of Gaussians whose scale
-and threshold are the best for each very volume, on default phantoms of seeds that neither training
-nor validation saw; it adds the figures to the model's card.
+`train` makes phantoms of many seeds, each with its own settings around the defaults, trains on some
+and validates on others. `judge` compares the model with a difference of Gaussians whose scale and
+threshold are the best for each single volume, on default phantoms with seeds that were used neither
+for training nor for validation; it adds the numbers to the model's card.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from voxmill.volumes.measure_volume import PERCENTILES
 
 TRAINING_SEEDS = range(100, 116)
 VALIDATION_SEEDS = range(200, 204)
-# Fresh ones: the defaults of the phantoms were tuned while looking at seeds 2026 to 2029.
+# These are new: the defaults of the phantoms were tuned with seeds 2026 to 2029.
 JUDGED_SEEDS = range(3001, 3007)
 
 SETTINGS = TrainingSettings(
@@ -46,14 +46,14 @@ SETTINGS = TrainingSettings(
     learning_rate=4e-3,
     validate_every=200,
     checkpoint_every=200,
-    # As the demo's configuration finds cells: the threshold depends on it.
+    # The detector of the demo's configuration: the threshold depends on it.
     detector={"method": "maxima", "min_distance_um": 6.0, "smoothing_um": 1.0},
     device="cpu",
 )
 
 
 def varied(seed: int, **fixed) -> PhantomSettings:
-    """Phantom settings drawn around the defaults, so that a model does not learn one contrast."""
+    """Draw phantom settings around the defaults, so that a model does not learn one contrast."""
     rng = np.random.default_rng((seed, 1))
     base = PhantomSettings()
     ranges = {
@@ -77,7 +77,7 @@ def varied(seed: int, **fixed) -> PhantomSettings:
 
 
 def phantom_source(settings: PhantomSettings, held: bool) -> Source:
-    """A phantom as a training or validation volume."""
+    """Make a phantom as a training or validation volume."""
     volume, truth = draw_phantom(settings)
     values = np.percentile(volume, PERCENTILES)
     box = Box.from_shape(volume.shape)
@@ -131,7 +131,7 @@ def run_training(options) -> None:
 
 
 def run_judging(options) -> None:
-    """Compare with the oracle baseline on unseen seeds; add the figures to the card."""
+    """Compare with the oracle baseline on unseen seeds; add the numbers to the card."""
     card, network = models.load(options.model)
     settings = TrainingSettings.from_dict(card.training["settings"])
     rows = []

@@ -146,7 +146,7 @@ def test_another_program_than_the_card_was_written_for(model):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"bytes_per_voxel": 1}, "exported settings: .*halo_vox"),
+        ({"bytes_per_voxel": 1}, r"exported\.halo_vox: missing: expected an integer"),
         ({"halo_vox": -1, "bytes_per_voxel": 1}, "halo_vox: expected an integer >= 0, found -1"),
         ({"halo_vox": 1, "bytes_per_voxel": 1, "shape_multiple": 0}, "shape_multiple: expected an"),
     ],

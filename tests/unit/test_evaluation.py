@@ -348,7 +348,7 @@ def test_the_job_writes_its_files(job_files):
     ("section", "expected"),
     [
         ({"max_distance_um": 2, "max_distance": 3}, "evaluation: unknown key 'max_distance'"),
-        ({"max_distance_um": 0}, "evaluation setting max_distance_um: .* above 0, found 0"),
+        ({"max_distance_um": 0}, r"evaluation\.max_distance_um: expected a number > 0, found 0"),
     ],
 )
 def test_the_job_ends_with_a_message(job_files, capsys, section, expected):
@@ -368,16 +368,16 @@ def test_cells_of_another_volume_are_refused(job_files, capsys):
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("max_distance_um", 0, "expected a distance above 0, found 0"),
-        ("max_distance_um", -1, "expected a distance above 0, found -1"),
-        ("max_distance_um", "5", "expected a distance above 0, found '5'"),
-        ("distances_um", [1, 0], "expected a distance above 0, found 0"),
+        ("max_distance_um", 0, "expected a number > 0, found 0"),
+        ("max_distance_um", -1, "expected a number > 0, found -1"),
+        ("max_distance_um", "5", "expected a number > 0, found '5'"),
+        ("distances_um", [1, 0], r"expected one or more numbers > 0, found \[1, 0\]"),
         ("bootstrap_samples", -1, "expected an integer >= 0, found -1"),
         ("seed", 0.5, "expected an integer >= 0, found 0.5"),
     ],
 )
 def test_settings_out_of_range(key, value, expected):
-    with pytest.raises(VoxmillError, match=f"evaluation setting {key}: {expected}"):
+    with pytest.raises(VoxmillError, match=rf"evaluation\.{key}: {expected}"):
         EvaluationSettings(**({"max_distance_um": 1.0} | {key: value}))
 
 

@@ -241,7 +241,7 @@ def stitch_predictions(folder, source):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: HaloSettings(tolerance=0), r"tiles\.halo_tolerance: expected a number between"),
+        (lambda: HaloSettings(tolerance=0), r"halo\.tolerance: expected a number > 0 and < 1"),
         (lambda: SeamSettings(windows=0), r"seams\.windows: expected an integer >= 1, found 0"),
         (lambda: SeamSettings(window_vox=1), r"seams\.window_vox: expected an integer >= 2"),
         (lambda: PredictionSettings(device="tpu"), r"prediction\.device: expected one of"),

@@ -1,4 +1,4 @@
-"""The comparison of widths trains what it says, for as long as it says."""
+"""The benchmark of widths: settings, steps and times of its trainings."""
 
 import sys
 from pathlib import Path

@@ -132,7 +132,7 @@ def measure_seams(
         and `lost` cells (absolute voxels), and the same for each window; `halo_vox` of the plan and
         `reference_halo_vox` of the windows.
     settings, cells, prediction : dict
-        See `SeamSettings`, `voxmill.cells.find_cells.CellSettings`, `PredictionSettings`.
+        See `SeamSettings`, `CellSettings`, `PredictionSettings`.
     threads, gpus : int
 
     Raises

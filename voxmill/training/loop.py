@@ -1,8 +1,10 @@
-"""The training itself: steps, validations, checkpoints, early stopping."""
+"""The loop of a training: steps, validations, checkpoints, early stopping."""
 
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from tqdm import tqdm
@@ -43,8 +45,8 @@ def train(
     settings: TrainingSettings,
     device: str = "cpu",
     threads: int = 1,
-    checkpoint_path=None,
-    initial: dict | None = None,
+    checkpoint_path: str | Path | None = None,
+    initial: Mapping[str, torch.Tensor] | None = None,
 ) -> TrainingResult:
     """Train a network.
 
@@ -58,7 +60,7 @@ def train(
     threads : int
         CPU threads.
     checkpoint_path : path, optional
-        Resumed from when it exists, and written to.
+        The training resumes from it if it exists, and writes to it.
     initial : dict of str to tensor, optional
         Weights to start from.
 
@@ -69,8 +71,8 @@ def train(
     Raises
     ------
     VoxmillError
-        On unusable data (see `voxmill.training.sources.check_sources`), a checkpoint of another
-        training, or a loss that is not finite.
+        If data are unusable (`voxmill.training.sources.check_sources`), the checkpoint is of
+        another training, or the loss is not finite.
     """
     trainer = Trainer(sources, settings, device, threads, initial)
     if checkpoint_path:
@@ -83,7 +85,7 @@ def train(
         initial=progress["step"],
         unit="step",
         desc="training",
-        # A log gets a line a validation instead.
+        # Without a terminal, the log gets a line at each validation.
         disable=not sys.stderr.isatty(),
     )
     while progress["step"] < settings.steps:

@@ -1,7 +1,7 @@
-"""F1 on held-out data, with the detector that the workflow uses."""
+"""F1 on held-out boxes, with the detector of the workflow."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 
@@ -11,23 +11,47 @@ from voxmill.engine.backends import forward
 from voxmill.evaluation.matching import incremental_matching, match_points
 from voxmill.evaluation.thresholds import ThresholdCurve
 from voxmill.geometry import Box
+from voxmill.networks.msdnet import MSDNet
 from voxmill.training.sources import Source, points_in
 from voxmill.volumes.blocks import ArrayVolume
 from voxmill.volumes.normalisation import normalise
 
-# Candidates below this probability are no cells at any sensible threshold.
+# Candidates below this probability are not cells at any useful threshold.
 LEAST_SCORE = 0.02
-# Where another threshold gives other cells, these are tried.
+# Thresholds that are tried where a threshold changes the cells themselves.
 THRESHOLDS = np.round(np.arange(0.04, 0.98, 0.04), 2)
 BLOCK_VOX = 160
-# A larger halo of a block changes a validation score by far less than one cell does.
+# Halo of a block: a larger one changes a validation score by far less than one cell does.
 HALO_VOX = 24
 
 
 def predict_box(
-    network: Any, source: Source, box: Box, normalisation: dict, device: str, threads: int
+    network: MSDNet,
+    source: Source,
+    box: Box,
+    normalisation: dict[str, Any],
+    device: str,
+    threads: int,
 ) -> np.ndarray:
-    """Probabilities (outputs, z, y, x) of a box of a volume, float32."""
+    """Predict a box block by block, each with its halo.
+
+    Parameters
+    ----------
+    network : MSDNet
+    source : Source
+        The volume.
+    box : Box
+        In absolute voxels.
+    normalisation : dict
+        See `voxmill.networks.models.ModelCard`.
+    device : str
+    threads : int
+
+    Returns
+    -------
+    (outputs, z, y, x) float32 array
+        Probabilities.
+    """
     result = np.empty((network.settings.outputs, *box.shape), np.float32)
     for block in box.blocks(BLOCK_VOX):
         window = block.grow(HALO_VOX, within=Box.from_shape(source.volume.shape))
@@ -41,29 +65,53 @@ def predict_box(
 def find_points(
     probability: np.ndarray,
     settings: TrainingSettings,
-    voxel_size_um: Iterable[float],
+    voxel_size_um: tuple[float, float, float],
     threshold: float,
     origin: Sequence[int] = (0, 0, 0),
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cells at a threshold: points (N, 3) in absolute voxels, and their scores (N,)."""
+    """Find cells at a threshold.
+
+    Parameters
+    ----------
+    probability : (z, y, x) float32 array
+    settings : TrainingSettings
+        Its `detector` holds the settings of the detector.
+    voxel_size_um : (3,) float
+    threshold : float
+    origin : (3,) int
+        Absolute voxel of the array's first voxel.
+
+    Returns
+    -------
+    points : (N, 3) float array
+        Centroids in absolute voxels.
+    scores : (N,) float array
+    """
     detector = CellSettings.from_dict({**settings.detector, "threshold": threshold})
     table = cells_of_volume(ArrayVolume(probability), detector, voxel_size_um)
     return table[["z_vox", "y_vox", "x_vox"]].to_numpy() + origin, table["score"].to_numpy()
 
 
-def validate(network, sources: list[Source], settings: TrainingSettings, device, threads) -> dict:
-    """F1 of all validation boxes together, at the threshold that is best for them together.
+def validate(
+    network: MSDNet,
+    sources: list[Source],
+    settings: TrainingSettings,
+    device: str,
+    threads: int,
+) -> dict[str, Any]:
+    """Compute F1 of all validation boxes together, at their best common threshold.
 
-    Cells are found and matched in each box and its surroundings, so that the box cuts none; those
-    whose centroid lies in the box count.
+    Cells are found and matched in a box that is grown by 1.5 cell diameters, so that the box cuts
+    no cell; those whose centroid lies in the box itself count.
 
     Parameters
     ----------
-    network : torch module
+    network : MSDNet
     sources : list of Source
         Those with a validation box are used.
     settings : TrainingSettings
     device : str
+        "cpu" or "cuda".
     threads : int
 
     Returns
@@ -73,45 +121,68 @@ def validate(network, sources: list[Source], settings: TrainingSettings, device,
     """
     by_threshold = settings.detector["method"] != "maxima"
     runs = []
-    for source in (s for s in sources if s.validation):
+    for source in sources:
+        if source.validation is None:
+            continue
         around = np.ceil(1.5 * settings.cell_diameter_um / np.array(source.voxel_size_um))
         outer = source.validation.grow(around, within=Box.from_shape(source.volume.shape))
-        maps = predict_box(network, source, outer, settings.normalisation, device, threads)
+        outputs = predict_box(network, source, outer, settings.normalisation, device, threads)
         score = score_by_threshold if by_threshold else _score_by_candidate
-        runs.append((source.name, *score(maps[0], source, outer, settings)))
+        runs.append((source.name, *score(outputs[0], source, outer, settings)))
     return (summarise_thresholds if by_threshold else summarise)(runs)
 
 
 def _score_by_candidate(
     probability: np.ndarray, source: Source, outer: Box, settings: TrainingSettings
 ) -> tuple[int, np.ndarray, np.ndarray]:
-    """True cells in the box; of the detections there, the best first, scores and pairs gained."""
-    found, scores = find_points(
-        probability, settings, source.voxel_size_um, LEAST_SCORE, outer.start
-    )
+    """Number of true cells in the box; scores of the detections in it, in descending order; and
+    whether each detection raises the number of pairs."""
+    size = source.voxel_size_um
+    found, scores = find_points(probability, settings, size, LEAST_SCORE, outer.start)
     order = np.argsort(-scores, kind="stable")
     found, scores = found[order], scores[order]
     truth = points_in(source.points, outer)
-    gains = incremental_matching(truth, found, settings.max_distance_um, source.voxel_size_um)
-    own = source.validation.contains(found)
-    return len(points_in(truth, source.validation)), scores[own], gains[own] >= 0
+    gains = incremental_matching(truth, found, settings.max_distance_um, size)
+    box = cast(Box, source.validation)
+    own = box.contains(found)
+    return len(points_in(truth, box)), scores[own], gains[own] >= 0
 
 
 def score_by_threshold(
     probability: np.ndarray, source: Source, outer: Box, settings: TrainingSettings
 ) -> tuple[int, np.ndarray, np.ndarray]:
-    """True cells in the box; at each of `THRESHOLDS` the detections there, and those matched."""
+    """Count true cells, detections and matched detections in the validation box of a source.
+
+    Parameters
+    ----------
+    probability : (z, y, x) float32 array
+        Of the box `outer`.
+    source : Source
+        With a validation box.
+    outer : Box
+        The validation box with its surroundings.
+    settings : TrainingSettings
+
+    Returns
+    -------
+    true : int
+        Cells of the ground truth.
+    found, matched : (thresholds,) int arrays
+        Detections, and those that match a cell, at each of `THRESHOLDS`.
+    """
+    box = cast(Box, source.validation)
     truth = points_in(source.points, outer)
     counts = []
     for threshold in THRESHOLDS:
         found, _ = find_points(probability, settings, source.voxel_size_um, threshold, outer.start)
         pairs = match_points(truth, found, settings.max_distance_um, source.voxel_size_um)
-        own = source.validation.contains(found)
+        own = box.contains(found)
         counts.append((own.sum(), own[pairs[:, 1]].sum()))
-    return len(points_in(truth, source.validation)), *np.array(counts).T
+    found_counts, matched_counts = np.array(counts).T
+    return len(points_in(truth, box)), found_counts, matched_counts
 
 
-def summarise_thresholds(runs: list[tuple[str, int, np.ndarray, np.ndarray]]) -> dict:
+def summarise_thresholds(runs: list[tuple[str, int, np.ndarray, np.ndarray]]) -> dict[str, Any]:
     """Best common threshold of several volumes where each threshold gives other cells.
 
     Parameters
@@ -139,7 +210,7 @@ def summarise_thresholds(runs: list[tuple[str, int, np.ndarray, np.ndarray]]) ->
     }
 
 
-def summarise(runs: list[tuple[str, int, np.ndarray, np.ndarray]]) -> dict:
+def summarise(runs: list[tuple[str, int, np.ndarray, np.ndarray]]) -> dict[str, Any]:
     """Best common threshold of several volumes.
 
     Parameters
