@@ -194,8 +194,8 @@ def cross_validate(sources, settings, options, output):
     best = {"f1": -1.0}
     candidates = real_data.DETECTORS[options.stain]
     for values in itertools.product(*candidates.values()):
-        detector = {**settings.finder, **dict(zip(candidates, values, strict=True))}
-        chosen = dataclasses.replace(settings, finder=detector)
+        detector = {**settings.detector, **dict(zip(candidates, values, strict=True))}
+        chosen = dataclasses.replace(settings, detector=detector)
         runs = [(s.name, *score_by_threshold(p, s, s.region, chosen)) for s, p in folds]
         result = {**summarise_thresholds(runs), "detector": detector}
         logging.info("cross-validation: %s", result)
@@ -211,7 +211,7 @@ def run_training(options) -> None:
     sources = [real_data.read_source(name, options.data) for name in names]
     output = Path(options.models) / f"{stain}.safetensors"
     chosen = cross_validate(sources, settings, options, output)
-    settings = dataclasses.replace(settings, finder=chosen.pop("detector"))
+    settings = dataclasses.replace(settings, detector=chosen.pop("detector"))
     # The training needs validation data: a box of training cells, scored for the log alone.
     box = Box.from_shape(real_data.WATCHED_VOX)
     watched = dataclasses.replace(sources[0], region=box, validation=box)

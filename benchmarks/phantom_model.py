@@ -47,7 +47,7 @@ SETTINGS = TrainingSettings(
     validate_every=200,
     checkpoint_every=200,
     # The detector of the demo's configuration: the threshold depends on it.
-    finder={"method": "maxima", "min_distance_um": 6.0, "smoothing_um": 1.0},
+    detector={"method": "maxima", "min_distance_um": 6.0, "smoothing_um": 1.0},
     device="cpu",
 )
 

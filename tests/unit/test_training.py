@@ -175,7 +175,7 @@ def test_the_mask_as_the_first_target():
     mask = np.random.default_rng(0).random((24, 24, 40)) < 0.3
     source = make_source(mask=ArrayVolume(mask.astype(np.uint8) * 255))
     for foreground in (False, True):
-        settings = dataclasses.replace(TINY, target="mask", foreground=foreground, finder={})
+        settings = dataclasses.replace(TINY, target="mask", foreground=foreground, detector={})
         sampler = PatchSampler([source], settings)
         _, targets, _ = sampler.draw(np.random.default_rng(3))
         assert targets.shape == (2 + foreground, 12, 12, 12)
@@ -265,7 +265,7 @@ def test_validation_does_not_cut_cells(method, monkeypatch):
     probability[10:13, 10:13, 33:37] = 0.9
     probability[11, 11, [26, 35]] = 0.95
     source = make_source(points=np.array([[11, 11, 26.5], [11, 11, 34.5]]))
-    settings = dataclasses.replace(TINY, finder={"method": method, "min_distance_um": 3.0})
+    settings = dataclasses.replace(TINY, detector={"method": method, "min_distance_um": 3.0})
 
     def cut(network, source, box, *rest):
         return probability[None, *box.slices]
@@ -292,7 +292,7 @@ def test_learning_rate_rises_and_falls():
 
 def test_training_finds_the_cells():
     settings = dataclasses.replace(
-        TINY, steps=120, validate_every=40, finder={"min_distance_um": 2.5}
+        TINY, steps=120, validate_every=40, detector={"min_distance_um": 2.5}
     )
     trained = train([make_source(), make_source(1)], settings)
     assert trained.history[-1]["loss"] < trained.history[0]["loss"]
@@ -403,8 +403,11 @@ def test_early_stopping():
         ({"cell_diameter_um": 5, "cell_share": 2}, "cell_share: expected a number from 0 to 1"),
         ({"cell_diameter_um": 5, "patch_vox": [9, 9]}, "patch_vox: expected three integers"),
         ({"cell_diameter_um": 5, "patch_vox": [8, 9, 9]}, r"more than twice margin_vox \(4\)"),
-        ({"cell_diameter_um": 5, "finder": {"threshold": 0.5}}, "chosen on the validation data"),
-        ({"cell_diameter_um": 5, "finder": {"method": "x"}}, r"training\.finder\.method: expected"),
+        ({"cell_diameter_um": 5, "detector": {"threshold": 0.5}}, "chosen on the validation data"),
+        (
+            {"cell_diameter_um": 5, "detector": {"method": "x"}},
+            r"training\.detector\.method: expected",
+        ),
         (
             {"cell_diameter_um": 5, "network": {"layers": 3}},
             r"training\.network: unknown key 'layers'",
@@ -474,7 +477,7 @@ def test_masks_from_training_to_prediction(tmp_path, changes):
     tifffile.imwrite(tmp_path / "m.tif", blobs.astype(np.uint8))
     arguments["volumes"]["blobs"]["mask"] = str(tmp_path / "m.tif")
     arguments["settings"] = dataclasses.asdict(
-        dataclasses.replace(TINY, **changes, steps=60, validate_every=60, finder={})
+        dataclasses.replace(TINY, **changes, steps=60, validate_every=60, detector={})
     )
     train_network(**arguments)
     card, network = models.load(tmp_path / "net.safetensors")

@@ -147,7 +147,7 @@ def make_card(
         threshold=round(trained.validation["threshold"], 4),
         voxel_size_um=(z, y, x),
         cell_diameter_um=settings.cell_diameter_um,
-        detector=settings.finder,
+        detector=settings.detector,
         training={
             "voxmill": __version__,
             **training,

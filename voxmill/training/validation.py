@@ -75,7 +75,7 @@ def find_points(
     ----------
     probability : (z, y, x) float32 array
     settings : TrainingSettings
-        Its `finder` holds the settings of the detector.
+        Its `detector` holds the settings of the detector.
     voxel_size_um : (3,) float
     threshold : float
     origin : (3,) int
@@ -87,7 +87,7 @@ def find_points(
         Centroids in absolute voxels.
     scores : (N,) float array
     """
-    detector = CellSettings.from_dict({**settings.finder, "threshold": threshold})
+    detector = CellSettings.from_dict({**settings.detector, "threshold": threshold})
     table = cells_of_volume(ArrayVolume(probability), detector, voxel_size_um)
     return table[["z_vox", "y_vox", "x_vox"]].to_numpy() + origin, table["score"].to_numpy()
 
@@ -119,7 +119,7 @@ def validate(
     dict
         `threshold`, `f1`, `precision`, `recall`, and `volumes`: F1 of each at that threshold.
     """
-    by_threshold = settings.finder["method"] != "maxima"
+    by_threshold = settings.detector["method"] != "maxima"
     runs = []
     for source in sources:
         if source.validation is None:
