@@ -32,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import real_data
 
+from voxmill.config.training import TrainingSettings
 from voxmill.evaluation import metrics
 from voxmill.evaluation.baselines import DogSettings, best_threshold, find_cells_dog
 from voxmill.evaluation.matches import Frame, make_outcome
@@ -39,7 +40,6 @@ from voxmill.evaluation.matching import match_points
 from voxmill.networks import models
 from voxmill.runtime.files import sha256, write_json
 from voxmill.training.loop import train
-from voxmill.training.settings import TrainingSettings
 from voxmill.training.train_network import make_card
 from voxmill.training.validation import (
     find_points,

@@ -24,11 +24,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from denoising_methods import METHODS
 
+from voxmill.config.denoising import DenoiseSettings
 from voxmill.denoising import figures
 from voxmill.denoising.devices import resolve_devices, resolve_precision
 from voxmill.denoising.metrics import compare
 from voxmill.denoising.noise import add_rician
-from voxmill.denoising.settings import from_config
 from voxmill.denoising.volume import denoise_volume
 from voxmill.runtime.files import read_json, write_json, write_text
 
@@ -129,7 +129,7 @@ def measure(method, noisy, percent, scan, mask, seed, options):
         return volume, row | compare(volume, scan, mask)
     settings = yaml.safe_load(options.settings.read_text()) if options.settings else {}
     settings |= {"seed": seed} | ({} if options.estimate else {"sigma": sigma})
-    chosen = from_config(settings)
+    chosen = DenoiseSettings.from_dict(settings)
     devices = resolve_devices(options.devices, chosen.precision)
     chosen = dataclasses.replace(chosen, precision=resolve_precision(chosen.precision, devices))
     if options.threads:

@@ -19,10 +19,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from denoising import read_crop
 
+from voxmill.config.denoising import DenoiseSettings
 from voxmill.denoising.devices import resolve_devices
 from voxmill.denoising.metrics import compare
 from voxmill.denoising.noise import add_rician
-from voxmill.denoising.settings import from_config
 from voxmill.denoising.volume import denoise_volume
 from voxmill.runtime.files import read_json, write_json, write_text
 
@@ -42,7 +42,7 @@ def main():
     for name, changes in yaml.safe_load((HERE / "denoising_ablation.yaml").read_text()).items():
         if any(row["variant"] == name for row in rows):
             continue
-        settings = from_config(merged(base, changes or {}))
+        settings = DenoiseSettings.from_dict(merged(base, changes or {}))
         fitted = denoise_volume(
             noisy, settings, resolve_devices(options.devices, settings.precision),
             reference=scan, mask=mask,

@@ -22,11 +22,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from voxmill.config.denoising import DenoiseSettings
 from voxmill.denoising.fitting import Fit
 from voxmill.denoising.memory import plan_memory
 from voxmill.denoising.placement import place_units, unit_names
 from voxmill.denoising.precision import DTYPES
-from voxmill.denoising.settings import DenoiseSettings
 from voxmill.runtime.files import write_text
 
 PRECISIONS, CPU_PRECISIONS = tuple(DTYPES), ("float32", "bfloat16")

@@ -19,9 +19,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from voxmill.config.networks import MSDNetSettings
 from voxmill.engine import fourier
 from voxmill.engine.build import _FLAGS, compiler
-from voxmill.networks.settings import MSDNetSettings
 from voxmill.runtime.files import write_json, write_text
 from voxmill.runtime.free_memory import free_bytes
 

@@ -16,9 +16,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from voxmill.config.networks import MSDNetSettings
 from voxmill.engine.backends import BACKENDS
 from voxmill.networks import build
-from voxmill.networks.settings import MSDNetSettings
 
 
 def peak_bytes() -> int:

@@ -18,10 +18,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from voxmill.config.networks import MSDNetSettings
 from voxmill.engine import fourier
 from voxmill.engine.backends import BACKENDS, forward
 from voxmill.networks import build
-from voxmill.networks.settings import MSDNetSettings
 from voxmill.prediction.memory import SHARE, plan_blocks, predict_in_blocks
 from voxmill.runtime.files import write_json, write_text
 from voxmill.runtime.free_memory import free_bytes

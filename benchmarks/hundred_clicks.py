@@ -22,9 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import real_data
 from accuracy import SIZE, scores_of
 
+from voxmill.config.training import TrainingSettings
 from voxmill.runtime.files import sha256, write_json
 from voxmill.training.loop import train
-from voxmill.training.settings import TrainingSettings
 from voxmill.training.sources import Source, points_in, whole
 from voxmill.training.train_network import fine_tuning_settings, initial_weights
 from voxmill.training.validation import find_points, predict_box

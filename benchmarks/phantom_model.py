@@ -20,13 +20,13 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from voxmill.config.training import TrainingSettings
 from voxmill.evaluation.baselines import DogSettings, find_cells_oracle
 from voxmill.evaluation.matching import match_points
 from voxmill.networks import models
-from voxmill.phantoms.make_phantom import PhantomSettings, make_phantom
+from voxmill.phantoms.make_phantom import PhantomSettings, draw_phantom
 from voxmill.runtime.files import write_json
 from voxmill.training.loop import train
-from voxmill.training.settings import TrainingSettings
 from voxmill.training.sources import Source, whole
 from voxmill.training.validation import LEAST_SCORE, find_points, predict_box
 from voxmill.volumes.blocks import ArrayVolume
@@ -77,7 +77,7 @@ def varied(seed: int, **fixed) -> PhantomSettings:
 
 def phantom_source(settings: PhantomSettings, held: bool) -> Source:
     """Make a phantom as a training or validation volume."""
-    volume, truth = make_phantom(settings)
+    volume, truth = draw_phantom(settings)
     values = np.percentile(volume, PERCENTILES)
     box = whole(volume.shape)
     return Source(

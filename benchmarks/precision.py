@@ -19,7 +19,7 @@ from voxmill.cells.find_cells import CellSettings, cells_of_volume
 from voxmill.engine.backends import BACKENDS, forward
 from voxmill.evaluation.matching import match_points
 from voxmill.networks import models
-from voxmill.phantoms.make_phantom import PhantomSettings, make_phantom
+from voxmill.phantoms.make_phantom import PhantomSettings, draw_phantom
 from voxmill.runtime.files import write_json, write_text
 from voxmill.volumes.blocks import ArrayVolume
 from voxmill.volumes.measure_volume import PERCENTILES
@@ -41,7 +41,7 @@ def reduced(network, device: str = "cpu") -> list[tuple[str, str]]:
 
 def read_phantom(phantom: PhantomSettings, card) -> np.ndarray:
     """A normalised phantom, as a job sees it."""
-    volume, _ = make_phantom(phantom)
+    volume, _ = draw_phantom(phantom)
     values = np.percentile(volume, PERCENTILES)
     percentiles = {f"{p:g}": float(v) for p, v in zip(PERCENTILES, values, strict=True)}
     return normalise(volume, {"percentiles": percentiles}, card.normalisation)

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
+from voxmill.config.training import Augmentation, TrainingSettings
 from voxmill.runtime.files import sha256
-from voxmill.training.settings import Augmentation, TrainingSettings
 from voxmill.training.sources import Source, whole
 from voxmill.volumes.blocks import ArrayVolume
 from voxmill.volumes.measure_volume import PERCENTILES

@@ -13,9 +13,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from voxmill.config.networks import MSDNetSettings
 from voxmill.engine import fourier, stencil
 from voxmill.networks import build
-from voxmill.networks.settings import MSDNetSettings
 from voxmill.runtime.files import write_text
 
 

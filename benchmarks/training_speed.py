@@ -31,8 +31,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from engine_worker import _timed, _Unused, make_network, peak_bytes
 
+from voxmill.config.networks import MSDNetSettings
 from voxmill.engine.autograd import fourier_forward
-from voxmill.networks.settings import MSDNetSettings
 from voxmill.runtime.files import read_json, write_json
 
 
@@ -42,10 +42,10 @@ class Preallocated(torch.autograd.Function):
     @staticmethod
     def forward(context, network, batch, *parameters):
         s = network.settings
-        maps = batch.new_empty(len(batch), s.maps_before(s.depth), *batch.shape[2:])
+        maps = batch.new_empty(len(batch), s.channels_before(s.depth), *batch.shape[2:])
         maps[:, : s.inputs] = batch
         for i in range(s.depth):
-            seen = s.maps_before(i)
+            seen = s.channels_before(i)
             maps[:, seen : seen + s.width] = functional.conv3d(
                 maps[:, :seen], network.weights[i], network.biases[i], 1, s.dilation(i),
                 s.dilation(i),
@@ -60,7 +60,7 @@ class Preallocated(torch.autograd.Function):
         upstream, final, bias = _convolution_backward(gradient, maps, _kernel(network), 1, 0)
         weights, biases = [None] * s.depth, [None] * s.depth
         for i in reversed(range(s.depth)):
-            seen = s.maps_before(i)
+            seen = s.channels_before(i)
             own = slice(seen, seen + s.width)
             inner = upstream[:, own] * (maps[:, own] > 0)
             inputs, weights[i], biases[i] = _convolution_backward(

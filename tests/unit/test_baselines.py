@@ -14,7 +14,6 @@ from voxmill.evaluation.baselines import (
     best_threshold,
     cells_table,
     difference_of_gaussians,
-    dog_settings,
     find_cells_dog,
     find_cells_oracle,
 )
@@ -114,7 +113,7 @@ def test_a_window_of_an_array():
 )
 def test_senseless_settings(settings, message):
     with pytest.raises(VoxmillError, match=message):
-        dog_settings(settings)
+        DogSettings.from_dict(settings)
 
 
 def test_distance_follows_the_diameter():

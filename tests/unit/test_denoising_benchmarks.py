@@ -12,8 +12,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import denoising_memory
 from denoising import read_crop
 
+from voxmill.config.denoising import DenoiseSettings
 from voxmill.denoising.memory import plan_memory
-from voxmill.denoising.settings import from_config
 
 
 @pytest.fixture
@@ -41,6 +41,6 @@ def test_a_crop_lies_around_the_mask(paths):
 @pytest.mark.parametrize("precision", denoising_memory.PRECISIONS)
 def test_memory_can_be_planned_in_every_precision_of_the_benchmark(precision):
     network = {"inputs": 2, "down": [4], "up": [4], "skip": [2]}
-    settings = from_config({"network": network, "precision": precision})
+    settings = DenoiseSettings.from_dict({"network": network, "precision": precision})
     (peak,) = plan_memory((8, 8, 8), settings, ["cuda:0"]).peak_bytes
     assert peak > 8**3 * 4

@@ -13,16 +13,17 @@ from hypothesis import strategies as st
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from voxmill.config.denoising import DenoiseSettings
+from voxmill.config.scans import ScanPhantomSettings
 from voxmill.denoising import figures, noise
 from voxmill.denoising.denoise_scan import denoise_scan
 from voxmill.denoising.domain import make_domain, padding
 from voxmill.denoising.metrics import compare, psnr
-from voxmill.denoising.settings import DenoiseSettings, from_config
-from voxmill.phantoms.make_scan import PhantomSettings, make_phantom, write_phantom
+from voxmill.phantoms.make_scan import draw_scan, make_scan
 from voxmill.runtime.errors import VoxmillError
 
 torch.set_num_threads(1)
-SMALL = PhantomSettings(shape_vox=(12, 15, 13), voxel_size_mm=8.0, noise_percent=6, seed=1)
+SMALL = ScanPhantomSettings(shape_vox=(12, 15, 13), voxel_size_mm=8.0, noise_percent=6, seed=1)
 SETTINGS = {
     "network": {"inputs": 2, "down": [4, 4], "up": [4, 4], "skip": [2, 2]},
     "iterations": 6,
@@ -32,7 +33,7 @@ SETTINGS = {
 
 
 def spheres():
-    return make_phantom(dataclasses.replace(SMALL, shape_vox=(20, 20, 20)))[0]
+    return draw_scan(dataclasses.replace(SMALL, shape_vox=(20, 20, 20)))[0]
 
 
 @pytest.mark.parametrize("kind", ["rician", "rician_bias", "gaussian"])
@@ -69,7 +70,7 @@ def test_mean_of_fitted_noise_comes_back_without_bias(kind, signal):
 
 
 def test_noise_level_is_estimated_and_its_absence_an_error():
-    clean = make_phantom(PhantomSettings(shape_vox=(48, 56, 48)))[0]
+    clean = draw_scan(ScanPhantomSettings(shape_vox=(48, 56, 48)))[0]
     noisy = noise.add_rician(clean, 20.0, seed=2)
     domain = make_domain(noisy, DenoiseSettings())
     assert domain.sigma == pytest.approx(20.0, rel=0.15)
@@ -116,9 +117,9 @@ def test_metrics_are_scikit_images():
 
 
 def test_phantom_is_a_brain_on_a_black_background():
-    volume, mask = make_phantom(PhantomSettings())
-    again, _ = make_phantom(PhantomSettings())
-    other, _ = make_phantom(PhantomSettings(seed=1))
+    volume, mask = draw_scan(ScanPhantomSettings())
+    again, _ = draw_scan(ScanPhantomSettings())
+    other, _ = draw_scan(ScanPhantomSettings(seed=1))
     assert np.array_equal(volume, again)
     assert not np.array_equal(volume, other)
     assert (volume[~mask] == 0).all()
@@ -128,9 +129,9 @@ def test_phantom_is_a_brain_on_a_black_background():
     shares = np.histogram(inside, (0, 180, 330, 600))[0] / inside.size
     assert (shares > 0.05).all()
     with pytest.raises(VoxmillError, match=r"phantom\.shape_vox: expected an integer >= 8"):
-        PhantomSettings(shape_vox=(4, 20, 20))
+        ScanPhantomSettings(shape_vox=(4, 20, 20))
     with pytest.raises(VoxmillError, match="shape_vox: expected 3"):
-        PhantomSettings(shape_vox=(20, 20))
+        ScanPhantomSettings(shape_vox=(20, 20))
 
 
 def test_planes_are_drawn_upright(tmp_path):
@@ -149,7 +150,7 @@ def test_planes_are_drawn_upright(tmp_path):
 
 def write_inputs(folder, **changes):
     paths = {name: str(folder / f"{name}.nii.gz") for name in ("scan", "reference", "mask")}
-    write_phantom(
+    make_scan(
         scan_path=paths["scan"],
         reference_path=paths["reference"],
         mask_path=paths["mask"],
@@ -189,7 +190,7 @@ def test_the_whole_job(tmp_path):
     assert not np.array_equal(out.dataobj, raw.dataobj)
 
     record = json.loads((tmp_path / "denoising.json").read_text())
-    assert from_config(record["settings"]).iterations == 6
+    assert DenoiseSettings.from_dict(record["settings"]).iterations == 6
     assert record["stop_reason"] == "all 6 iterations done"
     assert record["iterations"] == 6
     assert record["seed"] == 0

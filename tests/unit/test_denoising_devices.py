@@ -8,17 +8,17 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from voxmill.config.denoising import DenoiseSettings
 from voxmill.denoising import devices as denoising_devices
 from voxmill.denoising.devices import resolve_devices, resolve_precision
 from voxmill.denoising.fitting import Fit
 from voxmill.denoising.placement import place_units, unit_names
-from voxmill.denoising.settings import from_config
 from voxmill.runtime.errors import VoxmillError
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 # With tiny operations, threads wait for each other longer than they compute.
 torch.set_num_threads(1)
-SETTINGS = from_config(
+SETTINGS = DenoiseSettings.from_dict(
     {
         "network": {"inputs": 3, "down": [4, 4], "up": [4, 4], "skip": [2, 2]},
         "iterations": 4,

@@ -11,14 +11,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from voxmill.config.denoising import DenoiseSettings
 from voxmill.denoising import checkpoint
 from voxmill.denoising.fitting import Fit, hide, total_variation
 from voxmill.denoising.loop import COLUMNS, RunOptions, run
 from voxmill.denoising.placement import place_units, unit_names
-from voxmill.denoising.settings import from_config
 from voxmill.runtime.errors import VoxmillError
 
-TINY = from_config(
+TINY = DenoiseSettings.from_dict(
     {
         "network": {"inputs": 4, "down": [6, 6], "up": [6, 6], "skip": [3, 3]},
         "input": "noise",

@@ -5,16 +5,16 @@ import dataclasses
 import pytest
 import torch
 
+from voxmill.config.denoising import DenoiseSettings
 from voxmill.denoising import memory
 from voxmill.denoising.fitting import Fit
 from voxmill.denoising.memory import MemoryPlan, StorageCounter, check_memory, plan_memory
 from voxmill.denoising.placement import place_units, unit_names
-from voxmill.denoising.settings import from_config
 from voxmill.runtime.errors import VoxmillError
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")
-SETTINGS = from_config(
+SETTINGS = DenoiseSettings.from_dict(
     {
         "network": {"inputs": 4, "down": [8, 8], "up": [8, 8], "skip": [4, 4]},
         "input": "noise",

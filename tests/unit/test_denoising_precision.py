@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from voxmill.config.skip3d import Skip3DSettings
 from voxmill.denoising.precision import MOST_SKIPPED, Stepper, mean_square
 from voxmill.networks.skip3d import Norm, Skip3D
-from voxmill.networks.skip3d_settings import Skip3DSettings
 from voxmill.runtime.errors import VoxmillError
 
 TINY = Skip3DSettings(inputs=1, down=(2,), up=(2,), skip=(1,))

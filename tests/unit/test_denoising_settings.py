@@ -6,17 +6,17 @@ import pytest
 import yaml
 from torch import nn
 
-from voxmill.denoising.settings import DenoiseSettings, as_plain, from_config
+from voxmill.config.denoising import DenoiseSettings, plain_settings
 from voxmill.runtime.errors import VoxmillError
 from voxmill.workflow.configuration import SCHEMA
 
 
 def test_no_keys_give_the_defaults():
-    assert from_config({}) == DenoiseSettings()
+    assert DenoiseSettings.from_dict({}) == DenoiseSettings()
 
 
 def test_plain_settings_survive_json():
-    chosen = from_config(
+    chosen = DenoiseSettings.from_dict(
         {
             "network": {"down": [8, 16], "up": [8, 8], "skip": [0, 4]},
             "stop": {"rule": "variance", "window": 10},
@@ -26,12 +26,12 @@ def test_plain_settings_survive_json():
     )
     assert chosen.network.down == (8, 16)
     assert chosen.stop.window == 10
-    assert from_config(json.loads(json.dumps(as_plain(chosen)))) == chosen
+    assert DenoiseSettings.from_dict(json.loads(json.dumps(plain_settings(chosen)))) == chosen
 
 
 def test_an_activation_module_is_recorded_by_its_name():
-    chosen = from_config({"network": {"activation": nn.Tanh}})
-    assert "Tanh" in as_plain(chosen)["network"]["activation"]
+    chosen = DenoiseSettings.from_dict({"network": {"activation": nn.Tanh}})
+    assert "Tanh" in plain_settings(chosen)["network"]["activation"]
 
 
 @pytest.mark.parametrize(
@@ -67,12 +67,12 @@ def test_an_activation_module_is_recorded_by_its_name():
 )
 def test_bad_settings_are_named(content, message):
     with pytest.raises(VoxmillError, match=message):
-        from_config(content)
+        DenoiseSettings.from_dict(content)
 
 
 def test_schema_has_every_setting_with_its_default():
     schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))["properties"]["denoising"]
-    defaults = as_plain(DenoiseSettings())
+    defaults = plain_settings(DenoiseSettings())
 
     def compare(properties, values):
         assert set(properties) == set(values)
@@ -101,4 +101,4 @@ def test_schema_has_every_setting_with_its_default():
     ],
 )
 def test_more_voxels_are_held_out_of_small_volumes(content, voxels, share):
-    assert from_config(content).held_out_share(voxels) == share
+    assert DenoiseSettings.from_dict(content).held_out_share(voxels) == share

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from voxmill.denoising.settings import StopSettings
+from voxmill.config.denoising import StopSettings
 from voxmill.denoising.stopping import make_rule
 
 NONE = torch.zeros(2, 2, 2, dtype=torch.bool)

@@ -7,17 +7,18 @@ import numpy as np
 import pytest
 import torch
 
+from voxmill.config.denoising import DenoiseSettings
+from voxmill.config.scans import ScanPhantomSettings
 from voxmill.denoising import volume as denoising_volume
 from voxmill.denoising.checkpoint import Terminated, path_of_fit
 from voxmill.denoising.fitting import mirrored_axes
 from voxmill.denoising.noise import add_rician
-from voxmill.denoising.settings import from_config
 from voxmill.denoising.volume import SEED_STEP, denoise_volume
-from voxmill.phantoms.make_scan import PhantomSettings, make_phantom
+from voxmill.phantoms.make_scan import draw_scan
 from voxmill.runtime.errors import VoxmillError
 
 CPU = [torch.device("cpu")]
-SETTINGS = from_config(
+SETTINGS = DenoiseSettings.from_dict(
     {
         "network": {"down": [4, 4], "up": [4, 4], "skip": [2, 2]},
         "iterations": 4,
@@ -33,7 +34,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="module")
 def scans():
-    clean = make_phantom(PhantomSettings(shape_vox=(12, 13, 14), voxel_size_mm=8))[0]
+    clean = draw_scan(ScanPhantomSettings(shape_vox=(12, 13, 14), voxel_size_mm=8))[0]
     return add_rician(clean, 25.0, seed=1), clean
 
 

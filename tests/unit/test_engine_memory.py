@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from voxmill.config.networks import MSDNetSettings
 from voxmill.engine.backends import BACKENDS, forward
 from voxmill.networks import build
-from voxmill.networks.settings import MSDNetSettings
 from voxmill.prediction.flips import over_flips
 from voxmill.prediction.memory import plan_blocks, predict_in_blocks
 from voxmill.runtime import free_memory
@@ -172,7 +172,7 @@ MEASURE = """
     import numpy as np, torch
     from voxmill.engine.backends import BACKENDS
     from voxmill.networks import build
-    from voxmill.networks.settings import MSDNetSettings
+    from voxmill.config.networks import MSDNetSettings
 
     name, precision, settings, shape = json.loads(sys.argv[1])
     torch.set_num_threads(1)
@@ -196,7 +196,7 @@ MEASURE = """
 
 
 @pytest.mark.parametrize(
-    ("name", "precision"), [*((name, "float32") for name in BACKENDS), ("fourier", "bfloat16")]
+    ("name", "precision"), [*((name, "float32") for name in BACKENDS), ("fourier", "shared16")]
 )
 @pytest.mark.parametrize(
     ("settings", "shape"),

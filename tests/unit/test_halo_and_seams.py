@@ -8,6 +8,7 @@ import pytest
 import tifffile
 
 from voxmill.cells.find_cells import CellSettings
+from voxmill.config.networks import MSDNetSettings
 from voxmill.engine.backends import BACKENDS
 from voxmill.evaluation.measure_seams import (
     SeamSettings,
@@ -17,7 +18,6 @@ from voxmill.evaluation.measure_seams import (
     summarise,
 )
 from voxmill.networks import build, models
-from voxmill.networks.settings import MSDNetSettings
 from voxmill.prediction import surroundings as context
 from voxmill.prediction.box import PredictionSettings, predict, resolve_device
 from voxmill.prediction.measure_halo import (

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from voxmill.config.networks import MSDNetSettings
 from voxmill.engine.backends import forward
 from voxmill.networks import NETWORKS, build, check_settings, models
-from voxmill.networks.settings import MSDNetSettings
 from voxmill.networks.stored import StoredNetwork, module_of
 from voxmill.runtime.errors import VoxmillError
 

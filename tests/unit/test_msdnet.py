@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from voxmill.config.networks import MSDNetSettings
 from voxmill.networks import build
-from voxmill.networks.settings import MSDNetSettings
 
 
 def naive(network, volume):

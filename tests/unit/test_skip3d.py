@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from voxmill.networks.skip3d import Conv, Norm, Skip3D
-from voxmill.networks.skip3d_settings import (
+from voxmill.config.skip3d import (
     ACTIVATIONS,
     DOWNSAMPLINGS,
     PADDINGS,
     UPSAMPLINGS,
     Skip3DSettings,
 )
+from voxmill.networks.skip3d import Conv, Norm, Skip3D
 from voxmill.runtime.errors import VoxmillError
 
 TINY = Skip3DSettings(inputs=2, down=(4, 5), up=(4, 6), skip=(3, 2))

@@ -12,13 +12,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from voxmill.config.training import Augmentation, TrainingSettings
 from voxmill.engine.backends import forward
 from voxmill.networks import models
 from voxmill.runtime.errors import VoxmillError
 from voxmill.training import trainer as steps
 from voxmill.training.augmentation import augment
 from voxmill.training.loop import train
-from voxmill.training.settings import Augmentation, TrainingSettings
 from voxmill.training.sources import PatchSampler, Source, check_sources, points_in, training_points
 from voxmill.training.targets import balanced_weight, centroid_target
 from voxmill.training.train_network import (

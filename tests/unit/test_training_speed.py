@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 from training_speed import prepare, run, show
 
-from voxmill.networks.settings import MSDNetSettings
+from voxmill.config.networks import MSDNetSettings
 
 
 def test_preallocated_gradients_are_those_of_pytorch():

@@ -8,7 +8,6 @@ with tiles, and the table is the same, bit for bit, for every block size (`voxmi
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
 
 import numpy as np
 import pandas as pd
@@ -17,6 +16,7 @@ from scipy import ndimage
 from voxmill.cells.components import find_components
 from voxmill.cells.maxima import ball, local_maxima, margin
 from voxmill.cells.table import COLUMNS, write_cells
+from voxmill.config.cells import CellSettings
 from voxmill.evaluation.matching import check_lengths
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.jobs import job, log_rate, logger
@@ -25,82 +25,6 @@ from voxmill.volumes.blocks import SerialReader, block_list, map_blocks
 
 # More voxels in a ball mean a distance in the wrong unit.
 MOST_BALL_VOXELS = 200_000
-
-
-@dataclass(frozen=True)
-class CellSettings:
-    """How cells are found.
-
-    Parameters
-    ----------
-    method : str
-        A key of `METHODS`. "maxima": local maxima of the probability, at least `min_distance_um`
-        apart. "components": 26-connected components of the voxels at or above the threshold.
-    threshold : float
-        Probability from which a maximum, or a component's voxel, counts; above 0, at most 1.
-    min_distance_um : float
-        Least distance of two maxima, micrometres; about half a cell diameter. Unused by
-        "components".
-    smoothing_um : float
-        Standard deviation of a Gaussian applied to the probability before all else, micrometres;
-        0 for none. Threshold and score refer to the smoothed probability.
-    min_volume_um3 : float
-        Cells of less volume are left out; 0 keeps all. The volume is that of the voxels at or
-        above the threshold in the component or, with "maxima", in the ball of radius
-        `min_distance_um` around the maximum (touching cells share some).
-    border_share : float
-        Share of `min_volume_um3`, from 0 to 1, that is enough for a cell at the volume's border,
-        which may cut it.
-    min_score : float
-        Cells of a lower score are left out; 0 keeps all. The score is the largest probability in
-        a cell, so that with "components" a cell needs a voxel of this probability and reaches as
-        far as the threshold (hysteresis; Canny, IEEE Trans. PAMI 8(6), 1986).
-    block_vox : int
-        Edge of a block in voxels; a matter of memory, without influence on the cells.
-    """
-
-    method: str = "maxima"
-    threshold: float = 0.5
-    min_distance_um: float = 5.0
-    smoothing_um: float = 0.0
-    min_volume_um3: float = 0.0
-    border_share: float = 1.0
-    min_score: float = 0.0
-    block_vox: int = 192
-
-    def __post_init__(self):
-        if self.method not in METHODS:
-            raise VoxmillError(
-                f"cells setting method: expected one of {sorted(METHODS)}, found {self.method!r}"
-            )
-        rules = {
-            "threshold": ("a number above 0 and at most 1", lambda v: 0 < v <= 1),
-            "min_distance_um": ("a length above 0", lambda v: v > 0),
-            "smoothing_um": ("a length of 0 or more", lambda v: v >= 0),
-            "min_volume_um3": ("a volume of 0 or more", lambda v: v >= 0),
-            "border_share": ("a share from 0 to 1", lambda v: 0 <= v <= 1),
-            "min_score": ("a probability from 0 to 1", lambda v: 0 <= v <= 1),
-            "block_vox": ("an integer of 8 or more", lambda v: v >= 8 and isinstance(v, int)),
-        }
-        for key, (expected, holds) in rules.items():
-            value = getattr(self, key)
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not number or not math.isfinite(value) or not holds(value):
-                raise VoxmillError(f"cells setting {key}: expected {expected}, found {value!r}")
-
-    @classmethod
-    def from_dict(cls, settings: dict) -> "CellSettings":
-        """Settings from a config's section.
-
-        Raises
-        ------
-        VoxmillError
-            If a key is unknown or a value is out of range.
-        """
-        known = [field.name for field in fields(cls)]
-        if unknown := sorted(set(settings) - set(known)):
-            raise VoxmillError(f"cells: unknown key {unknown[0]!r}; expected some of {known}")
-        return cls(**settings)
 
 
 def cells_of_volume(volume, settings: CellSettings, voxel_size_um, threads: int = 1):

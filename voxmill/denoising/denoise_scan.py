@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from voxmill.config.denoising import DenoiseSettings
 from voxmill.denoising import figures
 from voxmill.denoising.checkpoint import path_of_fit
 from voxmill.denoising.devices import held_devices, resolve_precision
@@ -16,7 +17,6 @@ from voxmill.denoising.memory import MemoryPlan, check_memory, plan_memory
 from voxmill.denoising.metrics import compare
 from voxmill.denoising.nifti import Scan, read_like, read_scan, write_like
 from voxmill.denoising.record import write_history, write_record
-from voxmill.denoising.settings import DenoiseSettings, from_config
 from voxmill.denoising.volume import Denoised, denoise_volume
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import sha256
@@ -41,6 +41,7 @@ def denoise_scan(
     reference_path: str | None = None,
     mask_path: str | None = None,
     threads: int | None = None,
+    job_record_path: str | None = None,
 ) -> None:
     """Fit a Deep Image Prior to one scan and write the result.
 
@@ -66,6 +67,8 @@ def denoise_scan(
         Noise-free image and brain mask on the same grid, for metrics.
     threads : int, optional
         CPU threads.
+    job_record_path : path, optional
+        Where the job records when and where it ran, and on which GPUs.
 
     Raises
     ------
@@ -73,9 +76,10 @@ def denoise_scan(
         If the input, the settings and the devices do not fit together (before the fit), or if the
         fit diverges.
     """
-    chosen = from_config(settings)
+    chosen = DenoiseSettings.from_dict(settings)
     _set_threads(threads)
-    with held_devices(devices, chosen.precision) as found:
+    held = held_devices(devices, chosen.precision, job_record_path, str(output_path))
+    with held as found:
         precision = resolve_precision(chosen.precision, found)
         chosen = dataclasses.replace(chosen, precision=precision)
         scan = read_scan(scan_path, volume, rician=chosen.noise != "gaussian")

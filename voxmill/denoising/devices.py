@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from voxmill.config.denoising import FitPrecision
 from voxmill.runtime.cpu import cpu_flags
 from voxmill.runtime.devices import claim
 from voxmill.runtime.errors import VoxmillError
@@ -17,17 +18,20 @@ _BFLOAT16 = {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"}
 
 
 @contextlib.contextmanager
-def held_devices(names: Sequence[str], precision: str) -> Iterator[tuple[torch.device, ...]]:
+def held_devices(
+    names: Sequence[str], precision: str, record_path: str | None = None, task: str = ""
+) -> Iterator[tuple[torch.device, ...]]:
     """Hold as many GPUs as are named while the block runs, so that no other job uses them.
 
     The cluster chooses the GPUs, or `voxmill.runtime.devices.claim` on a workstation: `cuda:0` is
-    the first of those held. Arguments and errors are those of `resolve_devices`.
+    the first of those held. Arguments and errors are those of `resolve_devices`; `record_path` and
+    `task` are those of `claim`.
     """
     if len(set(names)) < len(names) or not all(map(_known, names)):
         resolve_devices(names, precision)  # raises the error
     wanted = "auto" if "auto" in names else "cuda"
     number = sum(name != "cpu" for name in names)
-    with claim(number, wanted) as held:
+    with claim(number, wanted, record_path, task) as held:
         if len(held.devices) < number:
             # Tests may use the CPU in place of a GPU, but not in place of two.
             resolve_devices(names, precision)
@@ -69,13 +73,13 @@ def resolve_devices(names: Sequence[str], precision: str = "float32") -> tuple[t
     return devices
 
 
-def resolve_precision(precision: str, devices: Sequence[torch.device]) -> str:
+def resolve_precision(precision: FitPrecision, devices: Sequence[torch.device]) -> FitPrecision:
     """Choose the precision of a fit on these devices.
 
     Parameters
     ----------
     precision : str
-        One of `voxmill.denoising.settings.PRECISIONS`. `auto` is float16 on GPUs, bfloat16 on a
+        One of `voxmill.config.denoising.PRECISIONS`. `auto` is float16 on GPUs, bfloat16 on a
         CPU that has instructions for it, else float32. On other CPUs bfloat16 is far slower than
         float32: it is kept, with a warning in the log.
     devices : sequence of torch.device

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from voxmill.config.denoising import DenoiseSettings
 from voxmill.denoising.noise import Stabiliser, estimate_sigma, remove_bias
-from voxmill.denoising.settings import DenoiseSettings
 from voxmill.runtime.errors import VoxmillError
 
 # This margin of (0, 1) stays free at both ends, so that no voxel lies where the sigmoid is flat.

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from voxmill.config.denoising import DenoiseSettings
 from voxmill.denoising.precision import DTYPES, Stepper, mean_square
-from voxmill.denoising.settings import DenoiseSettings
 from voxmill.denoising.stopping import make_rule
 from voxmill.networks.skip3d import Skip3D
 from voxmill.runtime.errors import VoxmillError

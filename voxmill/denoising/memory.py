@@ -17,9 +17,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from voxmill.config.denoising import DenoiseSettings
 from voxmill.denoising.fitting import Fit
 from voxmill.denoising.placement import place_units, unit_names
-from voxmill.denoising.settings import DenoiseSettings
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.free_memory import free_bytes
 

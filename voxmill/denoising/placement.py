@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from voxmill.denoising.settings import DenoiseSettings
+from voxmill.config.denoising import DenoiseSettings
 from voxmill.networks.skip3d import Skip3D
 from voxmill.runtime.errors import VoxmillError
 

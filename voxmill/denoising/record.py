@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 from voxmill import __version__
+from voxmill.config.denoising import DenoiseSettings, plain_settings
 from voxmill.denoising.loop import COLUMNS
 from voxmill.denoising.memory import MemoryPlan
-from voxmill.denoising.settings import DenoiseSettings, as_plain
 from voxmill.denoising.volume import Denoised
 from voxmill.runtime.files import write_json, writing
 
@@ -45,7 +45,7 @@ def write_record(
     rows = denoised.rows
     content = {
         "scan": scan,
-        "settings": as_plain(settings),
+        "settings": plain_settings(settings),
         "seed": settings.seed,
         "noise_sigma": denoised.domain.sigma,
         "padding": [list(pair) for pair in denoised.domain.pads],

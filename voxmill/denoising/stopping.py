@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from voxmill.denoising.settings import StopSettings
+from voxmill.config.denoising import StopSettings
 
 # Voxels of the moving variance: a sample, so that the window of 100 outputs fits into memory.
 SAMPLE_VOXELS = 20_000

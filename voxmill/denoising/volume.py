@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from voxmill.config.denoising import DenoiseSettings, plain_settings
 from voxmill.denoising import checkpoint
 from voxmill.denoising.detail import restore_detail
 from voxmill.denoising.domain import Domain, make_domain
@@ -17,7 +18,6 @@ from voxmill.denoising.fitting import Fit
 from voxmill.denoising.loop import RunOptions, run
 from voxmill.denoising.metrics import compare
 from voxmill.denoising.placement import place_units, unit_names
-from voxmill.denoising.settings import DenoiseSettings, as_plain
 from voxmill.runtime.digests import source_digest
 
 log = logging.getLogger(__name__)
@@ -175,7 +175,7 @@ class _Job:
         """Fingerprint that a checkpoint of this fit must have."""
         return checkpoint.fingerprint(
             scan=np.ascontiguousarray(self.scan),
-            settings=as_plain(settings),
+            settings=plain_settings(settings),
             placement=self.names,
             code=self.code,
         )

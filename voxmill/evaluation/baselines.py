@@ -7,59 +7,17 @@ Proc. R. Soc. B 207, 1980). The volume is read block by block, and the cells don
 blocks.
 """
 
-import dataclasses
-from dataclasses import dataclass
-
 import numpy as np
 from scipy import ndimage
 
 from voxmill.cells.maxima import ball, local_maxima, margin
 from voxmill.cells.table import COLUMNS
+from voxmill.config.baseline import DogSettings
 from voxmill.evaluation.matching import check_lengths, incremental_matching
-from voxmill.runtime.errors import VoxmillError
 from voxmill.tiles.grid import grow, inside
 from voxmill.volumes.blocks import ArrayVolume, SerialReader, block_list, map_blocks
 
 SIGMA_RATIO = 1.6
-
-
-@dataclass(frozen=True)
-class DogSettings:
-    """How the difference of Gaussians finds cells.
-
-    Parameters
-    ----------
-    cell_diameter_um : float
-        Typical cell diameter, micrometres.
-    scales : tuple of float
-        Filter scales to try, relative to the best one for a ball of that diameter. More than one
-        needs a truth to choose by (see `find_cells_oracle`).
-    min_distance_um : float, optional
-        Least distance of two cells; half a diameter by default.
-    threshold : float
-        Least response, grey values.
-    block_vox : int
-        Edge of a block; without influence on the cells.
-    """
-
-    cell_diameter_um: float
-    scales: tuple[float, ...] = (0.7, 0.85, 1.0, 1.2, 1.45)
-    min_distance_um: float | None = None
-    threshold: float = 0.0
-    block_vox: int = 192
-
-    def __post_init__(self):
-        object.__setattr__(self, "scales", tuple(self.scales))
-        if self.min_distance_um is None:
-            object.__setattr__(self, "min_distance_um", self.cell_diameter_um / 2)
-        for key in ("cell_diameter_um", "min_distance_um", "block_vox"):
-            value = getattr(self, key)
-            if not isinstance(value, int | float) or not 0 < value < np.inf:
-                raise VoxmillError(f"dog setting {key}: expected a number > 0, found {value!r}")
-        if not self.scales or any(not 0 < s < np.inf for s in self.scales):
-            raise VoxmillError(
-                f"dog setting scales: expected numbers > 0, found {list(self.scales)}"
-            )
 
 
 def find_cells_dog(volume, settings: DogSettings, voxel_size_um, scale: float = 1.0, threads=1):
@@ -197,19 +155,3 @@ def cells_table(points, scores, voxel_size_um):
     table = pd.DataFrame(numbers, columns=list(COLUMNS)[1:])
     table.insert(0, "id", np.arange(1, len(table) + 1))
     return table
-
-
-def dog_settings(settings: dict) -> DogSettings:
-    """Settings from a config's section.
-
-    Raises
-    ------
-    VoxmillError
-        If a key is unknown or missing, or a value is out of range.
-    """
-    known = [f.name for f in dataclasses.fields(DogSettings)]
-    if unknown := sorted(set(settings) - set(known)):
-        raise VoxmillError(f"dog: unknown key {unknown[0]!r}; expected some of {known}")
-    if "cell_diameter_um" not in settings:
-        raise VoxmillError("dog: missing key 'cell_diameter_um'")
-    return DogSettings(**settings)

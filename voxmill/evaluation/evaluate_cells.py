@@ -1,15 +1,15 @@
 """Cells against ground truth: in all, tile by tile and point by point."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
 
 from voxmill.cells.table import read_cells
+from voxmill.config.evaluation import EvaluationSettings
 from voxmill.evaluation.matches import Frame, Outcome, make_outcome, tile_of_points
 from voxmill.evaluation.matching import check_lengths, check_points
-from voxmill.evaluation.metrics import METRICS, EvaluationSettings, scores_of
-from voxmill.runtime.errors import VoxmillError
+from voxmill.evaluation.metrics import METRICS, scores_of
 from voxmill.runtime.files import write_json, writing
 from voxmill.runtime.jobs import job, logger
 from voxmill.tiles.grid import parse_region
@@ -168,14 +168,11 @@ def evaluate_cells(
     from voxmill.evaluation.ground_truth import check_inside, read_truth
     from voxmill.tiles.plan import read_plan
 
-    known = [field.name for field in fields(EvaluationSettings)]
-    if unknown := sorted(set(settings) - set(known)):
-        raise VoxmillError(f"evaluation: unknown key {unknown[0]!r}; expected some of {known}")
     plan = read_plan(plan_path)
     shape, size = plan["source"]["shape"], plan["source"]["voxel_size_um"]
     truth, cells = read_truth(truth_path, "points", shape, size), read_cells(cells_path)
     check_inside(cells_path, cells[["z_vox", "y_vox", "x_vox"]].to_numpy(float), shape, size)
-    checked = EvaluationSettings(**settings)
+    checked = EvaluationSettings.from_dict(settings)
     result = evaluate(truth, cells, checked, size, shape, plan["tiles"])
     write_json(json_path, result.results)
     _write_csv(csv_path, result.tiles, "%.6f")

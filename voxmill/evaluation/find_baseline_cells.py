@@ -1,7 +1,8 @@
 """Find cells by the best difference of Gaussians for a volume with ground truth."""
 
 from voxmill.cells.table import write_cells
-from voxmill.evaluation.baselines import cells_table, dog_settings, find_cells_oracle
+from voxmill.config.baseline import DogSettings
+from voxmill.evaluation.baselines import cells_table, find_cells_oracle
 from voxmill.evaluation.ground_truth import read_truth
 from voxmill.runtime.jobs import job, logger
 from voxmill.volumes import open_volume, read_header
@@ -30,7 +31,12 @@ def find_baseline_cells(
     truth = read_truth(truth_path, "points", header.shape, header.voxel_size_um)
     with open_volume(header) as source:
         points, scores, choice = find_cells_oracle(
-            source, truth, dog_settings(settings), header.voxel_size_um, max_distance_um, threads
+            source,
+            truth,
+            DogSettings.from_dict(settings),
+            header.voxel_size_um,
+            max_distance_um,
+            threads,
         )
     write_cells(output_path, cells_table(points, scores, header.voxel_size_um))
     logger.info("%d cells by difference of Gaussians, %s", len(points), choice)

@@ -5,64 +5,25 @@ Windows that straddle seams are predicted once more, with as much context as the
 """
 
 import math
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
-from voxmill.cells.find_cells import CellSettings, cells_of_volume
+from voxmill.cells.find_cells import cells_of_volume
+from voxmill.config.cells import CellSettings
+from voxmill.config.prediction import PredictionSettings
+from voxmill.config.seams import SeamSettings
 from voxmill.evaluation.matching import match_points
 from voxmill.networks import models
-from voxmill.prediction.box import PredictionSettings, on_claimed_device
+from voxmill.prediction.box import on_claimed_device
 from voxmill.prediction.measure_halo import richest_boxes
 from voxmill.prediction.surroundings import ContextPredictor
-from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import read_json, write_json
 from voxmill.runtime.jobs import job, logger, progress
 from voxmill.tiles.grid import Triple, grow, inside
 from voxmill.tiles.plan import read_plan
 from voxmill.volumes import open_volume, read_header
 from voxmill.volumes.blocks import ArrayVolume
-
-# A sample as large as the volume: three windows a tile, within these limits.
-_LEAST_WINDOWS, _MOST_WINDOWS = 12, 120
-
-
-@dataclass(frozen=True)
-class SeamSettings:
-    """How seams are sampled.
-
-    Parameters
-    ----------
-    windows : int, optional
-        How many windows, each centred on a seam; those with the most contrast of four times as
-        many are taken. None: three for each tile, at least 12 and at most 120.
-    window_vox : int
-        Edge length of a window.
-    tolerance : float
-        Largest difference in probability that the halo was chosen for; for the report alone.
-    seed : int
-        Of the places.
-    """
-
-    windows: int | None = None
-    window_vox: int = 32
-    tolerance: float = 1e-3
-    seed: int = 0
-
-    def __post_init__(self):
-        for key, least in (("windows", 1), ("window_vox", 2)):
-            value = getattr(self, key)
-            if key == "windows" and value is None:
-                continue
-            if not isinstance(value, int) or value < least:
-                raise VoxmillError(f"seams.{key}: expected an integer >= {least}, found {value!r}")
-
-    def windows_of(self, tiles: int) -> int:
-        """Windows for a volume of so many tiles."""
-        if self.windows is not None:
-            return self.windows
-        return min(max(3 * tiles, _LEAST_WINDOWS), _MOST_WINDOWS)
 
 
 def seam_starts(shape: Triple, tile_shape: Triple, size: Triple, number: int, seed: int):
@@ -160,8 +121,8 @@ def measure_seams(
         See `SeamSettings`, `voxmill.cells.find_cells.CellSettings`, `PredictionSettings`.
     threads, gpus : int
     """
-    settings, cells = SeamSettings(**settings), CellSettings.from_dict(cells)
-    prediction = PredictionSettings(**prediction)
+    settings, cells = SeamSettings.from_dict(settings), CellSettings.from_dict(cells)
+    prediction = PredictionSettings.from_dict(prediction)
     plan, statistics = read_plan(plan_path), read_json(statistics_path, "statistics")
     card, network = models.load_stored(weights_path)
     header = read_header(**volume)

@@ -5,12 +5,11 @@ is None, which JSON writes as null.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
+from voxmill.config.evaluation import EvaluationSettings
 from voxmill.evaluation.matches import Outcome, near_seams
-from voxmill.runtime.errors import VoxmillError
 
 # The curve against the threshold is thinned to this many rows for the file.
 CURVE_ROWS = 200
@@ -19,53 +18,6 @@ CONFIDENCE = 0.95
 BLOCKS_AN_AXIS = 4
 BLOCK_DISTANCES = 4
 LEAST_BLOCKS = 10
-
-
-@dataclass(frozen=True)
-class EvaluationSettings:
-    """How cells are compared with truth.
-
-    Parameters
-    ----------
-    max_distance_um : float
-        No pair farther apart than this is matched, micrometres.
-    distances_um : tuple of float
-        Distances of the curve of F1 against distance.
-    bootstrap_samples : int
-        Samples for the interval of F1; 0 for none.
-    seed : int
-        Of the bootstrap.
-    region : str or None
-        Region of interest "z0:z1, y0:y1, x0:x1", absolute voxels, half-open.
-    """
-
-    max_distance_um: float
-    distances_um: tuple[float, ...] = ()
-    bootstrap_samples: int = 1000
-    seed: int = 0
-    region: str | None = None
-
-    def __post_init__(self):
-        object.__setattr__(self, "distances_um", tuple(self.distances_um))
-        for key, values in (
-            ("max_distance_um", (self.max_distance_um,)),
-            ("distances_um", self.distances_um),
-        ):
-            for value in values:
-                if not _is_number(value) or not 0 < value < np.inf:
-                    raise VoxmillError(
-                        f"evaluation setting {key}: expected a distance above 0, found {value!r}"
-                    )
-        for key in ("bootstrap_samples", "seed"):
-            value = getattr(self, key)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-                raise VoxmillError(
-                    f"evaluation setting {key}: expected an integer >= 0, found {value!r}"
-                )
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def precision(tp: int, fp: int, fn: int) -> float | None:

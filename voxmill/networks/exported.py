@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from voxmill.networks.settings import ExportedSettings
+from voxmill.config.networks import ExportedSettings
 from voxmill.runtime.errors import VoxmillError
 
 

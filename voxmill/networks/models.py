@@ -9,63 +9,64 @@ wrong file before any job starts; `load` alone needs torch.
 import dataclasses
 import json
 import struct
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Any
 
-from voxmill.networks import check_settings
+from voxmill.config.base import (
+    Checked,
+    Count,
+    Positive,
+    Section,
+    Share,
+    Text,
+    TripleUm,
+    section,
+    setting,
+)
+from voxmill.config.cells import CellSettings
+from voxmill.config.networks import NetworkKind, check_settings
+from voxmill.config.normalisation import Normalisation
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import read_json, sha256, write_json, writing
 
 CARD_VERSION = 1
 
 
-@dataclass(frozen=True)
-class ModelCard:
-    """What is known about a model; `predict` needs nothing beside it.
+@section("model card")
+class ModelCard(Section):
+    """What is known about a model; a prediction needs nothing beside it."""
 
-    Parameters
-    ----------
-    name : str
-        The model's name, as in its file name.
-    network : str
-        A key of `voxmill.networks.NETWORKS`.
-    settings : dict
-        The network's settings.
-    outputs : tuple of str
-        Meaning of each output map; the first is "centroid" or, where the network learnt masks
-        instead, "mask".
-    normalisation : dict
-        `low` and `high`: percentiles of the whole volume that become 0 and 1; `clip`: normalised
-        values are clipped to [-clip, clip].
-    threshold : float
-        Probability from which a maximum is a cell, or a voxel a component's, chosen on validation
-        data alone.
-    voxel_size_um : tuple of float, optional
-        Voxel size (z, y, x) of the training data.
-    cell_diameter_um : float, optional
-        Typical cell diameter in the training data.
-    finder : dict
-        Settings of the cell finder that the threshold was chosen with, but for the threshold (see
-        `voxmill.cells.find_cells.CellSettings`); empty where the model doesn't say.
-    training, metrics : dict
-        How it was trained (code, data digests, seeds, steps) and what it reached.
-    weights_sha256 : str
-        Digest of the weights file, so that a card and weights of two models don't mix.
-    """
-
-    name: str
-    network: str
-    settings: dict
-    outputs: tuple[str, ...] = ("centroid",)
-    normalisation: dict = field(default_factory=lambda: {"low": 5.0, "high": 99.0, "clip": 10.0})
-    threshold: float = 0.5
-    voxel_size_um: tuple[float, float, float] | None = None
-    cell_diameter_um: float | None = None
-    finder: dict = field(default_factory=dict)
-    training: dict = field(default_factory=dict)
-    metrics: dict = field(default_factory=dict)
-    weights_sha256: str = ""
-    card_version: int = CARD_VERSION
+    name: Text
+    """The model's name, as in its file name."""
+    network: NetworkKind
+    """A key of `voxmill.networks.NETWORKS`."""
+    settings: dict[str, Any]
+    """The network's settings."""
+    outputs: tuple[Text, ...] = ("centroid",)
+    """Meaning of each output map; the first is "centroid" or, where the network learnt masks
+    instead, "mask"."""
+    normalisation: Annotated[dict[str, Any], Checked(Normalisation)] = setting(
+        factory=lambda: Normalisation().plain()
+    )
+    """How grey values become the network's input."""
+    threshold: Share = 0.5
+    """Probability from which a maximum is a cell, or a voxel a component's, chosen on validation
+    data alone."""
+    voxel_size_um: TripleUm | None = None
+    """Voxel size (z, y, x) of the training data."""
+    cell_diameter_um: Positive | None = None
+    """Typical cell diameter in the training data."""
+    finder: Annotated[dict[str, Any], Checked(CellSettings)] = setting(factory=dict)
+    """Settings of the detector that the threshold was chosen with, but for the threshold; empty
+    where the model doesn't say."""
+    training: dict[str, Any] = setting(factory=dict)
+    """How it was trained: code, digests of the data, seeds, steps."""
+    metrics: dict[str, Any] = setting(factory=dict)
+    """What it reached."""
+    weights_sha256: Text = ""
+    """Digest of the weights file, so that a card and weights of two models don't mix."""
+    card_version: Count = CARD_VERSION
+    """Of this list of keys."""
 
     @property
     def receptive_radius_vox(self) -> int:
@@ -89,16 +90,10 @@ def read_card(weights_path: str | Path) -> ModelCard:
     """
     path = card_path(weights_path)
     content = read_json(path, "model card")
-    known = {f.name for f in dataclasses.fields(ModelCard)}
-    required = {"name", "network", "settings", "normalisation", "threshold", "weights_sha256"}
-    if unknown := sorted(set(content) - known):
-        raise VoxmillError(f"{path}: unknown key {unknown[0]!r}; expected some of {sorted(known)}")
-    if missing := sorted(required - set(content)):
-        raise VoxmillError(f"{path}: missing key {missing[0]!r} of a model card")
-    for key in ("outputs", "voxel_size_um"):
-        if content.get(key) is not None:
-            content[key] = tuple(content[key])
-    card = ModelCard(**content)
+    for key in ("normalisation", "threshold", "weights_sha256"):
+        if key not in content:
+            raise VoxmillError(f"{path}: missing key {key!r} of a model card")
+    card = ModelCard.from_dict(content, key="", source=str(path))
     try:
         settings = check_settings(card.network, card.settings)
     except VoxmillError as error:

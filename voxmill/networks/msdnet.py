@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from voxmill.networks.settings import MSDNetSettings
+from voxmill.config.networks import MSDNetSettings
 
 
 class MSDNet(nn.Module):

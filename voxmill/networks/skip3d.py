@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from voxmill.config.skip3d import Skip3DSettings
 from voxmill.networks.resample3d import downsample_lanczos2, reflection_pad, upsample
-from voxmill.networks.skip3d_settings import Skip3DSettings
 
 
 class Conv(nn.Module):

@@ -13,17 +13,17 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from voxmill.config.phantoms import PhantomSettings
 from voxmill.phantoms import parts
-from voxmill.phantoms.settings import PhantomSettings, phantom_settings
 from voxmill.runtime.files import write_text
 from voxmill.runtime.jobs import job
 from voxmill.volumes import write_planes
 
-__all__ = ["PhantomSettings", "make_phantom", "phantom_settings", "write_phantom", "write_truth"]
+__all__ = ["PhantomSettings", "draw_phantom", "make_phantom", "write_truth"]
 
 
-def make_phantom(settings: PhantomSettings) -> tuple[np.ndarray, np.ndarray]:
-    """Make a phantom and the positions of its cells.
+def draw_phantom(settings: PhantomSettings) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a phantom and the positions of its cells.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def make_phantom(settings: PhantomSettings) -> tuple[np.ndarray, np.ndarray]:
 
 
 @job
-def write_phantom(*, volume_path: str | Path, truth_path: str | Path, settings: dict) -> None:
+def make_phantom(*, volume_path: str | Path, truth_path: str | Path, settings: dict) -> None:
     """Write a phantom as an OME-TIFF with its voxel size, and its cells as a CSV.
 
     Parameters
@@ -72,8 +72,8 @@ def write_phantom(*, volume_path: str | Path, truth_path: str | Path, settings: 
     VoxmillError
         If a setting is unknown or out of range.
     """
-    checked = phantom_settings(settings)
-    volume, truth = make_phantom(checked)
+    checked = PhantomSettings.from_dict(settings)
+    volume, truth = draw_phantom(checked)
     write_planes(volume_path, volume, volume.shape, volume.dtype, checked.voxel_size_um)
     write_truth(truth_path, truth)
 

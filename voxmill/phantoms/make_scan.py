@@ -1,14 +1,11 @@
 """A synthetic T1 scan of a brain-like object with its noise-free image, for demo and tests."""
 
-from dataclasses import dataclass
-
 import nibabel
 import numpy as np
 from scipy import ndimage
 
+from voxmill.config.scans import ScanPhantomSettings
 from voxmill.denoising.noise import add_rician
-from voxmill.denoising.settings import integer, number
-from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import writing
 from voxmill.runtime.jobs import job
 
@@ -16,49 +13,12 @@ from voxmill.runtime.jobs import job
 WHITE, GREY, DEEP_GREY, FLUID = 400.0, 270.0, 310.0, 90.0
 
 
-@dataclass(frozen=True)
-class PhantomSettings:
-    """Settings of `make_phantom`.
+def draw_scan(settings: ScanPhantomSettings) -> tuple[np.ndarray, np.ndarray]:
+    """Draw white matter, a folded cortex, ventricles and deep nuclei in an uneven coil field.
 
     Parameters
     ----------
-    shape_vox : (3,) tuple of int
-        x, y, z, the order of the NIfTI file: left to right, back to front, bottom to top.
-    voxel_size_mm : float
-        Edge length of the cubic voxels.
-    noise_percent : float
-        Noise level in percent of the maximum.
-    seed : int
-        Of the folds and of the noise.
-
-    Raises
-    ------
-    VoxmillError
-        If a setting is out of range.
-    """
-
-    shape_vox: tuple[int, int, int] = (64, 72, 64)
-    voxel_size_mm: float = 2.0
-    noise_percent: float = 9.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "shape_vox", tuple(self.shape_vox))
-        if len(self.shape_vox) != 3:
-            raise VoxmillError(f"phantom setting shape_vox: expected 3, found {self.shape_vox}")
-        for side in self.shape_vox:
-            integer("phantom.shape_vox", side, 8)
-        integer("phantom.seed", self.seed, 0)
-        number("phantom.voxel_size_mm", self.voxel_size_mm, 0, 100, "> 0", above=True)
-        number("phantom.noise_percent", self.noise_percent, 0, 100, "from 0 to 100")
-
-
-def make_phantom(settings: PhantomSettings) -> tuple[np.ndarray, np.ndarray]:
-    """Make white matter, a folded cortex, ventricles and deep nuclei in an uneven coil field.
-
-    Parameters
-    ----------
-    settings : PhantomSettings
+    settings : ScanPhantomSettings
 
     Returns
     -------
@@ -105,22 +65,22 @@ def _smooth_noise(random: np.random.Generator, shape: tuple, width: float) -> np
 
 
 @job
-def write_phantom(*, scan_path: str, reference_path: str, mask_path: str, settings: dict) -> None:
+def make_scan(*, scan_path: str, reference_path: str, mask_path: str, settings: dict) -> None:
     """Write a phantom as NIfTI: the noisy scan (int16), the noise-free reference and the mask.
 
     Parameters
     ----------
     scan_path, reference_path, mask_path : path
     settings : dict
-        Keys of `PhantomSettings`; missing ones have their defaults.
+        Keys of `ScanPhantomSettings`; missing ones have their defaults.
 
     Raises
     ------
     VoxmillError
         If a setting is out of range.
     """
-    chosen = PhantomSettings(**settings)
-    reference, mask = make_phantom(chosen)
+    chosen = ScanPhantomSettings.from_dict(settings)
+    reference, mask = draw_scan(chosen)
     noisy = add_rician(reference, chosen.noise_percent / 100 * reference.max(), chosen.seed)
     affine = np.diag([*[chosen.voxel_size_mm] * 3, 1.0])
     affine[:3, 3] = -chosen.voxel_size_mm * (np.array(chosen.shape_vox) - 1) / 2

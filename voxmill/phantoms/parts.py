@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from voxmill.phantoms.settings import PhantomSettings
+from voxmill.config.phantoms import PhantomSettings
 
 
 def _number(rng: np.random.Generator, per_mm3: float, extent_um: np.ndarray) -> int:

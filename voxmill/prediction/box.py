@@ -2,54 +2,15 @@
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from voxmill.prediction.flips import ALL_AXES
+from voxmill.config.prediction import PredictionSettings
 from voxmill.prediction.memory import predict_in_blocks
 from voxmill.runtime import devices
 from voxmill.runtime.errors import VoxmillError
 from voxmill.tiles.grid import Triple
-
-PRECISIONS = ("float32", "bfloat16", "float16")
-
-
-@dataclass(frozen=True)
-class PredictionSettings:
-    """How a network is run; what it is stands in its card.
-
-    Parameters
-    ----------
-    backend : str
-        "auto" or a key of `voxmill.engine.backends.BACKENDS`.
-    device : str
-        "auto" (a GPU where the job sees one), "cpu" or "cuda".
-    precision : str
-        "float32", or where the backend has it "bfloat16" or "float16".
-    flips : bool
-        Predict the mean over the eight mirror images of each box, at eight times the cost.
-    """
-
-    backend: str = "auto"
-    device: str = "auto"
-    precision: str = "float32"
-    flips: bool = False
-
-    @property
-    def flip_axes(self) -> tuple[int, ...]:
-        """Axes that `voxmill.prediction.flips` mirrors."""
-        return ALL_AXES if self.flips else ()
-
-    def __post_init__(self):
-        for key, allowed in (("device", ("auto", "cpu", "cuda")), ("precision", PRECISIONS)):
-            if getattr(self, key) not in allowed:
-                raise VoxmillError(
-                    f"prediction.{key}: expected one of {list(allowed)}, "
-                    f"found {getattr(self, key)!r}"
-                )
-        if not isinstance(self.flips, bool):
-            raise VoxmillError(f"prediction.flips: expected true or false, found {self.flips!r}")
 
 
 def predict(

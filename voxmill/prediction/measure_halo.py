@@ -4,46 +4,17 @@ The theoretical receptive field of a deep MS-D net (the sum of its dilations) is
 the context that matters, and a halo is paid for in every tile.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from voxmill.config.prediction import PredictionSettings
+from voxmill.config.tiles import HaloSettings
 from voxmill.networks import models
-from voxmill.prediction.box import PredictionSettings, on_claimed_device
+from voxmill.prediction.box import on_claimed_device
 from voxmill.prediction.surroundings import CONTEXTS_VOX, ContextPredictor
-from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import read_json, write_json
 from voxmill.runtime.jobs import job, logger, progress
 from voxmill.tiles.grid import Triple
 from voxmill.volumes import open_volume, read_header
-
-
-@dataclass(frozen=True)
-class HaloSettings:
-    """How the halo is measured.
-
-    Parameters
-    ----------
-    tolerance : float
-        Largest change of a probability in the core that a missing context may cause.
-    windows : int
-        How many windows of the volume are tried, the brightest of a sample among them.
-    core_vox : int
-        Edge length of the core in each window.
-    seed : int
-        Of the places.
-    """
-
-    tolerance: float = 1e-3
-    windows: int = 6
-    core_vox: int = 24
-    seed: int = 0
-
-    def __post_init__(self):
-        if not 0 < self.tolerance < 1:
-            raise VoxmillError(
-                f"tiles.halo_tolerance: expected a number between 0 and 1, found {self.tolerance}"
-            )
 
 
 def errors_by_halo(predict_box, cores: list, radius_vox: int) -> dict:
@@ -135,8 +106,8 @@ def measure_halo(
     gpus : int
         GPUs that the job asked for; see `voxmill.runtime.devices.claim`.
     """
-    settings = HaloSettings(**settings)
-    prediction = PredictionSettings(**prediction)
+    settings = HaloSettings.from_dict(settings)
+    prediction = PredictionSettings.from_dict(prediction)
     card, network = models.load_stored(weights_path)
     statistics = read_json(statistics_path, "statistics")
     header = read_header(**volume)

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from voxmill.prediction.box import PredictionSettings, on_claimed_device
+from voxmill.config.prediction import PredictionSettings
+from voxmill.prediction.box import on_claimed_device
 from voxmill.prediction.predictor import Predictor, made_with
 from voxmill.runtime.files import write_json
 from voxmill.runtime.jobs import job, logger
@@ -41,7 +42,7 @@ def predict_batch(
         As of `predict_tile`; so are the errors.
     """
     inputs = (plan_path, statistics_path, weights_path)
-    settings = PredictionSettings(**settings)
+    settings = PredictionSettings.from_dict(settings)
     pairs = [(path, str(Path(predictions_folder) / Path(path).name)) for path in tile_paths]
     resumed = not Path(manifest_path).exists()
     with on_claimed_device(settings, gpus, manifest_path, record_path) as held:

@@ -1,6 +1,7 @@
 """Predict one tile: a job."""
 
-from voxmill.prediction.box import PredictionSettings, on_claimed_device
+from voxmill.config.prediction import PredictionSettings
+from voxmill.prediction.box import on_claimed_device
 from voxmill.prediction.predictor import Predictor, made_with
 from voxmill.runtime.jobs import job
 
@@ -44,7 +45,7 @@ def predict_tile(
         there.
     """
     inputs = (plan_path, statistics_path, weights_path)
-    settings = PredictionSettings(**settings)
+    settings = PredictionSettings.from_dict(settings)
     with on_claimed_device(settings, gpus, output_path, record_path) as held:
         predictor = Predictor(*inputs, held, made_with(settings, code), threads)
         predictor.run([(tile_path, output_path)])

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from voxmill.config.prediction import PredictionSettings
 from voxmill.networks import models
-from voxmill.prediction.box import PredictionSettings, resolve_device
+from voxmill.prediction.box import resolve_device
 from voxmill.prediction.memory import predict_in_blocks
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import read_json

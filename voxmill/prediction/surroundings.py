@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from voxmill.config.prediction import PredictionSettings
 from voxmill.engine.backends import choose
 from voxmill.networks.models import ModelCard
-from voxmill.prediction.box import PredictionSettings, predict, resolve_device
+from voxmill.prediction.box import predict, resolve_device
 from voxmill.prediction.memory import SHARE, box_bytes
 from voxmill.runtime.free_memory import free_bytes
 from voxmill.runtime.jobs import logger

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import ndimage
 
-from voxmill.training.settings import ROTATIONS, Augmentation
+from voxmill.config.training import ROTATIONS, Augmentation
 
 
 def augment(

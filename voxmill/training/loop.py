@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from voxmill.config.training import TrainingSettings
 from voxmill.runtime.jobs import logger
-from voxmill.training.settings import TrainingSettings
 from voxmill.training.sources import Source
 from voxmill.training.trainer import Trainer
 

@@ -6,8 +6,8 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
+from voxmill.config.training import TrainingSettings
 from voxmill.runtime.errors import VoxmillError
-from voxmill.training.settings import TrainingSettings
 from voxmill.training.targets import centroid_target
 from voxmill.volumes.normalisation import normalise
 

@@ -8,16 +8,16 @@ from typing import Any
 import torch
 
 from voxmill import __version__
+from voxmill.config.training import TrainingSettings
 from voxmill.evaluation.ground_truth import read_truth
 from voxmill.networks import models
-from voxmill.prediction.box import resolve_device
+from voxmill.runtime.devices import claim
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import sha256
 from voxmill.runtime.jobs import job, logger
 from voxmill.tiles.grid import parse_region
 from voxmill.training.curves import write_curves
 from voxmill.training.loop import Outcome, train
-from voxmill.training.settings import TrainingSettings
 from voxmill.training.sources import Source, training_points, whole
 from voxmill.volumes import LABEL_DTYPES, fingerprint, open_volume, read_header
 from voxmill.volumes.header import VolumeHeader
@@ -228,6 +228,8 @@ def train_network(
     checkpoint_path: str,
     threads: int,
     initial_path: str | None = None,
+    gpus: int = 0,
+    record_path: str | None = None,
 ) -> None:
     """Train a network; resumes from the checkpoint where there is one.
 
@@ -236,7 +238,7 @@ def train_network(
     volumes : dict of str to dict
         Training and validation volumes by name; see `open_source`.
     settings : dict
-        See `voxmill.training.settings.TrainingSettings`.
+        See `voxmill.config.training.TrainingSettings`.
     output_path : path
         Weights (safetensors); the card is written beside them.
     curves_path, figure_path : path
@@ -246,16 +248,27 @@ def train_network(
     threads : int
     initial_path : path, optional
         Weights of a model to start from (fine-tuning).
+    gpus : int
+        GPUs that the job asked for; see `voxmill.runtime.devices.claim`.
+    record_path : path, optional
+        Where the job records when and where it ran, and on which GPU.
+
+    Raises
+    ------
+    VoxmillError
+        On wrong settings or unusable data, or if a GPU that was asked for is not there.
     """
     if initial_path:
         settings = fine_tuning_settings(settings, initial_path)
     checked = TrainingSettings.from_dict(settings)
-    device = resolve_device(checked.device)
     opened = {name: open_source(name, volume, checked) for name, volume in volumes.items()}
     sources = [source for source, _ in opened.values()]
-    logger.info("%d volumes, device %s, settings %s", len(sources), device, checked)
-    initial = initial_weights(initial_path, checked) if initial_path else None
-    outcome = train(sources, checked, device, threads, checkpoint_path, initial)
+    with claim(gpus, checked.device, record_path, str(output_path)) as held:
+        # The device's number is the claim's business: the job sees no other.
+        device = held.devices[0].partition(":")[0]
+        logger.info("%d volumes, device %s, settings %s", len(sources), device, checked)
+        initial = initial_weights(initial_path, checked) if initial_path else None
+        outcome = train(sources, checked, device, threads, checkpoint_path, initial)
     logger.info("%s after %d steps: %s", outcome.stopped, outcome.steps, outcome.validation)
     training: dict[str, Any] = {"volumes": {name: record for name, (_, record) in opened.items()}}
     if initial_path:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from voxmill.config.training import TrainingSettings
 from voxmill.engine import autograd, fourier
 from voxmill.networks import build, check_settings
 from voxmill.networks.msdnet import MSDNet
@@ -20,7 +21,6 @@ from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.jobs import logger
 from voxmill.training.augmentation import augment
 from voxmill.training.checkpoints import has_checkpoint, load_checkpoint, save_checkpoint
-from voxmill.training.settings import TrainingSettings
 from voxmill.training.sources import PatchSampler, Source, check_sources, training_points
 from voxmill.training.targets import balanced_weight
 from voxmill.training.validation import validate

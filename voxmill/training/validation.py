@@ -6,11 +6,11 @@ from typing import Any, cast
 import numpy as np
 
 from voxmill.cells.find_cells import CellSettings, cells_of_volume
+from voxmill.config.training import TrainingSettings
 from voxmill.engine.backends import forward
 from voxmill.evaluation.matching import incremental_matching, match_points
 from voxmill.networks.msdnet import MSDNet
 from voxmill.tiles.grid import grow, inside
-from voxmill.training.settings import TrainingSettings
 from voxmill.training.sources import Box, Source, are_in, points_in
 from voxmill.volumes.blocks import ArrayVolume, block_list
 from voxmill.volumes.normalisation import normalise

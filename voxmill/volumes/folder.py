@@ -11,7 +11,6 @@ from voxmill.runtime.errors import VoxmillError
 from voxmill.volumes import tiff
 from voxmill.volumes.header import VolumeHeader, check_dtype
 from voxmill.volumes.tiff_pages import read_page
-from voxmill.volumes.tiff_tags import read_pages
 from voxmill.volumes.windows import Windows
 
 
@@ -133,27 +132,23 @@ def _check_gaps(path: Path, names: list[str]) -> None:
 
 
 def _check_planes(path: Path, names: list[str]) -> None:
-    first = None
+    """Refuse planes that differ, are truncated, or share a file with others."""
+    first = ""
     for name in names:
         file = path / name
-        try:
-            with open(file, "rb", buffering=4096) as opened:
-                plane, *further = read_pages(opened)
-                end = plane.end(opened)
-        except ValueError as error:
-            raise VoxmillError(
-                f"{file}: expected a TIFF plane, found a damaged or truncated file ({error}). "
-                "Copy or write it again."
-            ) from None
-        first = first or plane
-        if further:
-            raise VoxmillError(
-                f"{file}: expected one plane, found {1 + len(further)} pages. A folder holds one "
-                "plane a file; a file with all planes is given by itself."
-            )
-        if plane.layout != first.layout:
-            raise VoxmillError(
-                f"{file}: expected a plane as {names[0]} ({first}), found {plane}. All planes of "
-                "a folder need one shape and type."
-            )
-        tiff.check_end(file, file.stat().st_size, end)
+        with tiff.reading(file), tifffile.TiffFile(file) as tif:
+            if (count := len(tif.pages)) > 1:
+                raise VoxmillError(
+                    f"{file}: expected one plane, found {count} pages. A folder holds one plane a "
+                    "file; a file with all planes is given by itself."
+                )
+            page = tif.pages.first
+            layout = tiff.page_layout(page)
+            first = first or layout
+            if layout != first:
+                raise VoxmillError(
+                    f"{file}: expected a plane as {names[0]} ({first}), found {layout}. All planes "
+                    "of a folder need one shape and type."
+                )
+            tiff.check_chain(file, tif)
+            tiff.check_voxels(file, page)

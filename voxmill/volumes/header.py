@@ -79,7 +79,7 @@ class VolumeHeader:
 
 
 @dataclass(frozen=True)
-class Layout:
+class VolumeAxes:
     """Which axes of the file's array are z, y, x, and which one holds channels.
 
     Parameters
@@ -97,7 +97,7 @@ class Layout:
     channel: int | None
 
 
-def find_layout(path: object, shape: tuple[int, ...], axes: str, channel: int | None) -> Layout:
+def find_axes(path: object, shape: tuple[int, ...], axes: str, channel: int | None) -> VolumeAxes:
     """Find z, y, x and the channel among the axes of a file's array.
 
     Named axes are trusted. A stack whose planes are called time points or just images is a volume
@@ -137,7 +137,7 @@ def find_layout(path: object, shape: tuple[int, ...], axes: str, channel: int | 
         )
     channel_axis = extra[0] if extra else None
     chosen = _check_channel(path, shape[channel_axis] if extra else 1, channel)
-    return Layout(tuple(spatial), channel_axis, chosen if extra else None)
+    return VolumeAxes(tuple(spatial), channel_axis, chosen if extra else None)
 
 
 def _named_axes(shape: tuple[int, ...], axes: str) -> tuple[list[int], list[int]]:

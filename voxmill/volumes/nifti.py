@@ -13,7 +13,7 @@ import numpy as np
 
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import writing
-from voxmill.volumes.header import Layout, VolumeHeader, check_dtype, find_layout
+from voxmill.volumes.header import VolumeAxes, VolumeHeader, check_dtype, find_axes
 from voxmill.volumes.windows import RawWindows, Windows
 
 _UNITS_UM = {1: 1e6, 2: 1e3, 3: 1.0}
@@ -28,7 +28,7 @@ _BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000
 @dataclass(frozen=True)
 class _Nifti:
     header: object
-    layout: Layout
+    axes: VolumeAxes
     shape: tuple[int, ...]
     dtype: np.dtype
     offset: int
@@ -77,11 +77,11 @@ def read_header(path: Path, channel: int | None, dtypes: tuple[str, ...]) -> Vol
     return VolumeHeader(
         path=str(path),
         format="NIfTI.gz" if packed else "NIfTI",
-        shape=tuple(nifti.shape[axis] for axis in nifti.layout.zyx),
+        shape=tuple(nifti.shape[axis] for axis in nifti.axes.zyx),
         dtype=dtype,
         voxel_size_um=voxel_size_um,
         voxel_size_source=source,
-        channel=nifti.layout.channel,
+        channel=nifti.axes.channel,
         windows=not packed,
         file_shape=nifti.shape,
         file_axes=_axes(nifti.shape),
@@ -94,8 +94,8 @@ def open_windows(header: VolumeHeader) -> Windows:
     nifti = _parse(path, not header.windows, header.channel)
     # NIfTI stores its first axis fastest.
     strides = np.cumprod([nifti.dtype.itemsize, *nifti.shape[:-1]]).tolist()
-    skip = strides[nifti.layout.channel_axis] * header.channel if header.channel else 0
-    zyx = [strides[axis] for axis in nifti.layout.zyx]
+    skip = strides[nifti.axes.channel_axis] * header.channel if header.channel else 0
+    zyx = [strides[axis] for axis in nifti.axes.zyx]
     known = header, nifti.dtype, nifti.offset + skip, zyx, nifti.scale
     return RawWindows(*known) if header.windows else GzipWindows(*known, end=nifti.end)
 
@@ -228,10 +228,10 @@ def _parse(path: Path, packed: bool, channel: int | None) -> _Nifti:
         raise VoxmillError(
             f"{path}: expected grey values, found a colour image (RGB). Save one channel of it."
         )
-    layout = find_layout(path, shape, _axes(shape), channel)
+    axes = find_axes(path, shape, _axes(shape), channel)
     # Some writers leave the offset of a single file at 0: the data follow the header.
     offset = int(header["vox_offset"]) or header.single_vox_offset
-    return _Nifti(header, layout, shape, dtype, offset, scale)
+    return _Nifti(header, axes, shape, dtype, offset, scale)
 
 
 def _axes(shape: tuple[int, ...]) -> str:
@@ -254,7 +254,7 @@ def _scale(path: Path, header) -> tuple[float, float] | None:
 
 def _voxel_size(nifti: _Nifti) -> tuple[tuple[float, float, float] | None, str]:
     unit = int(nifti.header["xyzt_units"]) & 7
-    zooms = [float(nifti.header["pixdim"][1 + axis]) for axis in nifti.layout.zyx]
+    zooms = [float(nifti.header["pixdim"][1 + axis]) for axis in nifti.axes.zyx]
     if unit not in _UNITS_UM or not all(math.isfinite(z) and z > 0 for z in zooms):
         return None, f"NIfTI: no length (pixdim {zooms} z, y, x; xyzt_units {unit})"
     # pixdim is float32: more digits than these are noise.

@@ -4,16 +4,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import yaml
 
-from voxmill.config.schema import check
+from voxmill.config.settings import check
 from voxmill.networks.models import ModelCard, read_card
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import sha256
 from voxmill.tiles.grid import Triple, grid_starts, parse_region, slab_name, tile_name
 from voxmill.volumes import VolumeHeader, fingerprint, read_header
-
-SCHEMA = Path(__file__).resolve().parents[2] / "schemas" / "config.schema.yaml"
 
 
 @dataclass(frozen=True)
@@ -145,14 +142,7 @@ def load(config: dict, source: str = "config") -> Config:
     VoxmillError
         Names the key or file, what was expected, what was found and what to do.
     """
-    settings = check(config, yaml.safe_load(SCHEMA.read_text(encoding="utf-8")), source)
-    if not any(settings.get(key) for key in ("volumes", "scans", "training")):
-        raise VoxmillError(
-            f"{source}: nothing to do: expected volumes (with networks) to predict, scans to "
-            "denoise, or networks under training."
-        )
-    if settings["volumes"] and not settings["networks"]:
-        raise VoxmillError(f"{source}: networks: expected at least one network for the volumes.")
+    settings = check(config, source)
     cards = {}
     for name, network in settings["networks"].items():
         with _naming(f"{source}: networks.{name}.weights"):
@@ -173,17 +163,6 @@ def load(config: dict, source: str = "config") -> Config:
 def _volume(name: str, settings: dict, source: str) -> Volume:
     section = settings["volumes"][name]
     networks = tuple(section.get("networks", settings["networks"]))
-    for network in networks:
-        if network not in settings["networks"]:
-            raise VoxmillError(
-                f"{source}: volumes.{name}.networks: expected some of "
-                f"{sorted(settings['networks'])}, found {network!r}"
-            )
-    if ("phantom" in section) == ("path" in section):
-        raise VoxmillError(
-            f"{source}: volumes.{name}: expected either path (a file) or phantom (a synthetic "
-            f"volume), found {'both' if 'path' in section else 'neither'}."
-        )
     if "phantom" in section:
         phantom = section["phantom"]
         shape, size = tuple(phantom["shape_vox"]), tuple(phantom["voxel_size_um"])

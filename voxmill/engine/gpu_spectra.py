@@ -1,0 +1,80 @@
+"""Sizes in the Fourier engine for GPUs: of the padded box, of its spectra and of its tables."""
+
+from dataclasses import dataclass
+
+from voxmill.config.networks import MSDNetSettings
+from voxmill.engine.gpu import SIZES, filled_up
+from voxmill.engine.transforms import lengths
+
+PANEL_MAPS = 8
+TABLE_BYTES = 2**27
+VECTOR = 16  # numbers; each line starts at a multiple of it
+
+
+@dataclass(frozen=True)
+class SpectrumSizes:
+    """Sizes of the padded box, its spectra and the tables of kernels.
+
+    Parameters
+    ----------
+    settings : MSDNetSettings
+    box : (3,) int
+        Voxels, z, y, x.
+    precision : str
+        Storage of the spectra, "float32" or "float16".
+    """
+
+    settings: MSDNetSettings
+    box: tuple[int, int, int]
+    precision: str
+
+    @property
+    def padded(self) -> tuple[int, int, int]:
+        """Lengths of the transforms."""
+        return lengths(self.settings, self.box, lanes=1)
+
+    @property
+    def columns(self) -> int:
+        """Frequencies along x."""
+        return self.padded[2] // 2 + 1
+
+    @property
+    def row_stride(self) -> int:
+        """Numbers from line to line of a stored spectrum."""
+        return filled_up(self.columns, VECTOR)
+
+    @property
+    def lines(self) -> int:
+        """Pairs of frequencies along z and y."""
+        return self.padded[0] * self.padded[1]
+
+    @property
+    def panel_layers(self) -> int:
+        """Layers that pull from all earlier maps at once."""
+        return min(self.settings.depth, max(1, PANEL_MAPS // self.settings.width))
+
+    @property
+    def stored_maps(self) -> int:
+        """Feature maps whose spectra are stored: not the last layer's, which no layer reads."""
+        return self.settings.channels_before(self.settings.depth - 1)
+
+    @staticmethod
+    def table_row(targets: int, sources: int) -> int:
+        """Numbers in the table for one line."""
+        return 12 * targets * filled_up(sources, VECTOR // 2)
+
+    def table_lines(self, targets: int, sources: int) -> int:
+        """Lines of a slab: as many as a table of `TABLE_BYTES` has room for."""
+        line = self.table_row(targets, sources) * SIZES[self.precision]
+        return max(1, min(self.lines, TABLE_BYTES // line))
+
+    def table_numbers(self) -> int:
+        """Numbers in the largest table of all pulls."""
+        width = self.settings.width
+        sizes = []
+        for start in range(0, self.settings.depth, self.panel_layers):
+            stop = min(start + self.panel_layers, self.settings.depth)
+            pulls = [((stop - start) * width, self.settings.channels_before(start))]
+            pulls += [(width, n * width) for n in range(1, stop - start)]
+            sizes += [self.table_row(t, s) * self.table_lines(t, s) for t, s in pulls]
+        return max(sizes)
