@@ -34,9 +34,11 @@ import real_data
 
 from voxmill.config.training import TrainingSettings
 from voxmill.evaluation import metrics
-from voxmill.evaluation.baselines import DogSettings, best_threshold, find_cells_dog
-from voxmill.evaluation.matches import Frame, make_outcome
+from voxmill.evaluation.baselines import DogSettings, find_cells_dog
+from voxmill.evaluation.matches import Frame, match_cells
 from voxmill.evaluation.matching import match_points
+from voxmill.evaluation.thresholds import best_threshold
+from voxmill.geometry import Box, VoxelSize
 from voxmill.networks import models
 from voxmill.runtime.files import sha256, write_json
 from voxmill.training.loop import train
@@ -61,12 +63,10 @@ def scores_of(source, points, limit) -> dict:
     """
     shape = source.volume.shape
     edge = int(limit)
-    regions = ((0, 0, 0), shape), ((edge,) * 3, tuple(n - edge for n in shape))
+    volume, size = Box.from_shape(shape), VoxelSize.of(SIZE)
     whole, inside = (
-        make_outcome(
-            source.points, points, np.zeros(len(points)), Frame(shape, SIZE, region, []), limit
-        )
-        for region in regions
+        match_cells(source.points, points, np.zeros(len(points)), Frame(shape, size, region), limit)
+        for region in (volume, volume.grow(-edge))
     )
     scores = metrics.scores_of(*whole.counts)
     return {
@@ -197,7 +197,7 @@ def cross_validate(sources, settings, options, output):
         detector = {**settings.finder, **dict(zip(candidates, values, strict=True))}
         chosen = dataclasses.replace(settings, finder=detector)
         runs = [(s.name, *score_by_threshold(p, s, s.region, chosen)) for s, p in folds]
-        result = {**summarise_thresholds(runs), "finder": detector}
+        result = {**summarise_thresholds(runs), "detector": detector}
         logging.info("cross-validation: %s", result)
         best = result if result["f1"] > best["f1"] else best
     return best
@@ -211,9 +211,9 @@ def run_training(options) -> None:
     sources = [real_data.read_source(name, options.data) for name in names]
     output = Path(options.models) / f"{stain}.safetensors"
     chosen = cross_validate(sources, settings, options, output)
-    settings = dataclasses.replace(settings, finder=chosen.pop("finder"))
+    settings = dataclasses.replace(settings, finder=chosen.pop("detector"))
     # The training needs validation data: a box of training cells, scored for the log alone.
-    box = ((0, 0, 0), real_data.WATCHED_VOX)
+    box = Box.from_shape(real_data.WATCHED_VOX)
     watched = dataclasses.replace(sources[0], region=box, validation=box)
     checkpoint = f"{output}.checkpoint"
     trained = train([*sources, watched], settings, "cpu", options.threads, checkpoint)

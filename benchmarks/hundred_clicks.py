@@ -23,9 +23,10 @@ import real_data
 from accuracy import SIZE, scores_of
 
 from voxmill.config.training import TrainingSettings
+from voxmill.geometry import Box
 from voxmill.runtime.files import sha256, write_json
 from voxmill.training.loop import train
-from voxmill.training.sources import Source, points_in, whole
+from voxmill.training.sources import Source, points_in
 from voxmill.training.train_network import fine_tuning_settings, initial_weights
 from voxmill.training.validation import find_points, predict_box
 
@@ -52,17 +53,22 @@ def clicks(source: Source, cells: int | None) -> Source:
         stop = np.minimum(np.ceil(reach), shape)
     stop = tuple(int(n) for n in stop)
     # Cells outside the cube count as unknown.
-    points = points_in(source.points, ((0, 0, 0), stop))
-    first = (0, 2 * stop[1] // 3, 0)
-    box = (0, 0, 0), stop
-    return dataclasses.replace(source, points=points, region=box, validation=(first, stop))
+    box = Box.from_shape(stop)
+    points = points_in(source.points, box)
+    validation = Box((0, 2 * stop[1] // 3, 0), stop)
+    return dataclasses.replace(source, points=points, region=box, validation=validation)
 
 
 def adapt(source: Source, settings: TrainingSettings, initial, held: Source, limit, threads):
     """Train on the source and score the held-out volume at the threshold of the validation."""
     trained = train([source], settings, "cpu", threads, initial=initial)
     probability = predict_box(
-        trained.network, held, whole(held.volume.shape), settings.normalisation, "cpu", threads
+        trained.network,
+        held,
+        Box.from_shape(held.volume.shape),
+        settings.normalisation,
+        "cpu",
+        threads,
     )
     threshold = trained.validation["threshold"]
     points, _ = find_points(probability[0], settings, SIZE, threshold)
@@ -102,7 +108,7 @@ def main() -> None:
                     "start": start,
                     "seed": seed,
                 }
-                row |= {"region_vox": few.region[1]}
+                row |= {"region_vox": few.region.stop}
                 row |= adapt(few, settings, initial, held, limit, options.threads)
                 rows.append(row)
                 print(row, flush=True)

@@ -59,7 +59,7 @@ def centroids(mask, least_vox: int) -> np.ndarray:
     """Find the (N, 3) centroids of a mask's 26-connected components of at least `least_vox`."""
     volume = ArrayVolume(mask)
     regions = find_components(
-        lambda start, stop: (volume.read_window(start, stop), None), mask.shape, max(mask.shape)
+        lambda box: (volume.read_window(*box), None), mask.shape, max(mask.shape)
     )
     return regions.centroids[regions.counts >= least_vox]
 

@@ -23,11 +23,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from voxmill.config.training import TrainingSettings
 from voxmill.evaluation.baselines import DogSettings, find_cells_oracle
 from voxmill.evaluation.matching import match_points
+from voxmill.geometry import Box
 from voxmill.networks import models
 from voxmill.phantoms.make_phantom import PhantomSettings, draw_phantom
 from voxmill.runtime.files import write_json
 from voxmill.training.loop import train
-from voxmill.training.sources import Source, whole
+from voxmill.training.sources import Source
 from voxmill.training.validation import LEAST_SCORE, find_points, predict_box
 from voxmill.volumes.blocks import ArrayVolume
 from voxmill.volumes.measure_volume import PERCENTILES
@@ -79,7 +80,7 @@ def phantom_source(settings: PhantomSettings, held: bool) -> Source:
     """Make a phantom as a training or validation volume."""
     volume, truth = draw_phantom(settings)
     values = np.percentile(volume, PERCENTILES)
-    box = whole(volume.shape)
+    box = Box.from_shape(volume.shape)
     return Source(
         name=f"phantom-{settings.seed}",
         volume=ArrayVolume(volume),

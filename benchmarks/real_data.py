@@ -6,8 +6,9 @@ import numpy as np
 import tifffile
 
 from voxmill.config.training import Augmentation, TrainingSettings
+from voxmill.geometry import Box
 from voxmill.runtime.files import sha256
-from voxmill.training.sources import Source, whole
+from voxmill.training.sources import Source
 from voxmill.volumes.blocks import ArrayVolume
 from voxmill.volumes.measure_volume import PERCENTILES
 
@@ -84,7 +85,7 @@ def read_source(name: str, folder: Path) -> Source:
     volume = tifffile.imread(folder / f"{name}.tif")
     points = np.loadtxt(folder / f"{name}_centroids.csv", delimiter=",", skiprows=1)
     mask = tifffile.imread(folder / f"{name}_mask.tif")
-    box = whole(volume.shape)
+    box = Box.from_shape(volume.shape)
     values = np.percentile(volume, PERCENTILES)
     return Source(
         name=name,

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from voxmill.config.training import Augmentation, TrainingSettings
 from voxmill.engine.backends import forward
+from voxmill.geometry import Box
 from voxmill.networks import models
 from voxmill.runtime.errors import VoxmillError
 from voxmill.training import trainer as steps
@@ -52,7 +53,7 @@ def make_source(seed=0, shape=(24, 24, 40), cells=12, **changes):
     points = rng.uniform(1, np.array(shape) - 2, (cells, 3))
     volume = 100 + 900 * centroid_target(points, (0, 0, 0), shape, (1, 1, 1), 1.5)
     volume = (volume + rng.normal(scale=30, size=shape)).clip(0).astype(np.uint16)
-    box = ((0, 0, 0), shape)
+    box = Box.from_shape(shape)
     fields = {
         "name": f"blobs-{seed}",
         "volume": ArrayVolume(volume),
@@ -60,7 +61,7 @@ def make_source(seed=0, shape=(24, 24, 40), cells=12, **changes):
         "voxel_size_um": (1.0, 1.0, 1.0),
         "statistics": {"percentiles": {"5": 80.0, "99": 700.0}},
         "region": box,
-        "validation": ((0, 0, 28), shape),
+        "validation": Box((0, 0, 28), shape),
     }
     return Source(**fields | changes)
 
@@ -187,11 +188,17 @@ def test_the_mask_as_the_first_target():
     ("change", "message"),
     [
         ({"validation": None}, "expected at least one volume or region for validation"),
-        ({"validation": ((0, 0, 0), (24, 24, 40))}, "at least one volume or region for training"),
+        (
+            {"validation": Box((0, 0, 0), (24, 24, 40))},
+            "at least one volume or region for training",
+        ),
         ({"points": np.zeros((0, 3))}, "expected cells in the training data, found none"),
         ({"points": np.full((5, 3), 3.0)}, "expected cells in the validation data, found none"),
         ({"points": np.array([[2, 2, 2], [2, 2, 99.0]])}, "1 outside. Check the axis order"),
-        ({"region": ((0, 0, 0), (8, 24, 40))}, r"at least a patch, \[12, 12, 12\] voxels, found"),
+        (
+            {"region": Box((0, 0, 0), (8, 24, 40))},
+            r"at least a patch, \[12, 12, 12\] voxels, found",
+        ),
     ],
 )
 def test_unusable_data(change, message):
@@ -212,7 +219,7 @@ def test_foreground_needs_masks():
 
 
 def test_no_room_beside_the_validation_box():
-    source = make_source(validation=((0, 0, 10), (24, 24, 40)))
+    source = make_source(validation=Box((0, 0, 10), (24, 24, 40)))
     with pytest.raises(VoxmillError, match="expected room for patches"):
         PatchSampler([source], TINY).draw(np.random.default_rng(0))
 
@@ -261,8 +268,7 @@ def test_validation_does_not_cut_cells(method, monkeypatch):
     settings = dataclasses.replace(TINY, finder={"method": method, "min_distance_um": 3.0})
 
     def cut(network, source, box, *rest):
-        window = tuple(slice(a, b) for a, b in zip(*box, strict=True))
-        return probability[(None, *window)]
+        return probability[None, *box.slices]
 
     monkeypatch.setattr("voxmill.training.validation.predict_box", cut)
     result = validate(None, [source], settings, "cpu", 1)
@@ -271,7 +277,7 @@ def test_validation_does_not_cut_cells(method, monkeypatch):
 
 def test_points_in_half_open():
     points = np.array([[0, 0, -0.5], [0, 0, 1.49], [0, 0, 1.5]])
-    assert len(points_in(points, ((0, 0, 0), (1, 1, 2)))) == 2
+    assert len(points_in(points, Box((0, 0, 0), (1, 1, 2)))) == 2
 
 
 # The loop
@@ -386,21 +392,27 @@ def test_early_stopping():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, "training: missing key 'cell_diameter_um'"),
+        ({}, r"training\.cell_diameter_um: missing: expected a number"),
         ({"cell_diameter_um": 5, "epochs": 3}, "training: unknown key 'epochs'"),
         ({"cell_diameter_um": 5, "augmentation": {"zoom": 1}}, "training.augmentation: unknown"),
         ({"cell_diameter_um": 5, "augmentation": {"noise": -1}}, "augmentation.noise: expected"),
         ({"cell_diameter_um": 5, "augmentation": {"rotate": "xy"}}, "augmentation.rotate: expec"),
-        ({"cell_diameter_um": -1}, "training.cell_diameter_um: expected a number above 0"),
-        ({"cell_diameter_um": 5, "steps": 0}, "training.steps: expected an integer of 1 or more"),
-        ({"cell_diameter_um": 5, "seed": 1.5}, "training.seed: expected an integer of 0 or more"),
+        ({"cell_diameter_um": -1}, "training.cell_diameter_um: expected a number > 0"),
+        ({"cell_diameter_um": 5, "steps": 0}, "training.steps: expected an integer >= 1"),
+        ({"cell_diameter_um": 5, "seed": 1.5}, "training.seed: expected an integer >= 0"),
         ({"cell_diameter_um": 5, "cell_share": 2}, "cell_share: expected a number from 0 to 1"),
         ({"cell_diameter_um": 5, "patch_vox": [9, 9]}, "patch_vox: expected three integers"),
         ({"cell_diameter_um": 5, "patch_vox": [8, 9, 9]}, r"more than twice margin_vox \(4\)"),
         ({"cell_diameter_um": 5, "finder": {"threshold": 0.5}}, "chosen on the validation data"),
-        ({"cell_diameter_um": 5, "finder": {"method": "x"}}, "cells setting method"),
-        ({"cell_diameter_um": 5, "network": {"layers": 3}}, "msdnet setting layers: unknown"),
-        ({"cell_diameter_um": 5, "network": {"kind": "unet"}}, "network: expected one of"),
+        ({"cell_diameter_um": 5, "finder": {"method": "x"}}, r"training\.finder\.method: expected"),
+        (
+            {"cell_diameter_um": 5, "network": {"layers": 3}},
+            r"training\.network: unknown key 'layers'",
+        ),
+        (
+            {"cell_diameter_um": 5, "network": {"kind": "unet"}},
+            r"training\.network\.kind: expected msdnet, found",
+        ),
         ({"cell_diameter_um": 5, "target": "skeleton"}, "training.target: expected one of"),
         ({"cell_diameter_um": 5, "device": "tpu"}, "training.device: expected one of"),
     ],
@@ -468,7 +480,7 @@ def test_masks_from_training_to_prediction(tmp_path, changes):
     card, network = models.load(tmp_path / "net.safetensors")
     first = changes.get("target", "centroid")
     assert card.outputs == ((first, "foreground") if "foreground" in changes else (first,))
-    assert card.finder["method"] == ("components" if first == "mask" else "maxima")
+    assert card.detector["method"] == ("components" if first == "mask" else "maxima")
     record = card.training["volumes"]["blobs"]
     assert (record["truth"], record["mask"]) == ("t.csv", "m.tif")
     for key, name in {"truth_sha256": "t.csv", "mask_sha256": "m.tif"}.items():

@@ -39,6 +39,9 @@ def test_the_tutorial_from_clicks_to_cells(tmp_path):
     project = make_practice(tmp_path, EXAMPLES / "tutorial_train.yaml")
     for path in (tmp_path / "models").glob("mine.*"):
         path.unlink()
+    training = project.config["training"]["mine"]
+    training["settings"] |= {"steps": 40, "validate_every": 20}
+    project.configure(training={"mine": training})
     project.snakemake("train")
     shutil.copy(EXAMPLES / "tutorial_run.yaml", tmp_path / "my.yaml")
     project.snakemake()

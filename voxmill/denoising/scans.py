@@ -110,8 +110,9 @@ def load(config: dict, source: str = "config") -> Denoising:
     VoxmillError
         Names the key or file, what was expected, what was found and what to do.
     """
-    section = DenoisingSection.from_dict(config.get("denoising") or {}, source=source).plain()
-    devices = tuple(section.pop("devices"))
+    section = dict(config.get("denoising") or {})
+    devices = DenoisingSection.from_dict(section, source=source).devices
+    section.pop("devices", None)
     scans: dict[str, Scan] = {}
     datasets: dict[str, str] = {}
     for name, entry in (config.get("scans") or {}).items():

@@ -56,8 +56,8 @@ class ModelCard(Section):
     """Voxel size (z, y, x) of the training data."""
     cell_diameter_um: Positive | None = None
     """Typical cell diameter in the training data."""
-    finder: Annotated[dict[str, Any], Checked(CellSettings)] = setting(factory=dict)
-    """Settings of the detector that the threshold was chosen with, but for the threshold; empty
+    detector: Annotated[dict[str, Any], Checked(CellSettings)] = setting(factory=dict)
+    """Settings of the detector that the threshold was chosen with, without the threshold; empty
     where the model doesn't say."""
     training: dict[str, Any] = setting(factory=dict)
     """How it was trained: code, digests of the data, seeds, steps."""

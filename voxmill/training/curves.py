@@ -14,7 +14,7 @@ def write_curves(csv_path: str | Path, png_path: str | Path, history: list[dict]
     ----------
     csv_path, png_path : path
     history : list of dict
-        See `voxmill.training.loop.Outcome`.
+        See `voxmill.training.loop.TrainingResult`.
     """
     from matplotlib.figure import Figure
 

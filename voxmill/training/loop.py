@@ -16,8 +16,8 @@ from voxmill.training.trainer import Trainer
 
 
 @dataclass
-class Outcome:
-    """What a training gives.
+class TrainingResult:
+    """Result of a training.
 
     Parameters
     ----------
@@ -26,11 +26,11 @@ class Outcome:
     validation : dict
         Of these weights; see `voxmill.training.validation.validate`.
     history : list of dict
-        One row a validation: step, loss, learning_rate, f1, threshold, seconds.
+        One dict a validation, with the keys of `voxmill.training.curves.COLUMNS`.
     steps : int
         Steps done.
     stopped : str
-        Why it ended.
+        Why the training ended.
     """
 
     network: torch.nn.Module
@@ -47,7 +47,7 @@ def train(
     threads: int = 1,
     checkpoint_path: str | Path | None = None,
     initial: Mapping[str, torch.Tensor] | None = None,
-) -> Outcome:
+) -> TrainingResult:
     """Train a network.
 
     Parameters
@@ -66,7 +66,7 @@ def train(
 
     Returns
     -------
-    Outcome
+    TrainingResult
 
     Raises
     ------
@@ -106,7 +106,7 @@ def train(
         trainer.validate(earlier + time.perf_counter() - begun)
     trainer.network.load_state_dict(trainer.best)
     progress = trainer.progress
-    return Outcome(
+    return TrainingResult(
         trainer.network.cpu().eval(), progress["best"], progress["history"], progress["step"],
         stopped,
     )  # fmt: skip

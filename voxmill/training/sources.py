@@ -1,30 +1,19 @@
 """Volumes with their ground truth, and patches drawn from them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 
 from voxmill.config.training import TrainingSettings
+from voxmill.geometry import Box
 from voxmill.runtime.errors import VoxmillError
 from voxmill.training.targets import centroid_target
 from voxmill.volumes.normalisation import normalise
+from voxmill.volumes.protocols import ReadableVolume
 
-Box = tuple[tuple[int, int, int], tuple[int, int, int]]
 # After this many draws of a patch, a volume counts as too small beside its validation box.
 MOST_DRAWS = 1000
-
-
-class ReadableVolume(Protocol):
-    """A volume whose boxes of voxels can be read."""
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Voxels along z, y, x."""
-
-    def read_window(self, start: tuple[int, int, int], stop: tuple[int, int, int]) -> np.ndarray:
-        """Read the voxels (z, y, x) from `start` up to, not including, `stop`."""
 
 
 @dataclass(frozen=True)
@@ -69,21 +58,9 @@ class Source:
         return self.validation != self.region
 
 
-def whole(shape: Sequence[int]) -> Box:
-    """Return the box of a whole volume."""
-    z, y, x = (int(n) for n in shape)
-    return (0, 0, 0), (z, y, x)
-
-
 def points_in(points: np.ndarray, box: Box) -> np.ndarray:
     """Select the points whose voxel lies in a box."""
-    return points[are_in(points, box)]
-
-
-def are_in(points: np.ndarray, box: Box) -> np.ndarray:
-    """Whether the voxel of each point lies in a box."""
-    start, stop = np.array(box)
-    return ((points >= start - 0.5) & (points < stop - 0.5)).all(axis=1)
+    return points[box.contains(points)]
 
 
 def check_sources(sources: list[Source], settings: TrainingSettings) -> None:
@@ -136,18 +113,17 @@ def _check_source(
             f"{list(source.voxel_size_um)}. A network learns sizes in voxels: resample one of the "
             "volumes, or train a network for each voxel size."
         )
-    inside = points_in(source.points, whole(source.volume.shape))
+    inside = points_in(source.points, Box.from_shape(source.volume.shape))
     if len(inside) < len(source.points):
         raise VoxmillError(
             f"{where}: expected all {len(source.points)} cells inside the volume of shape "
             f"{list(source.volume.shape)}, found {len(source.points) - len(inside)} outside. "
             "Check the axis order (z, y, x) and the unit of the ground truth."
         )
-    start, stop = np.array(source.region)
-    if source.trains and (stop - start < settings.patch_vox).any():
+    if source.trains and (np.array(source.region.shape) < settings.patch_vox).any():
         raise VoxmillError(
             f"{where}: expected a region of at least a patch, {list(settings.patch_vox)} voxels, "
-            f"found {(stop - start).tolist()}. Make training.patch_vox smaller."
+            f"found {list(source.region.shape)}. Make training.patch_vox smaller."
         )
     if settings.needs_mask and source.mask is None:
         key = "foreground" if settings.foreground else "target"
@@ -161,7 +137,7 @@ def training_points(source: Source) -> np.ndarray:
     points = points_in(source.points, source.region)
     if source.validation is None:
         return points
-    return points[~are_in(points, source.validation)]
+    return points[~source.validation.contains(points)]
 
 
 class PatchSampler:
@@ -201,7 +177,7 @@ class PatchSampler:
         source = self._sources[index]
         start = self._place(source, self._points[index], rng)
         stop = start + self._settings.patch_vox
-        box: Box = tuple(start.tolist()), tuple(stop.tolist())
+        box = Box.from_shape(self._settings.patch_vox, start.tolist())
         grey = source.volume.read_window(*box)
         patch = normalise(grey, source.statistics, self._settings.normalisation)
         targets = [self._counts(source, start, stop)]
@@ -224,7 +200,7 @@ class PatchSampler:
     def _place(self, source: Source, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Draw the first voxel of a patch."""
         patch = np.array(self._settings.patch_vox)
-        low, high = np.array(source.region[0]), np.array(source.region[1]) - patch
+        low, high = np.array(source.region.start), np.array(source.region.stop) - patch
         for _ in range(MOST_DRAWS):
             if len(points) and rng.random() < self._settings.cell_share:
                 cell = points[rng.integers(len(points))]
@@ -234,8 +210,7 @@ class PatchSampler:
                 start = rng.integers(low, high + 1)
             if source.validation is None:
                 return start
-            held_start, held_stop = np.array(source.validation)
-            if (start >= held_stop).any() or (start + patch <= held_start).any():
+            if not Box.from_shape(self._settings.patch_vox, start).overlaps(source.validation):
                 return start
         raise VoxmillError(
             f"training volume {source.name!r}: expected room for patches of {patch.tolist()} "

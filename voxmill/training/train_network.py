@@ -10,15 +10,15 @@ import torch
 from voxmill import __version__
 from voxmill.config.training import TrainingSettings
 from voxmill.evaluation.ground_truth import read_truth
+from voxmill.geometry import Box
 from voxmill.networks import models
 from voxmill.runtime.devices import claim
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import sha256
 from voxmill.runtime.jobs import job, logger
-from voxmill.tiles.grid import parse_region
 from voxmill.training.curves import write_curves
-from voxmill.training.loop import Outcome, train
-from voxmill.training.sources import Source, training_points, whole
+from voxmill.training.loop import TrainingResult, train
+from voxmill.training.sources import Source, training_points
 from voxmill.volumes import LABEL_DTYPES, fingerprint, open_volume, read_header
 from voxmill.volumes.header import VolumeHeader
 from voxmill.volumes.measure_volume import measure
@@ -61,10 +61,10 @@ def open_source(
     points = read_truth(truth["path"], truth.get("kind"), header.shape, header.voxel_size_um)
     statistics = measure(header)
     check_normalisation(statistics, settings.normalisation)
-    text = volume.get("region")
-    region = parse_region(text, header.shape) if text else whole(header.shape)
+    whole = Box.from_shape(header.shape)
+    region = Box.parse(volume["region"], whole.shape) if volume.get("region") else whole
     held = volume.get("validation")
-    validation = region if held is True else parse_region(held, header.shape) if held else None
+    validation = region if held is True else Box.parse(held, whole.shape) if held else None
     mask_path = volume.get("mask")
     if mask_path is None and truth.get("kind") in ("mask", "labels"):
         mask_path = truth["path"]
@@ -96,8 +96,8 @@ def open_source(
         "mask_sha256": digests.get(mask_path),
         "cells": len(points),
         "training_cells": len(training_points(source)) if source.trains else 0,
-        "region": region,
-        "validation": validation,
+        "region": region.to_lists(),
+        "validation": validation and validation.to_lists(),
     }
     return source, record
 
@@ -120,7 +120,7 @@ def _mask_header(path: str | Path, header: VolumeHeader) -> VolumeHeader:
 def make_card(
     name: str,
     settings: TrainingSettings,
-    outcome: Outcome,
+    trained: TrainingResult,
     voxel_size_um: Sequence[float],
     training: dict[str, Any],
 ) -> models.ModelCard:
@@ -130,7 +130,7 @@ def make_card(
     ----------
     name : str
     settings : TrainingSettings
-    outcome : Outcome
+    trained : TrainingResult
     voxel_size_um : (3,) float
         Of the training volumes.
     training : dict
@@ -144,19 +144,19 @@ def make_card(
         settings=shape,
         outputs=(settings.target, "foreground")[: settings.outputs],
         normalisation=settings.normalisation,
-        threshold=round(outcome.validation["threshold"], 4),
+        threshold=round(trained.validation["threshold"], 4),
         voxel_size_um=(z, y, x),
         cell_diameter_um=settings.cell_diameter_um,
-        finder=settings.finder,
+        detector=settings.finder,
         training={
             "voxmill": __version__,
             **training,
             "settings": dataclasses.asdict(settings),
-            "steps": outcome.steps,
-            "stopped": outcome.stopped,
-            "history": outcome.history,
+            "steps": trained.steps,
+            "stopped": trained.stopped,
+            "history": trained.history,
         },
-        metrics={"validation": outcome.validation},
+        metrics={"validation": trained.validation},
     )
 
 
@@ -268,8 +268,8 @@ def train_network(
         device = held.devices[0].partition(":")[0]
         logger.info("%d volumes, device %s, settings %s", len(sources), device, checked)
         initial = initial_weights(initial_path, checked) if initial_path else None
-        outcome = train(sources, checked, device, threads, checkpoint_path, initial)
-    logger.info("%s after %d steps: %s", outcome.stopped, outcome.steps, outcome.validation)
+        trained = train(sources, checked, device, threads, checkpoint_path, initial)
+    logger.info("%s after %d steps: %s", trained.stopped, trained.steps, trained.validation)
     training: dict[str, Any] = {"volumes": {name: record for name, (_, record) in opened.items()}}
     if initial_path:
         training["started_from"] = {
@@ -277,7 +277,7 @@ def train_network(
             "weights_sha256": sha256(initial_path),
         }
     name = Path(output_path).stem
-    card = make_card(name, checked, outcome, sources[0].voxel_size_um, training)
-    write_curves(curves_path, figure_path, outcome.history)
-    models.save(output_path, outcome.network, card)
+    card = make_card(name, checked, trained, sources[0].voxel_size_um, training)
+    write_curves(curves_path, figure_path, trained.history)
+    models.save(output_path, trained.network, card)
     Path(checkpoint_path).unlink(missing_ok=True)

@@ -117,7 +117,8 @@ class Trainer:
         content = json.dumps(dataclasses.asdict(self.settings), sort_keys=True, default=list)
         digest = hashlib.sha256(content.encode())
         for source in self.sources:
-            about = (source.name, source.region, source.validation, source.contents)
+            held = source.validation and tuple(source.validation)
+            about = (source.name, tuple(source.region), held, source.contents)
             digest.update(repr((*about, source.voxel_size_um, source.statistics)).encode())
             digest.update(np.ascontiguousarray(source.points).tobytes())
         for tensor in (initial or {}).values():
@@ -130,9 +131,8 @@ class Trainer:
             return MASK_WEIGHT
         number, volume = 0, 0.0
         for source in (s for s in self.sources if s.trains):
-            start, stop = np.array(source.region)
             number += len(training_points(source))
-            volume += float(np.prod((stop - start) * source.voxel_size_um))
+            volume += float(np.prod(np.array(source.region.shape) * source.voxel_size_um))
         return balanced_weight(number, volume, cast(float, self.settings.target_sigma_um))
 
     def resume(self, path: str | Path) -> bool:

@@ -9,10 +9,11 @@ from voxmill.cells.find_cells import CellSettings, cells_of_volume
 from voxmill.config.training import TrainingSettings
 from voxmill.engine.backends import forward
 from voxmill.evaluation.matching import incremental_matching, match_points
+from voxmill.evaluation.thresholds import ThresholdCurve
+from voxmill.geometry import Box
 from voxmill.networks.msdnet import MSDNet
-from voxmill.tiles.grid import grow, inside
-from voxmill.training.sources import Box, Source, are_in, points_in
-from voxmill.volumes.blocks import ArrayVolume, block_list
+from voxmill.training.sources import Source, points_in
+from voxmill.volumes.blocks import ArrayVolume
 from voxmill.volumes.normalisation import normalise
 
 # Candidates below this probability are not cells at any useful threshold.
@@ -51,21 +52,14 @@ def predict_box(
     (outputs, z, y, x) float32 array
         Probabilities.
     """
-    start, stop = np.array(box)
-    result = np.empty((network.settings.outputs, *(stop - start)), np.float32)
-    for low, high in block_list(stop - start, BLOCK_VOX):
-        block = _triple(start + low), _triple(start + high)
-        outer = grow(*block, (HALO_VOX,) * 3, source.volume.shape)
-        grey = normalise(source.volume.read_window(*outer), source.statistics, normalisation)
+    result = np.empty((network.settings.outputs, *box.shape), np.float32)
+    for block in box.blocks(BLOCK_VOX):
+        window = block.grow(HALO_VOX, within=Box.from_shape(source.volume.shape))
+        grey = normalise(source.volume.read_window(*window), source.statistics, normalisation)
         values = forward(network, grey[None], "auto", device, "float32", threads)
-        inner = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-        result[(slice(None), *inner)] = values[(slice(None), *inside(*block, outer[0]))]
+        kept = values[:, *block.relative_to(window.start).slices]
+        result[:, *block.relative_to(box.start).slices] = kept
     return result
-
-
-def _triple(values: np.ndarray) -> tuple[int, int, int]:
-    z, y, x = (int(value) for value in values)
-    return z, y, x
 
 
 def find_points(
@@ -131,12 +125,12 @@ def validate(
         if source.validation is None:
             continue
         around = np.ceil(1.5 * settings.cell_diameter_um / np.array(source.voxel_size_um))
-        outer = grow(*source.validation, _triple(around), source.volume.shape)
-        probability = predict_box(network, source, outer, settings.normalisation, device, threads)[
-            0
-        ]
+        outer = source.validation.grow(
+            around.astype(int).tolist(), within=Box.from_shape(source.volume.shape)
+        )
+        outputs = predict_box(network, source, outer, settings.normalisation, device, threads)
         score = score_by_threshold if by_threshold else _score_by_candidate
-        runs.append((source.name, *score(probability, source, outer, settings)))
+        runs.append((source.name, *score(outputs[0], source, outer, settings)))
     return (summarise_thresholds if by_threshold else summarise)(runs)
 
 
@@ -145,13 +139,15 @@ def _score_by_candidate(
 ) -> tuple[int, np.ndarray, np.ndarray]:
     """Number of true cells in the box; scores of the detections in it, in descending order; and
     whether each detection raises the number of pairs."""
-    found, scores = find_points(probability, settings, source.voxel_size_um, LEAST_SCORE, outer[0])
+    size = source.voxel_size_um
+    found, scores = find_points(probability, settings, size, LEAST_SCORE, outer.start)
     order = np.argsort(-scores, kind="stable")
     found, scores = found[order], scores[order]
     truth = points_in(source.points, outer)
-    gains = incremental_matching(truth, found, settings.max_distance_um, source.voxel_size_um)
+    limit_um = cast(float, settings.max_distance_um)
+    gains = incremental_matching(truth, found, limit_um, size)
     box = cast(Box, source.validation)
-    own = are_in(found, box)
+    own = box.contains(found)
     return len(points_in(truth, box)), scores[own], gains[own] >= 0
 
 
@@ -178,19 +174,20 @@ def score_by_threshold(
         Detections, and those that match a cell, at each of `THRESHOLDS`.
     """
     box = cast(Box, source.validation)
+    limit_um = cast(float, settings.max_distance_um)
     truth = points_in(source.points, outer)
     counts = []
     for threshold in THRESHOLDS:
-        found, _ = find_points(probability, settings, source.voxel_size_um, threshold, outer[0])
-        pairs = match_points(truth, found, settings.max_distance_um, source.voxel_size_um)
-        own = are_in(found, box)
+        found, _ = find_points(probability, settings, source.voxel_size_um, threshold, outer.start)
+        pairs = match_points(truth, found, limit_um, source.voxel_size_um)
+        own = box.contains(found)
         counts.append((own.sum(), own[pairs[:, 1]].sum()))
     found_counts, matched_counts = np.array(counts).T
     return len(points_in(truth, box)), found_counts, matched_counts
 
 
-def summarise_thresholds(runs: list[tuple[str, int, np.ndarray, np.ndarray]]) -> dict:
-    """Best common threshold of several volumes, where each threshold gives other cells.
+def summarise_thresholds(runs: list[tuple[str, int, np.ndarray, np.ndarray]]) -> dict[str, Any]:
+    """Choose the best common threshold of several volumes where it changes the cells themselves.
 
     Parameters
     ----------
@@ -203,22 +200,23 @@ def summarise_thresholds(runs: list[tuple[str, int, np.ndarray, np.ndarray]]) ->
         As `validate`.
     """
     true = sum(r[1] for r in runs)
-    found, matched = (sum(r[i] for r in runs) for i in (2, 3))
-    f1 = 2 * matched / np.maximum(found + true, 1)
-    # The middle of the best thresholds: a choice at an end of them would be a matter of luck.
-    best = np.flatnonzero(f1 >= f1.max() - 1e-9)
+    found = np.sum([r[2] for r in runs], axis=0)
+    matched = np.sum([r[3] for r in runs], axis=0)
+    curve = ThresholdCurve(THRESHOLDS, matched, found - matched, true)
+    # The middle of the best thresholds is the safest choice.
+    best = np.flatnonzero(curve.f1 >= curve.f1.max() - 1e-9)
     at = int(best[len(best) // 2])
     return {
         "threshold": float(THRESHOLDS[at]),
-        "f1": float(f1[at]),
+        "f1": float(curve.f1[at]),
         "precision": float(matched[at] / max(found[at], 1)),
         "recall": float(matched[at] / max(true, 1)),
         "volumes": {r[0]: float(2 * r[3][at] / max(r[2][at] + r[1], 1)) for r in runs},
     }
 
 
-def summarise(runs: list[tuple[str, int, np.ndarray, np.ndarray]]) -> dict:
-    """Best common threshold of several volumes.
+def summarise(runs: list[tuple[str, int, np.ndarray, np.ndarray]]) -> dict[str, Any]:
+    """Choose the best common threshold of several volumes where it only selects cells.
 
     Parameters
     ----------
@@ -234,23 +232,22 @@ def summarise(runs: list[tuple[str, int, np.ndarray, np.ndarray]]) -> dict:
     gained = np.concatenate([r[3] for r in runs])
     true = sum(r[1] for r in runs)
     order = np.argsort(-scores, kind="stable")
-    scores, hits = scores[order], np.cumsum(gained[order])
-    if not len(scores) or not hits[-1]:
+    curve = ThresholdCurve.of_detections(scores[order], gained[order], true)
+    if not gained.any():
         zero = dict.fromkeys(("f1", "precision", "recall"), 0.0)
         return {"threshold": 0.5, **zero, "volumes": {r[0]: 0.0 for r in runs}}
-    f1 = 2 * hits / (np.arange(1, len(scores) + 1) + true)
-    best = int(np.argmax(f1))
-    # Half way to the next candidate: the threshold should not sit on one cell's score.
-    following = scores[best + 1] if best + 1 < len(scores) else LEAST_SCORE
-    threshold = float((scores[best] + following) / 2)
+    best = curve.best
+    # Half-way to the next candidate: the threshold should not be exactly one cell's score.
+    following = curve.thresholds[best + 1] if best + 1 < len(scores) else LEAST_SCORE
+    threshold = float((curve.thresholds[best] + following) / 2)
     volumes = {}
     for name, count, own, own_gained in runs:
         kept = own >= threshold
         volumes[name] = float(2 * own_gained[kept].sum() / max(kept.sum() + count, 1))
     return {
         "threshold": threshold,
-        "f1": float(f1[best]),
-        "precision": float(hits[best] / (best + 1)),
-        "recall": float(hits[best] / true),
+        "f1": float(curve.f1[best]),
+        "precision": float(curve.true_positives[best] / (best + 1)),
+        "recall": float(curve.true_positives[best] / true),
         "volumes": volumes,
     }
