@@ -1,20 +1,28 @@
-"""Trained models: `<name>.safetensors` and its card `<name>.json`.
+"""Trained models: weights `<name>.safetensors` and a card `<name>.json`.
 
 A model may also be a program of `torch.export` (`<name>.pt2`), see `voxmill.networks.exported`.
 
-The card is checked against the weights' header without torch, so that the Snakefile can refuse a
-wrong file before any job starts; `load` alone needs torch.
+The card is checked against the weights' header without torch, so that a wrong file is refused
+before any job starts; `save` and `load` need torch.
 """
+
+from __future__ import annotations
 
 import dataclasses
 import json
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from voxmill.networks import check_settings
+from voxmill.networks.settings import ExportedSettings
+from voxmill.networks.stored import Network, StoredNetwork, module_of
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import read_json, sha256, write_json, writing
+
+if TYPE_CHECKING:
+    from torch import nn
 
 CARD_VERSION = 1
 
@@ -55,15 +63,17 @@ class ModelCard:
 
     name: str
     network: str
-    settings: dict
+    settings: dict[str, Any]
     outputs: tuple[str, ...] = ("centroid",)
-    normalisation: dict = field(default_factory=lambda: {"low": 5.0, "high": 99.0, "clip": 10.0})
+    normalisation: dict[str, Any] = field(
+        default_factory=lambda: {"low": 5.0, "high": 99.0, "clip": 10.0}
+    )
     threshold: float = 0.5
     voxel_size_um: tuple[float, float, float] | None = None
     cell_diameter_um: float | None = None
-    finder: dict = field(default_factory=dict)
-    training: dict = field(default_factory=dict)
-    metrics: dict = field(default_factory=dict)
+    finder: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
     weights_sha256: str = ""
     card_version: int = CARD_VERSION
 
@@ -103,7 +113,7 @@ def read_card(weights_path: str | Path) -> ModelCard:
         settings = check_settings(card.network, card.settings)
     except VoxmillError as error:
         raise VoxmillError(f"{path}: {error}") from None
-    if card.network == "exported":
+    if isinstance(settings, ExportedSettings):
         if not Path(weights_path).exists():
             raise VoxmillError(f"{weights_path}: this program does not exist.")
     else:
@@ -148,41 +158,39 @@ def tensor_shapes(weights_path: str | Path) -> dict[str, tuple[int, ...]]:
         raise VoxmillError(f"{path}: expected weights as safetensors, found {error}") from None
 
 
-def save(path: str | Path, network, card: ModelCard) -> ModelCard:
-    """Write weights and card; returns the card with the weights' digest."""
+def save(path: str | Path, network: nn.Module, card: ModelCard) -> ModelCard:
+    """Write weights and card; return the card with the weights' digest."""
     from safetensors.torch import save_file
 
     with writing(path) as scratch:
         state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
         save_file(state, scratch)
-        # safetensors makes files that only their owner can read; colleagues share models.
+        # safetensors writes files that only their owner can read; models are shared.
         scratch.chmod(0o644)
     card = dataclasses.replace(card, weights_sha256=sha256(path))
     write_json(card_path(path), dataclasses.asdict(card))
     return card
 
 
-def load(weights_path: str | Path):
-    """Read a model: its card and its network with the weights, in eval mode on the CPU.
+def load(weights_path: str | Path) -> tuple[ModelCard, Any]:
+    """Read a model: its card, and its network as a torch module in eval mode on the CPU.
 
     Raises
     ------
     VoxmillError
         As `load_stored`.
     """
-    from voxmill.networks.stored import module_of
-
     card, network = load_stored(weights_path)
     return card, module_of(network)
 
 
-def load_stored(weights_path: str | Path):
+def load_stored(weights_path: str | Path) -> tuple[ModelCard, Network]:
     """Read a model without torch: its card, and its network for `voxmill.engine.backends`.
 
     Returns
     -------
     card : ModelCard
-    network : StoredNetwork, or a torch module where the model is a program of `torch.export`
+    network : StoredNetwork, or a torch module if the model is a program of `torch.export`
 
     Raises
     ------
@@ -197,12 +205,10 @@ def load_stored(weights_path: str | Path):
             f"was written for {card.weights_sha256[:12]}...: take both from the same model."
         )
     settings = check_settings(card.network, card.settings)
-    if card.network == "exported":
+    if isinstance(settings, ExportedSettings):
         from voxmill.networks.exported import Exported
 
         return card, Exported(settings, weights_path)
     from safetensors.numpy import load_file
-
-    from voxmill.networks.stored import StoredNetwork
 
     return card, StoredNetwork(card.network, settings, load_file(weights_path))
