@@ -217,6 +217,8 @@ def run_training(options) -> None:
     training = {
         "command": f"python benchmarks/accuracy.py train --stain {stain}"
         + (f" --settings '{options.settings}'" if options.settings != "{}" else ""),
+        "source": real_data.SOURCE,
+        "licence": real_data.LICENCE,
         "volumes": {n: real_data.digests(n, options.data) for n in names},
         "held_out": real_data.HELD_OUT[stain],
         "validation": "by volume: a network trained as this one, but for the volume that it is "

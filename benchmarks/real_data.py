@@ -12,6 +12,11 @@ from voxmill.volumes.blocks import ArrayVolume
 from voxmill.volumes.measure_volume import PERCENTILES
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "lightsheet"
+SOURCE = (
+    "DELiVR training set (Kaltenecker et al., Nature Methods 2024), "
+    "https://github.com/erturklab/delivr_cfos"
+)
+LICENCE = "MIT, Copyright (c) 2022 erturklab"
 
 # Held out: of each stain the volume with the median number of cells, a rule that looks at no
 # result. Everything else trains, and validates by turns.

@@ -55,8 +55,11 @@ class ModelCard:
     finder : dict
         Settings of the cell finder that the threshold was chosen with, but for the threshold (see
         `voxmill.cells.find_cells.CellSettings`); empty where the model doesn't say.
-    training, metrics : dict
-        How it was trained (code, data digests, seeds, steps) and what it reached.
+    training : dict
+        How it was trained (code, data digests, seeds, steps). Models that are shared say in `source`
+        where the training data come from, and in `licence` under which licence.
+    metrics : dict
+        Its scores on validation data.
     weights_sha256 : str
         Digest of the weights file, so that a card and weights of two models don't mix.
     """
