@@ -218,7 +218,7 @@ def test_planning_imports_neither_torch_nor_snakemake():
     code = (
         "import sys; import voxmill.workflow.memory as memory; import voxmill.workflow.workflow; "
         "from voxmill.engine.backends import BACKENDS; "
-        "from voxmill.networks.settings import MSDNetSettings as S; "
+        "from voxmill.config.networks import MSDNetSettings as S; "
         "[b.predict_bytes(S(depth=2), (9, 9, 9), 'float32') for n, b in BACKENDS.items() "
         "if not n.startswith('gpu-')]; memory.training_bytes({}); "
         "print([m for m in ('torch', 'snakemake', 'pandas', 'skimage') if m in sys.modules])"
