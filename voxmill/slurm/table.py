@@ -1,4 +1,4 @@
-"""What a run cost: seconds, waiting, GPU-seconds, tries and memory of each tile."""
+"""What a run cost: seconds, waiting, GPU-seconds, tries, memory of predictions, fits, trainings."""
 
 import csv
 import json
