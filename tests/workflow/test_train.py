@@ -12,6 +12,7 @@ import yaml
 from tests.workflow.conftest import Project
 from voxmill.engine.backends import forward
 from voxmill.networks import models
+from voxmill.slurm import table
 from voxmill.training.targets import centroid_target
 
 SETTINGS = {
@@ -59,6 +60,9 @@ def test_a_trained_network_predicts(tmp_path, foreground, outputs):
     assert card.metrics["validation"]["f1"] > 0.8
     assert (project.folder / "results/training/mine/curves.png").is_file()
     assert project.jobs("train") == {}
+    record = project.folder / "logs/training/mine.jobs.jsonl"
+    (row,) = table.read(project.folder)
+    assert record.is_file() and (row.task, row.status) == ("models/mine.safetensors", "done")
     blobs = {"path": "v.tif", "voxel_size_um": [1, 1, 1], "truth": {"path": "t.csv"}}
     project.configure(
         volumes={"blobs": blobs},
