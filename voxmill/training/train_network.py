@@ -130,7 +130,7 @@ def make_card(
     ----------
     name : str
     settings : TrainingSettings
-    outcome : Outcome
+    trained : TrainingResult
     voxel_size_um : (3,) float
         Of the training volumes.
     training : dict
