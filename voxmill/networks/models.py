@@ -77,7 +77,7 @@ class ModelCard(Section):
 
     @property
     def receptive_radius_vox(self) -> int:
-        """The theoretical context of the network on each side, voxels."""
+        """The theoretical halo of the network on each side, voxels."""
         return check_settings(self.network, self.settings).receptive_radius_vox
 
 
