@@ -128,9 +128,9 @@ def test_phantom_is_a_brain_on_a_black_background():
     # Fluid, grey and white matter are each there.
     shares = np.histogram(inside, (0, 180, 330, 600))[0] / inside.size
     assert (shares > 0.05).all()
-    with pytest.raises(VoxmillError, match=r"phantom\.shape_vox: expected an integer >= 8"):
+    with pytest.raises(VoxmillError, match=r"phantom\.shape_vox: expected three integers >= 8"):
         ScanPhantomSettings(shape_vox=(4, 20, 20))
-    with pytest.raises(VoxmillError, match="shape_vox: expected 3"):
+    with pytest.raises(VoxmillError, match="shape_vox: expected three"):
         ScanPhantomSettings(shape_vox=(20, 20))
 
 
@@ -251,7 +251,7 @@ def test_bad_input_is_refused_before_the_fit(tmp_path, capsys):
     if not torch.cuda.is_available():
         refused(capsys, tmp_path, paths, "expected 1 GPU(s), found 0", devices=["cuda:0"])
     refused(capsys, tmp_path, paths, "expected auto, cpu, cuda:0", devices=["gpu"])
-    refused(capsys, tmp_path, paths, "denoise setting epochs: unknown", {"epochs": 3})
+    refused(capsys, tmp_path, paths, "denoising: unknown key 'epochs'", {"epochs": 3})
     image = nibabel.load(paths["scan"])
     data = np.asarray(image.dataobj).astype(np.int16)
     data[0, 0, 0] = -3

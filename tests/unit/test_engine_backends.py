@@ -160,6 +160,17 @@ def test_missing_device():
         choose("torch", random_network(depth=1), "cuda:0", "float32", (8, 8, 8))
 
 
+def test_the_error_tells_which_precisions_a_backend_has():
+    found = "fourier can't be used here: its precisions are float32, shared16, found bfloat16"
+    with pytest.raises(VoxmillError, match=found):
+        choose("fourier", random_network(depth=1), "cpu", "bfloat16", (8, 8, 8))
+    found = (
+        "stencil: its precisions are float32, found float8.* fourier: .* float32, shared16, found"
+    )
+    with pytest.raises(VoxmillError, match=found):
+        choose("auto", random_network(depth=1), "cpu", "float8", (8, 8, 8))
+
+
 def test_unknown_precision():
     with pytest.raises(VoxmillError, match="no backend computes in float8"):
         choose("auto", random_network(depth=1), "cpu", "float8", (8, 8, 8))

@@ -98,14 +98,14 @@ def test_a_written_phantom_can_be_read(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"cells": 3}, "phantom cells: unknown"),
-        ({"seed": -1}, "phantom seed: expected an integer >= 0, found -1"),
-        ({"shape_vox": [4, 20, 20]}, "phantom shape_vox: expected three integers >= 8"),
-        ({"shape_vox": 20}, "phantom shape_vox: expected three integers"),
-        ({"voxel_size_um": [0, 1, 1]}, "phantom voxel_size_um: expected three numbers > 0"),
-        ({"density_per_mm3": 0}, "phantom density_per_mm3: expected a number > 0"),
-        ({"touching": 1.5}, "phantom touching: expected a number from 0 to 1, found 1.5"),
-        ({"read_noise": float("nan")}, "phantom read_noise: expected a number >= 0"),
+        ({"cells": 3}, "phantom: unknown key 'cells'"),
+        ({"seed": -1}, r"phantom\.seed: expected an integer >= 0, found -1"),
+        ({"shape_vox": [4, 20, 20]}, r"phantom\.shape_vox: expected three integers >= 8"),
+        ({"shape_vox": 20}, r"phantom\.shape_vox: expected three integers"),
+        ({"voxel_size_um": [0, 1, 1]}, r"phantom\.voxel_size_um: expected three numbers >= 1e-06"),
+        ({"density_per_mm3": 0}, r"phantom\.density_per_mm3: expected a number > 0"),
+        ({"touching": 1.5}, r"phantom\.touching: expected a number from 0 to 1, found 1.5"),
+        ({"read_noise": float("nan")}, r"phantom\.read_noise: expected a number >= 0"),
     ],
 )
 def test_bad_settings_are_named(settings, message):

@@ -23,7 +23,7 @@ SETTINGS = {
     "validate_every": 30,
     "checkpoint_every": 5,
     "learning_rate": 0.02,
-    "finder": {"min_distance_um": 2.5},
+    "detector": {"min_distance_um": 2.5},
     "device": "cpu",
 }
 

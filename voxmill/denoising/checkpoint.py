@@ -98,7 +98,7 @@ def resume(path: Path, fit: Fit, identity: str) -> list[dict]:
         )
         return []
     fit.load_state_dict(content["fit"])
-    log.info("%s: continues after iteration %d", path, fit.iteration)
+    log.info("%s: going on after iteration %d", path, fit.iteration)
     return content["rows"]
 
 

@@ -244,7 +244,7 @@ class Box:
         [True, True, False]
         """
         low, high = self._faces()
-        places = np.asarray(points, dtype=np.float64)
+        places = np.asarray(points)
         inside: npt.NDArray[np.bool_] = np.all((places >= low) & (places < high), axis=1)
         return inside
 
@@ -272,7 +272,7 @@ class Box:
         array([0., 3.])
         """
         low, high = self._faces()
-        places = np.asarray(points, dtype=np.float64)
+        places = np.asarray(points)
         beyond = np.maximum(np.maximum(low - places, places - high), 0) * voxel_size_um.array
         distance: npt.NDArray[np.float64] = np.sqrt((beyond**2).sum(axis=1))
         return distance

@@ -44,8 +44,8 @@ class VoxelSize:
             object.__setattr__(self, axis, value)
 
     @classmethod
-    def of(cls, lengths: "Iterable[float] | VoxelSize") -> "VoxelSize":
-        """The voxel size of any three lengths z, y, x.
+    def of(cls, lengths: Iterable[float]) -> "VoxelSize":
+        """The voxel size of any three lengths z, y, x, or the voxel size that is given.
 
         Raises
         ------

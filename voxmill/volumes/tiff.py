@@ -30,9 +30,10 @@ def read_header(path: Path, channel: int | None, dtypes: tuple[str, ...]) -> Vol
     with reading(path), _open_tiff(path) as tif:
         series = _checked_series(path, tif)
         page, shape, letters = series.keyframe, series.get_shape(False), series.get_axes(False)
-        if page.photometric.name in _COLOURS and page.samplesperpixel > 1:
+        colour = name_of(page.photometric)
+        if colour in _COLOURS and page.samplesperpixel > 1:
             raise VoxmillError(
-                f"{path}: expected grey values, found a colour image ({page.photometric.name}, "
+                f"{path}: expected grey values, found a colour image ({colour}, "
                 f"{page.samplesperpixel} samples a voxel). Save the channel that shows the cells "
                 "as a grey stack (Fiji: Image > Color > Split Channels)."
             )
@@ -76,7 +77,8 @@ def open_windows(header: VolumeHeader) -> Windows:
             return windows
         dtype = series.dtype.newbyteorder(tif.byteorder)
         strides = [dtype.itemsize * math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
-        skip = strides[axes.channel_axis] * axes.channel if axes.channel else 0
+        channel_axis, channel = axes.channel_axis, axes.channel
+        skip = 0 if channel_axis is None or channel is None else strides[channel_axis] * channel
         zyx = [strides[axis] for axis in axes.zyx]
         return RawWindows(header, dtype, series.dataoffset + skip, zyx)
 
@@ -103,7 +105,7 @@ def _open_tiff(path: Path) -> tifffile.TiffFile:
     """Open a TIFF; pages that each announce an image of their own are taken for one stack."""
     tif = tifffile.TiffFile(path)
     with contextlib.suppress(ValueError, KeyError, TypeError):
-        shape = json.loads(tif.pages.first.shaped_description)["shape"]
+        shape = json.loads(tif.pages.first.shaped_description or "")["shape"]
         if len(shape) == 2 and tif.pages.is_multipage:
             tif.close()
             return tifffile.TiffFile(path, is_shaped=False)
@@ -137,12 +139,13 @@ def _checked_series(path: Path, tif: tifffile.TiffFile) -> tifffile.TiffPageSeri
         return series
     if not kinds:
         _page_kinds(path, tif)
-    if any(page is None for page in series):
+    pages = [page for page in series if page is not None]
+    if len(pages) < len(series):
         raise VoxmillError(
             f"{path}: expected {len(series)} planes as its OME-XML announces, found some "
             "missing. Put all files of the volume into one folder, under their first names."
         )
-    for page in (series[0], series[-1]):
+    for page in (pages[0], pages[-1]):
         check_voxels(path, page)
     return series
 
@@ -155,7 +158,7 @@ def _page_kinds(path: Path, tif: tifffile.TiffFile) -> dict[int, tuple[int, str]
     """
     kinds: dict[int, tuple[int, str]] = {}
     seen: set[int] = set()
-    for index, page in enumerate(tif.pages):
+    for index, page in enumerate(page.aspage() for page in tif.pages):
         if page.offset in seen:
             raise VoxmillError(
                 f"{path}: truncated or damaged: expected a whole TIFF, found a page header that "
@@ -163,8 +166,7 @@ def _page_kinds(path: Path, tif: tifffile.TiffFile) -> dict[int, tuple[int, str]
             )
         seen.add(page.offset)
         if page.hash not in kinds:
-            compression = getattr(page.compression, "name", page.compression)
-            stored = f"compression {compression} in pieces of {page.chunks}"
+            stored = f"compression {name_of(page.compression)} in pieces of {page.chunks}"
             kinds[page.hash] = index, f"{page_layout(page)}, {stored}"
     check_chain(path, tif)
     return kinds
@@ -180,6 +182,11 @@ def _check_alike(path: Path, kinds: dict[int, tuple[int, str]]) -> None:
         )
 
 
+def name_of(code: int) -> str:
+    """Name of a compression or photometric code, the number itself where tifffile has no name."""
+    return str(getattr(code, "name", code))
+
+
 def page_layout(page: tifffile.TiffPage) -> str:
     """What must agree among the planes of a volume, in words."""
     return (
@@ -191,8 +198,7 @@ def page_layout(page: tifffile.TiffPage) -> str:
 
 def check_chain(path: Path, tif: tifffile.TiffFile) -> None:
     """Refuse a file whose chain of page headers leads out of it; tifffile only logs that."""
-    position = tif.pages.next_page_offset
-    tif.filehandle.seek(position)
+    tif.filehandle.seek(tif.pages.next_page_offset or 0)
     following = tif.filehandle.read(tif.tiff.offsetsize)
     if len(following) < tif.tiff.offsetsize or any(following):
         raise VoxmillError(
@@ -206,7 +212,9 @@ def _check_announced(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPa
     plane = max(1, math.prod(series.keyframe.shape))
     found, announced = math.prod(series.get_shape(False)) // plane, 0
     if series.kind == "shaped":
-        announced = math.prod(json.loads(series.keyframe.shaped_description)["shape"]) // plane
+        announced = (
+            math.prod(json.loads(series.keyframe.shaped_description or "")["shape"]) // plane
+        )
     elif tif.is_imagej and series.kind != "imagej":
         announced = (tif.imagej_metadata or {}).get("images", 1)
     if announced > found:

@@ -87,7 +87,7 @@ class PagedWindows(Windows):
 
 
 def read_page(
-    page: tifffile.TiffPage | tifffile.TiffFrame,
+    page: tifffile.TiffPage | tifffile.TiffFrame | None,
     rows: slice,
     columns: slice,
     sample: int,
@@ -102,6 +102,7 @@ def read_page(
     Parameters
     ----------
     page : tifffile page or frame
+        None where it lies in a file that is missing.
     rows, columns : slice
         The rectangle, with start and stop.
     sample : int
@@ -119,7 +120,11 @@ def read_page(
     VoxmillError
         If the page is truncated or can't be decoded.
     """
-    key = page.keyframe
+    if page is None or (key := page.keyframe) is None:
+        raise VoxmillError(
+            f"{path}: plane {z} is missing. Put all files of the volume into one folder, under "
+            "their first names."
+        )
     plane = np.zeros((rows.stop - rows.start, columns.stop - columns.start), key.dtype)
     try:
         for index in range(math.prod(key.chunked)):

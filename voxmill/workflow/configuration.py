@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from voxmill.config.settings import check
+from voxmill.geometry import Box, Triple
 from voxmill.networks.models import ModelCard, read_card
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import sha256
-from voxmill.tiles.grid import Triple, grid_starts, parse_region, slab_name, tile_name
+from voxmill.tiles.grid import grid_starts, slab_name, tile_name
 from voxmill.volumes import VolumeHeader, fingerprint, read_header
 
 
@@ -113,17 +114,17 @@ class Config:
         return self.cards[network].threshold if threshold == "model" else threshold
 
     def cell_settings(self, network: str) -> dict:
-        """Settings of the cell finder for a network's predictions.
+        """Settings of the detector for a network's predictions.
 
-        With method "model" those that the card's threshold was chosen with hold, and the finder's
-        defaults for what the card leaves out, as when it was chosen. Where the card has no finder,
-        the configuration's, with maxima.
+        With method "model" those that the card's threshold was chosen with hold, and the detector's
+        defaults for what the card leaves out, as when it was chosen. Where the card has no
+        detector, the configuration's, with maxima.
         """
         settings = self.settings["cells"] | {"threshold": self.threshold(network)}
         if settings["method"] != "model":
             return settings
-        if finder := self.cards[network].finder:
-            return finder | {"threshold": settings["threshold"]}
+        if detector := self.cards[network].detector:
+            return detector | {"threshold": settings["threshold"]}
         return settings | {"method": "maxima"}
 
 
@@ -192,7 +193,7 @@ def _check_frame(name: str, section: dict, header: VolumeHeader, source: str) ->
         )
     if "region" in section:
         with _naming(f"{source}: volumes.{name}.region"):
-            parse_region(section["region"], header.shape)
+            Box.parse(section["region"], header.shape)
 
 
 class _naming:

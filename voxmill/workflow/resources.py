@@ -12,7 +12,7 @@ from typing import Protocol
 from voxmill.denoising.scans import Denoising
 from voxmill.networks import check_settings
 from voxmill.networks.models import ModelCard
-from voxmill.prediction.surroundings import CONTEXTS_VOX
+from voxmill.prediction.volume_predictor import HALOS_VOX
 from voxmill.runtime.devices import visible_gpus
 from voxmill.tiles.grid import Triple
 from voxmill.workflow.configuration import Config
@@ -111,7 +111,7 @@ class Resources:
     def surroundings_memory_mb(self, wildcards: Wildcards, attempt: int) -> int:
         """A window with the largest surroundings that the halo and the seams are judged by."""
         radius = self._card(wildcards).receptive_radius_vox
-        edge = _SEAM_WINDOW_VOX + 2 * min(radius, CONTEXTS_VOX[-1])
+        edge = _SEAM_WINDOW_VOX + 2 * min(radius, HALOS_VOX[-1])
         shape = self.config.volumes[wildcards.volume].shape
         z, y, x = (min(edge, n) for n in shape)
         return attempt * self._prediction_mb(wildcards, (z, y, x))
@@ -132,11 +132,12 @@ class Resources:
         Nothing tells how much a program of `torch.export` computes: it is counted as an MS-D
         network of 100 layers. A longer one needs `runtime` in the profile.
         """
-        return attempt * (30 + self._slow_minutes(wildcards))
+        return attempt * (30 + math.ceil(self._slow_minutes(wildcards)))
 
     def batch_minutes(self, wildcards: Wildcards, attempt: int) -> int:
         """The same for all tiles of a job."""
-        return attempt * (30 + self.config.tiles_per_job * self._slow_minutes(wildcards))
+        slow = self.config.tiles_per_job * self._slow_minutes(wildcards)
+        return attempt * (30 + math.ceil(slow))
 
     def _gpus(self, device: str) -> int:
         if device == "auto" and not self.on_cluster():
@@ -156,7 +157,7 @@ class Resources:
         held += evaluation_bytes(card.network, card.settings, settings, window_vox)
         return CPU_BASE_MB + megabytes(held)
 
-    def _slow_minutes(self, wildcards: Wildcards) -> int:
+    def _slow_minutes(self, wildcards: Wildcards) -> float:
         card = self._card(wildcards)
         maps = _EXPORTED_MAPS
         if card.network != "exported":
@@ -165,7 +166,7 @@ class Resources:
         # 27 weights, a multiplication and an addition each, from every earlier map.
         operations = 54 * maps**2 / 2 * self._window_voxels(wildcards)
         evaluations = 8 if self.config.settings["prediction"]["flips"] else 1
-        return round(evaluations * operations / _SLOW_RATE / 60)
+        return evaluations * operations / _SLOW_RATE / 60
 
     def _window_vox(self, wildcards: Wildcards) -> Triple:
         halo = self.config.halo_vox(wildcards.volume) or _MEASURED_HALO_VOX
