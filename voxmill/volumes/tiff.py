@@ -17,6 +17,16 @@ from voxmill.volumes.tiff_scale import voxel_size
 from voxmill.volumes.windows import RawWindows, Windows
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+# tifffile raises errors of many kinds where a tag holds what it must not hold.
+_TIFFFILE_ERRORS = (
+    tifffile.TiffFileError,
+    struct.error,
+    ArithmeticError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 _COLOURS = {"RGB", "YCBCR", "CMYK", "CIELAB", "ICCLAB", "ITULAB", "LOGLUV"}
 
 
@@ -92,7 +102,7 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except VoxmillError:
         raise
-    except (tifffile.TiffFileError, struct.error, LookupError, ValueError, RuntimeError) as error:
+    except _TIFFFILE_ERRORS as error:
         raise VoxmillError(
             f"{path}: expected a whole TIFF, found a damaged or truncated one ({error}). Copy or "
             "write the file again."
