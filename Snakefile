@@ -1,9 +1,18 @@
 """volume -> plan -> tiles -> predictions -> stitched -> cells -> evaluation -> report"""
 
+import sys
+
+from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
 min_version("9.27")
 
+# Rules and scripts import the library from the folder of the Snakefile; nothing is installed.
+sys.path.insert(0, str(workflow.basedir))
+
+from voxmill.runtime.digests import source_digest
+from voxmill.runtime.errors import VoxmillError
+from voxmill.workflow import Workflow, pattern
 
 # A user's own --configfile replaces the demo's, it is not merged with it.
 if not {"volumes", "scans", "training"} & set(config):
@@ -11,25 +20,24 @@ if not {"volumes", "scans", "training"} & set(config):
     configfile: "config.yaml"
 
 
-include: "rules/common.smk"
-include: "rules/resources.smk"
-include: "rules/targets.smk"
-include: "rules/volume_helpers.smk"
-include: "rules/prediction_helpers.smk"
-include: "rules/evaluation_helpers.smk"
-include: "rules/training_helpers.smk"
-include: "rules/denoise_helpers.smk"
+# All that rules ask of the configuration; what is wrong with it is one message.
+try:
+    W = Workflow.load(config, executor=workflow, ancient=ancient)
+except VoxmillError as error:
+    raise WorkflowError(str(error)) from None
 
 
 wildcard_constraints:
-    volume=name_pattern(CONFIG.volumes),
-    network=name_pattern(CONFIG.cards),
-    method="|".join([*CONFIG.cards, "baseline"]),
+    volume=pattern(W.config.volumes),
+    network=pattern(W.config.cards),
+    method=pattern([*W.config.cards, "baseline"]),
     tile=r"z\d+_y\d+_x\d+",
     batch=r"z\d+_y\d+_x\d+",
     slab=r"z\d+",
-    # Matches nothing where nothing is trained: other models are nobody's output.
-    trained="|".join(CONFIG.settings["training"]) or "(?!)",
+    # Of nothing where nothing is trained: other models are nobody's output.
+    trained=pattern(W.config.settings["training"]),
+    scan=pattern(W.scans.denoising.scans),
+    dataset=pattern(W.scans.denoising.datasets),
 
 
 localrules:
@@ -41,14 +49,13 @@ localrules:
     evaluate,
     train,
     seams,
+    denoise,
 
 
-# Every durable product is listed, because Snakemake does not miss a deleted intermediate file.
 rule all:
     default_target: True
     input:
-        durable_products(),
-        denoised_products(),
+        W.targets.durable(),
 
 
 include: "rules/volume.smk"

@@ -1,10 +1,10 @@
-"""What each choice of the denoiser is worth: one crop, one noise level, one change at a time.
+"""Measure each choice of the denoiser: one crop, one noise level, one change at a time.
 
     python benchmarks/denoising_ablation.py --scan SCAN --mask MASK
 
 Every variant is denoising_small.yaml with the changes of denoising_ablation.yaml, for a fixed
 number of iterations, so that the curve shows where it is best and how fast it overfits. Finished
-variants are kept in ablation.json; a killed run goes on with the others.
+variants are kept in ablation.json; a killed run continues with the others.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def parse():
 
 
 def merged(base, changes):
-    """`changes` over `base`, nested keys one by one."""
+    """Merge `changes` into `base`, nested keys one by one."""
     result = dict(base)
     for key, value in changes.items():
         inner = isinstance(value, dict) and isinstance(result.get(key), dict)

@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from voxmill.config.networks import MSDNetSettings
 from voxmill.engine import fourier
 from voxmill.engine.backends import BACKENDS, forward
+from voxmill.geometry import Box
 from voxmill.networks import build
 from voxmill.prediction.memory import SHARE, plan_blocks, predict_in_blocks
 from voxmill.runtime.files import write_json, write_text
@@ -81,8 +82,8 @@ def plan(backend, settings, precision: str, volume, halo: int, budget: int, larg
     def needed(shape):
         return backend.predict_bytes(settings, shape, precision) if max(shape) <= largest else 2**60
 
-    blocks = plan_blocks(volume, ((0, 0, 0), volume), (halo,) * 3, needed, budget)
-    return [block.box_shape for block in blocks]
+    blocks = plan_blocks(volume, Box.from_shape(volume), (halo,) * 3, needed, budget)
+    return [block.box.shape for block in blocks]
 
 
 def measure(network, name: str, precision: str, given, device: str) -> dict:
@@ -135,7 +136,7 @@ def compare(network, name: str, precision: str, device: str) -> float:
 def run_whole(network, name: str, precision: str, given, device: str) -> float:
     """Seconds for the whole volume, from an array in memory to an array in memory."""
     volume = np.random.default_rng(0).random((1, *given.volume), dtype=np.float32)
-    core = ((0, 0, 0), tuple(given.volume))
+    core = Box.from_shape(given.volume)
     start = time.perf_counter()
     predict_in_blocks(network, volume, core, (given.halo,) * 3, name, device, precision)
     return time.perf_counter() - start
@@ -173,7 +174,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("results/benchmarks"))
     parser.add_argument("--depth", type=int, default=100)
-    parser.add_argument("--halo", type=int, default=48, help="voxels of context on each side")
+    parser.add_argument("--halo", type=int, default=48, help="voxels on each side")
     parser.add_argument("--volume", type=int, nargs=3, default=VOLUME, help="voxels, z y x")
     parser.add_argument("--largest", type=int, default=704, help="largest edge of a block")
     parser.add_argument("--repeats", type=int, default=3)

@@ -19,7 +19,7 @@ from voxmill.cells.find_cells import CellSettings, cells_of_volume
 from voxmill.engine.backends import BACKENDS, forward
 from voxmill.evaluation.matching import match_points
 from voxmill.networks import models
-from voxmill.phantoms.make_phantom import PhantomSettings, make_phantom
+from voxmill.phantoms.make_phantom import PhantomSettings, draw_phantom
 from voxmill.runtime.files import write_json, write_text
 from voxmill.volumes.blocks import ArrayVolume
 from voxmill.volumes.measure_volume import PERCENTILES
@@ -41,7 +41,7 @@ def reduced(network, device: str = "cpu") -> list[tuple[str, str]]:
 
 def read_phantom(phantom: PhantomSettings, card) -> np.ndarray:
     """A normalised phantom, as a job sees it."""
-    volume, _ = make_phantom(phantom)
+    volume, _ = draw_phantom(phantom)
     values = np.percentile(volume, PERCENTILES)
     percentiles = {f"{p:g}": float(v) for p, v in zip(PERCENTILES, values, strict=True)}
     return normalise(volume, {"percentiles": percentiles}, card.normalisation)
@@ -62,12 +62,12 @@ def compare(reference, found, card, voxel_size_um) -> dict:
     dict
         `largest`, `mean` difference, numbers of `cells`, of `found` ones and of `pairs`, `f1`.
     """
-    finder = CellSettings(
+    detector = CellSettings(
         method="maxima", threshold=card.threshold, min_distance_um=card.cell_diameter_um / 2,
         smoothing_um=1.0, min_volume_um3=0.0,
     )  # fmt: skip
     tables = [
-        cells_of_volume(ArrayVolume(p), finder, voxel_size_um)[["z_vox", "y_vox", "x_vox"]]
+        cells_of_volume(ArrayVolume(p), detector, voxel_size_um)[["z_vox", "y_vox", "x_vox"]]
         for p in (reference, found)
     ]
     points = [table.to_numpy() for table in tables]

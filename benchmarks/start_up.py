@@ -33,7 +33,7 @@ import sys, json
 given = json.loads(sys.argv[1])
 if given.pop("torch"):
     import torch
-from voxmill.prediction.predictor import predict_tile
+from voxmill.prediction.predict_tile import predict_tile
 predict_tile(**given)
 """
 
@@ -49,7 +49,7 @@ def prepare(folder: Path, edge: int, halo: int) -> dict:
         volume=volume, fingerprint="benchmark", tile_shape_vox=(edge,) * 3, halo_vox=(halo,) * 3,
         halo_paths=[], output_path=folder / "plan.json",
     )  # fmt: skip
-    name = read_plan(folder / "plan.json")["tiles"][0]["name"]
+    name = read_plan(folder / "plan.json").tiles[0].name
     tile = folder / f"{name}.tif"
     cut_tile(volume=volume, plan_path=folder / "plan.json", tile=name, output_path=tile)
     (folder / "predictions").mkdir()

@@ -3,7 +3,7 @@
 
 rule cells:
     input:
-        per_network("cells.csv"),
+        W.targets.per_network("cells.csv"),
 
 
 rule find_cells:
@@ -19,8 +19,8 @@ rule find_cells:
     resources:
         mem_mb=8000,
     params:
-        settings=cell_settings,
-        voxel_size_um=volume_voxel_size,
+        settings=W.evaluations.cell_settings,
+        voxel_size_um=W.volumes.voxel_size_um,
         code=source_digest("voxmill.cells.find_cells"),
     message:
         "Finding the cells of {wildcards.volume} in the prediction of {wildcards.network}"
@@ -30,7 +30,7 @@ rule find_cells:
 
 rule find_baseline_cells:
     input:
-        volume=volume_file,
+        volume=W.volumes.file,
         truth="results/{volume}/truth.csv",
     output:
         cells="results/{volume}/baseline/cells.csv",
@@ -42,9 +42,9 @@ rule find_baseline_cells:
     resources:
         mem_mb=8000,
     params:
-        source=volume_arguments,
-        fingerprint=volume_fingerprint,
-        settings=baseline_settings,
+        source=W.volumes.arguments,
+        fingerprint=W.volumes.fingerprint,
+        settings=W.evaluations.baseline_settings,
         code=source_digest("voxmill.evaluation.find_baseline_cells"),
     message:
         "Finding the cells of {wildcards.volume} by a difference of Gaussians"

@@ -1,18 +1,9 @@
 """Denoise MRI scans with a Deep Image Prior."""
 
 
-wildcard_constraints:
-    scan=name_pattern(DENOISING.scans),
-    dataset=name_pattern(DENOISING.datasets),
-
-
-localrules:
-    denoise,
-
-
 rule denoise:
     input:
-        denoised_products(),
+        W.targets.denoised(),
 
 
 rule make_scan:
@@ -27,7 +18,7 @@ rule make_scan:
     resources:
         mem_mb=2000,
     params:
-        settings=scan_phantom,
+        settings=W.scans.phantom,
         code=source_digest("voxmill.phantoms.make_scan"),
     message:
         "Making the synthetic scan {wildcards.scan}"
@@ -37,9 +28,9 @@ rule make_scan:
 
 rule denoise_scan:
     input:
-        scan=scan_file,
-        reference=scan_reference,
-        mask=scan_mask,
+        scan=W.scans.file,
+        reference=W.scans.reference,
+        mask=W.scans.mask,
     output:
         denoised="results/{scan}/denoised.nii.gz",
         record="results/{scan}/denoising.json",
@@ -58,21 +49,19 @@ rule denoise_scan:
         ),
     log:
         "logs/{scan}/denoise_scan.log",
-    benchmark:
-        "logs/{scan}/denoise_scan.tsv"
     conda:
         "../envs/voxmill.yaml"
     threads: 8
     resources:
-        gpu=gpus_per_fit,
+        gpu=W.resources.fit_gpus,
         nodes=1,
-        mem_mb=fit_memory_mb,
+        mem_mb=W.resources.fit_memory_mb,
     params:
-        settings=DENOISING.settings,
-        devices=list(DENOISING.devices),
-        volume=scan_volume,
-        fingerprint=scan_fingerprint,
-        # No output: Snakemake removes the outputs of a killed job, and this one it shall find.
+        settings=W.scans.settings,
+        devices=W.scans.devices,
+        volume=W.scans.volume,
+        fingerprint=W.scans.fingerprint,
+        # Not an output: Snakemake removes those of a killed job, and the next one resumes from it.
         checkpoint="results/{scan}/.denoising.pt",
         code=source_digest("voxmill.denoising.denoise_scan"),
     message:
@@ -83,8 +72,8 @@ rule denoise_scan:
 
 rule write_derivatives:
     input:
-        denoised=dataset_volumes,
-        records=dataset_records,
+        denoised=W.scans.dataset_volumes,
+        records=W.scans.dataset_records,
     output:
         description="results/{dataset}/derivatives/voxmill/dataset_description.json",
     log:
@@ -94,7 +83,7 @@ rule write_derivatives:
     resources:
         mem_mb=1000,
     params:
-        source=dataset_folder,
+        source=W.scans.dataset_folder,
         code=source_digest("voxmill.denoising.write_derivatives"),
     message:
         "Writing the BIDS derivatives of {wildcards.dataset}"

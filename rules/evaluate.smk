@@ -3,7 +3,7 @@
 
 rule evaluate:
     input:
-        per_method("evaluation.json"),
+        W.targets.per_method("evaluation.json"),
 
 
 rule evaluate_cells:
@@ -22,7 +22,7 @@ rule evaluate_cells:
     resources:
         mem_mb=2000,
     params:
-        settings=evaluation_settings,
+        settings=W.evaluations.settings,
         code=source_digest("voxmill.evaluation.evaluate_cells"),
     message:
         "Evaluating the cells of {wildcards.method} on {wildcards.volume}"

@@ -3,10 +3,10 @@
 
 rule measure_halo:
     input:
-        volume=volume_file,
+        volume=W.volumes.file,
         statistics="results/{volume}/statistics.json",
-        weights=network_weights,
-        card=network_card,
+        weights=W.predictions.weights,
+        card=W.predictions.card,
     output:
         halo="results/{volume}/{network}/halo.json",
     log:
@@ -15,26 +15,26 @@ rule measure_halo:
         "../envs/voxmill.yaml"
     threads: 8
     resources:
-        gpu=gpus_per_prediction,
-        mem_mb=predict_memory_mb,
-        runtime=predict_minutes,
+        gpu=W.resources.prediction_gpus,
+        mem_mb=W.resources.surroundings_memory_mb,
+        runtime=W.resources.prediction_minutes,
     params:
-        source=volume_arguments,
-        fingerprint=volume_fingerprint,
-        settings=halo_settings,
-        prediction=CONFIG.settings["prediction"],
+        source=W.volumes.arguments,
+        fingerprint=W.volumes.fingerprint,
+        settings=W.predictions.halo_settings,
+        prediction=W.predictions.settings,
         code=source_digest("voxmill.prediction.measure_halo"),
     message:
-        "Measuring how much context {wildcards.network} needs on {wildcards.volume}"
+        "Measuring the halo that {wildcards.network} needs on {wildcards.volume}"
     script:
         "../scripts/measure_halo.py"
 
 
 rule plan_volume:
     input:
-        volume=volume_file,
-        halos=measured_halos,
-        truth=checked_truth,
+        volume=W.volumes.file,
+        halos=W.predictions.measured_halos,
+        truth=W.volumes.checked_truth,
     output:
         plan="results/{volume}/plan.json",
     log:
@@ -44,10 +44,10 @@ rule plan_volume:
     resources:
         mem_mb=500,
     params:
-        source=volume_arguments,
-        fingerprint=volume_fingerprint,
-        tile_shape_vox=CONFIG.tile_shape_vox,
-        halo_vox=halo_vox,
+        source=W.volumes.arguments,
+        fingerprint=W.volumes.fingerprint,
+        tile_shape_vox=W.config.tile_shape_vox,
+        halo_vox=W.predictions.halo_vox,
         code=source_digest("voxmill.tiles.plan_volume"),
     message:
         "Planning the tiles of {wildcards.volume}"

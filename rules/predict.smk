@@ -3,7 +3,7 @@
 
 rule predict:
     input:
-        predictions(),
+        W.targets.predictions(),
 
 
 rule predict_tile:
@@ -11,25 +11,25 @@ rule predict_tile:
         tile="results/{volume}/tiles/{tile}.tif",
         plan="results/{volume}/plan.json",
         statistics="results/{volume}/statistics.json",
-        weights=network_weights,
-        card=network_card,
-        batch=batch_of_tile,
+        weights=W.predictions.weights,
+        card=W.predictions.card,
+        batch=W.predictions.batch_of_tile,
     output:
         prediction="results/{volume}/{network}/predictions/{tile}.tif",
     log:
         "logs/{volume}/{network}/predict_tile/{tile}.log",
-    benchmark:
-        "logs/{volume}/{network}/predict_tile/{tile}.tsv"
     conda:
         "../envs/voxmill.yaml"
     threads: 8
     resources:
-        gpu=gpus_per_prediction,
-        mem_mb=predict_memory_mb,
-        runtime=predict_minutes,
+        gpu=W.resources.prediction_gpus,
+        mem_mb=W.resources.prediction_memory_mb,
+        runtime=W.resources.prediction_minutes,
     params:
-        settings=CONFIG.settings["prediction"],
-        code=source_digest("voxmill.prediction.predictor"),
+        settings=W.predictions.settings,
+        # Stored in predictions, so that those of one rule are whole for the other.
+        identity=source_digest("voxmill.prediction.predictor"),
+        code=source_digest("voxmill.prediction.predict_tile"),
     message:
         "Predicting tile {wildcards.tile} of {wildcards.volume} with {wildcards.network}"
     script:
@@ -39,29 +39,28 @@ rule predict_tile:
 # The predictions are no outputs: Snakemake would remove those that are whole when a job fails.
 rule predict_batch:
     input:
-        tiles=tiles_of_batch,
+        tiles=W.predictions.tiles_of_batch,
         plan="results/{volume}/plan.json",
         statistics="results/{volume}/statistics.json",
-        weights=network_weights,
-        card=network_card,
+        weights=W.predictions.weights,
+        card=W.predictions.card,
     output:
         # Not removed before the job, which takes it as the sign to make all tiles anew.
         manifest=update("results/{volume}/{network}/batches/{batch}.json"),
     log:
         "logs/{volume}/{network}/predict_batch/{batch}.log",
-    benchmark:
-        "logs/{volume}/{network}/predict_batch/{batch}.tsv"
     conda:
         "../envs/voxmill.yaml"
     threads: 8
     resources:
-        gpu=gpus_per_prediction,
-        mem_mb=batch_memory_mb,
-        runtime=batch_minutes,
+        gpu=W.resources.prediction_gpus,
+        mem_mb=W.resources.batch_memory_mb,
+        runtime=W.resources.batch_minutes,
     params:
         predictions="results/{volume}/{network}/predictions",
-        settings=CONFIG.settings["prediction"],
-        code=source_digest("voxmill.prediction.predictor"),
+        settings=W.predictions.settings,
+        identity=source_digest("voxmill.prediction.predictor"),
+        code=source_digest("voxmill.prediction.predict_batch"),
     message:
         "Predicting {input.tiles} with {wildcards.network}"
     script:

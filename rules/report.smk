@@ -3,10 +3,10 @@
 
 rule draw_overview:
     input:
-        volume=volume_file,
+        volume=W.volumes.file,
         probability="results/{volume}/{network}/probability.ome.tif",
         cells="results/{volume}/{network}/cells.csv",
-        matches=matches_if_any,
+        matches=W.evaluations.matches_if_any,
     output:
         picture=report(
             "results/{volume}/{network}/overview.png",
@@ -21,8 +21,8 @@ rule draw_overview:
     resources:
         mem_mb=4000,
     params:
-        source=volume_arguments,
-        fingerprint=volume_fingerprint,
+        source=W.volumes.arguments,
+        fingerprint=W.volumes.fingerprint,
         code=source_digest("voxmill.evaluation.draw_overview"),
     message:
         "Drawing the cells that {wildcards.network} found in {wildcards.volume}"
@@ -32,7 +32,7 @@ rule draw_overview:
 
 rule compare_methods:
     input:
-        evaluations=evaluations_of,
+        evaluations=W.evaluations.of_volume,
     output:
         table=report(
             "results/{volume}/comparison.html",
@@ -47,7 +47,7 @@ rule compare_methods:
     resources:
         mem_mb=1000,
     params:
-        methods=methods_on,
+        methods=W.evaluations.methods,
         code=source_digest("voxmill.evaluation.compare_methods"),
     message:
         "Comparing the methods on {wildcards.volume}"

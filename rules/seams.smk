@@ -3,16 +3,16 @@
 
 rule seams:
     input:
-        per_network("seams.json"),
+        W.targets.per_network("seams.json"),
 
 
 rule measure_seams:
     input:
-        volume=volume_file,
+        volume=W.volumes.file,
         plan="results/{volume}/plan.json",
         statistics="results/{volume}/statistics.json",
-        weights=network_weights,
-        card=network_card,
+        weights=W.predictions.weights,
+        card=W.predictions.card,
         probability="results/{volume}/{network}/probability.ome.tif",
     output:
         seams="results/{volume}/{network}/seams.json",
@@ -22,13 +22,13 @@ rule measure_seams:
         "../envs/voxmill.yaml"
     threads: 8
     resources:
-        gpu=gpus_per_prediction,
-        mem_mb=predict_memory_mb,
+        gpu=W.resources.prediction_gpus,
+        mem_mb=W.resources.surroundings_memory_mb,
     params:
-        source=volume_arguments,
-        settings=seam_settings,
-        cells=cell_settings,
-        prediction=CONFIG.settings["prediction"],
+        source=W.volumes.arguments,
+        settings=W.predictions.halo_settings,
+        cells=W.evaluations.cell_settings,
+        prediction=W.predictions.settings,
         code=source_digest("voxmill.evaluation.measure_seams"),
     message:
         "Looking at the seams of {wildcards.network} on {wildcards.volume}"

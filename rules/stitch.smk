@@ -3,13 +3,13 @@
 
 rule stitch:
     input:
-        per_network("probability.ome.tif"),
+        W.targets.per_network("probability.ome.tif"),
 
 
 rule check_slab:
     input:
         plan="results/{volume}/plan.json",
-        predictions=predictions_of_slab,
+        predictions=W.predictions.of_slab,
     output:
         manifest="results/{volume}/{network}/slabs/{slab}.json",
     log:
@@ -17,10 +17,10 @@ rule check_slab:
     conda:
         "../envs/voxmill.yaml"
     resources:
-        mem_mb=stitch_memory_mb,
+        mem_mb=W.resources.stitch_memory_mb,
     params:
         predictions="results/{volume}/{network}/predictions",
-        model=model_digest,
+        model=W.predictions.model_digest,
         code=source_digest("voxmill.tiles.check_slab"),
     message:
         "Checking the predictions of slab {wildcards.slab} of {wildcards.volume}"
@@ -31,19 +31,17 @@ rule check_slab:
 rule stitch_volume:
     input:
         plan="results/{volume}/plan.json",
-        manifests=slab_manifests,
+        manifests=W.predictions.slab_manifests,
     output:
         probability="results/{volume}/{network}/probability.ome.tif",
     log:
         "logs/{volume}/{network}/stitch_volume.log",
-    benchmark:
-        "logs/{volume}/{network}/stitch_volume.tsv"
     conda:
         "../envs/voxmill.yaml"
     resources:
-        mem_mb=stitch_memory_mb,
+        mem_mb=W.resources.stitch_memory_mb,
     params:
-        compression=CONFIG.settings["stitching"]["compression"],
+        compression=W.predictions.compression,
         code=source_digest("voxmill.tiles.stitch_volume"),
     message:
         "Stitching the predictions of {wildcards.network} on {wildcards.volume}"

@@ -3,12 +3,12 @@
 
 rule tiles:
     input:
-        cut_tiles(),
+        W.targets.tiles(),
 
 
 rule cut_tile:
     input:
-        volume=volume_file,
+        volume=W.volumes.file,
         plan="results/{volume}/plan.json",
     output:
         tile="results/{volume}/tiles/{tile}.tif",
@@ -17,9 +17,9 @@ rule cut_tile:
     conda:
         "../envs/voxmill.yaml"
     resources:
-        mem_mb=cut_memory_mb,
+        mem_mb=W.resources.cut_memory_mb,
     params:
-        source=volume_arguments,
+        source=W.volumes.arguments,
         code=source_digest("voxmill.tiles.cut_tile"),
     message:
         "Cutting tile {wildcards.tile} out of {wildcards.volume}"

@@ -1,15 +1,15 @@
-"""The network from volumes with a truth: `snakemake train`."""
+"""A network from volumes with ground truth: `snakemake train`."""
 
 
 rule train:
     input:
-        expand("models/{trained}.safetensors", trained=CONFIG.settings["training"]),
+        W.targets.models(),
 
 
 rule train_network:
     input:
-        files=training_files,
-        start=training_start,
+        files=W.trainings.files,
+        start=W.trainings.start,
     output:
         weights="models/{trained}.safetensors",
         card="models/{trained}.json",
@@ -17,17 +17,15 @@ rule train_network:
         figure="results/training/{trained}/curves.png",
     log:
         "logs/training/{trained}.log",
-    benchmark:
-        "logs/training/{trained}.tsv"
     conda:
         "../envs/voxmill.yaml"
     threads: 8
     resources:
-        gpu=gpus_per_prediction,
-        mem_mb=8000,
+        gpu=W.resources.training_gpus,
+        mem_mb=W.resources.training_memory_mb,
     params:
-        volumes=training_volumes,
-        settings=training_settings,
+        volumes=W.trainings.volumes,
+        settings=W.trainings.settings,
         # Not an output: a failed or killed job keeps it, and the next one resumes from it.
         checkpoint="results/training/{trained}/checkpoint.safetensors",
         code=source_digest("voxmill.training.train_network"),

@@ -1,4 +1,4 @@
-"""Volumes: synthetic ones, unpacking, statistics, and the check of their truth."""
+"""Volumes: synthetic ones, unpacking, statistics, and the check of their ground truth."""
 
 
 rule make_phantom:
@@ -12,7 +12,7 @@ rule make_phantom:
     resources:
         mem_mb=4000,
     params:
-        settings=phantom_settings,
+        settings=W.volumes.phantom,
         code=source_digest("voxmill.phantoms.make_phantom"),
     message:
         "Making the phantom {wildcards.volume}"
@@ -22,7 +22,7 @@ rule make_phantom:
 
 rule unpack_volume:
     input:
-        volume=original_volume,
+        volume=W.volumes.original,
     output:
         volume="results/{volume}/unpacked.nii",
     log:
@@ -32,8 +32,8 @@ rule unpack_volume:
     resources:
         mem_mb=1000,
     params:
-        source=original_arguments,
-        fingerprint=volume_fingerprint,
+        source=W.volumes.original_arguments,
+        fingerprint=W.volumes.fingerprint,
         code=source_digest("voxmill.volumes.unpack_volume"),
     message:
         "Unpacking {wildcards.volume}, whose file allows no windows"
@@ -43,7 +43,7 @@ rule unpack_volume:
 
 rule measure_volume:
     input:
-        volume=volume_file,
+        volume=W.volumes.file,
     output:
         statistics="results/{volume}/statistics.json",
     log:
@@ -53,8 +53,8 @@ rule measure_volume:
     resources:
         mem_mb=2000,
     params:
-        source=volume_arguments,
-        fingerprint=volume_fingerprint,
+        source=W.volumes.arguments,
+        fingerprint=W.volumes.fingerprint,
         code=source_digest("voxmill.volumes.measure_volume"),
     message:
         "Measuring the grey values of {wildcards.volume}"
@@ -64,23 +64,23 @@ rule measure_volume:
 
 rule check_ground_truth:
     input:
-        truth=truth_file,
+        truth=W.volumes.truth_file,
     output:
         truth="results/{volume}/truth.csv",
     log:
         "logs/{volume}/check_ground_truth.log",
-    # A truth in another frame shall end the run before any tile is predicted.
+    # Early: a ground truth in another frame ends the run before any tile is predicted.
     priority: 50
     conda:
         "../envs/voxmill.yaml"
     resources:
         mem_mb=2000,
     params:
-        kind=truth_kind,
-        shape=volume_shape,
-        voxel_size_um=volume_voxel_size,
+        kind=W.volumes.truth_kind,
+        shape=W.volumes.shape,
+        voxel_size_um=W.volumes.voxel_size_um,
         code=source_digest("voxmill.evaluation.check_ground_truth"),
     message:
-        "Checking the truth of {wildcards.volume}"
+        "Checking the ground truth of {wildcards.volume}"
     script:
         "../scripts/check_ground_truth.py"

@@ -1,6 +1,7 @@
 """Denoise one scan with a Deep Image Prior."""
 
 from voxmill.denoising.denoise_scan import denoise_scan
+from voxmill.runtime.records import record_path
 
 if __name__ == "__main__":
     denoise_scan(
@@ -17,5 +18,6 @@ if __name__ == "__main__":
         reference_path=snakemake.input.reference or None,
         mask_path=snakemake.input.mask or None,
         threads=snakemake.threads,
+        job_record_path=record_path(snakemake.log[0]),
         log_path=snakemake.log[0],
     )

@@ -1,9 +1,9 @@
 """Make a synthetic volume and its truth."""
 
-from voxmill.phantoms.make_phantom import write_phantom
+from voxmill.phantoms.make_phantom import make_phantom
 
 if __name__ == "__main__":
-    write_phantom(
+    make_phantom(
         settings=snakemake.params.settings,
         volume_path=snakemake.output.volume,
         truth_path=snakemake.output.truth,

@@ -1,9 +1,9 @@
 """Make a synthetic scan with its noise-free truth."""
 
-from voxmill.phantoms.make_scan import write_phantom
+from voxmill.phantoms.make_scan import make_scan
 
 if __name__ == "__main__":
-    write_phantom(
+    make_scan(
         scan_path=snakemake.output.scan,
         reference_path=snakemake.output.reference,
         mask_path=snakemake.output.mask,

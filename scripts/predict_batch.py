@@ -12,7 +12,7 @@ if __name__ == "__main__":
         predictions_folder=snakemake.params.predictions,
         manifest_path=snakemake.output.manifest,
         settings=snakemake.params.settings,
-        code=snakemake.params.code,
+        code=snakemake.params.identity,
         threads=snakemake.threads,
         gpus=snakemake.resources.get("gpu", 0),
         record_path=record_path(snakemake.log[0]),

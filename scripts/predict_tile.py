@@ -11,7 +11,7 @@ if __name__ == "__main__":
         weights_path=snakemake.input.weights,
         output_path=snakemake.output.prediction,
         settings=snakemake.params.settings,
-        code=snakemake.params.code,
+        code=snakemake.params.identity,
         threads=snakemake.threads,
         gpus=snakemake.resources.get("gpu", 0),
         record_path=record_path(snakemake.log[0]),

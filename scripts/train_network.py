@@ -1,5 +1,6 @@
-"""Train a network on volumes with a truth."""
+"""Train a network on volumes with ground truth."""
 
+from voxmill.runtime.records import record_path
 from voxmill.training.train_network import train_network
 
 if __name__ == "__main__":
@@ -12,5 +13,7 @@ if __name__ == "__main__":
         checkpoint_path=snakemake.params.checkpoint,
         initial_path=snakemake.input.get("start") or None,
         threads=snakemake.threads,
+        gpus=snakemake.resources.get("gpu", 0),
+        record_path=record_path(snakemake.log[0]),
         log_path=snakemake.log[0],
     )

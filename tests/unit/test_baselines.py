@@ -11,13 +11,13 @@ from voxmill.cells.table import COLUMNS, read_cells, write_cells
 from voxmill.evaluation.baselines import (
     ArrayVolume,
     DogSettings,
-    best_threshold,
     cells_table,
     difference_of_gaussians,
     find_cells_dog,
     find_cells_oracle,
 )
 from voxmill.evaluation.matching import match_points
+from voxmill.evaluation.thresholds import best_threshold
 from voxmill.runtime.errors import VoxmillError
 
 SIZE = (2.0, 1.0, 1.0)

@@ -55,16 +55,16 @@ def test_defaults_are_filled_and_the_header_is_read(settings):
     assert checked.threshold("n") == checked.cards["n"].threshold
 
 
-def test_the_cell_finder_is_the_models_or_the_configurations(settings):
+def test_the_detector_is_the_models_or_the_configurations(settings):
     checked = config.load(settings)
     card = checked.cards["n"]
     assert checked.cell_settings("n") == checked.settings["cells"] | {
         "method": "maxima", "threshold": card.threshold
     }  # fmt: skip
-    finder = {"method": "components", "min_volume_um3": 5.0}
-    checked.cards["n"] = dataclasses.replace(card, finder=finder)
+    detector = {"method": "components", "min_volume_um3": 5.0}
+    checked.cards["n"] = dataclasses.replace(card, detector=detector)
     # What the card leaves out is not the configuration's: its smoothing would change the cells.
-    assert checked.cell_settings("n") == finder | {"threshold": card.threshold}
+    assert checked.cell_settings("n") == detector | {"threshold": card.threshold}
     own = config.load(put(settings, "cells.method", "maxima"))
     own.cards["n"] = checked.cards["n"]
     assert own.cell_settings("n")["method"] == "maxima"

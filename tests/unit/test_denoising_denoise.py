@@ -1,4 +1,4 @@
-"""Scan in, scan out: domain, metrics, phantom, pictures, record, and the whole job."""
+"""Domain, metrics, phantom, pictures, record, and the whole job that denoises a scan."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ from voxmill.denoising import figures, noise
 from voxmill.denoising.denoise_scan import denoise_scan
 from voxmill.denoising.domain import make_domain, padding
 from voxmill.denoising.metrics import compare, psnr
-from voxmill.phantoms.make_scan import make_phantom, write_phantom
+from voxmill.phantoms.make_scan import draw_scan, make_scan
 from voxmill.runtime.errors import VoxmillError
 
 torch.set_num_threads(1)
@@ -33,7 +33,7 @@ SETTINGS = {
 
 
 def spheres():
-    return make_phantom(dataclasses.replace(SMALL, shape_vox=(20, 20, 20)))[0]
+    return draw_scan(dataclasses.replace(SMALL, shape_vox=(20, 20, 20)))[0]
 
 
 @pytest.mark.parametrize("kind", ["rician", "rician_bias", "gaussian"])
@@ -50,7 +50,7 @@ def test_domain_and_back(kind):
     back = domain.inverse(target)
     assert back.shape == scan.shape
     bright = scan > 10 * 20.0
-    # Bias and its removal matter at small signals; at large ones they shift by about sigma^2 / 2nu.
+    # At large signals the bias is only about sigma^2 / 2nu.
     np.testing.assert_allclose(back[bright], scan[bright], atol=2.0)
     if kind == "gaussian":
         np.testing.assert_allclose(back, scan, atol=1e-3)
@@ -63,14 +63,14 @@ def test_mean_of_fitted_noise_comes_back_without_bias(kind, signal):
     scan[0, 0, 0] = 400.0
     noisy = noise.add_rician(scan, 20.0, seed=1)
     domain = make_domain(noisy, DenoiseSettings(noise=kind, sigma=20.0))
-    # What a perfect denoiser gives where the true signal is constant: the mean of the target.
+    # Where the signal is constant, a perfect denoiser gives the mean of the target.
     target = domain.forward(noisy)
     fitted = np.full_like(target, target.mean())
     assert domain.inverse(fitted)[1, 1, 1] == pytest.approx(signal, abs=3.0)
 
 
 def test_noise_level_is_estimated_and_its_absence_an_error():
-    clean = make_phantom(ScanPhantomSettings(shape_vox=(48, 56, 48)))[0]
+    clean = draw_scan(ScanPhantomSettings(shape_vox=(48, 56, 48)))[0]
     noisy = noise.add_rician(clean, 20.0, seed=2)
     domain = make_domain(noisy, DenoiseSettings())
     assert domain.sigma == pytest.approx(20.0, rel=0.15)
@@ -117,9 +117,9 @@ def test_metrics_are_scikit_images():
 
 
 def test_phantom_is_a_brain_on_a_black_background():
-    volume, mask = make_phantom(ScanPhantomSettings())
-    again, _ = make_phantom(ScanPhantomSettings())
-    other, _ = make_phantom(ScanPhantomSettings(seed=1))
+    volume, mask = draw_scan(ScanPhantomSettings())
+    again, _ = draw_scan(ScanPhantomSettings())
+    other, _ = draw_scan(ScanPhantomSettings(seed=1))
     assert np.array_equal(volume, again)
     assert not np.array_equal(volume, other)
     assert (volume[~mask] == 0).all()
@@ -150,7 +150,7 @@ def test_planes_are_drawn_upright(tmp_path):
 
 def write_inputs(folder, **changes):
     paths = {name: str(folder / f"{name}.nii.gz") for name in ("scan", "reference", "mask")}
-    write_phantom(
+    make_scan(
         scan_path=paths["scan"],
         reference_path=paths["reference"],
         mask_path=paths["mask"],

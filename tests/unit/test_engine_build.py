@@ -90,7 +90,7 @@ def test_a_failing_compiler_says_why(sources, compiler, caplog):
 
 
 def test_engine_without_library(monkeypatch):
-    monkeypatch.setattr(fourier, "load", lambda source: "there is no compiler")
+    monkeypatch.setattr(build, "load", lambda source: "there is no compiler")
     with pytest.raises(ValueError, match="native engine can't be used here: there is no compiler"):
         fourier.Engine(MSDNetSettings(depth=1), (4, 4, 4))
 

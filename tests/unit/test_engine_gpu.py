@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from voxmill.config.networks import MSDNetSettings
-from voxmill.engine import gpu_direct, gpu_fourier, gpu_layout
+from voxmill.engine import gpu_direct, gpu_fourier, gpu_spectra
 from voxmill.engine.backends import BACKENDS, choose, forward
 from voxmill.runtime.errors import VoxmillError
 
@@ -68,8 +68,8 @@ def test_kernels_give_the_numbers_of_the_reference(interpreter, engine, settings
 def test_slabs_of_lines_give_the_whole(interpreter, monkeypatch):
     network = random_network(depth=2, width=2, dilations=(1, 2))
     volume = torch.from_numpy(random_volume(1, (2, 3, 5)))
-    monkeypatch.setattr(gpu_layout, "TABLE_BYTES", 2**14)
-    layout = gpu_layout.Layout(network.settings, (2, 3, 5), "float32")
+    monkeypatch.setattr(gpu_spectra, "TABLE_BYTES", 2**14)
+    layout = gpu_spectra.SpectrumSizes(network.settings, (2, 3, 5), "float32")
     assert layout.table_lines(4, 1) < layout.lines == 3 * 5
     found = gpu_fourier.logits(network, volume)
     np.testing.assert_allclose(found, reference(network, volume), atol=1e-5)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from voxmill.config.networks import MSDNetSettings
 from voxmill.engine.backends import BACKENDS, forward
+from voxmill.geometry import Box
 from voxmill.networks import build
 from voxmill.prediction.flips import over_flips
 from voxmill.prediction.memory import plan_blocks, predict_in_blocks
@@ -35,37 +36,36 @@ def voxels(shape):
 def test_cores_partition_and_boxes_hold_the_halo(core_shape, margin, halo, budget):
     window = tuple(n + m for n, m in zip(core_shape, margin, strict=True))
     start = tuple(m // 2 for m in margin)
-    core = (start, tuple(a + n for a, n in zip(start, core_shape, strict=True)))
+    core = Box.from_shape(core_shape, start)
     smallest = voxels([min(1 + 2 * h, n) for h, n in zip(halo, window, strict=True)])
     if budget < smallest:
         return
     count = np.zeros(window, int)
     for block in plan_blocks(window, core, halo, voxels, budget):
-        count[tuple(slice(a, b) for a, b in zip(*block.core, strict=True))] += 1
-        assert voxels(block.box_shape) <= budget
+        count[block.core.slices] += 1
+        assert voxels(block.box.shape) <= budget
         for axis in range(3):
-            assert block.box[0][axis] == max(0, block.core[0][axis] - halo[axis])
-            assert block.box[1][axis] == min(window[axis], block.core[1][axis] + halo[axis])
-    inside = tuple(slice(a, b) for a, b in zip(*core, strict=True))
+            assert block.box.start[axis] == max(0, block.core.start[axis] - halo[axis])
+            assert block.box.stop[axis] == min(window[axis], block.core.stop[axis] + halo[axis])
     assert count.sum() == voxels(core_shape)
-    assert (count[inside] == 1).all()
+    assert (count[core.slices] == 1).all()
 
 
 def test_one_block_when_it_fits():
-    blocks = plan_blocks((10, 10, 10), ((1, 1, 1), (9, 9, 9)), (1, 1, 1), voxels, 1000)
-    assert [b.box for b in blocks] == [((0, 0, 0), (10, 10, 10))]
+    blocks = plan_blocks((10, 10, 10), Box((1, 1, 1), (9, 9, 9)), (1, 1, 1), voxels, 1000)
+    assert [b.box for b in blocks] == [Box((0, 0, 0), (10, 10, 10))]
 
 
 def test_no_block_fits():
     with pytest.raises(VoxmillError, match=r"one voxel with its halo .* needs .* there are"):
-        plan_blocks((9, 9, 9), ((3, 3, 3), (6, 6, 6)), (3, 3, 3), voxels, 300)
+        plan_blocks((9, 9, 9), Box((3, 3, 3), (6, 6, 6)), (3, 3, 3), voxels, 300)
 
 
 @pytest.fixture
 def tile():
     network = build("msdnet", MSDNetSettings(depth=3, dilations=(1, 2)))
     volume = np.random.default_rng(0).normal(size=(1, 20, 18, 22)).astype(np.float32)
-    return network, volume, ((0, 5, 4), (16, 14, 22))
+    return network, volume, Box((0, 5, 4), (16, 14, 22))
 
 
 @pytest.mark.parametrize("share", [1.0, 0.5, 0.2])
@@ -196,7 +196,7 @@ MEASURE = """
 
 
 @pytest.mark.parametrize(
-    ("name", "precision"), [*((name, "float32") for name in BACKENDS), ("fourier", "bfloat16")]
+    ("name", "precision"), [*((name, "float32") for name in BACKENDS), ("fourier", "shared16")]
 )
 @pytest.mark.parametrize(
     ("settings", "shape"),

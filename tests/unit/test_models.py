@@ -143,3 +143,11 @@ def test_every_registered_network_can_be_built():
         if name == "exported":  # loaded whole
             continue
         assert check_settings(name, {}) == settings()
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "models").glob("*.safetensors")), ids=lambda p: p.stem
+)
+def test_a_shipped_card_names_source_and_licence_of_its_training_data(path):
+    training = models.read_card(path).training
+    assert all(len(training[key]) > 10 for key in ("source", "licence"))

@@ -1,4 +1,4 @@
-"""Phantoms: deterministic, exact truth, hard for a difference of Gaussians."""
+"""Phantoms: reproducible, with exact ground truth, hard for a difference of Gaussians."""
 
 import dataclasses
 
@@ -10,8 +10,8 @@ from scipy.spatial import cKDTree
 from voxmill.evaluation.baselines import DogSettings, find_cells_oracle
 from voxmill.phantoms.make_phantom import (
     PhantomSettings,
+    draw_phantom,
     make_phantom,
-    write_phantom,
 )
 from voxmill.runtime.errors import VoxmillError
 from voxmill.volumes import read_header
@@ -34,22 +34,22 @@ NOTHING_BUT_CELLS = dataclasses.replace(
 
 
 def test_same_seed_same_phantom():
-    first, second = make_phantom(SMALL), make_phantom(SMALL)
+    first, second = draw_phantom(SMALL), draw_phantom(SMALL)
     assert first[0].dtype == np.uint16 and first[0].shape == (24, 48, 40)
     assert np.array_equal(first[0], second[0]) and np.array_equal(first[1], second[1])
-    other = make_phantom(dataclasses.replace(SMALL, seed=4))
+    other = draw_phantom(dataclasses.replace(SMALL, seed=4))
     assert not np.array_equal(first[0], other[0])
 
 
 def test_truth_lies_in_the_volume_and_on_bright_voxels():
-    volume, truth = make_phantom(NOTHING_BUT_CELLS)
+    volume, truth = draw_phantom(NOTHING_BUT_CELLS)
     assert len(truth) > 3
     index = np.rint(truth).astype(int)
     index = np.clip(index, 0, np.array(volume.shape) - 1)
     assert (truth >= -0.5).all() and (truth < np.array(volume.shape) - 0.5).all()
     at_centres = volume[tuple(index.T)].astype(float) - SMALL.offset
     assert at_centres.min() > 200
-    # Far from every cell there is no light at all: nothing bright is missing from the truth.
+    # Far from every cell there is no light: the ground truth lacks no bright cell.
     grid = np.argwhere(np.ones(volume.shape, bool))
     size = np.array(SMALL.voxel_size_um)
     distance, _ = cKDTree(truth * size).query(grid * size)
@@ -59,22 +59,22 @@ def test_truth_lies_in_the_volume_and_on_bright_voxels():
 
 
 def test_cells_hardly_overlap():
-    _, truth = make_phantom(dataclasses.replace(SMALL, touching=1.0, density_per_mm3=60000.0))
+    _, truth = draw_phantom(dataclasses.replace(SMALL, touching=1.0, density_per_mm3=60000.0))
     tree = cKDTree(truth * SMALL.voxel_size_um)
     distance, _ = tree.query(tree.data, k=2)
     assert distance[:, 1].min() > 0.9 * SMALL.cell_diameter_um * np.exp(-2 * SMALL.size_spread)
 
 
-def test_density_is_the_one_asked_for():
+def test_density_is_that_of_the_settings():
     settings = dataclasses.replace(SMALL, shape_vox=(64, 96, 96))
-    counts = [len(make_phantom(dataclasses.replace(settings, seed=s))[1]) for s in range(4)]
+    counts = [len(draw_phantom(dataclasses.replace(settings, seed=s))[1]) for s in range(4)]
     volume_mm3 = np.prod(np.array(settings.shape_vox) * settings.voxel_size_um) * 1e-9
     assert np.mean(counts) == pytest.approx(settings.density_per_mm3 * volume_mm3, rel=0.3)
 
 
-def test_too_hard_for_a_difference_of_gaussians():
+def test_a_difference_of_gaussians_misses_cells():
     settings = PhantomSettings(seed=11, shape_vox=(64, 128, 128))
-    volume, truth = make_phantom(settings)
+    volume, truth = draw_phantom(settings)
     limit = settings.cell_diameter_um / 2
     _, _, choice = find_cells_oracle(
         volume, truth, DogSettings(settings.cell_diameter_um), settings.voxel_size_um, limit
@@ -82,10 +82,10 @@ def test_too_hard_for_a_difference_of_gaussians():
     assert 0.5 < choice["f1"] <= 0.88
 
 
-def test_written_phantom_reads_back(tmp_path):
+def test_a_written_phantom_can_be_read(tmp_path):
     settings = {"seed": 5, "shape_vox": [12, 20, 16], "voxel_size_um": [3.0, 2.0, 1.0]}
-    write_phantom(volume_path=tmp_path / "v.tif", truth_path=tmp_path / "t.csv", settings=settings)
-    volume, truth = make_phantom(PhantomSettings.from_dict(settings))
+    make_phantom(volume_path=tmp_path / "v.tif", truth_path=tmp_path / "t.csv", settings=settings)
+    volume, truth = draw_phantom(PhantomSettings.from_dict(settings))
     assert np.array_equal(tifffile.imread(tmp_path / "v.tif"), volume)
     header = read_header(tmp_path / "v.tif")
     assert header.voxel_size_um == pytest.approx((3.0, 2.0, 1.0), rel=1e-4)
@@ -108,6 +108,6 @@ def test_written_phantom_reads_back(tmp_path):
         ({"read_noise": float("nan")}, r"phantom\.read_noise: expected a number >= 0"),
     ],
 )
-def test_senseless_settings(settings, message):
+def test_bad_settings_are_named(settings, message):
     with pytest.raises(VoxmillError, match=message):
         PhantomSettings.from_dict(settings)

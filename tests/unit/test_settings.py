@@ -220,8 +220,16 @@ WRONG = [
     ("training.t.settings.steps", 0.5, r"training\.t\.settings\.steps: expected an integer >= 1"),
     ("training.t.settings.network", {"depht": 1}, r"t\.settings\.network: unknown key 'depht'; di"),
     ("training.t.settings.network", {"kind": "exported"}, r"t\.settings\.network\.kind: expected"),
-    ("training.t.settings.finder", {"method": "x"}, r"t\.settings\.finder\.method: expected one"),
-    ("training.t.settings.finder", {"threshold": 0.5}, r"settings\.finder\.threshold: it is chose"),
+    (
+        "training.t.settings.detector",
+        {"method": "x"},
+        r"t\.settings\.detector\.method: expected one",
+    ),
+    (
+        "training.t.settings.detector",
+        {"threshold": 0.5},
+        r"settings\.detector\.threshold: it is chose",
+    ),
     ("training.t.settings.augmentation", {"scale": -1}, r"settings\.augmentation\.scale: expected"),
     ("training.t.settings.normalisation", {"low": "5"}, r"settings\.normalisation\.low: .*write 5"),
     ("training.t.settings.patch_vox", [8, 9, 9], r"settings\.patch_vox: expected more than twice"),

@@ -1,4 +1,4 @@
-"""The preallocated PyTorch peer of the speed benchmark computes what the network does."""
+"""The benchmark of training speed: gradients of its preallocated network, and its limits."""
 
 import sys
 from pathlib import Path

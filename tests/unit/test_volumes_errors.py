@@ -179,6 +179,17 @@ def test_planes_of_two_shapes_in_one_file(tmp_path):
     refused(path, "pages of one shape and type, found width 9, .* as page 1, width 10")
 
 
+@pytest.mark.parametrize("planes", [5, 12])
+def test_plane_stored_in_another_way(tmp_path, planes):
+    """A plane that tifffile would put into a series of its own is not left out silently."""
+    path = tmp_path / "mixed.tif"
+    with tifffile.TiffWriter(path) as writer:
+        for z in range(planes):
+            compression = "zlib" if z == 3 else None
+            writer.write(example(shape=(8, 9)), metadata=None, compression=compression)
+    refused(path, "pages of one shape and type, found .* NONE .* as page 3, .*DEFLATE")
+
+
 def test_pages_that_are_no_planes(tmp_path):
     path = volume_files.tiff(
         tmp_path / "volume", example(shape=(32, 32, 32)), tile=(16, 16, 16), compression="zlib"

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +9,6 @@ import time
 
 import numpy as np
 import pandas as pd
-import pytest
 import tifffile
 
 from tests.workflow.conftest import CELLS, ROOT, SHAPE, SIZE_UM, make_project, make_volume
@@ -131,39 +129,6 @@ def test_a_changed_tile_shape_does_not_mix_old_tiles_with_new(project, finished)
         pd.read_csv(finished.path("v/identity/cells.csv")),
         atol=1e-4,
     )
-
-
-@pytest.fixture(scope="module")
-def own_code(tmp_path_factory):
-    """A finished run of a copy of the repository, whose library a test may edit."""
-    root = tmp_path_factory.mktemp("code")
-    for name in ("rules", "scripts", "voxmill", "schemas", "envs", "docs"):
-        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "Snakefile", root)
-    project = make_project(root / "work", root)
-    project.configure(evaluation={"baseline": False})
-    project.snakemake()
-    return project
-
-
-@pytest.mark.parametrize(
-    ("module", "rules"),
-    [
-        ("evaluation", {"evaluate_cells", "compare_methods", "draw_overview"}),
-        ("figures", {"draw_overview"}),
-        ("stitching", {"check_slab", "stitch_volume", *AFTER_STITCHING}),
-        ("phantoms/parts", set()),
-    ],
-)
-def test_an_edited_module_reruns_exactly_the_rules_that_use_it(own_code, module, rules):
-    path = own_code.root / "voxmill" / f"{module}.py"
-    text = path.read_text()
-    try:
-        path.write_text(text + "\n# edited\n")
-        assert set(own_code.jobs()) - {"all"} == rules
-    finally:
-        path.write_text(text)
-    assert own_code.jobs() == {}
 
 
 def test_targets_by_name(project):

@@ -27,8 +27,8 @@ class MSDNetSettings(Section):
         """Dilation of a layer, voxels."""
         return self.dilations[layer % len(self.dilations)]
 
-    def maps_before(self, layer: int) -> int:
-        """Number of maps that a layer sees: the input and all earlier layers' maps."""
+    def channels_before(self, layer: int) -> int:
+        """Number of feature maps that a layer reads: the input's and all earlier layers'."""
         return self.inputs + layer * self.width
 
     @property
@@ -40,9 +40,9 @@ class MSDNetSettings(Section):
         """Name and shape of every tensor in the weights file."""
         shapes: dict[str, tuple[int, ...]] = {}
         for layer in range(self.depth):
-            shapes[f"weights.{layer}"] = (self.width, self.maps_before(layer), 3, 3, 3)
+            shapes[f"weights.{layer}"] = (self.width, self.channels_before(layer), 3, 3, 3)
             shapes[f"biases.{layer}"] = (self.width,)
-        shapes["final_weight"] = (self.outputs, self.maps_before(self.depth))
+        shapes["final_weight"] = (self.outputs, self.channels_before(self.depth))
         shapes["final_bias"] = (self.outputs,)
         return shapes
 

@@ -5,7 +5,7 @@ from typing import Literal
 from voxmill.config.base import Flag, Section, section
 
 Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["float32", "bfloat16", "float16"]
+Precision = Literal["float32", "bfloat16", "float16", "shared16"]
 
 
 @section("prediction")
@@ -27,7 +27,9 @@ class PredictionSettings(Section):
     device: Device = "auto"
     """auto takes a GPU where the job sees one."""
     precision: Precision = "float32"
-    """Numbers that the network computes with; not every backend has all three."""
+    """Numbers that the network computes with. shared16 halves the memory of the backend fourier
+    (spectra of 16 bits a real number); bfloat16 is for torch and openvino, float16 for torch and
+    the GPU backends."""
     flips: Flag = False
     """Predict the mean over the eight mirror images of each box, at eight times the cost."""
 

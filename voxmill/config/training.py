@@ -112,7 +112,7 @@ class TrainingSettings(Section):
     """Steps between checkpoints."""
     max_distance_um: Positive | None = None
     """Matching distance of the validation; half a cell diameter by default."""
-    finder: Annotated[dict[str, Any], Checked(CellSettings)] = setting(factory=dict)
+    detector: Annotated[dict[str, Any], Checked(CellSettings)] = setting(factory=dict)
     """Settings of the detector but for the threshold, which is chosen on the validation data. By
     default maxima at least 0.4 diameters apart, or with target mask components. The model's card
     keeps them."""
@@ -138,13 +138,13 @@ class TrainingSettings(Section):
             )
         network = dataclasses.asdict(TrainedNetwork(**{**self.network, "outputs": self.outputs}))
         object.__setattr__(self, "network", {"kind": network.pop("kind"), **network})
-        if "threshold" in self.finder:
+        if "threshold" in self.detector:
             raise SettingError(
-                "finder.threshold", "it is chosen on the validation data; leave it out"
+                "detector.threshold", "it is chosen on the validation data; leave it out"
             )
         method = "components" if self.target == "mask" else "maxima"
         spacing = {"min_distance_um": 0.4 * self.cell_diameter_um}
-        object.__setattr__(self, "finder", {"method": method, **spacing, **self.finder})
+        object.__setattr__(self, "detector", {"method": method, **spacing, **self.detector})
 
     @property
     def outputs(self) -> int:

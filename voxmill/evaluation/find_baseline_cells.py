@@ -12,18 +12,23 @@ from voxmill.volumes import open_volume, read_header
 def find_baseline_cells(
     *, volume: dict, truth_path: str, output_path: str, settings: dict, threads: int
 ) -> None:
-    """Write cells.csv of the best difference of Gaussians for this very volume.
+    """Write cells.csv of the difference of Gaussians that suits this very volume best.
 
     Parameters
     ----------
     volume : dict
         Arguments of `voxmill.volumes.read_header`.
     truth_path : path
-        Checked truth, see `voxmill.evaluation.ground_truth`.
+        What `voxmill.evaluation.check_ground_truth` wrote.
     output_path : path
     settings : dict
         Keys of `DogSettings`, and `max_distance_um`, the matching distance.
     threads : int
+
+    Raises
+    ------
+    VoxmillError
+        If an input can't be read, or a setting is unknown, missing or out of range.
     """
     settings = dict(settings)
     max_distance_um = settings.pop("max_distance_um")

@@ -1,29 +1,46 @@
-"""Networks: one file each, one registry line each.
+"""The networks' architectures (a file and a line in `NETWORKS` for each) and the model cards.
 
-`NETWORKS` (torch-free) says which names exist; `build` makes the module.
+This module and the settings import no torch: `NETWORKS` says which networks exist, and `build`
+makes a torch module. `models` reads and writes trained models.
 """
 
-from voxmill.config.networks import NETWORK_SETTINGS, check_settings
+from __future__ import annotations
 
-__all__ = ["NETWORKS", "build", "check_settings"]
+from typing import TYPE_CHECKING
+
+from voxmill.config.networks import (
+    NETWORK_SETTINGS,
+    ExportedSettings,
+    MSDNetSettings,
+    check_settings,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["NETWORKS", "NetworkSettings", "build", "check_settings"]
+
+NetworkSettings = MSDNetSettings | ExportedSettings
 
 # name: (settings, module that defines the network, its class there)
-NETWORKS = {
+NETWORKS: dict[str, tuple[type[NetworkSettings], str, str]] = {
     "msdnet": (NETWORK_SETTINGS["msdnet"], "voxmill.networks.msdnet", "MSDNet"),
-    # Not built but loaded whole, by `voxmill.networks.models.load`.
+    # `voxmill.networks.models.load` loads it whole; `build` does not apply.
     "exported": (NETWORK_SETTINGS["exported"], "voxmill.networks.exported", "Exported"),
 }
 
 
-def build(network: str, settings, seed: int = 0):
+def build(network: str, settings: NetworkSettings, seed: int = 0) -> nn.Module:
     """A network with seeded initial weights (a torch module on the CPU).
 
     Parameters
     ----------
     network : str
         A key of `NETWORKS`.
-    settings : the network's settings dataclass
+    settings : MSDNetSettings
+        The network's settings.
     seed : int
+        Of the initial weights.
     """
     import importlib
 
@@ -31,4 +48,5 @@ def build(network: str, settings, seed: int = 0):
 
     _, module, name = NETWORKS[network]
     generator = torch.Generator().manual_seed(seed)
-    return getattr(importlib.import_module(module), name)(settings, generator)
+    made: nn.Module = getattr(importlib.import_module(module), name)(settings, generator)
+    return made

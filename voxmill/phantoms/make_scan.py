@@ -1,4 +1,4 @@
-"""A synthetic T1 scan of a brain-like object, with exact truth, for the demo and the tests."""
+"""A synthetic T1 scan of a brain-like object with its noise-free image, for demo and tests."""
 
 import nibabel
 import numpy as np
@@ -13,8 +13,8 @@ from voxmill.runtime.jobs import job
 WHITE, GREY, DEEP_GREY, FLUID = 400.0, 270.0, 310.0, 90.0
 
 
-def make_phantom(settings: ScanPhantomSettings) -> tuple[np.ndarray, np.ndarray]:
-    """White matter under a folded cortex, ventricles and deep nuclei, in an uneven coil field.
+def draw_scan(settings: ScanPhantomSettings) -> tuple[np.ndarray, np.ndarray]:
+    """Draw white matter, a folded cortex, ventricles and deep nuclei in an uneven coil field.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ def make_phantom(settings: ScanPhantomSettings) -> tuple[np.ndarray, np.ndarray]
     Returns
     -------
     reference : float32 array of the settings' shape
-        Noise-free magnitudes, 0 outside of the brain.
+        Noise-free magnitudes, 0 outside the brain.
     mask : bool array
         The brain.
     """
@@ -31,8 +31,8 @@ def make_phantom(settings: ScanPhantomSettings) -> tuple[np.ndarray, np.ndarray]
     x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in settings.shape_vox), indexing="ij")
     radius = np.sqrt((x / 0.78) ** 2 + (y / 0.9) ** 2 + (z / 0.8) ** 2)
     half = 0.4 * min(settings.shape_vox)
-    # Voxels to the fluid: at the surface, in the sulci (where smooth noise crosses 0, in the outer
-    # part), in the fissure between the hemispheres.
+    # Distance in voxels to the nearest fluid: outside the surface, in the sulci (where smooth noise
+    # crosses 0 in the outer part) and in the fissure between the hemispheres.
     folds = _smooth_noise(random, settings.shape_vox, width=0.055)
     slope = np.sqrt(sum(part**2 for part in np.gradient(folds))) + 1e-6
     sulci = np.abs(folds) / slope + half * np.clip(0.62 - radius, 0, None)
@@ -53,29 +53,34 @@ def make_phantom(settings: ScanPhantomSettings) -> tuple[np.ndarray, np.ndarray]
 
 
 def _step(distance_vox: np.ndarray) -> np.ndarray:
-    """1 where the distance is positive, 0 where negative, with an edge of one voxel."""
+    """Return 1 where the distance is positive and 0 where negative, with an edge of one voxel."""
     return np.clip(0.5 + distance_vox, 0, 1)
 
 
 def _smooth_noise(random: np.random.Generator, shape: tuple, width: float) -> np.ndarray:
-    """Noise of variance 1 and of a grain of `width` times the shape."""
+    """Draw noise of variance 1, smoothed over `width` times each side."""
     noise = random.normal(size=shape)
     noise = ndimage.gaussian_filter(noise, [width * side for side in shape])
     return (noise - noise.mean()) / noise.std()
 
 
 @job
-def write_phantom(*, scan_path: str, reference_path: str, mask_path: str, settings: dict) -> None:
-    """Write a phantom as NIfTI: the noisy scan (int16), its truth and its brain mask.
+def make_scan(*, scan_path: str, reference_path: str, mask_path: str, settings: dict) -> None:
+    """Write a phantom as NIfTI: the noisy scan (int16), the noise-free reference and the mask.
 
     Parameters
     ----------
     scan_path, reference_path, mask_path : path
     settings : dict
-        Of `ScanPhantomSettings`.
+        Keys of `ScanPhantomSettings`; missing ones have their defaults.
+
+    Raises
+    ------
+    VoxmillError
+        If a setting is out of range.
     """
     chosen = ScanPhantomSettings.from_dict(settings)
-    reference, mask = make_phantom(chosen)
+    reference, mask = draw_scan(chosen)
     noisy = add_rician(reference, chosen.noise_percent / 100 * reference.max(), chosen.seed)
     affine = np.diag([*[chosen.voxel_size_mm] * 3, 1.0])
     affine[:3, 3] = -chosen.voxel_size_mm * (np.array(chosen.shape_vox) - 1) / 2

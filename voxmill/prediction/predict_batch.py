@@ -27,8 +27,8 @@ def predict_batch(
     """Write the predictions of several tiles with one start, one device and one model.
 
     Each is a file of its own, the same as `predict_tile` writes. Where the manifest is missing,
-    an earlier try was stopped: its whole predictions, made with the same settings and code, are
-    kept. Where it is there, all are made anew.
+    an earlier attempt may have been stopped: its complete predictions are kept if they were made
+    with the same settings and code. Where the manifest is there, all are made anew.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def predict_batch(
     manifest_path : path
         JSON, written at the end: name, path, key, bytes and checksum of each prediction.
     plan_path, statistics_path, weights_path, settings, code, threads, gpus, record_path
-        As of `predict_tile`; so are the errors.
+        As of `voxmill.prediction.predict_tile`; so are the errors.
     """
     inputs = (plan_path, statistics_path, weights_path)
     settings = PredictionSettings.from_dict(settings)

@@ -1,0 +1,10 @@
+"""What the rules ask of a configuration: inputs, params, resources and targets.
+
+Plain functions of the checked configuration and of a rule's wildcards. Nothing here imports
+Snakemake, reads a voxel or imports torch.
+"""
+
+from voxmill.workflow.wildcards import pattern
+from voxmill.workflow.workflow import Workflow
+
+__all__ = ["Workflow", "pattern"]

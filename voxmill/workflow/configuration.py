@@ -8,10 +8,11 @@ import numpy as np
 
 from voxmill.config.base import TripleUm
 from voxmill.config.settings import check
+from voxmill.geometry import Box, Triple
 from voxmill.networks.models import ModelCard, read_card
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import sha256
-from voxmill.tiles.grid import Triple, grid_starts, parse_region, slab_name, tile_name
+from voxmill.tiles.grid import grid_starts, slab_name, tile_name
 from voxmill.volumes import VolumeHeader, fingerprint, read_header
 
 
@@ -129,8 +130,8 @@ class Config:
         settings: dict[str, Any] = self.settings["cells"] | {"threshold": self.threshold(network)}
         if settings["method"] != "model":
             return settings
-        if finder := self.cards[network].finder:
-            return finder | {"threshold": settings["threshold"]}
+        if detector := self.cards[network].detector:
+            return detector | {"threshold": settings["threshold"]}
         return settings | {"method": "maxima"}
 
 
@@ -200,7 +201,7 @@ def _check_frame(name: str, section: dict[str, Any], header: VolumeHeader, sourc
         )
     if "region" in section:
         with _naming(f"{source}: volumes.{name}.region"):
-            parse_region(section["region"], header.shape)
+            Box.parse(section["region"], header.shape)
     return header.voxel_size_um
 
 

@@ -1,0 +1,167 @@
+"""What rules read and are told: paths, batches, slabs and settings, without Snakemake."""
+
+import pytest
+
+from tests.unit.workflow_config import TILES, ancient, config, volume, wildcards
+from voxmill.denoising.scans import Denoising, Scan
+from voxmill.workflow import pattern
+from voxmill.workflow.evaluations import Evaluations
+from voxmill.workflow.predictions import Predictions
+from voxmill.workflow.scans import Scans
+from voxmill.workflow.trainings import Trainings
+from voxmill.workflow.volumes import Volumes
+
+V = wildcards(volume="v")
+OF_A = wildcards(volume="v", network="a")
+
+
+def phantom():
+    return volume(path=None, settings={"phantom": {"seed": 1}})
+
+
+def test_a_pattern_matches_names_alone_and_nothing_without_names():
+    assert pattern(["a.b", "c"]) == r"a\.b|c"
+    assert pattern([]) == "(?!)"
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "marked"),
+    [
+        ({}, "v.tif", True),
+        ({"windows": False, "path": "v.nii.gz"}, "results/v/unpacked.nii", False),
+        ({"path": None, "settings": {"phantom": {}}}, "results/v/phantom.tif", False),
+    ],
+)
+def test_the_date_of_a_users_volume_alone_counts_for_nothing(changes, path, marked):
+    volumes = Volumes(config([volume(**changes)]), ancient)
+    assert volumes.file(V) == (ancient(path) if marked else path)
+    assert volumes.arguments(V) == {"path": path, "channel": None, "voxel_size_um": [2.0, 1.0, 1.0]}
+
+
+def test_a_packed_volume_is_read_from_the_users_file():
+    packed = volume(windows=False, path="v.nii.gz", settings={"path": "v.nii.gz", "channel": 1})
+    volumes = Volumes(config([packed]), ancient)
+    assert volumes.original(V) == "ancient v.nii.gz"
+    assert volumes.original_arguments(V)["path"] == "v.nii.gz"
+    assert volumes.original_arguments(V)["channel"] == 1
+
+
+def test_params_of_a_volume():
+    volumes = Volumes(config(), ancient)
+    assert volumes.fingerprint(V) == "f"
+    assert volumes.shape(V) == [100, 200, 300]
+    assert volumes.voxel_size_um(V) == [2.0, 1.0, 1.0]
+    assert Volumes(config([phantom()]), ancient).phantom(V) == {"seed": 1}
+
+
+def test_the_ground_truth_of_a_volume():
+    volumes = Volumes(config(), ancient)
+    assert (volumes.truth_file(V), volumes.truth_kind(V)) == ("v.csv", "points")
+    assert volumes.checked_truth(V) == "ancient results/v/truth.csv"
+    made = Volumes(config([phantom()]), ancient)
+    assert (made.truth_file(V), made.truth_kind(V)) == ("results/v/phantom.csv", None)
+    without = Volumes(config([volume(settings={"path": "v.tif"})]), ancient)
+    assert without.checked_truth(V) == []
+
+
+def test_a_network_with_its_card_and_digest():
+    predictions = Predictions(config(), ancient)
+    assert predictions.weights(wildcards(network="b")) == "models/b.pt2"
+    assert predictions.card(wildcards(network="b")) == "models/b.json"
+    assert predictions.model_digest(OF_A) == "a" * 16
+    assert predictions.settings(OF_A)["device"] == "cpu"
+    assert predictions.compression(OF_A) == "zlib"
+
+
+def test_the_halo_is_given_or_theoretical_or_measured():
+    given = Predictions(config(), ancient)
+    assert given.halo_vox(V) == (10, 10, 10)
+    assert given.measured_halos(V) == []
+    exact = Predictions(config(tiles={"halo_vox": "exact"}), ancient)
+    assert exact.halo_vox(V) == (19, 19, 19)  # dilations 1, 2, 3 in 10 layers; b declares 7
+    measured = Predictions(config(tiles={"halo_vox": "auto"}), ancient)
+    assert measured.halo_vox(V) is None
+    assert measured.measured_halos(V) == ["results/v/a/halo.json", "results/v/b/halo.json"]
+    assert measured.halo_settings(V) == {"tolerance": 0.001}
+
+
+def test_each_tile_is_a_job_by_default():
+    predictions = Predictions(config(), ancient)
+    slab = wildcards(volume="v", network="a", slab="z0000")
+    assert predictions.of_slab(slab) == [f"results/v/a/predictions/{tile}.tif" for tile in TILES]
+    assert predictions.batch_of_tile(wildcards(volume="v", network="a", tile=TILES[0])) == []
+    assert predictions.slab_manifests(OF_A) == ["results/v/a/slabs/z0000.json"]
+
+
+def test_tiles_that_share_jobs():
+    predictions = Predictions(config(tiles={"per_job": 3}), ancient)
+    batch = wildcards(volume="v", network="a", batch=TILES[0])
+    assert predictions.tiles_of_batch(batch) == [f"results/v/tiles/{t}.tif" for t in TILES[:3]]
+    tile = wildcards(volume="v", network="a", tile=TILES[2])
+    assert predictions.batch_of_tile(tile) == f"ancient results/v/a/batches/{TILES[0]}.json"
+    slab = wildcards(volume="v", network="a", slab="z0000")
+    expected = [f"results/v/a/batches/{tile}.json" for tile in (TILES[0], TILES[3])]
+    assert predictions.of_slab(slab) == expected
+
+
+def test_a_slab_waits_for_the_jobs_that_hold_its_tiles():
+    deep = volume(shape=(300, 100, 300))
+    predictions = Predictions(config([deep], tiles={"per_job": 4}), ancient)
+    assert [path[-11:] for path in predictions.slab_manifests(OF_A)] == [
+        "/z0000.json", "/z0100.json", "/z0200.json",
+    ]  # fmt: skip
+    held = {
+        slab: predictions.of_slab(wildcards(volume="v", network="a", slab=slab))
+        for slab in ("z0000", "z0100", "z0200")
+    }
+    first, second = (f"results/v/a/batches/{z}_y0000_x0000.json" for z in ("z0000", "z0200"))
+    assert held == {"z0000": [first], "z0100": [first], "z0200": [second]}
+
+
+def test_settings_and_methods_of_an_evaluation():
+    evaluations = Evaluations(config())
+    assert evaluations.methods(V) == ["a", "b", "baseline"]
+    assert evaluations.of_volume(V)[-1] == "results/v/baseline/evaluation.json"
+    assert evaluations.settings(V) == {"max_distance_um": 5, "seed": 0, "region": None}
+    assert evaluations.baseline_settings(V)["cell_diameter_um"] == 10
+    assert evaluations.cell_settings(OF_A)["threshold"] == 0.4
+    assert evaluations.matches_if_any(OF_A) == "results/v/a/matches.csv"
+
+
+def test_without_a_ground_truth_there_is_no_baseline_and_no_match():
+    evaluations = Evaluations(config([volume(settings={"path": "v.tif"})]))
+    assert evaluations.methods(V) == ["a", "b"]
+    assert evaluations.matches_if_any(OF_A) == []
+    assert Evaluations(config(evaluation={"baseline": False})).methods(V) == ["a", "b"]
+
+
+def test_files_of_a_training():
+    first = {"path": "p.tif", "truth": {"path": "p.csv"}, "mask": "m.tif"}
+    section = {"volumes": {"p": first, "q": {"path": "q.tif", "truth": {"path": "q.csv"}}}}
+    started = section | {"start": "models/a.safetensors", "settings": {"steps": 3}}
+    trainings = Trainings(config(training={"n": section, "fine": started}), ancient)
+    new, fine = wildcards(trained="n"), wildcards(trained="fine")
+    files = ("p.tif", "q.tif", "p.csv", "q.csv", "m.tif")
+    assert trainings.files(new) == [ancient(path) for path in files]
+    assert (trainings.start(new), trainings.settings(new)) == ([], {})
+    assert (trainings.start(fine), trainings.settings(fine)) == (started["start"], {"steps": 3})
+    assert trainings.volumes(new) == section["volumes"]
+
+
+def test_inputs_of_scans():
+    made = Scan("made", "results/made/scan.nii.gz", mask="results/made/mask.nii.gz", phantom={})
+    own = Scan("own", "o.nii.gz", volume=2, reference="r.nii.gz", dataset="study")
+    denoising = Denoising({"made": made, "own": own}, {"study": "raw"}, {"seed": 1}, ("cpu",))
+    scans = Scans(denoising, ancient)
+    of_made, of_own, of_study = wildcards(scan="made"), wildcards(scan="own"), {"dataset": "study"}
+    assert (scans.file(of_made), scans.mask(of_made)) == (made.path, made.mask)
+    assert (scans.reference(of_made), scans.mask(of_own)) == ([], [])
+    assert scans.file(of_own) == "ancient o.nii.gz"
+    assert scans.reference(of_own) == "ancient r.nii.gz"
+    assert (scans.volume(of_own), scans.phantom(of_made)) == (2, {})
+    assert (scans.settings(of_own), scans.devices(of_own)) == ({"seed": 1}, ["cpu"])
+    assert scans.fingerprint(of_made) == ""
+    study = wildcards(**of_study)
+    assert scans.dataset_folder(study) == "raw"
+    assert scans.dataset_volumes(study) == ["results/own/denoised.nii.gz"]
+    assert scans.dataset_records(study) == ["results/own/denoising.json"]

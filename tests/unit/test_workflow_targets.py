@@ -1,0 +1,94 @@
+"""What the rules without output ask for, without Snakemake."""
+
+import pytest
+
+from tests.unit.workflow_config import TILES, ancient, config, volume
+from voxmill.denoising.scans import Denoising, Scan
+from voxmill.workflow.scans import Scans
+from voxmill.workflow.targets import Targets
+
+
+def targets(volumes=None, denoising=None, **sections):
+    denoising = denoising or Denoising({}, {}, {}, ("cpu",))
+    return Targets(config(volumes, **sections), Scans(denoising, ancient))
+
+
+def lay(folder, names):
+    folder.mkdir(parents=True)
+    for name in names:
+        (folder / name).touch()
+
+
+def test_tiles_of_all_volumes():
+    asked = targets([volume("v"), volume("w", shape=(10, 10, 10))]).tiles()
+    expected = [f"results/v/tiles/{tile}.tif" for tile in TILES]
+    assert asked == [*expected, "results/w/tiles/z0000_y0000_x0000.tif"]
+
+
+def test_predictions_of_all_networks():
+    asked = targets().predictions()
+    assert asked == [f"results/v/{n}/predictions/{tile}.tif" for n in "ab" for tile in TILES]
+
+
+@pytest.fixture
+def in_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "results" / "v" / "a"
+
+
+def test_tiles_that_share_jobs_are_asked_for_by_the_jobs_manifests(in_folder):
+    asked = targets([volume(networks=("a",))], tiles={"per_job": 3}).predictions()
+    assert asked == [f"results/v/a/batches/{tile}.json" for tile in (TILES[0], TILES[3])]
+
+
+def test_a_lost_prediction_is_named_where_its_job_has_ended(in_folder):
+    one = [volume(networks=("a",))]
+    lay(in_folder / "predictions", [f"{TILES[0]}.tif"])
+    lay(in_folder / "batches", [f"{TILES[0]}.json"])
+    asked = targets(one, tiles={"per_job": 2}).predictions()
+    manifests = [f"results/v/a/batches/{tile}.json" for tile in (TILES[0], TILES[2])]
+    # Those of the second job are made by that job, which has not ended.
+    assert asked == [*manifests, f"results/v/a/predictions/{TILES[1]}.tif"]
+
+
+def test_whole_batches_have_lost_nothing(in_folder):
+    lay(in_folder / "predictions", [f"{tile}.tif" for tile in TILES])
+    lay(in_folder / "batches", [f"{TILES[0]}.json", f"{TILES[2]}.json"])
+    asked = targets([volume(networks=("a",))], tiles={"per_job": 2}).predictions()
+    assert not any("predictions" in path for path in asked)
+
+
+def test_evaluations_are_of_volumes_with_a_ground_truth():
+    plain = volume("w", settings={"path": "w.tif"})
+    asked = targets([volume("v"), plain])
+    assert asked.per_method("evaluation.json") == [
+        f"results/v/{method}/evaluation.json" for method in ("a", "b", "baseline")
+    ]
+    assert asked.per_network("cells.csv") == [
+        f"results/{v}/{n}/cells.csv" for v in "vw" for n in "ab"
+    ]
+    durable = asked.durable()
+    assert "results/v/comparison.html" in durable
+    assert "results/w/comparison.html" not in durable
+
+
+def test_a_run_keeps_every_product_once():
+    scan = Scan("s", "s.nii.gz", dataset="study")
+    asked = targets(denoising=Denoising({"s": scan}, {"study": "raw"}, {}, ("cpu",)))
+    durable = asked.durable()
+    assert len(set(durable)) == len(durable)
+    products = {path.rpartition("/")[2] for path in durable if path.startswith("results/v/a/")}
+    assert products == {
+        *(f"{tile}.tif" for tile in TILES), "probability.ome.tif", "seams.json", "cells.csv",
+        "overview.png", "evaluation.json",
+    }  # fmt: skip
+    assert set(asked.denoised()) <= set(durable)
+    assert "results/s/denoised.nii.gz" in asked.denoised()
+    assert "results/study/derivatives/voxmill/dataset_description.json" in asked.denoised()
+
+
+def test_models_that_are_trained():
+    assert targets(training={"n": {}, "m": {}}).models() == [
+        "models/n.safetensors", "models/m.safetensors"
+    ]  # fmt: skip
+    assert targets().models() == []

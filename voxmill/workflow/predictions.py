@@ -1,0 +1,94 @@
+"""Inputs and params of halo, networks, predictions and stitching."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from voxmill.tiles.grid import Triple
+from voxmill.workflow.configuration import Config
+from voxmill.workflow.wildcards import Mark, Settings, Wildcards
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What rules ask about the predictions of a configuration.
+
+    Parameters
+    ----------
+    config : Config
+    ancient : callable
+        Marks an input whose date reruns nothing.
+    """
+
+    config: Config
+    ancient: Mark
+
+    def settings(self, wildcards: Wildcards) -> Settings:
+        """How networks are run."""
+        settings: Settings = self.config.settings["prediction"]
+        return settings
+
+    def weights(self, wildcards: Wildcards) -> str:
+        """Weights file of a network."""
+        path: str = self.config.settings["networks"][wildcards.network]["weights"]
+        return path
+
+    def card(self, wildcards: Wildcards) -> str:
+        """Model card of a network, beside its weights."""
+        return str(Path(self.weights(wildcards)).with_suffix(".json"))
+
+    def model_digest(self, wildcards: Wildcards) -> str:
+        """Short digest of a network's weights, which predictions carry."""
+        return self.config.weights_sha256[wildcards.network][:16]
+
+    def halo_vox(self, wildcards: Wildcards) -> Triple | None:
+        """The halo z, y, x, or None where it is measured."""
+        return self.config.halo_vox(wildcards.volume)
+
+    def halo_settings(self, wildcards: Wildcards) -> Settings:
+        """Settings of the measurement of the halo, and of the look at the seams."""
+        return {"tolerance": self.config.settings["tiles"]["halo_tolerance"]}
+
+    def measured_halos(self, wildcards: Wildcards) -> list[str]:
+        """Halo measurements of all networks of a volume, where the halo is `auto`."""
+        if self.config.halo_vox(wildcards.volume) is not None:
+            return []
+        networks = self.config.volumes[wildcards.volume].networks
+        return [f"results/{wildcards.volume}/{network}/halo.json" for network in networks]
+
+    def tiles_of_batch(self, wildcards: Wildcards) -> list[str]:
+        """The tiles that one job predicts."""
+        names = self.config.batches(wildcards.volume)[wildcards.batch]
+        return [f"results/{wildcards.volume}/tiles/{name}.tif" for name in names]
+
+    def batch_of_tile(self, wildcards: Wildcards) -> str | list[str]:
+        """Where several tiles share a job: a tile alone is made only when that job has ended."""
+        if self.config.tiles_per_job == 1:
+            return []
+        batches = self.config.batches(wildcards.volume)
+        (name,) = [name for name, tiles in batches.items() if wildcards.tile in tiles]
+        return self.ancient(f"{_folder(wildcards)}/batches/{name}.json")
+
+    def of_slab(self, wildcards: Wildcards) -> list[str]:
+        """Predictions of the tiles of one slab, or the manifests of the jobs that predict them."""
+        names = self.config.tiles_of_slab(wildcards.volume, wildcards.slab)
+        if self.config.tiles_per_job == 1:
+            return [f"{_folder(wildcards)}/predictions/{name}.tif" for name in names]
+        return [
+            f"{_folder(wildcards)}/batches/{batch}.json"
+            for batch, tiles in self.config.batches(wildcards.volume).items()
+            if not set(names).isdisjoint(tiles)
+        ]
+
+    def slab_manifests(self, wildcards: Wildcards) -> list[str]:
+        """Manifests of all slabs of a volume's predictions."""
+        slabs = self.config.slabs(wildcards.volume)
+        return [f"{_folder(wildcards)}/slabs/{slab}.json" for slab in slabs]
+
+    def compression(self, wildcards: Wildcards) -> str:
+        """Compression of the stitched volume."""
+        compression: str = self.config.settings["stitching"]["compression"]
+        return compression
+
+
+def _folder(wildcards: Wildcards) -> str:
+    return f"results/{wildcards.volume}/{wildcards.network}"

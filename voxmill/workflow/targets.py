@@ -1,0 +1,119 @@
+"""What the target rules ask for."""
+
+import os
+from dataclasses import dataclass
+
+from voxmill.workflow.configuration import Config
+from voxmill.workflow.evaluations import methods_of
+from voxmill.workflow.scans import Scans
+
+_OF_A_SCAN = (
+    "denoised.nii.gz",
+    "denoising.json",
+    "denoising.csv",
+    "denoised.png",
+    "denoising.png",
+)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Files that the rules without output ask for.
+
+    Parameters
+    ----------
+    config : Config
+    scans : Scans
+    """
+
+    config: Config
+    scans: Scans
+
+    def tiles(self) -> list[str]:
+        """All tiles of all volumes."""
+        return [
+            f"results/{volume}/tiles/{tile}.tif"
+            for volume in self.config.volumes
+            for tile in self.config.tiles(volume)
+        ]
+
+    def predictions(self) -> list[str]:
+        """What says that all tiles of all volumes are predicted."""
+        return [
+            file
+            for volume, section in self.config.volumes.items()
+            for network in section.networks
+            for file in self._predictions_of(volume, f"results/{volume}/{network}")
+        ]
+
+    def per_network(self, name: str) -> list[str]:
+        """One file name under each volume's and network's folder."""
+        return [
+            f"results/{volume}/{network}/{name}"
+            for volume, section in self.config.volumes.items()
+            for network in section.networks
+        ]
+
+    def per_method(self, name: str) -> list[str]:
+        """One file name for each method and volume that has a ground truth."""
+        return [
+            f"results/{volume}/{method}/{name}"
+            for volume, section in self.config.volumes.items()
+            if section.has_truth
+            for method in methods_of(self.config, volume)
+        ]
+
+    def models(self) -> list[str]:
+        """Weights of all networks that are trained."""
+        return [f"models/{name}.safetensors" for name in self.config.settings["training"]]
+
+    def denoised(self) -> list[str]:
+        """Every file that denoising keeps."""
+        folders = [f"results/{scan}" for scan in self.scans.denoising.scans]
+        description = "derivatives/voxmill/dataset_description.json"
+        return [
+            *(f"{folder}/{name}" for folder in folders for name in _OF_A_SCAN),
+            *(f"results/{dataset}/{description}" for dataset in self.scans.denoising.datasets),
+        ]
+
+    def durable(self) -> list[str]:
+        """Every file that a run keeps.
+
+        All are listed, because Snakemake does not miss a deleted intermediate file.
+        """
+        judged = [name for name, section in self.config.volumes.items() if section.has_truth]
+        return [
+            *self.tiles(),
+            *self.predictions(),
+            *self.per_network("probability.ome.tif"),
+            *self.per_network("seams.json"),
+            *self.per_network("cells.csv"),
+            *self.per_network("overview.png"),
+            *self.per_method("evaluation.json"),
+            *(f"results/{volume}/comparison.html" for volume in judged),
+            *self.denoised(),
+        ]
+
+    def _predictions_of(self, volume: str, folder: str) -> list[str]:
+        """Predictions of a volume's tiles; of tiles that share jobs the jobs' manifests.
+
+        Snakemake does not know of the predictions behind a manifest: those that were lost since
+        are named here, and made again one by one.
+        """
+        if self.config.tiles_per_job == 1:
+            return [f"{folder}/predictions/{tile}.tif" for tile in self.config.tiles(volume)]
+        predicted, made = _names_in(f"{folder}/predictions"), _names_in(f"{folder}/batches")
+        batches = self.config.batches(volume)
+        lost = [
+            f"{folder}/predictions/{tile}.tif"
+            for batch, tiles in batches.items()
+            if f"{batch}.json" in made
+            for tile in tiles
+            if f"{tile}.tif" not in predicted
+        ]
+        return [*(f"{folder}/batches/{batch}.json" for batch in batches), *lost]
+
+
+def _names_in(folder: str) -> set[str]:
+    """Names of the files in a folder, none where it is missing."""
+    return set(os.listdir(folder)) if os.path.isdir(folder) else set()

@@ -1,0 +1,97 @@
+"""Inputs and params of volumes and of their ground truth."""
+
+from dataclasses import dataclass
+
+from voxmill.workflow.configuration import Config, Volume
+from voxmill.workflow.wildcards import Mark, Settings, Wildcards
+
+
+@dataclass(frozen=True)
+class Volumes:
+    """What rules ask of the volumes of a configuration.
+
+    Parameters
+    ----------
+    config : Config
+    ancient : callable
+        Marks an input whose date reruns nothing.
+    """
+
+    config: Config
+    ancient: Mark
+
+    def file(self, wildcards: Wildcards) -> str:
+        """The file that windows of a volume are read from.
+
+        The date of a user's file counts for nothing; the fingerprint of its content in the rules'
+        params does.
+        """
+        volume = self._volume(wildcards)
+        return self.ancient(self._path(volume)) if self._is_users(volume) else self._path(volume)
+
+    def original(self, wildcards: Wildcards) -> str:
+        """The user's own file of a volume; a file that nobody makes where it is a phantom."""
+        return self.ancient(self._volume(wildcards).path or "results/no-such-volume")
+
+    def arguments(self, wildcards: Wildcards) -> Settings:
+        """Arguments of `voxmill.volumes.read_header` for the file that windows are read from."""
+        volume = self._volume(wildcards)
+        return {
+            "path": self._path(volume),
+            "channel": volume.settings.get("channel"),
+            "voxel_size_um": list(volume.voxel_size_um),
+        }
+
+    def original_arguments(self, wildcards: Wildcards) -> Settings:
+        """Arguments of `voxmill.volumes.read_header` for the user's own file."""
+        return self.arguments(wildcards) | {"path": self._volume(wildcards).path}
+
+    def fingerprint(self, wildcards: Wildcards) -> str:
+        """Fingerprint of a volume's content."""
+        return self._volume(wildcards).fingerprint
+
+    def shape(self, wildcards: Wildcards) -> list[int]:
+        """Shape of a volume, z, y, x."""
+        return list(self._volume(wildcards).shape)
+
+    def voxel_size_um(self, wildcards: Wildcards) -> list[float]:
+        """Voxel size, z, y, x, micrometres."""
+        return list(self._volume(wildcards).voxel_size_um)
+
+    def phantom(self, wildcards: Wildcards) -> Settings:
+        """Settings of a phantom volume."""
+        settings: Settings = self._volume(wildcards).settings["phantom"]
+        return settings
+
+    def truth_file(self, wildcards: Wildcards) -> str:
+        """The user's ground truth of a volume, or the phantom's."""
+        volume = self._volume(wildcards)
+        if volume.path is None:
+            return f"results/{volume.name}/phantom.csv"
+        path: str = volume.settings["truth"]["path"]
+        return path
+
+    def truth_kind(self, wildcards: Wildcards) -> str | None:
+        """What the ground truth is (points, labels ...); None where the file tells."""
+        kind: str | None = self._volume(wildcards).settings.get("truth", {}).get("kind")
+        return kind
+
+    def checked_truth(self, wildcards: Wildcards) -> str | list[str]:
+        """The checked ground truth of a volume that has one, else nothing.
+
+        As an input of the plan it ends a run with a truth in another frame before it predicts.
+        """
+        volume = self._volume(wildcards)
+        return self.ancient(f"results/{volume.name}/truth.csv") if volume.has_truth else []
+
+    def _volume(self, wildcards: Wildcards) -> Volume:
+        return self.config.volumes[wildcards.volume]
+
+    @staticmethod
+    def _is_users(volume: Volume) -> bool:
+        return volume.path is not None and volume.windows
+
+    def _path(self, volume: Volume) -> str:
+        if volume.path is None:
+            return f"results/{volume.name}/phantom.tif"
+        return volume.path if volume.windows else f"results/{volume.name}/unpacked.nii"

@@ -1,0 +1,79 @@
+"""Everything that the rules ask for, in one object."""
+
+from dataclasses import dataclass
+
+from voxmill.denoising import scans as denoising
+from voxmill.workflow import configuration
+from voxmill.workflow.configuration import Config
+from voxmill.workflow.evaluations import Evaluations
+from voxmill.workflow.predictions import Predictions
+from voxmill.workflow.resources import Executor, Resources
+from voxmill.workflow.scans import Scans
+from voxmill.workflow.targets import Targets
+from voxmill.workflow.trainings import Trainings
+from voxmill.workflow.volumes import Volumes
+from voxmill.workflow.wildcards import Mark, Settings
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """What the rules ask for, by subject; methods that take wildcards are input functions.
+
+    Attributes
+    ----------
+    config : Config
+        The checked configuration.
+    volumes : Volumes
+        Files, params and ground truth of volumes.
+    predictions : Predictions
+        Halo, networks, tiles, batches and slabs.
+    evaluations : Evaluations
+        Cells, their evaluation and the report.
+    trainings : Trainings
+    scans : Scans
+        Denoising.
+    resources : Resources
+        Memory, time and GPUs of jobs.
+    targets : Targets
+        Files that the rules without output ask for.
+    """
+
+    config: Config
+    volumes: Volumes
+    predictions: Predictions
+    evaluations: Evaluations
+    trainings: Trainings
+    scans: Scans
+    resources: Resources
+    targets: Targets
+
+    @classmethod
+    def load(cls, config: Settings, executor: Executor, ancient: Mark) -> "Workflow":
+        """Check a configuration.
+
+        Parameters
+        ----------
+        config : dict
+            As Snakemake read it.
+        executor : Executor
+            Says whether jobs run on this machine: Snakemake's `workflow`.
+        ancient : callable
+            Marks an input whose date reruns nothing: Snakemake's `ancient`.
+
+        Raises
+        ------
+        VoxmillError
+            Names the key or file, what was expected, what was found and what to do.
+        """
+        checked = configuration.load(config)
+        scans = Scans(denoising.load(checked.settings), ancient)
+        return cls(
+            config=checked,
+            volumes=Volumes(checked, ancient),
+            predictions=Predictions(checked, ancient),
+            evaluations=Evaluations(checked),
+            trainings=Trainings(checked, ancient),
+            scans=scans,
+            resources=Resources(checked, scans.denoising, executor),
+            targets=Targets(checked, scans),
+        )
