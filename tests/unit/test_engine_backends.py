@@ -18,7 +18,7 @@ OWN = [name for name in BACKENDS if name != "torch"]
 
 
 def random_network(seed=0, bias=0.1, **settings):
-    """A network whose maps and biases are all alive."""
+    """A network with random weights and biases, whose feature maps are not all zero."""
     generator = torch.Generator().manual_seed(seed)
     network = MSDNet(MSDNetSettings(**settings), generator)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The native sources compile without warnings, and run without a finding of the sanitizers."""
+"""The native sources compile without warnings and run without a finding of the sanitizers."""
 
 import json
 import os
@@ -113,7 +113,7 @@ def near(found, expected, tolerance):
 
 
 def test_the_sanitizers_see_a_read_beyond_an_array(compiler, asan, tmp_path):
-    """So that silence above means something: `Storage` is one array, one block, when checked."""
+    """So that no finding above means something: under ASan each `Storage` is its own block."""
     (tmp_path / "beyond.cpp").write_text(
         '#include "storage.hpp"\n'
         'extern "C" float read(int at) { voxmill::Storage<float> a(10); return a.get()[at]; }\n'

@@ -72,7 +72,7 @@ print("torch" in sys.modules, fourier.available(network, "cpu"))
 
 
 def test_a_prediction_by_the_native_engine_imports_no_torch(weights):
-    """Importing torch takes longer than many a tile."""
+    """Importing torch would take longer than predicting a small tile."""
     command = [sys.executable, "-c", PREDICT_WITHOUT_TORCH, str(weights)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     imported, reason = done.stdout.split(maxsplit=1)
