@@ -220,6 +220,8 @@ def run_training(options) -> None:
     training = {
         "command": f"python benchmarks/accuracy.py train --stain {stain}"
         + (f" --settings '{options.settings}'" if options.settings != "{}" else ""),
+        "source": real_data.SOURCE,
+        "licence": real_data.LICENCE,
         "volumes": {n: real_data.digests(n, options.data) for n in names},
         "held_out": real_data.HELD_OUT[stain],
         "validation": "by volume: networks trained like this one, each without the volume that it "

@@ -1,10 +1,10 @@
-"""Inference of MS-D networks on a GPU: our engines and plain PyTorch (cuDNN), in one run.
+"""Inference of MS-D networks on a GPU: voxmill's engines and plain PyTorch (cuDNN), in one run.
 
     python benchmarks/gpu.py --output results/benchmarks
 
-Each backend runs a random network on one block of the size that the memory plan gives it for a
-whole volume, so the halo's cost counts; the seconds for the whole volume are those of the block
-times the voxels of all blocks, halos included. With --whole the best one runs all of them.
+Each backend evaluates a random network on one block, as large as its memory plan for a whole volume
+says, so that the cost of the halo counts. The seconds for the whole volume are those of the block
+scaled to the voxels of all blocks, halos included. With --whole the fastest one evaluates them all.
 """
 
 import argparse
@@ -67,7 +67,7 @@ def _seconds_on_gpu(function, device: str) -> float:
 
 
 def make_network(depth: int):
-    """Random weights, and biases that keep about half of the voxels alive."""
+    """Random weights, and biases with which about half of the voxels are positive."""
     network = build("msdnet", MSDNetSettings(depth=depth), seed=0)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -87,7 +87,7 @@ def plan(backend, settings, precision: str, volume, halo: int, budget: int, larg
 
 
 def measure(network, name: str, precision: str, given, device: str) -> dict:
-    """Seconds and peak memory of the largest block, and what follows for the whole volume."""
+    """Seconds and peak memory of the largest block, and the estimate for the whole volume."""
     backend = BACKENDS[name]
     if reason := backend.available(network, device):
         return {"problem": reason}
@@ -116,7 +116,7 @@ def measure(network, name: str, precision: str, given, device: str) -> dict:
 
 
 def whole_volume(shapes, seconds: float, shape, volume) -> dict:
-    """What the seconds of one block say about all of them."""
+    """The estimate for all blocks from the seconds of one."""
     all_voxels = sum(float(np.prod(s)) for s in shapes)
     return {
         "voxels_per_s": float(np.prod(shape)) / seconds,

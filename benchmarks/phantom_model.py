@@ -118,6 +118,8 @@ def run_training(options) -> None:
         cell_diameter_um=settings.cell_diameter_um,
         training={
             "command": "python benchmarks/phantom_model.py train",
+            "source": "Synthetic volumes of voxmill.phantoms; no recorded data",
+            "licence": "BSD-3-Clause, as voxmill",
             "data": "phantoms, settings drawn around the defaults for each seed",
             "training_seeds": list(TRAINING_SEEDS),
             "validation_seeds": list(VALIDATION_SEEDS),

@@ -13,6 +13,11 @@ from voxmill.volumes.blocks import ArrayVolume
 from voxmill.volumes.measure_volume import PERCENTILES
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "lightsheet"
+SOURCE = (
+    "DELiVR training set (Kaltenecker et al., Nature Methods 2024), "
+    "https://github.com/erturklab/delivr_cfos"
+)
+LICENCE = "MIT, Copyright (c) 2022 erturklab"
 
 # Of each stain, the volume with the median number of cells is held out, a rule independent of any
 # result. All others are used for training and cross-validation.

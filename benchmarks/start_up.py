@@ -1,10 +1,10 @@
-"""What starting a prediction job costs beside the tile it predicts.
+"""The cost of starting a prediction job, compared with that of its tile.
 
     python benchmarks/start_up.py
 
-Each job is a process of its own, as in the workflow: a tile of 8 voxels a side is nearly all start,
-the other one is that of `--edge`. Beside it the same with torch imported, which a prediction by the
-native engine does without. Medians of wall seconds over interleaved runs.
+Each job is its own process, as in the workflow. A job with a tile of 8 voxels a side takes hardly
+more than its start; the edge of the other tile is `--edge`. Both run with and without an import of
+torch, which the native engine does not need. Medians of wall-clock seconds over interleaved runs.
 """
 
 import argparse

@@ -10,7 +10,7 @@ import numpy as np
 import tifffile
 
 from voxmill.config.phantoms import PhantomSettings
-from voxmill.phantoms.make_phantom import make_phantom
+from voxmill.phantoms.make_phantom import draw_phantom
 
 # The box in which the tutorial clicks on every cell; voxels, z, y, x.
 CLICKED = (64, 128, 128)
@@ -25,7 +25,7 @@ def write_practice_stack(folder):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     settings = PhantomSettings(seed=7, shape_vox=(64, 160, 192), voxel_size_um=(2.5, 1.6, 1.6))
-    volume, centres = make_phantom(settings)
+    volume, centres = draw_phantom(settings)
     tifffile.imwrite(folder / "stack.tif", volume)
     clicks = centres + np.random.default_rng(0).normal(0, 0.5, centres.shape)
     clicks = clicks[((clicks >= 0) & (clicks < np.array(CLICKED))).all(axis=1)]

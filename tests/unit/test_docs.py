@@ -51,7 +51,8 @@ def blocks(page, language):
 def test_configurations_of_the_pages_fit_the_schema(page):
     schema = yaml.safe_load((ROOT / "schemas" / "config.schema.yaml").read_text())
     for block in blocks(page, "yaml"):
-        jsonschema.Draft202012Validator(schema).validate(yaml.safe_load(block))
+        # A block may be a comment alone.
+        jsonschema.Draft202012Validator(schema).validate(yaml.safe_load(block) or {})
 
 
 def test_the_tutorial_shows_its_examples():
@@ -96,11 +97,15 @@ def test_one_version_and_one_licence():
 def test_examples_of_contributing_run(tmp_path, monkeypatch):
     from voxmill import networks, volumes
     from voxmill.cells import find_cells
+    from voxmill.config import base
+    from voxmill.config.networks import NETWORK_SETTINGS
     from voxmill.evaluation import ground_truth, metrics
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(volumes, "FORMATS", volumes.FORMATS)
     # The examples replace these; at the end each registry is as it was.
+    monkeypatch.setitem(base.SECTIONS, "OneLayerSettings", None)
+    monkeypatch.setitem(NETWORK_SETTINGS, "onelayer", None)
     monkeypatch.setitem(networks.NETWORKS, "onelayer", None)
     monkeypatch.setitem(find_cells.METHODS, "brightest", None)
     monkeypatch.setitem(metrics.METRICS, "jaccard", None)

@@ -18,7 +18,7 @@ OWN = [name for name in BACKENDS if name != "torch"]
 
 
 def random_network(seed=0, bias=0.1, **settings):
-    """A network whose maps and biases are all alive."""
+    """A network with random weights and biases, whose feature maps are not all zero."""
     generator = torch.Generator().manual_seed(seed)
     network = MSDNet(MSDNetSettings(**settings), generator)
     with torch.no_grad():
@@ -158,6 +158,17 @@ def test_missing_device():
         pytest.skip("there is a CUDA device")
     with pytest.raises(VoxmillError, match="no CUDA device for cuda:0"):
         choose("torch", random_network(depth=1), "cuda:0", "float32", (8, 8, 8))
+
+
+def test_the_error_tells_which_precisions_a_backend_has():
+    found = "fourier can't be used here: its precisions are float32, shared16, found bfloat16"
+    with pytest.raises(VoxmillError, match=found):
+        choose("fourier", random_network(depth=1), "cpu", "bfloat16", (8, 8, 8))
+    found = (
+        "stencil: its precisions are float32, found float8.* fourier: .* float32, shared16, found"
+    )
+    with pytest.raises(VoxmillError, match=found):
+        choose("auto", random_network(depth=1), "cpu", "float8", (8, 8, 8))
 
 
 def test_unknown_precision():

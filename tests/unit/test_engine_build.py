@@ -1,4 +1,4 @@
-"""The native engine is compiled once, and its absence is one warning and another backend."""
+"""The native engine is compiled once; without it there is one warning and another backend."""
 
 import ctypes
 import logging
@@ -99,7 +99,7 @@ def test_engine_without_library(monkeypatch):
     ("chosen", "count"), [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7")], ids=["default", "user's"]
 )
 def test_threads_spin_briefly_unless_the_user_says_otherwise(compiler, chosen, count):
-    """What OpenMP itself says it has read, once torch and the engine are loaded."""
+    """By what OpenMP itself reports after torch and the engine are loaded."""
     if sys.platform != "linux":
         pytest.skip("GCC's OpenMP on Linux")
     names = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")

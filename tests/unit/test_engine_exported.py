@@ -1,4 +1,4 @@
-"""Programs of torch.export run in place of our networks."""
+"""Programs of torch.export run in place of voxmill's networks."""
 
 import dataclasses
 
@@ -19,7 +19,7 @@ from voxmill.tiles.grid import plan_tiles
 
 
 class UNet(nn.Module):
-    """Two levels: pooling makes the edges multiples of 2; a halo of 3 voxels on each side."""
+    """Two levels: pooling needs edges that are multiples of 2; the halo is 3 voxels."""
 
     def __init__(self):
         super().__init__()
@@ -82,7 +82,7 @@ def test_blocks_with_the_declared_halo_give_the_whole(model):
 
 
 def test_tiles_anywhere_give_the_whole(model):
-    # The program pools in pairs: windows that start at odd places must not pair other voxels.
+    # The program pools pairs of voxels: windows that start at odd places must form the same pairs.
     _, loaded = models.load(model)
     shape, halo = (13, 11, 9), (3, 3, 3)
     volume = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)

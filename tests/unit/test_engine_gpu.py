@@ -1,4 +1,4 @@
-"""The engines for GPUs: their kernels in Triton's interpreter, on a GPU where there is one."""
+"""The engines for GPUs: their kernels in Triton's interpreter, and on a GPU if there is one."""
 
 import os
 import subprocess
@@ -102,7 +102,7 @@ def test_maps_that_are_zero_everywhere(interpreter, engine):
 
 
 class Tally(TorchDispatchMode):
-    """Bytes of the tensors that are alive at one time, at most."""
+    """The largest number of bytes that tensors hold at one time."""
 
     def __init__(self):
         super().__init__()
@@ -130,7 +130,7 @@ class Tally(TorchDispatchMode):
 
 
 class NoKernel:
-    """In place of a kernel, where only its tensors matter."""
+    """Stands in for a kernel where its tensors alone matter."""
 
     def __getitem__(self, grid):
         return lambda *args, **kwargs: None

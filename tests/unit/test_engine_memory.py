@@ -181,12 +181,12 @@ MEASURE = """
     if backend.available(network, "cpu"):
         print(json.dumps(None)); raise SystemExit
     volume = np.zeros((network.settings.inputs, *shape), np.float32)
-    # Load libraries and warm up on a box that needs next to nothing.
+    # Load libraries and warm up on a box that needs hardly any memory.
     tiny = np.zeros((network.settings.inputs, 2, 2, 2), np.float32)
     backend.run(network, tiny, "cpu", precision, 1)
     volume += 1.0
     def peak():
-        # Not ru_maxrss: it starts at what the parent had when this process was spawned.
+        # Not ru_maxrss, which starts at the parent's value.
         lines = open("/proc/self/status").read().splitlines()
         return 1024 * int(next(l for l in lines if l.startswith("VmHWM")).split()[1])
     before = peak()
@@ -216,7 +216,7 @@ def test_predicted_peak_is_near_the_measured(name, precision, settings, shape):
         capture_output=True,
         text=True,
         check=True,
-        # Give freed arrays back at once, as malloc does with those of real boxes (from 32 MiB).
+        # Freed arrays go back to the system at once, as those of real boxes do (from 32 MiB).
         env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"},
     )
     result = json.loads(done.stdout)

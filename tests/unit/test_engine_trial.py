@@ -1,4 +1,4 @@
-"""The trial on a GPU: the fastest of those that are right, with its reasons; here on the CPU."""
+"""The trial: the fastest backend among the right ones, with reasons; here on the CPU."""
 
 import logging
 

@@ -72,7 +72,7 @@ print("torch" in sys.modules, fourier.available(network, "cpu"))
 
 
 def test_a_prediction_by_the_native_engine_imports_no_torch(weights):
-    """Importing torch takes longer than many a tile."""
+    """Importing torch would take longer than predicting a small tile."""
     command = [sys.executable, "-c", PREDICT_WITHOUT_TORCH, str(weights)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     imported, reason = done.stdout.split(maxsplit=1)
@@ -143,3 +143,11 @@ def test_every_registered_network_can_be_built():
         if name == "exported":  # loaded whole
             continue
         assert check_settings(name, {}) == settings()
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "models").glob("*.safetensors")), ids=lambda p: p.stem
+)
+def test_a_shipped_card_names_source_and_licence_of_its_training_data(path):
+    training = models.read_card(path).training
+    assert all(len(training[key]) > 10 for key in ("source", "licence"))

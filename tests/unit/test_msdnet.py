@@ -1,4 +1,4 @@
-"""The reference network: its two paths agree, its boundary is zero, its field is what it says."""
+"""The reference network: both paths agree, the boundary is zero, the receptive field is right."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from voxmill.networks import build
 
 
 def naive(network, volume):
-    """The network written as its definition: one sum per voxel, layer and map."""
+    """The network written as its definition: one sum per voxel, layer and feature map."""
     settings = network.settings
     maps = [np.asarray(m) for m in volume]
     shape = maps[0].shape

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from tests.workflow.conftest import ROOT
 from voxmill.config import __main__ as command
+from voxmill.config import volumes
 from voxmill.config.base import SECTIONS, SettingError
 from voxmill.config.baseline import DogSettings
 from voxmill.config.cells import CellSettings, CellsSection
@@ -138,7 +139,7 @@ def test_the_example_configuration_shows_every_key_of_its_sections():
 def test_the_names_are_those_of_the_registries():
     from voxmill.cells.find_cells import METHODS
     from voxmill.engine.backends import BACKENDS
-    from voxmill.evaluation.ground_truth import TRUTH
+    from voxmill.evaluation.ground_truth import TABLE_SUFFIXES, TRUTH
     from voxmill.networks import NETWORKS
     from voxmill.runtime.devices import DEVICES
 
@@ -150,6 +151,7 @@ def test_the_names_are_those_of_the_registries():
     precisions = {name for backend in BACKENDS.values() for name in backend.precisions}
     assert choices(PredictionSettings, "precision") == precisions
     assert choices(GroundTruthSection, "kind") == set(TRUTH)
+    assert set(volumes.TABLE_SUFFIXES) == set(TABLE_SUFFIXES)
     assert set(get_args(NetworkKind)) == set(NETWORKS) == set(NETWORK_SETTINGS)
     assert choices(TrainedNetwork, "kind") <= set(NETWORKS)
 
@@ -195,6 +197,7 @@ WRONG = [
     ("volumes.v.phantom", {"sed": 1}, r"volumes\.v\.phantom: unknown key 'sed'; did you mean 'se"),
     ("volumes.v", {"phantom": {"seed": -1}}, r"volumes\.v\.phantom\.seed: expected an integer >="),
     ("volumes.v.truth", None, r"volumes\.v\.truth\.path: missing: expected text"),
+    ("volumes.v.truth", {"path": "t.tif"}, r"volumes\.v\.truth\.kind: missing: .*expected voxels"),
     ("volumes.v.channel", "1", r"volumes\.v\.channel: .*found '1'.*write 1 without quotes"),
     ("volumes.v.networks", [1], r"volumes\.v\.networks: .*put it in quotes"),
     ("volumes.v.networks", ["n", "n"], r"volumes\.v\.networks: expected each network once"),

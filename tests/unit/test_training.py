@@ -469,6 +469,22 @@ def test_job_writes_a_model_that_can_be_loaded(tmp_path):
     assert not (tmp_path / "net.checkpoint").exists()
 
 
+def test_job_claims_its_device_and_leaves_a_record(tmp_path, monkeypatch):
+    record = tmp_path / "net.jobs.jsonl"
+    arguments = job_arguments(tmp_path) | {"record_path": record}
+    train_network(**arguments)
+    start, claim, end = (json.loads(line) for line in record.read_text().splitlines())
+    assert (start["event"], claim["devices"], end["status"]) == ("start", ["cpu"], "done")
+    assert end["task"] == str(tmp_path / "net.safetensors") and end["peak_memory_mb"] > 0
+    # A GPU that was asked for and is not there ends the job before it reads a patch.
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.delenv("VOXMILL_ALLOW_CPU", raising=False)
+    arguments["settings"] = arguments["settings"] | {"device": "cuda"}
+    with pytest.raises(SystemExit):
+        train_network(**arguments, gpus=1)
+    assert "expected 1 GPU(s), found 0" in json.loads(record.read_text().splitlines()[-1])["error"]
+
+
 @pytest.mark.parametrize("changes", [{"foreground": True}, {"target": "mask"}])
 def test_masks_from_training_to_prediction(tmp_path, changes):
     arguments = job_arguments(tmp_path)

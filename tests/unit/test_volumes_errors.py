@@ -103,6 +103,23 @@ def test_damaged_tag_in_tiff(tmp_path):
     refused(path, "pages of one shape and type, found width 0, .* as page 1, width 43")
 
 
+@pytest.mark.parametrize("name", ["pages zlib", "ome tiles"])
+def test_damaged_page_header_is_read_or_refused(tmp_path, name):
+    """Whatever a byte of the page header holds, no error but VoxmillError is raised."""
+    path = WRITERS[name](tmp_path / "volume", example())
+    with tifffile.TiffFile(path) as tif:
+        start, tags = tif.pages[0].offset, len(tif.pages[0].tags)
+    data, refusals = path.read_bytes(), 0
+    for position in range(start, start + 2 + 12 * tags + 4):
+        for value in (0, 2, 255):
+            path.write_bytes(data[:position] + bytes([value]) + data[position + 1 :])
+            try:
+                assert min(read_header(path).shape) > 0
+            except VoxmillError:
+                refusals += 1
+    assert refusals > tags
+
+
 def test_pages_that_run_in_a_circle(tmp_path):
     path = volume_files.pages(tmp_path / "volume", example())
     with tifffile.TiffFile(path) as tif:

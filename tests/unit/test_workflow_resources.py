@@ -6,7 +6,6 @@ import sys
 
 import numpy as np
 import pytest
-from voxmill.training.settings import TrainingSettings
 
 from tests.unit.workflow_config import (
     EXPORTED,
@@ -18,9 +17,12 @@ from tests.unit.workflow_config import (
     volume,
     wildcards,
 )
+from voxmill.config.training import TrainingSettings
 from voxmill.denoising.scans import Denoising
 from voxmill.engine.backends import BACKENDS
 from voxmill.networks import check_settings
+from voxmill.networks.models import read_card
+from voxmill.runtime.digests import ROOT
 from voxmill.workflow import memory
 from voxmill.workflow.resources import Resources
 
@@ -204,6 +206,14 @@ def test_a_training_asks_for_its_patch_batch_and_network():
     assert on_gpu.training_memory_mb(wildcards(trained="n"), 1) == 6000
 
 
+def test_a_fine_tuning_asks_for_the_network_that_it_starts_from():
+    start = str(ROOT / "models" / "phantom.safetensors")
+    card = read_card(start)
+    named = memory.training_bytes({"network": {"kind": card.network, **card.settings}})
+    assert memory.training_bytes({}, start) == named != memory.training_bytes({})
+    assert memory.training_bytes({}, "models/not-yet.safetensors") == memory.training_bytes({})
+
+
 def test_wrong_settings_of_a_training_are_for_the_training_to_name():
     base = training_mb(network={"depth": 0})
     assert base == training_mb(network={"layers": 3}) == training_mb(batch="many") == 2000
@@ -218,7 +228,7 @@ def test_planning_imports_neither_torch_nor_snakemake():
     code = (
         "import sys; import voxmill.workflow.memory as memory; import voxmill.workflow.workflow; "
         "from voxmill.engine.backends import BACKENDS; "
-        "from voxmill.networks.settings import MSDNetSettings as S; "
+        "from voxmill.config.networks import MSDNetSettings as S; "
         "[b.predict_bytes(S(depth=2), (9, 9, 9), 'float32') for n, b in BACKENDS.items() "
         "if not n.startswith('gpu-')]; memory.training_bytes({}); "
         "print([m for m in ('torch', 'snakemake', 'pandas', 'skimage') if m in sys.modules])"

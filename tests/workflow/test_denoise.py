@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.workflow.conftest import Project
+from voxmill.slurm import table
 
 PHANTOM = {"shape_vox": [12, 13, 12], "voxel_size_mm": 8, "seed": 1}
 DENOISING = {
@@ -64,6 +65,13 @@ def test_every_scan_has_its_products(denoised):
     assert record["iterations"] == 5
     assert "metrics" in record
     assert "metrics" not in json.loads(denoised.path("study_sub-01/denoising.json").read_text())
+
+
+def test_every_fit_leaves_a_record_with_its_memory(denoised):
+    rows = {row.task: row for row in table.read(denoised.folder)}
+    made = rows["results/made/denoised.nii.gz"]
+    assert len(rows) == 3 and made.status == "done"
+    assert made.memory_mb > 0 and made.devices == "cpu"
 
 
 def test_derivatives_are_laid_out(denoised):

@@ -12,6 +12,7 @@ import yaml
 from tests.workflow.conftest import Project
 from voxmill.engine.backends import forward
 from voxmill.networks import models
+from voxmill.slurm import table
 from voxmill.training.targets import centroid_target
 
 SETTINGS = {
@@ -59,6 +60,9 @@ def test_a_trained_network_predicts(tmp_path, foreground, outputs):
     assert card.metrics["validation"]["f1"] > 0.8
     assert (project.folder / "results/training/mine/curves.png").is_file()
     assert project.jobs("train") == {}
+    record = project.folder / "logs/training/mine.jobs.jsonl"
+    (row,) = table.read(project.folder)
+    assert record.is_file() and (row.task, row.status) == ("models/mine.safetensors", "done")
     blobs = {"path": "v.tif", "voxel_size_um": [1, 1, 1], "truth": {"path": "t.csv"}}
     project.configure(
         volumes={"blobs": blobs},
@@ -104,16 +108,17 @@ def test_a_killed_training_goes_on(tmp_path):
     assert not checkpoint.exists()
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"patch_vox": [48, 48, 48]}, "Make training.patch_vox smaller"),
-        ({"learning_speed": 1}, "training: unknown key 'learning_speed'"),
-    ],
-)
-def test_bad_settings_are_named(tmp_path, settings, message):
-    project = make_project(tmp_path / "project", **settings)
+def test_settings_that_the_volume_does_not_allow_are_named(tmp_path):
+    project = make_project(tmp_path / "project", patch_vox=[48, 48, 48])
     output = project.snakemake("train", ok=False)
     log = (project.folder / "logs/training/mine.log").read_text()
+    message = "Make training.patch_vox smaller"
     assert message in log and message in output
     assert "Traceback" not in log
+
+
+def test_an_unknown_setting_stops_before_any_job(tmp_path):
+    project = make_project(tmp_path / "project", learning_speed=1)
+    output = project.snakemake("train", ok=False)
+    assert "training.mine.settings: unknown key 'learning_speed'; did you mean" in output
+    assert not (project.folder / "logs/training/mine.log").exists()

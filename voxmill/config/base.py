@@ -8,7 +8,7 @@ describe the settings, since an edited docstring reruns no job.
 import dataclasses
 import importlib
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar, Self, TypeVar, dataclass_transform
+from typing import Annotated, Any, ClassVar, Self, TypeVar, cast, dataclass_transform
 
 import pydantic
 from pydantic import BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
@@ -66,20 +66,35 @@ class SettingError(VoxmillError):
         super().__init__(": ".join(part for part in (source, key, problem) if part))
 
 
-def setting(default: Any = None, *, factory: Any = None, **constraints: Any) -> Any:
+def setting(*, default: Any = None, factory: Any = None, **constraints: Any) -> Any:
     """A setting with its default and what pydantic's `Field` knows, such as `gt` and `le`."""
     if factory is not None:
         return Field(default_factory=factory, **constraints)
     return Field(default, **constraints)
 
 
-class Section:
+class _Speaking(type):
+    """Makes a constructor's refusal the one error that a user reads."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        # By name, so that an error names the key; too many are the constructor's to refuse.
+        names = [field.name for field in dataclasses.fields(cast(Any, cls))]
+        content = dict(zip(names, args, strict=False)) | kwargs
+        try:
+            return super().__call__(*args[len(names) :], **content)
+        except pydantic.ValidationError as error:
+            raise refusal(cls, error, content, cast(Any, cls).KEY) from None
+
+
+class Section(metaclass=_Speaking):
     """Base of all sections of settings."""
 
     KEY: ClassVar[str] = ""
 
     @classmethod
-    def from_dict(cls, content: Mapping, key: str | None = None, source: str = "") -> Self:
+    def from_dict(
+        cls, content: Mapping[Any, Any], key: str | None = None, source: str = ""
+    ) -> Self:
         """Checked settings from a plain dict, as YAML or JSON holds them.
 
         Parameters
@@ -96,7 +111,8 @@ class Section:
             Names the key, what was expected, what was found and what to do.
         """
         try:
-            return cls.__pydantic_validator__.validate_python(content)  # type: ignore[attr-defined]
+            made: Self = cls.__pydantic_validator__.validate_python(content)  # type: ignore[attr-defined]
+            return made
         except pydantic.ValidationError as error:
             raise refusal(cls, error, content, cls.KEY if key is None else key, source) from None
 
@@ -119,7 +135,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-SECTIONS: dict[str, type[Section]] = {}
+SECTIONS: dict[str, Any] = {}
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(setting,))
@@ -135,20 +151,8 @@ def section(key: str) -> Callable[[type[T]], type[T]]:
     def make(cls: type[T]) -> type[T]:
         cls.KEY = key  # type: ignore[attr-defined]
         made: Any = pydantic.dataclasses.dataclass(cls, frozen=True, config=_CONFIG)
-        construct = made.__init__
-
-        def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-            # By name, so that an error names the key; too many are the constructor's to refuse.
-            names = [field.name for field in dataclasses.fields(made)]
-            content = dict(zip(names, args, strict=False)) | kwargs
-            try:
-                construct(self, *args[len(names) :], **content)
-            except pydantic.ValidationError as error:
-                raise refusal(made, error, content, key) from None
-
-        made.__init__ = __init__
-        SECTIONS[made.__name__] = made
-        return made
+        SECTIONS[cls.__name__] = made
+        return cast(type[T], made)
 
     return make
 
@@ -184,13 +188,14 @@ class Checked:
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        def check(value: dict) -> dict:
+        def check(value: dict[str, Any]) -> dict[str, Any]:
             self.cls.from_dict(self.given | value, key="")
             return value
 
         return core_schema.no_info_after_validator_function(check, core_schema.dict_schema())
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: Any) -> dict[str, Any]:
-        shape = dict(handler.resolve_ref_schema(handler(self.cls.__pydantic_core_schema__)))  # type: ignore[attr-defined]
+        inner = pydantic.TypeAdapter(self.cls).core_schema
+        shape = dict(handler.resolve_ref_schema(handler(inner)))
         shape["required"] = [name for name in shape.get("required", ()) if name not in self.given]
         return shape if shape["required"] else {k: v for k, v in shape.items() if k != "required"}

@@ -47,7 +47,7 @@ class _Detection(Section):
 class CellSettings(_Detection):
     """How a detector finds cells; each setting is described below it."""
 
-    block_vox: Whole = setting(192, ge=8)
+    block_vox: Whole = setting(default=192, ge=8)
     """Edge of a block; a matter of memory, without influence on the cells."""
 
 
@@ -55,11 +55,11 @@ class CellSettings(_Detection):
 class CellsSection(_Detection):
     """The section `cells` of a configuration, in which the model's card may decide."""
 
-    method: Literal["model", "maxima", "components"] = "model"
+    method: Literal["model", "maxima", "components"] = "model"  # type: ignore[assignment]
     """maxima: local maxima of the probability, at least `min_distance_um` apart. components:
     connected components of the voxels at or above the threshold. model: what the model's card
     says, with its distances instead of those below; maxima where it says nothing."""
-    threshold: Threshold | Literal["model"] = "model"
+    threshold: Threshold | Literal["model"] = "model"  # type: ignore[assignment]
     """Probability from which a voxel can be a cell; model takes the one in the model's card."""
     min_distance_um: Positive = 6.0
     smoothing_um: NotNegative = 1.0

@@ -35,13 +35,13 @@ class StopSettings(Section):
     has its minimum; fixed: after `iterations`, the last one."""
     patience: Count = 1000
     """Iterations without a new minimum after which the fit ends."""
-    window: Whole = setting(100, ge=2)
+    window: Whole = setting(default=100, ge=2)
     """Iterations over which the variance is taken; with recorrupted input, over about which a part
     of the error on held-out voxels is averaged."""
     fraction: Annotated[Number, Field(gt=0, le=0.5)] | Literal["auto"] = "auto"
     """For held_out: share of the voxels that are held out. auto: 2 %, and with recorrupted input
     20,000 voxels, but at most 20 %."""
-    warmup: Whole = setting(100, ge=0)
+    warmup: Whole = setting(default=100, ge=0)
     """Iterations before the rule begins to look."""
 
 
@@ -57,7 +57,7 @@ class DenoiseSettings(Section):
     """The fixed count, and the most that the stopping rules allow."""
     fits: Count = 1
     """Fits from different random numbers, one after the other, whose results are averaged."""
-    learning_rate: Number = setting(0.01, gt=0, le=10)
+    learning_rate: Number = setting(default=0.01, gt=0, le=10)
     """Of Adam."""
     schedule: Literal["constant", "cosine"] = "constant"
     """Of the learning rate; cosine falls to a twentieth of it."""
@@ -71,23 +71,23 @@ class DenoiseSettings(Section):
     noisy scan with the voxels hidden that the loss of this iteration looks at; recorrupted: the
     first channel is the scan with more noise, and the loss compares with the scan with the
     opposite noise."""
-    mask_fraction: Number = setting(0.0, ge=0, le=0.9)
+    mask_fraction: Number = setting(default=0.0, ge=0, le=0.9)
     """Share of the voxels that are hidden from the input and looked at by the loss of an
     iteration; 0: the loss looks at all voxels."""
-    recorruption: Number = setting(0.5, gt=0, le=10)
+    recorruption: Number = setting(default=0.5, gt=0, le=10)
     """Size of the noise that recorrupted adds, relative to the scan's own."""
-    input_noise: Number = setting(0.0, ge=0, le=10)
+    input_noise: Number = setting(default=0.0, ge=0, le=10)
     """Standard deviation of the noise that is added to the random channels in each iteration (they
     themselves are uniform from 0 to 0.1)."""
-    average: Number = setting(0.99, ge=0, lt=1)
+    average: Number = setting(default=0.99, ge=0, lt=1)
     """Decay of the exponential moving average of the outputs, which is the result."""
-    detail_block_vox: Whole = setting(4, ge=0)
+    detail_block_vox: Whole = setting(default=4, ge=0)
     """Side of the blocks of a collaborative Wiener filter that takes detail back from the noisy
     scan, guided by the average of the outputs; 0 for none, else at least 2."""
     mirror: Flag = False
     """Show the network another one of the eight mirror images of the scan in each iteration; the
     average of the outputs thereby runs over all of them."""
-    total_variation: Number = setting(0.0, ge=0, le=1000)
+    total_variation: Number = setting(default=0.0, ge=0, le=1000)
     """Weight of the mean absolute difference of neighbouring voxels in the loss."""
     precision: FitPrecision = "float32"
     """Of the forward and backward passes; weights, norms, sums and loss are float32 always. auto:
@@ -99,11 +99,11 @@ class DenoiseSettings(Section):
     cut: Text = "auto"
     """With two devices, the first unit of the network on the second; auto balances their memory,
     decoder puts the whole decoder there."""
-    seed: Whole = setting(0, ge=0)
+    seed: Whole = setting(default=0, ge=0)
     """Of everything random in the fit."""
     checkpoint_every: Count = 200
     """Iterations between checkpoints, from which a killed job goes on."""
-    preview_every: Whole = setting(0, ge=0)
+    preview_every: Whole = setting(default=0, ge=0)
     """Iterations between preview pictures; 0 for none."""
     metrics_every: Count = 25
     """Iterations between PSNR and SSIM against a reference, where one is given."""

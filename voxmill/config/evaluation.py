@@ -29,7 +29,7 @@ class _Comparison(Section):
         12.0,
     )
     """Distances of the curve of F1 against distance."""
-    bootstrap_samples: Whole = setting(1000, ge=0)
+    bootstrap_samples: Whole = setting(default=1000, ge=0)
     """Samples for the interval of F1; 0 for none."""
     seed: Seed = 0
     """Of the bootstrap."""

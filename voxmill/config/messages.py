@@ -96,9 +96,9 @@ def _phrase_of_list(schema: Mapping[str, Any]) -> str:
     return f"one or more {words}" if least else words
 
 
-def _place(schema: dict[str, Any], loc: tuple) -> tuple[list, dict[str, Any]]:
+def _place(schema: dict[str, Any], loc: tuple[Any, ...]) -> tuple[list[Any], dict[str, Any]]:
     """The keys of the setting, or section, that a place in the settings belongs to; its schema."""
-    keys: list = []
+    keys: list[Any] = []
     for item in loc:
         if item in schema.get("properties", {}):
             schema = schema["properties"][item]
@@ -110,7 +110,7 @@ def _place(schema: dict[str, Any], loc: tuple) -> tuple[list, dict[str, Any]]:
     return keys, schema
 
 
-def _value(content: Any, keys: list) -> Any:
+def _value(content: Any, keys: list[Any]) -> Any:
     for key in keys:
         if isinstance(content, Mapping):
             content = content.get(key)

@@ -1,7 +1,7 @@
 """Shapes of the networks that find cells; torch-free, since the Snakefile checks them."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -76,7 +76,7 @@ NETWORK_SETTINGS: dict[str, type[MSDNetSettings] | type[ExportedSettings]] = {
 NetworkKind = Literal["msdnet", "exported"]
 
 
-def check_settings(network: str, settings: Mapping) -> MSDNetSettings | ExportedSettings:
+def check_settings(network: str, settings: Mapping[str, Any]) -> MSDNetSettings | ExportedSettings:
     """Settings of a network as its frozen dataclass.
 
     Raises

@@ -32,9 +32,9 @@ class ScanPhantomSettings(Section):
 
     shape_vox: tuple[Edge, Edge, Edge] = (64, 72, 64)
     """Shape x, y, z as in the NIfTI file: left to right, back to front, bottom to top."""
-    voxel_size_mm: Number = setting(2.0, gt=0, le=100)
+    voxel_size_mm: Number = setting(default=2.0, gt=0, le=100)
     """Edge length of the cubic voxels."""
-    noise_percent: Number = setting(9.0, ge=0, le=100)
+    noise_percent: Number = setting(default=9.0, ge=0, le=100)
     """Noise level in percent of the maximum."""
     seed: Seed = 0
     """Of the folds and of the noise."""

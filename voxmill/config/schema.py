@@ -4,7 +4,7 @@ import ast
 import functools
 import inspect
 import textwrap
-from typing import Any
+from typing import Any, cast
 
 import pydantic
 import yaml
@@ -33,13 +33,17 @@ def descriptions(cls: type) -> dict[str, str]:
     return found
 
 
-@functools.cache
 def schema_of(cls: type[Section]) -> dict[str, Any]:
     """JSON schema of a section, all of its parts in place.
 
     Beside the words of JSON schema it has `expected`, words for an error message, where a pattern
     says too little.
     """
+    return _schema_of(cast(Any, cls))
+
+
+@functools.cache
+def _schema_of(cls: type) -> dict[str, Any]:
     schema: dict[str, Any] = pydantic.TypeAdapter(cls).json_schema()
     return _simplified(schema | {"title": cls.__name__}, schema.get("$defs", {}))
 
@@ -93,7 +97,7 @@ _ORDER = ("$schema", "description", "type", "enum", "const", "default")
 def schema_text(cls: type[Section]) -> str:
     """The schema of a section as a YAML file."""
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema_of(cls)
-    return HEADER + yaml.safe_dump(_ordered(schema), **_STYLE)
+    return HEADER + str(yaml.safe_dump(_ordered(schema), **_STYLE))
 
 
 def _ordered(schema: Any) -> Any:

@@ -14,7 +14,7 @@ class SeamSettings(Section):
     windows: Count | None = None
     """How many windows, each centred on a seam; those with the most contrast of four times as many
     are taken. By default three for each tile, at least 12 and at most 120."""
-    window_vox: Whole = setting(32, ge=2)
+    window_vox: Whole = setting(default=32, ge=2)
     """Edge length of a window."""
     tolerance: Tolerance = 1e-3
     """Largest difference in probability that the halo was chosen for; for the report alone."""

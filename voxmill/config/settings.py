@@ -1,7 +1,7 @@
 """The whole configuration."""
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
@@ -88,7 +88,7 @@ class Settings(Section):
                     )
 
 
-def check(content: Mapping, source: str = "config") -> dict:
+def check(content: Mapping[str, Any], source: str = "config") -> dict[str, Any]:
     """A configuration as a plain nested dict with all defaults, checked.
 
     Parameters

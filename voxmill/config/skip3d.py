@@ -93,7 +93,7 @@ class Skip3DSettings(Section):
         radius = max(self.down_kernel, self.up_kernel, self.skip_kernel) // 2
         coarsest = radius + 1 if self.padding == "reflection" else 2
         # The side at scale s is ceil(side / 2**s).
-        return (coarsest - 1) * 2**self.scales + 1
+        return int((coarsest - 1) * 2**self.scales + 1)
 
     def parameter_count(self) -> int:
         """Number of trained parameters."""

@@ -90,12 +90,12 @@ class TrainingSettings(Section):
     """Of Adam, at its highest: linear rise over the first 3 % of the steps, then a cosine to 0."""
     gradient_norm: Positive = 5.0
     """Gradients are scaled down to this norm."""
-    average: Number = setting(0.995, ge=0, lt=1)
+    average: Number = setting(default=0.995, ge=0, lt=1)
     """Decay per step of the moving average of the weights, which is what is validated and saved
     (Polyak & Juditsky, SIAM J. Control Optim. 30(4), 1992); 0 for none."""
     target_sigma_um: Positive | None = None
     """Standard deviation of the Gaussian around a centroid; 0.2 cell diameters by default."""
-    margin_vox: Whole = setting(4, ge=0)
+    margin_vox: Whole = setting(default=4, ge=0)
     """Voxels at a patch's faces that don't count in the loss, unless the face is the volume's."""
     cell_share: Share = 0.7
     """Share of patches drawn so that they hold a cell; the others lie anywhere."""
@@ -106,7 +106,7 @@ class TrainingSettings(Section):
     """Weight of the foreground map's loss beside the first map's."""
     validate_every: Count = 250
     """Steps between validations."""
-    patience: Whole = setting(0, ge=0)
+    patience: Whole = setting(default=0, ge=0)
     """Validations without a better F1 before the training stops; 0: never."""
     checkpoint_every: Count = 250
     """Steps between checkpoints."""

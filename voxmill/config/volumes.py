@@ -17,6 +17,8 @@ from voxmill.config.base import (
 )
 from voxmill.config.phantoms import PhantomSettings
 
+# Of files that hold points; all others are volumes.
+TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
 Channel = Annotated[Whole, Field(ge=0)]
 
 
@@ -29,6 +31,16 @@ class GroundTruthSection(Section):
     kind: Literal["points", "voxels", "labels", "mask"] | None = None
     """What the ground truth is; needed for volumes. voxels: voxels equal to 1 are centroids;
     labels: instance labels; mask: its connected components are cells."""
+
+    def __post_init__(self) -> None:
+        if self.kind is None and not self.path.lower().endswith(TABLE_SUFFIXES):
+            raise SettingError(
+                "kind",
+                f"missing: a file such as {self.path} does not tell what it is: expected voxels "
+                "(voxels equal to 1 are centroids), labels (one number a cell) or mask (connected "
+                "components are cells); a table of points ends with "
+                f"{' or '.join(TABLE_SUFFIXES)}",
+            )
 
 
 @section("volumes")

@@ -1,9 +1,8 @@
 """Denoise one MR scan: fit a network to it (Deep Image Prior) and stop before it fits the noise.
 
-Data flows from top to bottom; a module imports only from those above it.
+Settings are in `voxmill.config.denoising`. A module imports only from those above it in this list:
 
-- `settings`: the checked settings of a run. `bids`: scans of a BIDS folder. `scans`: the scans of a
-  configuration.
+- `bids`: scans of a BIDS folder. `scans`: the scans of a configuration.
 - `noise`, `domain`: Rician noise, and the transform from a scan to the volume that is fitted.
 - `precision`, `stopping`, `detail`, `metrics`: mixed precision, stopping rules, the restoring of
   detail, PSNR and SSIM.

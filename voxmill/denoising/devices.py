@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from voxmill.config.denoising import FitPrecision
 from voxmill.runtime.cpu import cpu_flags
 from voxmill.runtime.devices import claim
 from voxmill.runtime.errors import VoxmillError
@@ -72,7 +73,7 @@ def resolve_devices(names: Sequence[str], precision: str = "float32") -> tuple[t
     return devices
 
 
-def resolve_precision(precision: str, devices: Sequence[torch.device]) -> str:
+def resolve_precision(precision: FitPrecision, devices: Sequence[torch.device]) -> FitPrecision:
     """Choose the precision of a fit on these devices.
 
     Parameters

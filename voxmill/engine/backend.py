@@ -70,7 +70,7 @@ class Backend:
     def unusable(self, network: Network, device: str, precision: str) -> str | None:
         """None if this backend can run the network in the precision, else the reason why not."""
         if precision not in self.precisions:
-            return f"it computes in {' or '.join(self.precisions)}, not in {precision}"
+            return f"its precisions are {', '.join(self.precisions)}, found {precision}"
         return self.available(network, device)
 
     def unsuited(self, network: Network, box_shape: Shape) -> str | None:

@@ -69,13 +69,12 @@ def choose(
     if backend != "auto":
         if backend not in BACKENDS:
             raise VoxmillError(
-                f"engine setting backend: expected auto or one of {sorted(BACKENDS)}, "
-                f"found {backend!r}"
+                f"prediction.backend: expected auto or one of {sorted(BACKENDS)}, found {backend!r}"
             )
         if reason := BACKENDS[backend].unusable(network, device, precision):
             raise VoxmillError(
-                f"engine setting backend: {backend} can't be used here: {reason}. "
-                "Choose another one or auto."
+                f"prediction.backend: {backend} can't be used here: {reason}. "
+                "Choose another backend, or auto."
             )
         return BACKENDS[backend]
     reasons, usable = [], []
@@ -89,7 +88,7 @@ def choose(
                 break
     if not usable:
         raise VoxmillError(
-            f"engine setting precision: no backend computes in {precision} on {device} "
+            f"prediction.precision: no backend computes in {precision} on {device} "
             f"({'; '.join(reasons)}). Choose float32."
         )
     logger.info(

@@ -13,7 +13,9 @@ import logging
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
 from voxmill.config.networks import MSDNetSettings
 from voxmill.engine.backend import Shape
@@ -126,7 +128,7 @@ def loaded(source: str) -> ctypes.CDLL:
 class NativeShape(ctypes.Structure):
     """First fields of each library's settings: the network's shape and the box."""
 
-    _fields_ = (
+    _fields_: ClassVar[Sequence[tuple[str, Any]]] = (
         ("inputs", ctypes.c_int32),
         ("outputs", ctypes.c_int32),
         ("depth", ctypes.c_int32),

@@ -316,4 +316,5 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
     np.negative(logits, out=logits)
     np.exp(logits, out=logits)
     logits += 1.0
-    return np.reciprocal(logits, out=logits)
+    np.reciprocal(logits, out=logits)
+    return logits

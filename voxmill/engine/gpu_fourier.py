@@ -87,12 +87,14 @@ def logits(network: MSDNet, volume: torch.Tensor, precision: str = "float32") ->
 
 def _forward(real: torch.Tensor, padded: Shape) -> torch.Tensor:
     """Spectrum of a feature map that is padded with zeros."""
-    return torch.fft.rfftn(real[None], padded)[0].contiguous()
+    spectrum: torch.Tensor = torch.fft.rfftn(real[None], padded)[0].contiguous()
+    return spectrum
 
 
 def _inverse(spectrum: torch.Tensor, padded: Shape) -> torch.Tensor:
     """Inverse transform without the division by the size: `activate` scales in its own pass."""
-    return torch.fft.irfftn(spectrum[None], padded, norm="forward")[0].contiguous()
+    real: torch.Tensor = torch.fft.irfftn(spectrum[None], padded, norm="forward")[0].contiguous()
+    return real
 
 
 class _Evaluation:
@@ -147,7 +149,7 @@ class _Evaluation:
         settings, width, layers = self.settings, self.settings.width, self.sizes.panel_layers
         for number in range(settings.inputs):
             self._take_input(number)
-        self.volume = None
+        del self.volume
         for start in range(0, settings.depth, layers):
             stop = min(start + layers, settings.depth)
             self._pull(range(start, stop), 0, settings.channels_before(start), self.sums, add=False)

@@ -50,7 +50,7 @@ class SpectrumSizes:
 
     @property
     def panel_layers(self) -> int:
-        """Layers that pull from all earlier maps at once."""
+        """Layers that pull from all earlier feature maps at once."""
         return min(self.settings.depth, max(1, PANEL_MAPS // self.settings.width))
 
     @property

@@ -26,7 +26,7 @@ def _products(
     dilation, TAPS: tl.constexpr, VOXELS: tl.constexpr, TARGETS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Contributions of the panel's first `ready` maps to `TARGETS` maps at `VOXELS` voxels."""
+    """Contributions of the panel's first `ready` channels to `TARGETS` channels at `VOXELS`."""
     z, y, x = voxel // box_x // box_y, voxel // box_x % box_y, voxel % box_x
     total = tl.zeros([VOXELS, TARGETS], tl.float32)
     for tap in range(TAPS):
@@ -41,8 +41,8 @@ def _products(
             place = (tz.to(tl.int64) * box_y + ty) * box_x + tx
         for first in range(0, ready, 16):
             channel = first + tl.arange(0, 16)
-            # Loads are whole vectors and include maps that are not ready, which another program may
-            # be writing; their weights are zero.
+            # Loads are whole vectors and include channels that are not ready, which another program
+            # may be writing; their weights are zero.
             a = tl.load(
                 panel + place[:, None] * channels + channel[None, :],
                 mask=inside[:, None], other=0.0,
@@ -79,7 +79,7 @@ def finish(
     box_z, box_y, box_x, dilation, PUSHED: tl.constexpr,
     TAPS: tl.constexpr, VOXELS: tl.constexpr, TARGETS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Compute a layer's maps at `channel`: its sums, the part of its own panel, bias, ReLU."""
+    """Compute a layer's feature maps, from its sums and its own panel, at `channel` and on."""
     voxel = tl.program_id(0) * VOXELS + tl.arange(0, VOXELS)
     target = tl.program_id(1) * TARGETS + tl.arange(0, TARGETS)
     total = _products(

@@ -83,7 +83,7 @@ def pull(
     ADD: tl.constexpr, TARGETS: tl.constexpr, COLUMNS: tl.constexpr, SOURCES: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Sums of `TARGETS` maps on `COLUMNS` frequencies of one line, over all sources.
+    """Sums of `TARGETS` feature maps on `COLUMNS` frequencies of one line, over all sources.
 
     `map_stride` counts numbers from the real part of a map to its imaginary part, and from there to
     the next map; `sums_stride` counts complex numbers from map to map.

@@ -1,16 +1,18 @@
-"""Trained models: `<name>.safetensors` and its card `<name>.json`.
+"""Trained models: weights `<name>.safetensors` and a card `<name>.json`.
 
 A model may also be a program of `torch.export` (`<name>.pt2`), see `voxmill.networks.exported`.
 
-The card is checked against the weights' header without torch, so that the Snakefile can refuse a
-wrong file before any job starts; `load` alone needs torch.
+The card is checked against the weights' header without torch, so that a wrong file is refused
+before any job starts; `save` and `load` need torch.
 """
+
+from __future__ import annotations
 
 import dataclasses
 import json
 import struct
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from voxmill.config.base import (
     Checked,
@@ -24,10 +26,14 @@ from voxmill.config.base import (
     setting,
 )
 from voxmill.config.cells import CellSettings
-from voxmill.config.networks import NetworkKind, check_settings
+from voxmill.config.networks import ExportedSettings, NetworkKind, check_settings
 from voxmill.config.normalisation import Normalisation
+from voxmill.networks.stored import Network, StoredNetwork, module_of
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import read_json, sha256, write_json, writing
+
+if TYPE_CHECKING:
+    from torch import nn
 
 CARD_VERSION = 1
 
@@ -60,9 +66,10 @@ class ModelCard(Section):
     """Settings of the detector that the threshold was chosen with, without the threshold; empty
     where the model doesn't say."""
     training: dict[str, Any] = setting(factory=dict)
-    """How it was trained: code, digests of the data, seeds, steps."""
+    """How it was trained: code, digests of the data, seeds, steps. Models that are shared say in
+    `source` where the training data come from, and in `licence` under which licence."""
     metrics: dict[str, Any] = setting(factory=dict)
-    """What it reached."""
+    """Its scores on validation data."""
     weights_sha256: Text = ""
     """Digest of the weights file, so that a card and weights of two models don't mix."""
     card_version: Count = CARD_VERSION
@@ -98,7 +105,7 @@ def read_card(weights_path: str | Path) -> ModelCard:
         settings = check_settings(card.network, card.settings)
     except VoxmillError as error:
         raise VoxmillError(f"{path}: {error}") from None
-    if card.network == "exported":
+    if isinstance(settings, ExportedSettings):
         if not Path(weights_path).exists():
             raise VoxmillError(f"{weights_path}: this program does not exist.")
     else:
@@ -143,41 +150,39 @@ def tensor_shapes(weights_path: str | Path) -> dict[str, tuple[int, ...]]:
         raise VoxmillError(f"{path}: expected weights as safetensors, found {error}") from None
 
 
-def save(path: str | Path, network, card: ModelCard) -> ModelCard:
-    """Write weights and card; returns the card with the weights' digest."""
+def save(path: str | Path, network: nn.Module, card: ModelCard) -> ModelCard:
+    """Write weights and card; return the card with the weights' digest."""
     from safetensors.torch import save_file
 
     with writing(path) as scratch:
         state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
         save_file(state, scratch)
-        # safetensors makes files that only their owner can read; colleagues share models.
+        # safetensors writes files that only their owner can read; models are shared.
         scratch.chmod(0o644)
     card = dataclasses.replace(card, weights_sha256=sha256(path))
     write_json(card_path(path), dataclasses.asdict(card))
     return card
 
 
-def load(weights_path: str | Path):
-    """Read a model: its card and its network with the weights, in eval mode on the CPU.
+def load(weights_path: str | Path) -> tuple[ModelCard, Any]:
+    """Read a model: its card, and its network as a torch module in eval mode on the CPU.
 
     Raises
     ------
     VoxmillError
         As `load_stored`.
     """
-    from voxmill.networks.stored import module_of
-
     card, network = load_stored(weights_path)
     return card, module_of(network)
 
 
-def load_stored(weights_path: str | Path):
+def load_stored(weights_path: str | Path) -> tuple[ModelCard, Network]:
     """Read a model without torch: its card, and its network for `voxmill.engine.backends`.
 
     Returns
     -------
     card : ModelCard
-    network : StoredNetwork, or a torch module where the model is a program of `torch.export`
+    network : StoredNetwork, or a torch module if the model is a program of `torch.export`
 
     Raises
     ------
@@ -192,12 +197,10 @@ def load_stored(weights_path: str | Path):
             f"was written for {card.weights_sha256[:12]}...: take both from the same model."
         )
     settings = check_settings(card.network, card.settings)
-    if card.network == "exported":
+    if isinstance(settings, ExportedSettings):
         from voxmill.networks.exported import Exported
 
         return card, Exported(settings, weights_path)
     from safetensors.numpy import load_file
-
-    from voxmill.networks.stored import StoredNetwork
 
     return card, StoredNetwork(card.network, settings, load_file(weights_path))

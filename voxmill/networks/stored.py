@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
@@ -43,7 +43,7 @@ class StoredNetwork:
     @classmethod
     def of_msdnet(cls, network: StoredNetwork | MSDNet) -> StoredNetwork:
         """The stored form of an MS-D network; a stored network itself."""
-        if isinstance(network, cls):
+        if isinstance(network, StoredNetwork):
             return network
         arrays = {k: v.detach().cpu().numpy() for k, v in network.state_dict().items()}
         return cls("msdnet", network.settings, arrays)
@@ -60,7 +60,7 @@ class StoredNetwork:
 
 def module_of(network: Network) -> nn.Module:
     """The torch module of a network, stored or not."""
-    return network.module if isinstance(network, StoredNetwork) else network
+    return network.module if isinstance(network, StoredNetwork) else cast("nn.Module", network)
 
 
 def is_msdnet(network: Network) -> bool:

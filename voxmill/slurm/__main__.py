@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_array(commands)
     _add_resume(commands)
-    command = commands.add_parser("table", help="seconds, waits, GPUs and memory of each tile")
+    command = commands.add_parser("table", help="seconds, waits, GPUs and memory of each job")
     _common_options(command)
     command.add_argument("--csv", type=Path, help="also write the table to this file")
     command.set_defaults(function=_table)

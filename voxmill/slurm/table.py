@@ -1,4 +1,4 @@
-"""The cost of a run: seconds, waits, GPU-seconds, tries and memory of each tile."""
+"""The cost of a run: seconds, waits, GPU-seconds, tries and memory of its heavy jobs."""
 
 import csv
 import json

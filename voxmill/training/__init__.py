@@ -1,8 +1,7 @@
 """Train a network to find cells, from the centroids or masks of labelled volumes.
 
-Data flows from top to bottom; a module imports only from those above it.
+Settings are in `voxmill.config.training`. A module imports only from those above it in this list:
 
-- `settings`: the checked settings of a training.
 - `targets`: the values that the network learns. `sources`: volumes with their ground truth, and the
   patches drawn from them. `augmentation`: random changes of a patch.
 - `validation`: F1 on held-out boxes, with the detector of the workflow. `checkpoints`: files from

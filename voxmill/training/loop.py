@@ -17,7 +17,7 @@ from voxmill.training.trainer import Trainer
 
 @dataclass
 class TrainingResult:
-    """What a training gives.
+    """Result of a training.
 
     Parameters
     ----------
@@ -26,11 +26,11 @@ class TrainingResult:
     validation : dict
         Of these weights; see `voxmill.training.validation.validate`.
     history : list of dict
-        One row a validation: step, loss, learning_rate, f1, threshold, seconds.
+        One dict a validation, with the keys of `voxmill.training.curves.COLUMNS`.
     steps : int
         Steps done.
     stopped : str
-        Why it ended.
+        Why the training ended.
     """
 
     network: torch.nn.Module

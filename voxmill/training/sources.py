@@ -177,7 +177,7 @@ class PatchSampler:
         source = self._sources[index]
         start = self._place(source, self._points[index], rng)
         stop = start + self._settings.patch_vox
-        box: Box = tuple(start.tolist()), tuple(stop.tolist())
+        box = Box.from_shape(self._settings.patch_vox, start.tolist())
         grey = source.volume.read_window(*box)
         patch = normalise(grey, source.statistics, self._settings.normalisation)
         targets = [self._counts(source, start, stop)]

@@ -125,7 +125,9 @@ def validate(
         if source.validation is None:
             continue
         around = np.ceil(1.5 * settings.cell_diameter_um / np.array(source.voxel_size_um))
-        outer = source.validation.grow(around, within=Box.from_shape(source.volume.shape))
+        outer = source.validation.grow(
+            around.astype(int).tolist(), within=Box.from_shape(source.volume.shape)
+        )
         outputs = predict_box(network, source, outer, settings.normalisation, device, threads)
         score = score_by_threshold if by_threshold else _score_by_candidate
         runs.append((source.name, *score(outputs[0], source, outer, settings)))
@@ -142,7 +144,8 @@ def _score_by_candidate(
     order = np.argsort(-scores, kind="stable")
     found, scores = found[order], scores[order]
     truth = points_in(source.points, outer)
-    gains = incremental_matching(truth, found, settings.max_distance_um, size)
+    limit_um = cast(float, settings.max_distance_um)
+    gains = incremental_matching(truth, found, limit_um, size)
     box = cast(Box, source.validation)
     own = box.contains(found)
     return len(points_in(truth, box)), scores[own], gains[own] >= 0
@@ -171,11 +174,12 @@ def score_by_threshold(
         Detections, and those that match a cell, at each of `THRESHOLDS`.
     """
     box = cast(Box, source.validation)
+    limit_um = cast(float, settings.max_distance_um)
     truth = points_in(source.points, outer)
     counts = []
     for threshold in THRESHOLDS:
         found, _ = find_points(probability, settings, source.voxel_size_um, threshold, outer.start)
-        pairs = match_points(truth, found, settings.max_distance_um, source.voxel_size_um)
+        pairs = match_points(truth, found, limit_um, source.voxel_size_um)
         own = box.contains(found)
         counts.append((own.sum(), own[pairs[:, 1]].sum()))
     found_counts, matched_counts = np.array(counts).T
@@ -183,7 +187,7 @@ def score_by_threshold(
 
 
 def summarise_thresholds(runs: list[tuple[str, int, np.ndarray, np.ndarray]]) -> dict[str, Any]:
-    """Best common threshold of several volumes where each threshold gives other cells.
+    """Choose the best common threshold of several volumes where it changes the cells themselves.
 
     Parameters
     ----------
@@ -196,9 +200,10 @@ def summarise_thresholds(runs: list[tuple[str, int, np.ndarray, np.ndarray]]) ->
         As `validate`.
     """
     true = sum(r[1] for r in runs)
-    found, matched = (sum(r[i] for r in runs) for i in (2, 3))
+    found = np.sum([r[2] for r in runs], axis=0)
+    matched = np.sum([r[3] for r in runs], axis=0)
     curve = ThresholdCurve(THRESHOLDS, matched, found - matched, true)
-    # The middle of the best thresholds: a choice at an end of them would be a matter of luck.
+    # The middle of the best thresholds is the safest choice.
     best = np.flatnonzero(curve.f1 >= curve.f1.max() - 1e-9)
     at = int(best[len(best) // 2])
     return {
@@ -211,7 +216,7 @@ def summarise_thresholds(runs: list[tuple[str, int, np.ndarray, np.ndarray]]) ->
 
 
 def summarise(runs: list[tuple[str, int, np.ndarray, np.ndarray]]) -> dict[str, Any]:
-    """Best common threshold of several volumes.
+    """Choose the best common threshold of several volumes where it only selects cells.
 
     Parameters
     ----------

@@ -17,6 +17,16 @@ from voxmill.volumes.tiff_scale import voxel_size
 from voxmill.volumes.windows import RawWindows, Windows
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+# tifffile raises errors of many kinds where a tag holds what it must not hold.
+_TIFFFILE_ERRORS = (
+    tifffile.TiffFileError,
+    struct.error,
+    ArithmeticError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 _COLOURS = {"RGB", "YCBCR", "CMYK", "CIELAB", "ICCLAB", "ITULAB", "LOGLUV"}
 
 
@@ -92,7 +102,7 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except VoxmillError:
         raise
-    except (tifffile.TiffFileError, struct.error, LookupError, ValueError, RuntimeError) as error:
+    except _TIFFFILE_ERRORS as error:
         raise VoxmillError(
             f"{path}: expected a whole TIFF, found a damaged or truncated one ({error}). Copy or "
             "write the file again."
@@ -153,8 +163,8 @@ def _checked_series(path: Path, tif: tifffile.TiffFile) -> tifffile.TiffPageSeri
 def _page_kinds(path: Path, tif: tifffile.TiffFile) -> dict[int, tuple[int, str]]:
     """Index and description of the first page of each kind; the key is tifffile's hash.
 
-    Every page is parsed (about 60 microseconds): the frames that tifffile reads faster have no
-    tags to compare. `benchmarks/tiff_headers.py` measures it.
+    Every page is parsed, in 60 to 90 microseconds (`benchmarks/tiff_headers.py`): the frames that
+    tifffile reads faster have no tags to compare.
     """
     kinds: dict[int, tuple[int, str]] = {}
     seen: set[int] = set()
@@ -166,8 +176,12 @@ def _page_kinds(path: Path, tif: tifffile.TiffFile) -> dict[int, tuple[int, str]
             )
         seen.add(page.offset)
         if page.hash not in kinds:
-            stored = f"compression {name_of(page.compression)} in pieces of {page.chunks}"
-            kinds[page.hash] = index, f"{page_layout(page)}, {stored}"
+            kinds[page.hash] = (
+                index,
+                f"{page_layout(page)}, {name_of(page.photometric)}, compression "
+                f"{name_of(page.compression)} with predictor {int(page.predictor)} in pieces of "
+                f"{page.chunks}",
+            )
     check_chain(path, tif)
     return kinds
 

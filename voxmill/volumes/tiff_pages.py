@@ -96,8 +96,8 @@ def read_page(
 ) -> np.ndarray:
     """Decode the strips or tiles of a TIFF page that meet a rectangle.
 
-    `TiffPage.asarray` and `TiffPage.segments` decode the whole page, which takes 12 times as long
-    for a window of 200 x 200 in pages of 2048 x 2048 (`benchmarks/tiff_headers.py`).
+    `TiffPage.asarray` and `TiffPage.segments` decode the whole page, which takes 9 to 16 times as
+    long for a window of 200 x 200 in pages of 2048 x 2048 (`benchmarks/tiff_headers.py`).
 
     Parameters
     ----------

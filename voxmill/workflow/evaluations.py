@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from voxmill.workflow.configuration import Config
-from voxmill.workflow.wildcards import Wildcards
+from voxmill.workflow.wildcards import Settings, Wildcards
 
 
 @dataclass(frozen=True)
@@ -17,11 +17,11 @@ class Evaluations:
 
     config: Config
 
-    def cell_settings(self, wildcards: Wildcards) -> dict:
+    def cell_settings(self, wildcards: Wildcards) -> Settings:
         """Settings of the detector, from the model's card where asked for."""
         return self.config.cell_settings(wildcards.network)
 
-    def baseline_settings(self, wildcards: Wildcards) -> dict:
+    def baseline_settings(self, wildcards: Wildcards) -> Settings:
         """Settings of the difference of Gaussians."""
         section = self.config.settings["evaluation"]
         return {
@@ -30,7 +30,7 @@ class Evaluations:
             "max_distance_um": section["max_distance_um"],
         }
 
-    def settings(self, wildcards: Wildcards) -> dict:
+    def settings(self, wildcards: Wildcards) -> Settings:
         """Settings of the evaluation of one volume."""
         section = dict(self.config.settings["evaluation"])
         section.pop("baseline")

@@ -2,9 +2,11 @@
 
 from voxmill.engine.backends import BACKENDS, Backend
 from voxmill.networks import check_settings
+from voxmill.networks.models import card_path, read_card
 from voxmill.prediction.memory import SHARE, box_bytes
 from voxmill.runtime.errors import VoxmillError
 from voxmill.tiles.grid import Triple
+from voxmill.workflow.wildcards import Settings
 
 # Python, NumPy and PyTorch; with CUDA its libraries, context and compiled kernels as well.
 CPU_BASE_MB = 1500
@@ -23,7 +25,7 @@ def megabytes(size: float) -> int:
     return int(size // 2**20)
 
 
-def backend_on_cpu(kind: str, settings: dict) -> Backend:
+def backend_on_cpu(kind: str, settings: Settings) -> Backend:
     """The backend whose plan holds for a network on a CPU.
 
     With `auto` the one that computes in the Fourier domain, whose memory is enough for the others;
@@ -44,7 +46,7 @@ def backend_on_cpu(kind: str, settings: dict) -> Backend:
     return BACKENDS["torch" if name.startswith("gpu-") else name]
 
 
-def evaluation_bytes(kind: str, network: dict, settings: dict, box_vox: Triple) -> int:
+def evaluation_bytes(kind: str, network: Settings, settings: Settings, box_vox: Triple) -> int:
     """What a box takes on a CPU if it shall not be cut into blocks.
 
     Parameters
@@ -63,7 +65,7 @@ def evaluation_bytes(kind: str, network: dict, settings: dict, box_vox: Triple) 
     return round(box_bytes(backend, checked, precision, box_vox) / SHARE)
 
 
-def training_bytes(settings: dict) -> int:
+def training_bytes(settings: Settings, start: str | None = None) -> int:
     """What a training takes on a CPU: its patches with gradients, and a validation.
 
     Parameters
@@ -71,17 +73,27 @@ def training_bytes(settings: dict) -> int:
     settings : dict
         Of `voxmill.config.training.TrainingSettings`; what is wrong in them is for the training
         itself to say.
+    start : path, optional
+        Weights that the training starts from, whose network holds unless the settings have one.
     """
     from voxmill.engine import fourier
 
-    network = dict(settings.get("network") or {})
-    network["outputs"] = 2 if settings.get("foreground") else 1
     try:
+        network = dict(settings.get("network") or _network_of(start))
+        network["outputs"] = 2 if settings.get("foreground") else 1
         shape = check_settings(network.pop("kind", "msdnet"), network)
         patch = tuple(settings.get("patch_vox") or _TRAINING_PATCH_VOX)
         # Patches of a batch share the scratch of the gradients, which is half of one's memory.
         patches = (1 + settings.get("batch", 1)) / 2
         gradients = patches * fourier.predict_bytes(shape, patch, training=True)
-        return round(gradients + fourier.predict_bytes(shape, _VALIDATION_BOX_VOX))
+        needed: float = gradients + fourier.predict_bytes(shape, _VALIDATION_BOX_VOX)
+        return round(needed)
     except (VoxmillError, TypeError, ValueError):
         return 0
+
+
+def _network_of(weights: str | None) -> Settings:
+    if weights is None or not card_path(weights).is_file():
+        return {}
+    card = read_card(weights)
+    return {"kind": card.network, **card.settings}

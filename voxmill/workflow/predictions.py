@@ -5,7 +5,7 @@ from pathlib import Path
 
 from voxmill.tiles.grid import Triple
 from voxmill.workflow.configuration import Config
-from voxmill.workflow.wildcards import Mark, Wildcards
+from voxmill.workflow.wildcards import Mark, Settings, Wildcards
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,15 @@ class Predictions:
     config: Config
     ancient: Mark
 
-    def settings(self, wildcards: Wildcards) -> dict:
+    def settings(self, wildcards: Wildcards) -> Settings:
         """How networks are run."""
-        return self.config.settings["prediction"]
+        settings: Settings = self.config.settings["prediction"]
+        return settings
 
     def weights(self, wildcards: Wildcards) -> str:
         """Weights file of a network."""
-        return self.config.settings["networks"][wildcards.network]["weights"]
+        path: str = self.config.settings["networks"][wildcards.network]["weights"]
+        return path
 
     def card(self, wildcards: Wildcards) -> str:
         """Model card of a network, beside its weights."""
@@ -42,7 +44,7 @@ class Predictions:
         """The halo z, y, x, or None where it is measured."""
         return self.config.halo_vox(wildcards.volume)
 
-    def halo_settings(self, wildcards: Wildcards) -> dict:
+    def halo_settings(self, wildcards: Wildcards) -> Settings:
         """Settings of the measurement of the halo, and of the look at the seams."""
         return {"tolerance": self.config.settings["tiles"]["halo_tolerance"]}
 
@@ -84,7 +86,8 @@ class Predictions:
 
     def compression(self, wildcards: Wildcards) -> str:
         """Compression of the stitched volume."""
-        return self.config.settings["stitching"]["compression"]
+        compression: str = self.config.settings["stitching"]["compression"]
+        return compression
 
 
 def _folder(wildcards: Wildcards) -> str:

@@ -23,7 +23,7 @@ from voxmill.workflow.memory import (
     megabytes,
     training_bytes,
 )
-from voxmill.workflow.wildcards import Wildcards
+from voxmill.workflow.wildcards import Settings, Wildcards
 
 # A measured halo is not known when a job is planned; it is seldom larger.
 _MEASURED_HALO_VOX = (32, 32, 32)
@@ -120,7 +120,9 @@ class Resources:
         """A few patches, and on a CPU what the network and its gradients take for them."""
         if self.training_gpus(wildcards):
             return attempt * (GPU_BASE_MB + 2000)
-        return attempt * (CPU_BASE_MB + 500 + megabytes(training_bytes(self._training(wildcards))))
+        start = self.config.settings["training"][wildcards.trained].get("start")
+        needed = training_bytes(self._training(wildcards), start)
+        return attempt * (CPU_BASE_MB + 500 + megabytes(needed))
 
     def fit_memory_mb(self, wildcards: Wildcards, attempt: int) -> int:
         """A few float volumes beside PyTorch, more where the CPU itself fits."""
@@ -186,7 +188,10 @@ class Resources:
 
     def _outputs(self, wildcards: Wildcards) -> int:
         card = self._card(wildcards)
-        return check_settings(card.network, card.settings).outputs
+        outputs: int = check_settings(card.network, card.settings).outputs
+        return outputs
 
-    def _training(self, wildcards: Wildcards) -> dict:
-        return self.config.settings["training"][wildcards.trained].get("settings", {})
+    def _training(self, wildcards: Wildcards) -> Settings:
+        section = self.config.settings["training"][wildcards.trained]
+        settings: Settings = section.get("settings", {})
+        return settings

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from voxmill.denoising.scans import Denoising, Scan
-from voxmill.workflow.wildcards import Mark, Wildcards
+from voxmill.workflow.wildcards import Mark, Settings, Wildcards
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class Scans:
         """Which volume of a 4D file to denoise."""
         return self._scan(wildcards).volume
 
-    def phantom(self, wildcards: Wildcards) -> dict | None:
+    def phantom(self, wildcards: Wildcards) -> Settings | None:
         """Settings of a synthetic scan."""
         return self._scan(wildcards).phantom
 
-    def settings(self, wildcards: Wildcards) -> dict:
+    def settings(self, wildcards: Wildcards) -> Settings:
         """Settings of all fits."""
         return self.denoising.settings
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from voxmill.workflow.configuration import Config
-from voxmill.workflow.wildcards import Mark, Wildcards
+from voxmill.workflow.wildcards import Mark, Settings, Wildcards
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,10 @@ class Trainings:
     config: Config
     ancient: Mark
 
-    def volumes(self, wildcards: Wildcards) -> dict:
+    def volumes(self, wildcards: Wildcards) -> Settings:
         """Volumes that a network is trained on and validated with, by name."""
-        return self._section(wildcards)["volumes"]
+        volumes: Settings = self._section(wildcards)["volumes"]
+        return volumes
 
     def files(self, wildcards: Wildcards) -> list[str]:
         """Volumes, ground truths and masks; touching one retrains nothing by itself."""
@@ -38,9 +39,11 @@ class Trainings:
         """Weights that a training starts from, where it does."""
         return self._section(wildcards).get("start") or []
 
-    def settings(self, wildcards: Wildcards) -> dict:
+    def settings(self, wildcards: Wildcards) -> Settings:
         """Settings of a training."""
-        return self._section(wildcards).get("settings", {})
+        settings: Settings = self._section(wildcards).get("settings", {})
+        return settings
 
-    def _section(self, wildcards: Wildcards) -> dict:
-        return self.config.settings["training"][wildcards.trained]
+    def _section(self, wildcards: Wildcards) -> Settings:
+        section: Settings = self.config.settings["training"][wildcards.trained]
+        return section

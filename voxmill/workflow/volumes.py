@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from voxmill.workflow.configuration import Config, Volume
-from voxmill.workflow.wildcards import Mark, Wildcards
+from voxmill.workflow.wildcards import Mark, Settings, Wildcards
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Volumes:
         """The user's own file of a volume; a file that nobody makes where it is a phantom."""
         return self.ancient(self._volume(wildcards).path or "results/no-such-volume")
 
-    def arguments(self, wildcards: Wildcards) -> dict:
+    def arguments(self, wildcards: Wildcards) -> Settings:
         """Arguments of `voxmill.volumes.read_header` for the file that windows are read from."""
         volume = self._volume(wildcards)
         return {
@@ -42,7 +42,7 @@ class Volumes:
             "voxel_size_um": list(volume.voxel_size_um),
         }
 
-    def original_arguments(self, wildcards: Wildcards) -> dict:
+    def original_arguments(self, wildcards: Wildcards) -> Settings:
         """Arguments of `voxmill.volumes.read_header` for the user's own file."""
         return self.arguments(wildcards) | {"path": self._volume(wildcards).path}
 
@@ -58,20 +58,23 @@ class Volumes:
         """Voxel size, z, y, x, micrometres."""
         return list(self._volume(wildcards).voxel_size_um)
 
-    def phantom(self, wildcards: Wildcards) -> dict:
+    def phantom(self, wildcards: Wildcards) -> Settings:
         """Settings of a phantom volume."""
-        return self._volume(wildcards).settings["phantom"]
+        settings: Settings = self._volume(wildcards).settings["phantom"]
+        return settings
 
     def truth_file(self, wildcards: Wildcards) -> str:
         """The user's ground truth of a volume, or the phantom's."""
         volume = self._volume(wildcards)
         if volume.path is None:
             return f"results/{volume.name}/phantom.csv"
-        return volume.settings["truth"]["path"]
+        path: str = volume.settings["truth"]["path"]
+        return path
 
     def truth_kind(self, wildcards: Wildcards) -> str | None:
         """What the ground truth is (points, labels ...); None where the file tells."""
-        return self._volume(wildcards).settings.get("truth", {}).get("kind")
+        kind: str | None = self._volume(wildcards).settings.get("truth", {}).get("kind")
+        return kind
 
     def checked_truth(self, wildcards: Wildcards) -> str | list[str]:
         """The checked ground truth of a volume that has one, else nothing.

@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
+# A section of the configuration, as it is written there.
+Settings = dict[str, Any]
 # Marks an input whose date reruns nothing; in a run it is Snakemake's `ancient`.
 Mark = Callable[[str], str]
 

@@ -12,7 +12,7 @@ from voxmill.workflow.scans import Scans
 from voxmill.workflow.targets import Targets
 from voxmill.workflow.trainings import Trainings
 from voxmill.workflow.volumes import Volumes
-from voxmill.workflow.wildcards import Mark
+from voxmill.workflow.wildcards import Mark, Settings
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Workflow:
     targets: Targets
 
     @classmethod
-    def load(cls, config: dict, executor: Executor, ancient: Mark) -> "Workflow":
+    def load(cls, config: Settings, executor: Executor, ancient: Mark) -> "Workflow":
         """Check a configuration.
 
         Parameters
