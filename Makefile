@@ -64,6 +64,7 @@ bench: $(VENV)/.runtime
 	python benchmarks/engine.py --output results/benchmarks --longest 40 --timeout 150
 
 include make/slurm.mk
+include make/docs.mk
 
 clean:
-	rm -rf results logs .snakemake .cache
+	rm -rf results logs .snakemake .cache site

@@ -3,16 +3,17 @@
     python benchmarks/accuracy.py train --stain cfos
     python benchmarks/accuracy.py compare --output benchmarks/results/accuracy.json
 
-`train` trains a network on the training volumes of a stain (`benchmarks/real_data.py` says which),
-its threshold chosen by cross-validation over them, and writes `models/<stain>.safetensors`.
-`compare` finds the cells of the volumes held out by three methods, each
-tuned on the training volumes alone:
+`train` trains a network on the training volumes of a stain (`benchmarks/real_data.py` lists them),
+chooses its threshold by cross-validation over them, and writes `models/<stain>.safetensors`.
+`compare` finds the cells of the held-out volumes with three methods, each tuned on the training
+volumes alone:
 
 network  : the model, at the threshold of its card;
-dog      : difference of Gaussians, scale and threshold with the best F1 on the training volumes;
+dog      : difference of Gaussians with the scale and threshold of the best F1 on the training
+           volumes;
 boosting : candidates of that filter at a very low threshold, classified by gradient boosting
            (scikit-learn) from grey values and filter responses at several scales; the threshold
-           by cross-validation over the training volumes.
+           comes from cross-validation over the training volumes.
 """
 
 import argparse
@@ -31,14 +32,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import real_data
 
+from voxmill.config.training import TrainingSettings
 from voxmill.evaluation import metrics
-from voxmill.evaluation.baselines import DogSettings, best_threshold, find_cells_dog
-from voxmill.evaluation.matches import Frame, make_outcome
+from voxmill.evaluation.baselines import DogSettings, find_cells_dog
+from voxmill.evaluation.matches import Frame, match_cells
 from voxmill.evaluation.matching import match_points
+from voxmill.evaluation.thresholds import best_threshold
+from voxmill.geometry import Box, VoxelSize
 from voxmill.networks import models
 from voxmill.runtime.files import sha256, write_json
 from voxmill.training.loop import train
-from voxmill.training.settings import TrainingSettings
 from voxmill.training.train_network import make_card
 from voxmill.training.validation import (
     find_points,
@@ -52,20 +55,18 @@ SIZE = real_data.VOXEL_SIZE_UM
 
 
 def scores_of(source, points, limit) -> dict:
-    """F1, precision and recall of detections; F1 without what is near the volume's border, too.
+    """Compute F1, precision and recall of detections.
 
-    `f1_inside` is of the region `limit` voxels inside of the volume
-    (`voxmill.evaluation.matches.Outcome` says what counts at its edge), `cells_inside` the number
-    of true cells in it.
+    `f1_inside` is F1 of the region that lies `limit` voxels inside the volume (see
+    `voxmill.evaluation.matches` for cells at its edge), `cells_inside` the number of true cells in
+    it.
     """
     shape = source.volume.shape
     edge = int(limit)
-    regions = ((0, 0, 0), shape), ((edge,) * 3, tuple(n - edge for n in shape))
+    volume, size = Box.from_shape(shape), VoxelSize.of(SIZE)
     whole, inside = (
-        make_outcome(
-            source.points, points, np.zeros(len(points)), Frame(shape, SIZE, region, []), limit
-        )
-        for region in regions
+        match_cells(source.points, points, np.zeros(len(points)), Frame(shape, size, region), limit)
+        for region in (volume, volume.grow(-edge))
     )
     scores = metrics.scores_of(*whole.counts)
     return {
@@ -77,9 +78,9 @@ def scores_of(source, points, limit) -> dict:
 
 
 def tune_dog(sources, settings: DogSettings, limit):
-    """Scale and threshold with the best F1 over all training volumes together."""
+    """Find the scale and threshold with the best F1 over all training volumes together."""
     best = (0.0, None, None)
-    # Volumes are told apart by an offset along z that no match can bridge.
+    # Volumes are shifted along z by more than any match can reach.
     shift = np.array([10_000.0, 0, 0])
     truth = np.concatenate([s.points + i * shift for i, s in enumerate(sources)])
     for scale in settings.scales:
@@ -93,7 +94,7 @@ def tune_dog(sources, settings: DogSettings, limit):
 
 
 def features(source, points, normalisation) -> np.ndarray:
-    """What the classifier sees of each candidate: smoothed grey values, responses, spread."""
+    """Features of each candidate: smoothed grey values, filter responses, standard deviations."""
     shape = source.volume.shape
     grey = normalise(source.volume.read_window((0, 0, 0), shape), source.statistics, normalisation)
     index = np.clip(np.rint(points).astype(int), 0, np.array(shape) - 1)
@@ -117,7 +118,7 @@ def features(source, points, normalisation) -> np.ndarray:
 
 
 def boosting(sources, held, settings: DogSettings, scale, normalisation, limit):
-    """Points of the held-out volume that gradient boosting takes for cells."""
+    """Points of the held-out volume that gradient boosting classifies as cells."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     def candidates(source):
@@ -161,7 +162,7 @@ def boosting(sources, held, settings: DogSettings, scale, normalisation, limit):
 
 
 def network_points(weights, source, threads):
-    """Cells that a model finds, and its card."""
+    """Find cells with a model."""
     card, network = models.load(weights)
     settings = TrainingSettings.from_dict(card.training["settings"])
     probability = predict_box(network, source, source.region, card.normalisation, "cpu", threads)
@@ -169,11 +170,11 @@ def network_points(weights, source, threads):
 
 
 def cross_validate(sources, settings, options, output):
-    """Finder, threshold and scores of networks on the training volumes that they never saw.
+    """Choose detector and threshold with networks that never saw the volume they are scored on.
 
-    Volumes differ in brightness, and so does the best threshold; a part of a volume that also
-    trains would not show it. A volume whose others hold too few of the cells is left out: a network
-    of so few is unlike the one that is shipped.
+    The best threshold differs between volumes, as their brightness does; a held-out part of a
+    training volume would not show this. A volume is skipped if the other volumes hold too few
+    cells, since a network trained on so few is unlike the shipped one.
     """
     folds = []
     for i, held in enumerate(sources):
@@ -186,15 +187,17 @@ def cross_validate(sources, settings, options, output):
         fitted = train([*others, unseen], settings, "cpu", options.threads, checkpoint)
         box = unseen.validation
         normalisation = settings.normalisation
-        seen = predict_box(fitted.network, unseen, box, normalisation, "cpu", options.threads)
-        folds.append((unseen, seen[0]))
+        probability = predict_box(
+            fitted.network, unseen, box, normalisation, "cpu", options.threads
+        )
+        folds.append((unseen, probability[0]))
     best = {"f1": -1.0}
-    candidates = real_data.FINDERS[options.stain]
+    candidates = real_data.DETECTORS[options.stain]
     for values in itertools.product(*candidates.values()):
-        finder = {**settings.finder, **dict(zip(candidates, values, strict=True))}
-        chosen = dataclasses.replace(settings, finder=finder)
+        detector = {**settings.detector, **dict(zip(candidates, values, strict=True))}
+        chosen = dataclasses.replace(settings, detector=detector)
         runs = [(s.name, *score_by_threshold(p, s, s.region, chosen)) for s, p in folds]
-        result = {**summarise_thresholds(runs), "finder": finder}
+        result = {**summarise_thresholds(runs), "detector": detector}
         logging.info("cross-validation: %s", result)
         best = result if result["f1"] > best["f1"] else best
     return best
@@ -208,26 +211,28 @@ def run_training(options) -> None:
     sources = [real_data.read_source(name, options.data) for name in names]
     output = Path(options.models) / f"{stain}.safetensors"
     chosen = cross_validate(sources, settings, options, output)
-    settings = dataclasses.replace(settings, finder=chosen.pop("finder"))
-    # The loop wants something to score: a box of known cells, at the end, for the log alone.
-    box = ((0, 0, 0), real_data.WATCHED_VOX)
+    settings = dataclasses.replace(settings, detector=chosen.pop("detector"))
+    # The training needs validation data: a box of training cells, scored for the log alone.
+    box = Box.from_shape(real_data.WATCHED_VOX)
     watched = dataclasses.replace(sources[0], region=box, validation=box)
     checkpoint = f"{output}.checkpoint"
-    outcome = train([*sources, watched], settings, "cpu", options.threads, checkpoint)
+    trained = train([*sources, watched], settings, "cpu", options.threads, checkpoint)
     training = {
         "command": f"python benchmarks/accuracy.py train --stain {stain}"
         + (f" --settings '{options.settings}'" if options.settings != "{}" else ""),
+        "source": real_data.SOURCE,
+        "licence": real_data.LICENCE,
         "volumes": {n: real_data.digests(n, options.data) for n in names},
         "held_out": real_data.HELD_OUT[stain],
-        "validation": "by volume: a network trained as this one, but for the volume that it is "
-        "scored on; finder, threshold and validation metrics are of such networks",
+        "validation": "by volume: networks trained like this one, each without the volume that it "
+        "is scored on, give the detector settings, the threshold and the validation metrics",
     }
-    outcome = dataclasses.replace(outcome, validation=chosen)
-    models.save(output, outcome.network, make_card(stain, settings, outcome, SIZE, training))
+    trained = dataclasses.replace(trained, validation=chosen)
+    models.save(output, trained.network, make_card(stain, settings, trained, SIZE, training))
 
 
 def run_comparison(options) -> None:
-    """Compare the three methods on the volumes held out."""
+    """Compare the three methods on the held-out volumes."""
     report = {}
     for stain in options.stains:
         limit = real_data.MATCH_VOX[stain]

@@ -1,9 +1,9 @@
-"""The Fourier engine beside other busy processes, for ways in which its threads may wait.
+"""The Fourier engine beside other busy processes, with several settings for waiting threads.
 
     python benchmarks/crowded.py
 
-Each measurement has a process of its own: OpenMP reads its settings once. The rows of one run
-stand side by side; `--rounds` repeats them all.
+Each measurement runs in its own process, because OpenMP reads its settings once. `--rounds` repeats
+all of them.
 """
 
 import argparse
@@ -25,7 +25,7 @@ WAITING = {
 
 @contextlib.contextmanager
 def busy_processes(count: int):
-    """Processes that never wait, beside what is measured."""
+    """Run processes that never wait while the block runs."""
     others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
         yield

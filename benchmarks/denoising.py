@@ -1,10 +1,10 @@
-"""Compare denoisers on a real T1 scan with added Rician noise: a table and a picture.
+"""Compare denoisers on a real T1 scan with added Rician noise.
 
     python benchmarks/denoising.py --scan ixi002_t1.nii.gz --mask ixi002_t1_brain_mask.nii.gz
 
-The noise level is a percentage of the crop's maximum. All methods get it; ours does, too, unless
---estimate. Needs `pip install bm4d dipy`. Writes table.md, results.json and one picture per noise
-level. Finished rows are kept in results.json, so that a killed run goes on with what is missing.
+The noise level is a percentage of the crop's maximum. All methods get it, ours too unless
+--estimate is set. Needs `pip install bm4d dipy`. Writes table.md, results.json and one picture per
+noise level. Finished rows are kept in results.json, so that a killed run continues with the others.
 """
 
 import argparse
@@ -24,11 +24,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from denoising_methods import METHODS
 
+from voxmill.config.denoising import DenoiseSettings
 from voxmill.denoising import figures
 from voxmill.denoising.devices import resolve_devices, resolve_precision
 from voxmill.denoising.metrics import compare
 from voxmill.denoising.noise import add_rician
-from voxmill.denoising.settings import from_config
 from voxmill.denoising.volume import denoise_volume
 from voxmill.runtime.files import read_json, write_json, write_text
 
@@ -57,18 +57,18 @@ def main():
 
 
 def volume_path(options, method, percent, seed):
-    """Where a denoised volume is kept."""
+    """Path of a denoised volume."""
     return options.output / f"{percent:g}_{seed}_{[*METHODS, OURS].index(method)}.npy"
 
 
 def finished(options, method, percent, seed):
-    """The volume of an earlier run; None where there is none."""
+    """Read the volume of an earlier run; None if there is none."""
     path = volume_path(options, method, percent, seed)
     return np.load(path) if path.exists() else None
 
 
 def keep(options, about, volume, row):
-    """Add a row to results.json, then keep its volume."""
+    """Add a row to results.json, then save its volume."""
     path = options.output / "results.json"
     rows = read_json(path)["rows"] if path.exists() else []
     same = ("method", "percent", "seed")
@@ -96,21 +96,31 @@ def parse():
     return parser.parse_args()
 
 
-def read_crop(scan_path, mask_path, side, offset):
+def read_crop(scan_path, mask_path, side, offset=(0, 0, 0)):
+    """Read a cube around the centre of the mask, or the whole scan if `side` is 0.
+
+    Returns
+    -------
+    scan, mask : (i, j, k) arrays
+    affine : (4, 4) array
+        That of the whole scan.
+    """
     image, mask_image = nibabel.load(scan_path), nibabel.load(mask_path)
     mask = np.asarray(mask_image.dataobj) > 0
     scan = np.asarray(image.dataobj, dtype=np.float32)
     if not side:
         return scan, mask, image.affine
-    centre = np.argwhere(mask).mean(axis=0).astype(int) + offset
+    centre = np.argwhere(mask).mean(axis=0).astype(int) + np.array(offset)
     window = tuple(slice(c - side // 2, c - side // 2 + side) for c in centre)
     if any(s.start < 0 or s.stop > n for s, n in zip(window, scan.shape, strict=True)):
-        sys.exit(f"--crop {side} --offset {offset}: reaches out of the scan's {scan.shape} voxels")
+        sys.exit(
+            f"--crop {side} --offset {offset}: the cube exceeds the scan's {scan.shape} voxels"
+        )
     return scan[window], mask[window], image.affine
 
 
 def measure(method, noisy, percent, scan, mask, seed, options):
-    """The denoised volume, and what a row of the table says of it."""
+    """Denoise with one method; returns the volume and its row of the table."""
     start = time.perf_counter()
     sigma = percent / 100 * float(scan.max())
     if method != OURS:
@@ -119,7 +129,7 @@ def measure(method, noisy, percent, scan, mask, seed, options):
         return volume, row | compare(volume, scan, mask)
     settings = yaml.safe_load(options.settings.read_text()) if options.settings else {}
     settings |= {"seed": seed} | ({} if options.estimate else {"sigma": sigma})
-    chosen = from_config(settings)
+    chosen = DenoiseSettings.from_dict(settings)
     devices = resolve_devices(options.devices, chosen.precision)
     chosen = dataclasses.replace(chosen, precision=resolve_precision(chosen.precision, devices))
     if options.threads:

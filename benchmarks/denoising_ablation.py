@@ -1,10 +1,10 @@
-"""What each choice of the denoiser is worth: one crop, one noise level, one change at a time.
+"""Measure each choice of the denoiser: one crop, one noise level, one change at a time.
 
     python benchmarks/denoising_ablation.py --scan SCAN --mask MASK
 
 Every variant is denoising_small.yaml with the changes of denoising_ablation.yaml, for a fixed
 number of iterations, so that the curve shows where it is best and how fast it overfits. Finished
-variants are kept in ablation.json; a killed run goes on with the others.
+variants are kept in ablation.json; a killed run continues with the others.
 """
 
 import argparse
@@ -19,10 +19,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from denoising import read_crop
 
+from voxmill.config.denoising import DenoiseSettings
 from voxmill.denoising.devices import resolve_devices
 from voxmill.denoising.metrics import compare
 from voxmill.denoising.noise import add_rician
-from voxmill.denoising.settings import from_config
 from voxmill.denoising.volume import denoise_volume
 from voxmill.runtime.files import read_json, write_json, write_text
 
@@ -42,7 +42,7 @@ def main():
     for name, changes in yaml.safe_load((HERE / "denoising_ablation.yaml").read_text()).items():
         if any(row["variant"] == name for row in rows):
             continue
-        settings = from_config(merged(base, changes or {}))
+        settings = DenoiseSettings.from_dict(merged(base, changes or {}))
         fitted = denoise_volume(
             noisy, settings, resolve_devices(options.devices, settings.precision),
             reference=scan, mask=mask,
@@ -71,7 +71,7 @@ def parse():
 
 
 def merged(base, changes):
-    """`changes` over `base`, nested keys one by one."""
+    """Merge `changes` into `base`, nested keys one by one."""
     result = dict(base)
     for key, value in changes.items():
         inner = isinstance(value, dict) and isinstance(result.get(key), dict)

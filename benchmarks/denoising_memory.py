@@ -2,12 +2,12 @@
 
     python benchmarks/denoising_memory.py --shape 256 256 150
 
-Without a GPU the columns of measured numbers stay empty. Two devices are measured where two are.
+Without a GPU the measured columns stay empty. Two devices are measured if there are two.
 
     python benchmarks/denoising_memory.py --cpu --shape 40 40 40 --iterations 2
 
-measures on the CPU, one thread, each row in a process of its own: the peak of its resident memory,
-less what it held before the fit.
+measures on the CPU with one thread, each row in a separate process: the growth of its resident
+memory during the fit.
 """
 
 import argparse
@@ -22,13 +22,14 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from voxmill.denoising.devices import place_units
+from voxmill.config.denoising import DenoiseSettings
 from voxmill.denoising.fitting import Fit
 from voxmill.denoising.memory import plan_memory
-from voxmill.denoising.settings import PRECISIONS, DenoiseSettings
-from voxmill.denoising.volume import unit_names
+from voxmill.denoising.placement import place_units, unit_names
+from voxmill.denoising.precision import DTYPES
 from voxmill.runtime.files import write_text
 
+PRECISIONS, CPU_PRECISIONS = tuple(DTYPES), ("float32", "bfloat16")
 HEAD = (
     "| precision | checkpointing | channels last | devices | cut | predicted GiB | measured GiB | "
     "s per iteration |\n|---|---|---|---|---|---|---|---|"
@@ -53,7 +54,7 @@ def main():
     ]
     for count in (1,) if options.cpu else (1, 2):
         names = ["cpu"] if options.cpu else [f"cuda:{index}" for index in range(count)]
-        for precision in ("float32", "bfloat16") if options.cpu else PRECISIONS:
+        for precision in CPU_PRECISIONS if options.cpu else PRECISIONS:
             for checkpointing in (False, True):
                 for last in (False, True):
                     settings = dataclasses.replace(
@@ -86,7 +87,7 @@ def line(shape, settings, names, iterations):
 
 
 def measure(shape, settings, names, iterations):
-    """Peak of the allocator in GiB and seconds per iteration, as text; says if memory runs out."""
+    """Peak of the allocator in GiB and seconds per iteration, as text, or "out of memory"."""
     devices = [torch.device(name) for name in names]
     placement = place_units(unit_names(settings), devices, settings.cut)
     target = torch.rand(shape, generator=torch.Generator().manual_seed(0))

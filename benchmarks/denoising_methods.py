@@ -7,7 +7,7 @@ from voxmill.denoising.noise import Stabiliser, remove_bias
 
 
 def gaussian(noisy, sigma):
-    """Gaussian filter of the width that suits the noise (0.3 to 0.6 voxels), bias taken out."""
+    """Gaussian filter whose width grows with the noise (0.3 to 0.6 voxels); removes the bias."""
     width_vox = 0.3 + 0.3 * min(sigma / (0.09 * noisy.max()), 1)
     return remove_bias(ndimage.gaussian_filter(noisy, width_vox), sigma)
 
@@ -34,7 +34,7 @@ def dipy_nlm(noisy, sigma):
 def bm4d_raw(noisy, sigma):
     """BM4D on the magnitudes, as if their noise were Gaussian.
 
-    Its default profile; of several threads it gives slightly different numbers each time.
+    It uses the default profile and one thread; with several threads its results vary slightly.
     """
     import bm4d
 
@@ -44,7 +44,7 @@ def bm4d_raw(noisy, sigma):
 
 
 def bm4d_stabilised(noisy, sigma):
-    """BM4D in the stabilised domain: its authors' way with Rician noise."""
+    """BM4D in the stabilised domain, as its authors treat Rician noise."""
     stabiliser = Stabiliser(sigma)
     return stabiliser.inverse(bm4d_raw(stabiliser.forward(noisy), 1.0))
 

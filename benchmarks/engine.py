@@ -1,10 +1,10 @@
-"""Inference and training of MS-D networks: our backends and others, side by side in one run.
+"""Inference and training of MS-D networks: voxmill's backends and other programs, in one run.
 
     python benchmarks/engine.py --output results/benchmarks
 
-Each measurement has a process of its own, so that peaks of memory are its own. Speeds are given
-as voxels a second and as useful operations a second: those of the direct convolution, whatever a
-backend really does, over the machine's fused multiply-add limit measured in the same run.
+Each measurement runs in its own process, so that its peak of memory is its own. Speeds are voxels a
+second and useful operations a second: those of the direct convolution, whatever a backend really
+does, also as a share of the machine's fused multiply-add limit, which the same run measures.
 """
 
 import argparse
@@ -19,9 +19,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from voxmill.config.networks import MSDNetSettings
 from voxmill.engine import fourier
 from voxmill.engine.build import _FLAGS, compiler
-from voxmill.networks.settings import MSDNetSettings
 from voxmill.runtime.files import write_json, write_text
 from voxmill.runtime.free_memory import free_bytes
 
@@ -53,9 +53,9 @@ def measure_machine(threads: int) -> dict:
 
 
 def run_worker(task: dict, timeout_s: float) -> dict:
-    """A measurement, or why there is none."""
+    """A measurement, or the reason why there is none."""
     command = [sys.executable, str(ROOT / "benchmarks" / "engine_worker.py"), json.dumps(task)]
-    # Freed arrays go back at once, so that a peak is what was in use at one time.
+    # Freed arrays go back to the system at once, so that the peak counts arrays in use alone.
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
     try:
         done = subprocess.run(
@@ -92,7 +92,7 @@ def compare(sizes, depths, runners, limits: dict) -> list[dict]:
 
 
 def measure(task: dict, before: list[dict]) -> dict:
-    """The row of a task; one that would take too long, by a smaller box, is not run."""
+    """The row of a task; it is not run if its time on a smaller box says that it takes too long."""
     same = [
         row
         for row in before
@@ -171,7 +171,7 @@ def table(rows: list[dict], machine: dict) -> str:
 
 
 def plot(result: dict, path: Path) -> None:
-    """Throughput of all programs, and scaling of ours."""
+    """Throughput of all programs, and scaling of voxmill."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,4 +1,4 @@
-"""One measurement in a process of its own: seconds and peak memory of one way to run a network.
+"""One measurement in its own process: seconds and peak memory of one program for a network.
 
 Called by benchmarks/engine.py with a JSON object; prints a JSON object.
 """
@@ -16,19 +16,19 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from voxmill.config.networks import MSDNetSettings
 from voxmill.engine.backends import BACKENDS
 from voxmill.networks import build
-from voxmill.networks.settings import MSDNetSettings
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has held, from the system."""
+    """Peak memory of this process, as the system counts it."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
 
 
 def make_network(settings: MSDNetSettings):
-    """Random weights, and biases that keep about half of the voxels alive."""
+    """Random weights, and biases with which about half of the voxels are positive."""
     network = build("msdnet", settings, seed=0)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -63,7 +63,7 @@ def monai(network, volume, threads):
 
 
 class _Unused(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Empty modules for what dlsia imports to draw pictures, which nothing here does."""
+    """Empty modules in place of those that dlsia imports for figures, which nothing here needs."""
 
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in ("einops", "networkx", "plotly", "skimage", "torchvision"):
@@ -111,7 +111,7 @@ RUNNERS = {
 
 
 def measure_inference(network, task: dict) -> dict:
-    """Median seconds of a cube, and peak memory beyond that of the loaded process."""
+    """Median seconds for a cube, and peak memory beyond that of the process before it."""
     size, runner, threads = task["size"], task["runner"], task["threads"]
     # Not negative: dlsia's network applies its ReLU to the input too.
     volume = np.random.default_rng(0).random((1, size, size, size), dtype=np.float32)

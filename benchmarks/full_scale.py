@@ -27,7 +27,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from voxmill.phantoms.make_phantom import draw_phantom, phantom_settings, write_truth
+from voxmill.phantoms.make_phantom import PhantomSettings, draw_phantom, write_truth
 from voxmill.runtime.files import write_text
 from voxmill.volumes import write_planes
 
@@ -48,7 +48,7 @@ def part_origins(shape, part) -> list[tuple[int, int, int]]:
 def make_part(seed: int, shape, attenuation_um: float) -> tuple[np.ndarray, np.ndarray]:
     """One phantom: grey values and cells."""
     settings = {"seed": seed, "shape_vox": shape, "voxel_size_um": VOXEL_SIZE_UM}
-    return draw_phantom(phantom_settings({**settings, "attenuation_um": attenuation_um}))
+    return draw_phantom(PhantomSettings.from_dict({**settings, "attenuation_um": attenuation_um}))
 
 
 def make_volume(folder: Path, shape, part, attenuation_um: float, processes: int) -> None:

@@ -1,10 +1,10 @@
-"""Inference of MS-D networks on a GPU: our engines and plain PyTorch (cuDNN), in one run.
+"""Inference of MS-D networks on a GPU: voxmill's engines and plain PyTorch (cuDNN), in one run.
 
     python benchmarks/gpu.py --output results/benchmarks
 
-Each backend runs a random network on one block of the size that the memory plan gives it for a
-whole volume, so the halo's cost counts; the seconds for the whole volume are those of the block
-times the voxels of all blocks, halos included. With --whole the best one runs all of them.
+Each backend evaluates a random network on one block, as large as its memory plan for a whole volume
+says, so that the cost of the halo counts. The seconds for the whole volume are those of the block
+scaled to the voxels of all blocks, halos included. With --whole the fastest one evaluates them all.
 """
 
 import argparse
@@ -18,10 +18,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from voxmill.config.networks import MSDNetSettings
 from voxmill.engine import fourier
 from voxmill.engine.backends import BACKENDS, forward
+from voxmill.geometry import Box
 from voxmill.networks import build
-from voxmill.networks.settings import MSDNetSettings
 from voxmill.prediction.memory import SHARE, plan_blocks, predict_in_blocks
 from voxmill.runtime.files import write_json, write_text
 from voxmill.runtime.free_memory import free_bytes
@@ -66,7 +67,7 @@ def _seconds_on_gpu(function, device: str) -> float:
 
 
 def make_network(depth: int):
-    """Random weights, and biases that keep about half of the voxels alive."""
+    """Random weights, and biases with which about half of the voxels are positive."""
     network = build("msdnet", MSDNetSettings(depth=depth), seed=0)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -81,12 +82,12 @@ def plan(backend, settings, precision: str, volume, halo: int, budget: int, larg
     def needed(shape):
         return backend.predict_bytes(settings, shape, precision) if max(shape) <= largest else 2**60
 
-    blocks = plan_blocks(volume, ((0, 0, 0), volume), (halo,) * 3, needed, budget)
-    return [block.box_shape for block in blocks]
+    blocks = plan_blocks(volume, Box.from_shape(volume), (halo,) * 3, needed, budget)
+    return [block.box.shape for block in blocks]
 
 
 def measure(network, name: str, precision: str, given, device: str) -> dict:
-    """Seconds and peak memory of the largest block, and what follows for the whole volume."""
+    """Seconds and peak memory of the largest block, and the estimate for the whole volume."""
     backend = BACKENDS[name]
     if reason := backend.available(network, device):
         return {"problem": reason}
@@ -115,7 +116,7 @@ def measure(network, name: str, precision: str, given, device: str) -> dict:
 
 
 def whole_volume(shapes, seconds: float, shape, volume) -> dict:
-    """What the seconds of one block say about all of them."""
+    """The estimate for all blocks from the seconds of one."""
     all_voxels = sum(float(np.prod(s)) for s in shapes)
     return {
         "voxels_per_s": float(np.prod(shape)) / seconds,
@@ -135,7 +136,7 @@ def compare(network, name: str, precision: str, device: str) -> float:
 def run_whole(network, name: str, precision: str, given, device: str) -> float:
     """Seconds for the whole volume, from an array in memory to an array in memory."""
     volume = np.random.default_rng(0).random((1, *given.volume), dtype=np.float32)
-    core = ((0, 0, 0), tuple(given.volume))
+    core = Box.from_shape(given.volume)
     start = time.perf_counter()
     predict_in_blocks(network, volume, core, (given.halo,) * 3, name, device, precision)
     return time.perf_counter() - start
@@ -173,7 +174,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("results/benchmarks"))
     parser.add_argument("--depth", type=int, default=100)
-    parser.add_argument("--halo", type=int, default=48, help="voxels of context on each side")
+    parser.add_argument("--halo", type=int, default=48, help="voxels on each side")
     parser.add_argument("--volume", type=int, nargs=3, default=VOLUME, help="voxels, z y x")
     parser.add_argument("--largest", type=int, default=704, help="largest edge of a block")
     parser.add_argument("--repeats", type=int, default=3)

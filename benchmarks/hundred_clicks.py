@@ -1,11 +1,11 @@
-"""Fine-tuning with few labelled cells: F1 on real held-out data against their number.
+"""Fine-tuning with few labelled cells: F1 on real held-out data for different numbers of cells.
 
     python benchmarks/hundred_clicks.py --output benchmarks/results/hundred_clicks.json
 
-A model that never saw light-sheet data (models/phantom.safetensors) is adapted to microglia with
-the centroids, and nothing else, of a cube of one training volume that holds 25, 50 or 100 cells, or
-of that whole volume. The last third of the cube along y validates, which chooses the threshold.
-With --scratch a network of the same shape from random weights gets the same cells and steps.
+A model that never saw light-sheet data (models/phantom.safetensors) is fine-tuned for microglia. It
+gets only the centroids in a cube of one training volume with 25, 50 or 100 cells, or in that whole
+volume. The last third of the cube along y is used for validation, which chooses the threshold. With
+--scratch, a network of the same shape is trained from random weights with the same cells and steps.
 """
 
 import argparse
@@ -22,10 +22,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import real_data
 from accuracy import SIZE, scores_of
 
+from voxmill.config.training import TrainingSettings
+from voxmill.geometry import Box
 from voxmill.runtime.files import sha256, write_json
 from voxmill.training.loop import train
-from voxmill.training.settings import TrainingSettings
-from voxmill.training.sources import Source, points_in, whole
+from voxmill.training.sources import Source, points_in
 from voxmill.training.train_network import fine_tuning_settings, initial_weights
 from voxmill.training.validation import find_points, predict_box
 
@@ -44,29 +45,34 @@ SETTINGS = {
 
 
 def clicks(source: Source, cells: int | None) -> Source:
-    """The source with the smallest cube at its origin that holds so many cells, or the whole."""
+    """Restrict a source to the smallest cube at its origin with this many cells; None: all."""
     shape = np.array(source.volume.shape)
     stop = shape
     if cells is not None:
         reach = np.sort((source.points + 0.5).max(axis=1))[cells - 1]
         stop = np.minimum(np.ceil(reach), shape)
     stop = tuple(int(n) for n in stop)
-    # Nothing beyond the cube is used, so nothing beyond it counts as known.
-    points = points_in(source.points, ((0, 0, 0), stop))
-    first = (0, 2 * stop[1] // 3, 0)
-    box = (0, 0, 0), stop
-    return dataclasses.replace(source, points=points, region=box, validation=(first, stop))
+    # Cells outside the cube count as unknown.
+    box = Box.from_shape(stop)
+    points = points_in(source.points, box)
+    validation = Box((0, 2 * stop[1] // 3, 0), stop)
+    return dataclasses.replace(source, points=points, region=box, validation=validation)
 
 
 def adapt(source: Source, settings: TrainingSettings, initial, held: Source, limit, threads):
-    """Train on the clicks, and score the volume held out at the threshold of their validation."""
-    outcome = train([source], settings, "cpu", threads, initial=initial)
+    """Train on the source and score the held-out volume at the threshold of the validation."""
+    trained = train([source], settings, "cpu", threads, initial=initial)
     probability = predict_box(
-        outcome.network, held, whole(held.volume.shape), settings.normalisation, "cpu", threads
+        trained.network,
+        held,
+        Box.from_shape(held.volume.shape),
+        settings.normalisation,
+        "cpu",
+        threads,
     )
-    threshold = outcome.validation["threshold"]
+    threshold = trained.validation["threshold"]
     points, _ = find_points(probability[0], settings, SIZE, threshold)
-    return {**scores_of(held, points, limit), "f1_validation": round(outcome.validation["f1"], 4)}
+    return {**scores_of(held, points, limit), "f1_validation": round(trained.validation["f1"], 4)}
 
 
 def main() -> None:
@@ -90,22 +96,26 @@ def main() -> None:
         few = clicks(source, None if cells == "all" else max(int(cells), 25))
         for seed in options.seeds:
             own = SETTINGS | {"seed": seed, "max_distance_um": limit, "steps": options.steps}
-            # No clicks at all: the model as it is, at the threshold that 25 cells choose.
+            # With 0 cells the model stays unchanged, at the threshold that 25 cells choose.
             own |= {"steps": 1, "learning_rate": 1e-12} if cells == "0" else {}
             settings = TrainingSettings.from_dict(fine_tuning_settings(own, options.start))
             weights = initial_weights(options.start, settings)
-            for way, initial in (("adapted", weights), ("from scratch", None)):
+            for start, initial in (("adapted", weights), ("from scratch", None)):
                 if initial is None and (cells == "0" or not options.scratch):
                     continue
-                row = {"cells": 0 if cells == "0" else len(few.points), "way": way, "seed": seed}
-                row |= {"region_vox": few.region[1]}
+                row = {
+                    "cells": 0 if cells == "0" else len(few.points),
+                    "start": start,
+                    "seed": seed,
+                }
+                row |= {"region_vox": few.region.stop}
                 row |= adapt(few, settings, initial, held, limit, options.threads)
                 rows.append(row)
                 print(row, flush=True)
                 if options.output:
-                    start = {"weights": str(options.start), "sha256": sha256(options.start)}
+                    model = {"weights": str(options.start), "sha256": sha256(options.start)}
                     write_json(
-                        options.output, {"held_out": held.name, "start": start, "rows": rows}
+                        options.output, {"held_out": held.name, "start": model, "rows": rows}
                     )
 
 

@@ -11,7 +11,7 @@
 
 using V = voxmill::Vec<float>;
 
-// Keeps the compiler from leaving out what computes `value`.
+// Keeps the compiler from removing the computation of `value`.
 inline void use(V value) {
 #if defined(__x86_64__)
     asm volatile("" : : "v"(value));
@@ -20,8 +20,8 @@ inline void use(V value) {
 #endif
 }
 
-// Billions of multiply-adds a second: 12 independent chains hide the latency. The best of a few
-// short runs, since other programs only ever slow one down.
+// Billions of multiply-adds a second: 12 independent chains hide the latency. The best of a few short
+// runs, because other programs can only slow one down.
 double multiply_adds(int threads) {
     constexpr int chains = 12;
     const long turns = 2000000;

@@ -1,13 +1,12 @@
-"""How far the masks of the real volumes are grey values above a threshold, and what that costs.
+"""Measure how well a threshold of grey values describes the masks of the real volumes.
 
     python benchmarks/mask_thresholds.py
 
-For every volume: the grey value that separates the mask from the voxels around it best, and the
-Dice index of that separation. Then, of each training volume of microglia, the truth against
-itself: the components of its mask where it is at least as bright as the threshold of the volume
-held out, scored against its own centroids. The image, the cells and the annotator are the same,
-the threshold alone is another; a method that can't know the threshold can't be expected to do
-better on average.
+For every volume, this finds the grey value that best separates the mask from the voxels around it,
+and the Dice index of that separation. Then it scores the ground truth of each training volume of
+microglia against itself: the components of its mask where it is at least as bright as the threshold
+of the held-out volume, against its own centroids. Image, cells and annotator are the same and only
+the threshold differs, so a method that cannot know the threshold cannot do better on average.
 """
 
 import argparse
@@ -26,21 +25,26 @@ import real_data
 from voxmill.cells.components import find_components
 from voxmill.volumes.blocks import ArrayVolume
 
-# The least components, in voxels, that count as cells of a mask cut at another threshold.
+# Least sizes, in voxels, at which components of a mask above a threshold count as cells.
 LEAST_VOX = (1, 5, 20)
 
 
 def read(source) -> tuple[np.ndarray, np.ndarray]:
-    """Grey values and mask, each (z, y, x)."""
+    """Read grey values and mask, each (z, y, x)."""
     box = (0, 0, 0), source.volume.shape
     return source.volume.read_window(*box), source.mask.read_window(*box) > 0
 
 
 def best_split(grey, mask) -> tuple[int, float]:
-    """The grey value with the best Dice index between mask and `grey >= value`, and that index.
+    """Find the grey value with the best Dice index between mask and `grey >= value`.
 
-    Counted are the mask and the ring of voxels around it in the plane: what is bright elsewhere,
-    and was left out as no cell, says nothing about where cells end.
+    Only the mask and the ring of voxels around it in the plane count: bright voxels elsewhere,
+    which are not cells, tell nothing about the borders of cells.
+
+    Returns
+    -------
+    value : int
+    dice : float
     """
     near = ndimage.binary_dilation(mask, np.ones((1, 3, 3), bool))
     values, of_mask = grey[near], mask[near]
@@ -52,10 +56,10 @@ def best_split(grey, mask) -> tuple[int, float]:
 
 
 def centroids(mask, least_vox: int) -> np.ndarray:
-    """(N, 3) centroids of a mask's 26-connected components of at least so many voxels."""
+    """Find the (N, 3) centroids of a mask's 26-connected components of at least `least_vox`."""
     volume = ArrayVolume(mask)
     regions = find_components(
-        lambda start, stop: (volume.read_window(start, stop), None), mask.shape, max(mask.shape)
+        lambda box: (volume.read_window(*box), None), mask.shape, max(mask.shape)
     )
     return regions.centroids[regions.counts >= least_vox]
 

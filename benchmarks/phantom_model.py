@@ -1,12 +1,12 @@
-"""Train and judge the phantom model that the demo uses.
+"""Train and judge the phantom model of the demo.
 
     python benchmarks/phantom_model.py train --output models/phantom.safetensors
     python benchmarks/phantom_model.py judge --model models/phantom.safetensors
 
-`train` draws phantoms of many seeds, each with settings of its own around the defaults, trains on
-some and validates on others. `judge` compares the model with a difference of Gaussians whose scale
-and threshold are the best for each very volume, on default phantoms of seeds that neither training
-nor validation saw; it adds the figures to the model's card.
+`train` makes phantoms of many seeds, each with its own settings around the defaults, trains on some
+and validates on others. `judge` compares the model with a difference of Gaussians whose scale and
+threshold are the best for each single volume, on default phantoms with seeds that were used neither
+for training nor for validation; it adds the numbers to the model's card.
 """
 
 import argparse
@@ -20,21 +20,22 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from voxmill.config.training import TrainingSettings
 from voxmill.evaluation.baselines import DogSettings, find_cells_oracle
 from voxmill.evaluation.matching import match_points
+from voxmill.geometry import Box
 from voxmill.networks import models
 from voxmill.phantoms.make_phantom import PhantomSettings, draw_phantom
 from voxmill.runtime.files import write_json
 from voxmill.training.loop import train
-from voxmill.training.settings import TrainingSettings
-from voxmill.training.sources import Source, whole
+from voxmill.training.sources import Source
 from voxmill.training.validation import LEAST_SCORE, find_points, predict_box
 from voxmill.volumes.blocks import ArrayVolume
 from voxmill.volumes.measure_volume import PERCENTILES
 
 TRAINING_SEEDS = range(100, 116)
 VALIDATION_SEEDS = range(200, 204)
-# Fresh ones: the defaults of the phantoms were tuned while looking at seeds 2026 to 2029.
+# These are new: the defaults of the phantoms were tuned with seeds 2026 to 2029.
 JUDGED_SEEDS = range(3001, 3007)
 
 SETTINGS = TrainingSettings(
@@ -45,14 +46,14 @@ SETTINGS = TrainingSettings(
     learning_rate=4e-3,
     validate_every=200,
     checkpoint_every=200,
-    # As the demo's configuration finds cells: the threshold depends on it.
-    finder={"method": "maxima", "min_distance_um": 6.0, "smoothing_um": 1.0},
+    # The detector of the demo's configuration: the threshold depends on it.
+    detector={"method": "maxima", "min_distance_um": 6.0, "smoothing_um": 1.0},
     device="cpu",
 )
 
 
 def varied(seed: int, **fixed) -> PhantomSettings:
-    """Phantom settings drawn around the defaults, so that a model does not learn one contrast."""
+    """Draw phantom settings around the defaults, so that a model does not learn one contrast."""
     rng = np.random.default_rng((seed, 1))
     base = PhantomSettings()
     ranges = {
@@ -76,10 +77,10 @@ def varied(seed: int, **fixed) -> PhantomSettings:
 
 
 def phantom_source(settings: PhantomSettings, held: bool) -> Source:
-    """A phantom as a training or validation volume."""
+    """Make a phantom as a training or validation volume."""
     volume, truth = draw_phantom(settings)
     values = np.percentile(volume, PERCENTILES)
-    box = whole(volume.shape)
+    box = Box.from_shape(volume.shape)
     return Source(
         name=f"phantom-{settings.seed}",
         volume=ArrayVolume(volume),
@@ -103,7 +104,7 @@ def run_training(options) -> None:
     sources += [
         phantom_source(varied(s, shape_vox=(64, 160, 160)), held=True) for s in VALIDATION_SEEDS
     ]
-    outcome = train(
+    trained = train(
         sources, settings, "cpu", options.threads, checkpoint_path=f"{options.output}.checkpoint"
     )
     shape = {k: v for k, v in settings.network.items() if k != "kind"}
@@ -112,25 +113,27 @@ def run_training(options) -> None:
         network=settings.network["kind"],
         settings=shape,
         normalisation=settings.normalisation,
-        threshold=round(outcome.validation["threshold"], 4),
+        threshold=round(trained.validation["threshold"], 4),
         voxel_size_um=sources[0].voxel_size_um,
         cell_diameter_um=settings.cell_diameter_um,
         training={
             "command": "python benchmarks/phantom_model.py train",
+            "source": "Synthetic volumes of voxmill.phantoms; no recorded data",
+            "licence": "BSD-3-Clause, as voxmill",
             "data": "phantoms, settings drawn around the defaults for each seed",
             "training_seeds": list(TRAINING_SEEDS),
             "validation_seeds": list(VALIDATION_SEEDS),
-            "steps": outcome.steps,
+            "steps": trained.steps,
             "settings": dataclasses.asdict(settings),
-            "history": outcome.history,
+            "history": trained.history,
         },
-        metrics={"validation": outcome.validation},
+        metrics={"validation": trained.validation},
     )
-    models.save(options.output, outcome.network, card)
+    models.save(options.output, trained.network, card)
 
 
 def run_judging(options) -> None:
-    """Compare with the oracle baseline on unseen seeds; add the figures to the card."""
+    """Compare with the oracle baseline on unseen seeds; add the numbers to the card."""
     card, network = models.load(options.model)
     settings = TrainingSettings.from_dict(card.training["settings"])
     rows = []

@@ -62,12 +62,12 @@ def compare(reference, found, card, voxel_size_um) -> dict:
     dict
         `largest`, `mean` difference, numbers of `cells`, of `found` ones and of `pairs`, `f1`.
     """
-    finder = CellSettings(
+    detector = CellSettings(
         method="maxima", threshold=card.threshold, min_distance_um=card.cell_diameter_um / 2,
         smoothing_um=1.0, min_volume_um3=0.0,
     )  # fmt: skip
     tables = [
-        cells_of_volume(ArrayVolume(p), finder, voxel_size_um)[["z_vox", "y_vox", "x_vox"]]
+        cells_of_volume(ArrayVolume(p), detector, voxel_size_um)[["z_vox", "y_vox", "x_vox"]]
         for p in (reference, found)
     ]
     points = [table.to_numpy() for table in tables]

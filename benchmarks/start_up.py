@@ -1,10 +1,10 @@
-"""What starting a prediction job costs beside the tile it predicts.
+"""The cost of starting a prediction job, compared with that of its tile.
 
     python benchmarks/start_up.py
 
-Each job is a process of its own, as in the workflow: a tile of 8 voxels a side is nearly all start,
-the other one is that of `--edge`. Beside it the same with torch imported, which a prediction by the
-native engine does without. Medians of wall seconds over interleaved runs.
+Each job is its own process, as in the workflow. A job with a tile of 8 voxels a side takes hardly
+more than its start; the edge of the other tile is `--edge`. Both run with and without an import of
+torch, which the native engine does not need. Medians of wall-clock seconds over interleaved runs.
 """
 
 import argparse
@@ -33,7 +33,7 @@ import sys, json
 given = json.loads(sys.argv[1])
 if given.pop("torch"):
     import torch
-from voxmill.prediction.predictor import predict_tile
+from voxmill.prediction.predict_tile import predict_tile
 predict_tile(**given)
 """
 
@@ -49,7 +49,7 @@ def prepare(folder: Path, edge: int, halo: int) -> dict:
         volume=volume, fingerprint="benchmark", tile_shape_vox=(edge,) * 3, halo_vox=(halo,) * 3,
         halo_paths=[], output_path=folder / "plan.json",
     )  # fmt: skip
-    name = read_plan(folder / "plan.json")["tiles"][0]["name"]
+    name = read_plan(folder / "plan.json").tiles[0].name
     tile = folder / f"{name}.tif"
     cut_tile(volume=volume, plan_path=folder / "plan.json", tile=name, output_path=tile)
     (folder / "predictions").mkdir()

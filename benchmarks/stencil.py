@@ -1,4 +1,4 @@
-"""The direct stencil beside the Fourier domain: small boxes and shallow networks.
+"""The direct stencil and the Fourier domain compared on small boxes and shallow networks.
 
 python benchmarks/stencil.py --output results/benchmarks
 """
@@ -13,14 +13,14 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from voxmill.config.networks import MSDNetSettings
 from voxmill.engine import fourier, stencil
 from voxmill.networks import build
-from voxmill.networks.settings import MSDNetSettings
 from voxmill.runtime.files import write_text
 
 
 def seconds(function, least_s: float = 0.25) -> float:
-    """Median seconds of a function, called for a while after a first call."""
+    """Median seconds of a function, which is called for some time after a first call."""
     function()
     times, start = [], time.perf_counter()
     while time.perf_counter() - start < least_s or len(times) < 3:
@@ -31,7 +31,7 @@ def seconds(function, least_s: float = 0.25) -> float:
 
 
 def row(depth: int, width: int, size: int, threads: int) -> str:
-    """A line of the table."""
+    """One line of the table."""
     settings = MSDNetSettings(depth=depth, width=width)
     network = build("msdnet", settings, seed=0).eval()
     volume = np.random.default_rng(0).random((1, size, size, size), dtype=np.float32)

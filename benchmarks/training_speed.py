@@ -1,17 +1,17 @@
-"""Training steps of MS-D networks on a CPU, side by side: time and peak memory.
+"""Compare training steps of MS-D networks on a CPU: time and peak memory.
 
     python benchmarks/training_speed.py --output benchmarks/results/training_speed.json
 
 A step is forward, backward and Adam on one random patch, for
 
-fourier      : voxmill's engine with gradients, what a training uses on a CPU;
-preallocated : PyTorch's convolutions on one buffer that all maps are written into, and a backward
-               pass written by hand, so that nothing is copied;
+fourier      : voxmill's engine with gradients, which trainings use on a CPU;
+preallocated : PyTorch's convolutions with one buffer for all feature maps and a backward pass
+               written by hand, so that nothing is copied;
 plain        : PyTorch with `torch.cat`, which keeps the input of every layer;
 dlsia        : dlsia's MSDNet with `nn.Conv3d` (benchmarks/requirements.txt).
 
-Each measurement has a process of its own, a time limit and a memory limit; what exceeds one is
-reported as that. Results of earlier calls in the output file are kept, so that slow rows can be
+Each measurement runs in a separate process with a time limit and a memory limit, and is reported as
+such if it exceeds one. Results of earlier calls stay in the output file, so that slow rows can be
 measured one by one with --runners and --depths.
 """
 
@@ -31,21 +31,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from engine_worker import _timed, _Unused, make_network, peak_bytes
 
+from voxmill.config.networks import MSDNetSettings
 from voxmill.engine.autograd import fourier_forward
-from voxmill.networks.settings import MSDNetSettings
 from voxmill.runtime.files import read_json, write_json
 
 
 class Preallocated(torch.autograd.Function):
-    """The MS-D network on one buffer of maps; parameters: weights, biases, final ones."""
+    """The MS-D network with one buffer of feature maps; parameters: weights, biases, final ones."""
 
     @staticmethod
     def forward(context, network, batch, *parameters):
         s = network.settings
-        maps = batch.new_empty(len(batch), s.maps_before(s.depth), *batch.shape[2:])
+        maps = batch.new_empty(len(batch), s.channels_before(s.depth), *batch.shape[2:])
         maps[:, : s.inputs] = batch
         for i in range(s.depth):
-            seen = s.maps_before(i)
+            seen = s.channels_before(i)
             maps[:, seen : seen + s.width] = functional.conv3d(
                 maps[:, :seen], network.weights[i], network.biases[i], 1, s.dilation(i),
                 s.dilation(i),
@@ -60,7 +60,7 @@ class Preallocated(torch.autograd.Function):
         upstream, final, bias = _convolution_backward(gradient, maps, _kernel(network), 1, 0)
         weights, biases = [None] * s.depth, [None] * s.depth
         for i in reversed(range(s.depth)):
-            seen = s.maps_before(i)
+            seen = s.channels_before(i)
             own = slice(seen, seen + s.width)
             inner = upstream[:, own] * (maps[:, own] > 0)
             inputs, weights[i], biases[i] = _convolution_backward(
@@ -93,7 +93,7 @@ def _dlsia(settings: MSDNetSettings):
 
 
 def prepare(runner: str, settings: MSDNetSettings, threads: int):
-    """A module, and the differentiable function from a batch to its logits."""
+    """Make a module and the differentiable function from a batch to its logits."""
     if runner == "dlsia":
         network = _dlsia(settings)
         return network, network
@@ -110,7 +110,7 @@ RUNNERS = ("fourier", "preallocated", "plain", "dlsia")
 
 
 def measure(runner, depth, width, size, threads, repeats, memory_gib) -> dict:
-    """Seconds of the fastest of the steps, and peak memory beyond the loaded process's."""
+    """Seconds of the fastest step, and growth of the peak memory over the loaded process."""
     limit = int(memory_gib * 2**30)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     torch.set_num_threads(threads)
@@ -134,7 +134,7 @@ def measure(runner, depth, width, size, threads, repeats, memory_gib) -> dict:
 
 
 def run(task: dict, timeout_s: float) -> dict:
-    """A measurement in a process of its own, or why there is none."""
+    """Measure in a separate process; returns the result or the problem."""
     command = [sys.executable, __file__, "--task", json.dumps(task)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s)
@@ -149,8 +149,8 @@ def run(task: dict, timeout_s: float) -> dict:
 
 
 def show(rows: list[dict]) -> str:
-    """A Markdown table."""
-    lines = ["| depth | way | seconds a step | peak memory, GiB |", "|---|---|---|---|"]
+    """Format the rows as a Markdown table."""
+    lines = ["| depth | runner | seconds a step | peak memory, GiB |", "|---|---|---|---|"]
     for row in rows:
         numbers = (
             f"{row['seconds']:.1f} | {row['peak_bytes'] / 2**30:.1f}"

@@ -1,13 +1,12 @@
-"""Do wider layers learn faster? The same network with 1, 2, 4 and 8 channels a layer.
+"""Measure whether wider layers learn faster: one network with 1, 2, 4 and 8 channels a layer.
 
     python benchmarks/training_width.py --output benchmarks/results/training_width.json
 
-Each trains on the one microglia volume and is scored on the other (`benchmarks/real_data.py`; the
-volume held out is not touched), with the settings of the shipped microglia model but for width and
-steps: first for an equal number of steps, then for equal time, which is that of the widest. Time is
-the process's CPU time, so that other programs on the machine count for little. The
-threshold is the best for each network on the volume it is scored on, so the figures compare widths
-and estimate nothing else.
+Each network trains on one microglia volume and is scored on the other (`benchmarks/real_data.py`;
+the held-out volume is not used), with the settings of the shipped microglia model except width and
+steps: first for an equal number of steps, then for an equal time, that of the slowest. Time is the
+CPU time of the process, on which other programs have little effect. The threshold is the best one
+for each network on the volume where it is scored, so the numbers only compare widths.
 """
 
 import argparse
@@ -37,7 +36,7 @@ def settings_of(width: int, steps: int, settings=None):
 
 
 def seconds_per_step(sources, settings, threads: int) -> float:
-    """CPU time of a few steps after the first ones, which also choose how to compute each layer."""
+    """CPU time of a step, without the first ones, which also choose how to compute each layer."""
     trainer = Trainer(sources, settings, "cpu", threads)
     for _ in range(WARM_STEPS):
         trainer.step()
@@ -48,7 +47,7 @@ def seconds_per_step(sources, settings, threads: int) -> float:
 
 
 def measure(sources, settings, threads: int, compared: str) -> dict:
-    """A row: CPU seconds of all steps, without the validation, and the scores after them."""
+    """Train and return a row: CPU seconds of all steps without validation, and the scores."""
     trainer = Trainer(sources, settings, "cpu", threads)
     begun = time.process_time()
     losses = [trainer.step() for _ in range(settings.steps)]
@@ -75,7 +74,7 @@ def compare(sources, widths, steps: int, threads: int, settings=None):
         yield rows[-1]
     seconds = max(row["seconds"] for row in rows)
     for row in rows:
-        # The slowest has been measured; a second run of it would be the same.
+        # The slowest is measured already: a second run would be the same.
         if row["seconds"] == seconds:
             yield {**row, "compared": "time"}
             continue
@@ -86,7 +85,7 @@ def compare(sources, widths, steps: int, threads: int, settings=None):
 
 
 def show(rows: list[dict]) -> str:
-    """A Markdown table."""
+    """Format the rows as a Markdown table."""
     keys = ("compared", "width", "parameters", "steps", "seconds", "loss", "f1")
     lines = ["| equal | " + " | ".join(keys[1:]) + " |", "|" + "---|" * len(keys)]
     lines += ["| " + " | ".join(str(row[key]) for key in keys) + " |" for row in rows]

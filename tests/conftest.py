@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.data_sources import LIGHTSHEET_SOURCE, SHARED
+
 # No timed assertions: a busy machine must not fail a test. The same examples in each run.
 settings.register_profile("voxmill", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("voxmill")
@@ -16,7 +18,6 @@ if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
-SHARED = ROOT.parent / "shared" / "data"
 
 
 @pytest.fixture(scope="session")
@@ -24,5 +25,5 @@ def lightsheet():
     """The folder of real light-sheet volumes; skips where it is absent."""
     folder = SHARED / "lightsheet"
     if not folder.is_dir():
-        pytest.skip(f"the real light-sheet volumes are not at {folder}")
+        pytest.skip(f"not at {folder}: {LIGHTSHEET_SOURCE}")
     return folder

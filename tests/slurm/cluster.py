@@ -1,10 +1,10 @@
 """A real SLURM on this machine, in a private folder: a controller and nodes with fake GPUs.
 
-    python tests/slurm/cluster.py    # prints the lines that point a shell at it; Ctrl-C ends it
+    python tests/slurm/cluster.py    # prints the lines that a shell needs; Ctrl-C ends it
 
-Nothing outside the folder is read or written, nothing listens beyond this machine, and neither
-systemd, cgroups nor root is needed. A GPU is a link to /dev/null: SLURM hands it out and sets
-CUDA_VISIBLE_DEVICES as it does for a real one.
+It reads and writes only files in the folder, listens only on this machine, and needs no systemd,
+cgroups or root. A GPU is a link to /dev/null: SLURM allocates it and sets CUDA_VISIBLE_DEVICES as
+for a real one.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ START_TIMEOUT_S = 90
 
 
 class ClusterError(RuntimeError):
-    """The cluster cannot be started: what failed, and the end of the log that says why."""
+    """The cluster cannot be started; the message holds the end of the log."""
 
 
 @dataclass
@@ -37,9 +37,10 @@ class Cluster:
     Attributes
     ----------
     folder : path
-        Everything the cluster writes. Keep it short: sockets inside it have at most 107 characters.
+        Holds all files of the cluster. Its path must be short: paths of sockets in it have at most
+        107 characters.
     nodes, gpus, cpus, memory_mb
-        Number of nodes, and what each claims to have, whatever this machine has.
+        Number of nodes, and the resources of each, independent of this machine.
     max_array_size : int
         SLURM's MaxArraySize.
     accounting : bool
@@ -103,7 +104,7 @@ class Cluster:
             if self.accounting:
                 self._start_accounting(ports[2])
             self._write_configuration(ports)
-            # Flags: foreground, so that each is our child and dies with us.
+            # -D keeps each daemon in the foreground, so that it is a child and ends with the test.
             self._spawn("slurmctld", "slurmctld", "-D", "-c", "-f", str(self.conf))
             for node in self.node_names():
                 self._start_node(node)
@@ -114,7 +115,7 @@ class Cluster:
         return self
 
     def stop(self) -> None:
-        """End the daemons and every process that their jobs left; safe to repeat."""
+        """End the daemons and the processes of their jobs; repeated calls do nothing."""
         for daemon in self.daemons.values():
             daemon.terminate()
         for daemon in self.daemons.values():
@@ -128,15 +129,15 @@ class Cluster:
         return [f"n{index + 1}" for index in range(self.nodes)]
 
     def kill_node(self, node: str) -> None:
-        """Make a node vanish as a power cut would: its daemon and everything running on it."""
+        """Kill a node as a power failure would: its daemon and all its processes."""
         self.daemons.pop(f"slurmd-{node}").kill()
         _kill_marked(self.folder, f"VOXMILL_TEST_NODE={node}", f"SLURMD_NODENAME={node}")
 
     def restart_controller(self, after_s: float) -> None:
         """Stop the controller, as for maintenance, and start it again after a while.
 
-        It is told to end, not killed: a controller killed within seconds of a submission has not
-        saved the job's start, and starts it a second time when it is back (SLURM's own doing).
+        It gets SIGTERM, not SIGKILL: a controller killed within seconds of a submission has not
+        saved the start of the job, and SLURM then starts the job a second time.
         """
         controller = self.daemons.pop("slurmctld")
         controller.terminate()
@@ -162,7 +163,7 @@ class Cluster:
             stderr=log,
             stdin=subprocess.DEVNULL,
             preexec_fn=_die_with_parent,
-            # A Ctrl-C at the terminal ends the tests, whose teardown then ends the daemons.
+            # Ctrl-C ends the tests; their teardown then ends the daemons.
             process_group=0,
         )
         log.close()
@@ -220,7 +221,7 @@ class Cluster:
             "slurmdbd",
             "slurmdbd",
             "-D",
-            # slurmdbd reads its file beside slurm.conf.
+            # slurmdbd reads its configuration in the folder of slurm.conf.
             extra={"MYSQL_UNIX_PORT": str(database_socket)},
         )
         self._wait_for("slurmdbd", lambda: _answers(port))
@@ -293,7 +294,7 @@ InactiveLimit=0
             gres += "".join(f"NodeName={name} Name=gpu Type=v100 File={link}\n" for link in links)
         (folder / "gres.conf").write_text(gres)
         wrapper = folder / "bin" / "srun"
-        # The jobstep executor drops every SLURM_ variable, SLURM_CONF too, before it calls srun.
+        # The jobstep executor removes all SLURM_ variables, even SLURM_CONF, before it calls srun.
         wrapper.write_text(
             f'#!/bin/sh\nexport SLURM_CONF={self.conf}\nexec {shutil.which("srun")} "$@"\n'
         )
@@ -323,7 +324,7 @@ InactiveLimit=0
         for suffix in ("log", "out"):
             with contextlib.suppress(OSError):
                 texts.append((self.folder / "log" / f"{name}.{suffix}").read_text()[-1500:])
-        return "\n".join(text for text in texts if text) or "(it logged nothing)"
+        return "\n".join(text for text in texts if text) or "(the log is empty)"
 
 
 def missing_programs(accounting: bool = False) -> list[str]:
@@ -334,12 +335,12 @@ def missing_programs(accounting: bool = False) -> list[str]:
 
 
 def base_folder() -> Path:
-    """Folder of this user's test clusters; one subfolder each, named by the owner's process id."""
+    """Folder of this user's test clusters; each has a subfolder named by its owner's process id."""
     return Path(f"/tmp/voxmill-slurm-{os.getuid()}")
 
 
 def sweep() -> None:
-    """End what clusters of test runs that were killed left behind, and remove their folders."""
+    """End the clusters of killed test runs and remove their folders."""
     for folder in base_folder().glob("*"):
         owner = folder.name.split("-")[0]
         if owner.isdigit() and not Path(f"/proc/{owner}").exists():
@@ -348,7 +349,7 @@ def sweep() -> None:
 
 
 def _die_with_parent() -> None:
-    """Have the kernel end this child when the test process dies, however it dies."""
+    """Let the kernel end this child when the test process ends for any reason."""
     pr_set_pdeathsig = 1
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
@@ -377,7 +378,7 @@ def _kill_marked(folder: Path, *also: str) -> None:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports of the loopback interface that nothing uses now."""
+    """Find unused ports of the loopback interface."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for each in sockets:
@@ -399,7 +400,7 @@ def _interrupt(number, frame) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Keep a cluster up for a shell until Ctrl-C."""
+    """Run a cluster for a shell until Ctrl-C."""
     sweep()
     cluster = Cluster(base_folder() / str(os.getpid()), accounting="--accounting" in arguments)
     started = time.monotonic()

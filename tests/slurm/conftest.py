@@ -1,4 +1,4 @@
-"""A real SLURM for the tests, and ways to run the workflow on it."""
+"""Fixtures: a real SLURM, and the workflow in miniature on it."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from tests.slurm.workspace import ROOT, Workspace, wait_until
 
 
 def pytest_collection_modifyitems(items):
-    """All tests of one cluster run in one process of pytest-xdist: they share its nodes."""
+    """Run all tests of this folder in one process of pytest-xdist, since they share a cluster."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.slurm)
@@ -28,7 +28,9 @@ def _installed(accounting: bool) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     if done.returncode or missing_programs(accounting):
         missing = ", ".join(missing_programs(accounting))
-        pytest.skip(f"SLURM is not installed ({missing}) and cannot be: {done.stderr.strip()}")
+        pytest.skip(
+            f"SLURM is not installed ({missing}) and cannot be installed: {done.stderr.strip()}"
+        )
 
 
 def _started(name: str, **settings) -> Cluster:
@@ -48,7 +50,7 @@ def _ended(cluster: Cluster) -> None:
 
 @pytest.fixture(scope="session")
 def shared_cluster():
-    """Two nodes with two GPUs each, for all tests that leave the cluster as it was."""
+    """Two nodes with two GPUs each, for tests that do not damage the cluster."""
     started = _started("c", max_array_size=201)
     yield started
     _ended(started)
@@ -56,7 +58,7 @@ def shared_cluster():
 
 @pytest.fixture
 def cluster(shared_cluster):
-    """The shared cluster, with no job left from another test."""
+    """The shared cluster without jobs of other tests."""
     yield shared_cluster
     shared_cluster.run("scancel", "--full", "--quiet", "--user", str(os.getuid()), check=False)
     wait_until(lambda: not shared_cluster.run("squeue", "--noheader").strip(), 30, "empty queue")
@@ -80,13 +82,13 @@ def accounting_cluster():
 
 @pytest.fixture
 def mini(cluster, tmp_path):
-    """The workflow in miniature on the shared cluster; a function that says what its tiles do."""
+    """A function that makes the workflow in miniature on the shared cluster from settings."""
     return _miniature(cluster, tmp_path)
 
 
 @pytest.fixture
 def own_mini(own_cluster, tmp_path):
-    """The same on a cluster that the test may damage."""
+    """The same function on a cluster that the test may damage."""
     return _miniature(own_cluster, tmp_path)
 
 

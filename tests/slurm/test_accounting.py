@@ -10,7 +10,7 @@ from tests.slurm.workspace import ROOT, Workspace, tries, wait_until
 
 @pytest.fixture
 def work(accounting_cluster, tmp_path):
-    """The workflow in miniature, for a user with an account of the cluster's."""
+    """The workflow in miniature, for a user with an account on the cluster."""
     user = getpass.getuser()
     for command in (
         ("add", "account", "neuro"),
@@ -54,8 +54,8 @@ def test_an_unknown_account_is_one_clear_error(work):
 
 
 @pytest.mark.slow
-def test_a_run_outlives_the_controllers_absence(work):
-    """The scheduler asks the accounting then; where there is none, only `resume` helps."""
+def test_a_run_survives_a_restart_of_the_controller(work):
+    """The scheduler then asks the accounting; on clusters without one, only `resume` helps."""
     run = work.start("evaluate")
     wait_until(lambda: tries(work), 180, "a tile")
     work.cluster.restart_controller(after_s=30)

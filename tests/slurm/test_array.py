@@ -1,4 +1,4 @@
-"""The prediction stage as job arrays: slow, failing, hungry and cancelled tasks; many tasks."""
+"""The prediction stage as job arrays: slow, failing and cancelled tasks, too little memory."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from tests.slurm.workspace import Workspace, tries, wait_until
 
 
 def submitted(output: str) -> list[str]:
-    """Numbers of the jobs that a submission printed."""
+    """Job numbers that a submission printed."""
     return re.findall(r"^(\d+): ", output, re.MULTILINE)
 
 
@@ -29,7 +29,7 @@ def most_at_once(records: list[dict]) -> int:
     return most
 
 
-def test_slow_failing_and_hungry_tiles_end_whole(mini):
+def test_slow_tiles_failing_tiles_and_tiles_with_too_little_memory_are_completed(mini):
     work = mini(
         tiles=7,
         behaviour={
@@ -39,7 +39,7 @@ def test_slow_failing_and_hungry_tiles_end_whole(mini):
         },
     )
     said = work.voxmill("array", "--limit", "2", "--chunk", "4").stdout
-    # The job before, two arrays for seven tiles, the job after.
+    # The job before the arrays, two arrays for seven tiles, the job after them.
     assert len(submitted(said)) == 4
     wait_for_the_end(work)
 
@@ -49,7 +49,7 @@ def test_slow_failing_and_hungry_tiles_end_whole(mini):
     first = submitted(said)[1:3]
     failed = [row for row in arrays if row["JobState"] != "COMPLETED"]
     assert len(failed) == 2 and all(row["id"].split("_")[0] in first for row in failed)
-    # SLURM ran seven tasks and the two failed ones once more, and gave each one GPU.
+    # SLURM ran seven tasks and the two failed ones again, and gave each one GPU.
     assert len(arrays) == 9
     assert {row["gpus"] for row in arrays} == {"1"}
 
@@ -60,7 +60,7 @@ def test_slow_failing_and_hungry_tiles_end_whole(mini):
     # The killed task had less memory than the one that made the tile.
     assert [record["memory_per_node"] for record in made["z0004"]] == ["400M", "800M"]
     assert most_at_once([r for records in made.values() for r in records if "end" in r]) <= 2
-    # The main run finds all of it done, as if it had made the tiles itself.
+    # The main run finds all tiles done, as if it had made them itself.
     assert "Nothing to be done" in work.snakemake("evaluate").stderr
     assert not list((work.folder / ".snakemake/incomplete").iterdir())
     assert "No tile is left" in work.voxmill("array").stdout
@@ -87,7 +87,7 @@ def test_a_cancelled_task_is_made_again(mini):
     assert "Nothing to be done" in work.snakemake("evaluate").stderr
 
 
-def test_what_fails_every_time_is_named_and_can_be_submitted_again(mini):
+def test_tiles_that_fail_in_every_try_are_named_and_can_be_submitted_again(mini):
     work = mini(tiles=3, behaviour={"z0001": {"fail_attempts": 2}})
     last = submitted(work.voxmill("array", "--retries", "0").stdout)[-1]
     wait_for_the_end(work)
@@ -98,7 +98,7 @@ def test_what_fails_every_time_is_named_and_can_be_submitted_again(mini):
     assert "results/demo/net/predictions/z0001.tif" in log
     assert not (work.folder / "results/demo/net/probability.ome.tif").exists()
 
-    # Only the missing tile is submitted; its second failure is followed by a good try.
+    # Only the missing tile is submitted; it fails again and then succeeds.
     said = work.voxmill("array", "--retries", "1").stdout
     assert "array of 1 task(s), try 1" in said
     wait_for_the_end(work)
@@ -110,7 +110,7 @@ def test_what_fails_every_time_is_named_and_can_be_submitted_again(mini):
     assert (work.folder / "results/demo/net/probability.ome.tif").exists()
 
 
-def test_refused_while_jobs_of_the_folder_are_in_the_queue(mini):
+def test_a_submission_is_refused_while_jobs_of_the_folder_are_in_the_queue(mini):
     work = mini(tiles=1, behaviour={"z0000": {"sleep_s": 100}})
     work.voxmill("array")
     refused = work.voxmill("array", check=False)
@@ -118,19 +118,19 @@ def test_refused_while_jobs_of_the_folder_are_in_the_queue(mini):
     assert "still in SLURM's queue" in refused.stderr and "make resume" in refused.stderr
 
 
-def test_a_refused_submission_says_why(mini):
+def test_a_submission_that_slurm_refuses_reports_the_reason(mini):
     work = mini(tiles=2, runtime=5)
     work.arguments += ["--set-resources", "predict_tile:slurm_partition=nowhere"]
     refused = work.voxmill("array", check=False)
     assert refused.returncode == 1
     assert "invalid partition specified: nowhere" in refused.stderr
-    # The job before the arrays, which had been accepted, does not stay behind.
+    # The job before the arrays, which SLURM had accepted, is cancelled.
     wait_until(lambda: not work.cluster.run("squeue", "--noheader").strip(), 30, "an empty queue")
 
 
 @pytest.mark.slow
 def test_a_thousand_tiles(mini):
-    """Five arrays of at most 201 tasks, each a start of Snakemake: 15 to 30 minutes on 2 cores."""
+    """Five arrays of at most 201 tasks; each task starts Snakemake: 15 to 30 minutes on 2 cores."""
     work = mini(tiles=1000, plain=True)
     said = work.voxmill("array", "--retries", "0").stdout
     assert len(submitted(said)) == 1 + 5 + 1

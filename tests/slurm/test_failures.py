@@ -1,4 +1,4 @@
-"""What goes wrong on a cluster: cancelled, hungry and late jobs, dead nodes, missing GPUs."""
+"""Failures on a cluster: cancelled jobs, too little memory or time, dead nodes, missing GPUs."""
 
 import itertools
 import signal
@@ -9,12 +9,12 @@ from tests.slurm.workspace import tries, wait_until
 
 
 def started(work, tile: str):
-    """Wait until a tile's job computes; return SLURM's number of it."""
+    """Wait until a tile's job runs; returns its job number."""
     wait_until(lambda: any("claimed" in r for r in tries(work).get(tile, [])), 180, f"{tile} runs")
     return tries(work)[tile][-1]["job_id"]
 
 
-def test_a_cancelled_and_a_hungry_tile_are_made_again(mini):
+def test_a_cancelled_tile_and_one_with_too_little_memory_are_made_again(mini):
     work = mini(
         tiles=3,
         behaviour={
@@ -37,7 +37,7 @@ def test_a_cancelled_and_a_hungry_tile_are_made_again(mini):
     }
     assert states[made["z0001"][0]["job_id"]] in ("FAILED", "OUT_OF_MEMORY")
     assert [record["memory_per_node"] for record in made["z0001"]] == ["400M", "800M"]
-    # Nothing else was computed, in SLURM's count too.
+    # SLURM ran no other job.
     assert len(states) == 5
 
 
@@ -53,7 +53,7 @@ def test_ctrl_c_cancels_the_jobs(mini):
 
 
 def test_two_gpus_on_one_node(mini):
-    """The request that denoising makes: encoder and decoder on two devices of one node."""
+    """The request of denoising: encoder and decoder on two devices of one node."""
     work = mini(tiles=3, gpus=2, behaviour={f"z{n:04d}": {"sleep_s": 3} for n in range(3)})
     work.snakemake("evaluate")
     records = [record for records in tries(work).values() for record in records]
@@ -68,19 +68,19 @@ def test_two_gpus_on_one_node(mini):
         assert all(before[1] <= after[0] for before, after in itertools.pairwise(times))
 
 
-def test_a_job_that_sees_no_gpu_says_so_at_once(mini):
+def test_a_job_that_sees_no_gpu_reports_it_at_once(mini):
     work = mini(tiles=1)
     work.environment["VOXMILL_ALLOW_CPU"] = "0"
     failed = work.snakemake("predict", options=("--retries", "0"), check=False)
     assert failed.returncode == 1
     row = work.predictions()[0]
     log = work.folder / f"logs/slurm/rule_predict_tile/z0000/{row['id']}.log"
-    # SLURM handed out a GPU of this machine that has none; the CPU must not stand in for it.
+    # SLURM allocated a GPU, but this machine has none; the CPU must not replace it.
     assert f"Node {row['NodeList']}: the job holds GPU 0, but this PyTorch" in log.read_text()
 
 
 @pytest.mark.slow
-def test_a_late_tile_is_made_again_with_more_time(mini):
+def test_a_tile_with_too_little_time_is_made_again_with_more(mini):
     """SLURM counts walltime in minutes, so this one takes more than one."""
     work = mini(tiles=2, behaviour={"z0001": {"slow_attempts": 1, "slow_s": 200}})
     minutes = ("--set-resources", "predict_tile:runtime=attempt")

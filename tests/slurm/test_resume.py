@@ -1,4 +1,4 @@
-"""A killed scheduler: nothing lost, nothing made twice, the result that of an undisturbed run."""
+"""A killed scheduler: no tile is lost or made twice, and the result is that of any other run."""
 
 import os
 import re
@@ -11,7 +11,7 @@ EXPECTED = "".join(f"prediction of z{n:04d}\n" for n in range(6))
 
 
 def killed_run(work):
-    """Start a run, and kill its scheduler when four tiles compute."""
+    """Start a run and kill its scheduler when four tiles are being computed."""
     run = work.start("evaluate")
     wait_until(
         lambda: sum(any("claimed" in r for r in records) for records in tries(work).values()) >= 4,
@@ -37,17 +37,17 @@ def stitched(work) -> str:
 def test_orphans_are_waited_for_and_their_tiles_kept(mini):
     work = mini(tiles=6, behaviour=SLOW)
     killed_run(work)
-    # An ordinary run now refuses, and says what to do.
+    # A plain run is now refused with an explanation.
     assert "unlock" in work.snakemake("evaluate", check=False).stderr
     said = work.voxmill("resume", "--poll", "1", "evaluate").stdout
     assert "Jobs of the killed run:" in said
-    # The four that computed at the kill, and those of the others that had begun or were queued.
+    # Kept are the four tiles that ran at the kill, and others whose jobs had been submitted.
     assert int(re.search(r"Kept (\d+) file", said)[1]) >= 4
     assert stitched(work) == EXPECTED
     assert set(counts(work).values()) == {1}
-    # In SLURM's own count as well: six tiles, six jobs, of which none was cancelled.
+    # SLURM's record agrees: six tiles, six jobs, none of them cancelled.
     assert [row["JobState"] for row in work.predictions()] == ["COMPLETED"] * 6
-    # What was kept is on record like any other tile: a change of its settings makes it anew.
+    # The kept tiles are recorded like all others: a change of their settings makes them again.
     assert "Nothing to be done" in work.snakemake("evaluate").stderr
     configuration = work.folder / "mini.yaml"
     configuration.write_text(configuration.read_text().replace("sleep_s: 8", "sleep_s: 9"))
@@ -75,7 +75,7 @@ def test_tiles_made_with_other_settings_are_not_kept(mini):
     assert set(counts(work).values()) == {2}
 
 
-def test_refused_while_the_scheduler_lives(mini):
+def test_resume_is_refused_while_the_scheduler_runs(mini):
     work = mini(tiles=1, behaviour={"z0000": {"sleep_s": 100}})
     run = work.start("evaluate")
     wait_until(lambda: tries(work), 180, "a tile")

@@ -18,14 +18,14 @@ TILES = ["z0000_y0000_x0000", "z0000_y0000_x0012", "z0000_y0010_x0000", "z0000_y
 
 
 def workspace(folder: Path, cluster) -> Workspace:
-    """The repository's workflow in a folder that holds a project."""
+    """The repository's workflow in the folder of a project."""
     arguments = ["-s", str(ROOT / "Snakefile"), "--configfile", str(folder / "my.yaml")]
     return Workspace(folder, cluster, arguments)
 
 
 @pytest.fixture(scope="module")
 def finished(shared_cluster, tmp_path_factory) -> Workspace:
-    """A run of everything, each job a job of SLURM's."""
+    """A complete run in which every job is a job of SLURM."""
     project = make_project(tmp_path_factory.mktemp("cluster") / "project")
     # On a cluster, `auto` asks for a GPU.
     project.configure(prediction={"device": "auto"})
@@ -42,7 +42,7 @@ def test_everything_is_made(finished):
     assert {row["JobState"] for row in finished.jobs()} == {"COMPLETED"}
 
 
-def test_each_tile_had_a_gpu_of_its_own(finished):
+def test_no_two_tiles_use_a_gpu_at_the_same_time(finished):
     made = tries(finished)
     assert sorted(made) == TILES
     records = [record for records in made.values() for record in records]
@@ -53,7 +53,7 @@ def test_each_tile_had_a_gpu_of_its_own(finished):
         for other_node, other_gpu, other_start, other_end in held[:index]:
             if (node, gpu) == (other_node, other_gpu):
                 assert end <= other_start or other_end <= start
-    # SLURM's record agrees: one GPU for each tile, none for what computes on CPUs.
+    # SLURM's record agrees: one GPU for each tile, none for jobs on CPUs.
     assert {row["gpus"] for row in finished.predictions()} == {"1"}
     on_cpus = ("cut_tile", "check_slab", "stitch_volume", "find_cells", "evaluate_cells")
     for rule in on_cpus:
@@ -97,7 +97,7 @@ def test_arrays_make_the_same_tiles(finished, tmp_path, cluster):
 
 
 def test_batches_of_tiles_share_a_job_and_its_gpu(finished, tmp_path, cluster):
-    """By the scheduler and then by arrays: two jobs of two tiles each, the same files."""
+    """With the scheduler and then with arrays: two jobs of two tiles each make the same files."""
     shutil.copytree(finished.folder, tmp_path / "copy", symlinks=True)
     settings = yaml.safe_load((tmp_path / "copy/my.yaml").read_text())
     settings["tiles"]["per_job"] = 2
@@ -127,7 +127,7 @@ def batch_jobs(work: Workspace) -> list[dict]:
     return [row for row in work.jobs() if "rule_predict_batch" in row.get("Comment", "")]
 
 
-def test_a_killed_run_ends_as_an_undisturbed_one(finished, tmp_path, cluster):
+def test_a_resumed_run_gives_the_result_of_an_undisturbed_one(finished, tmp_path, cluster):
     shutil.copytree(finished.folder, tmp_path / "copy", symlinks=True)
     work = workspace((tmp_path / "copy").resolve(), cluster)
     results = work.folder / "results/v/identity"
@@ -161,5 +161,5 @@ def test_denoising_asks_for_two_gpus_of_one_node(cluster, tmp_path):
     (job,) = [row for row in work.jobs() if "rule_denoise_scan" in row["Comment"]]
     assert (job["gpus"], job["NumNodes"]) == ("2", "1")
     log = (work.folder / "logs/head/denoise_scan.log").read_text()
-    # The fake GPUs of the test cluster stop it there; a machine that has two would go on.
+    # The job ends here, since the GPUs of the test cluster are fake; with two real ones it goes on.
     assert done.returncode == 0 or "cuda:0 is not here" in log

@@ -1,4 +1,4 @@
-"""Ways to run the workflow on a test cluster, and to look at what it did."""
+"""Run the workflow on a test cluster and read the records of its jobs."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from voxmill.runtime.records import RECORD_SUFFIX
 from voxmill.slurm import table
 
 ROOT = Path(__file__).resolve().parents[2]
-# A finished job is noticed within 2 s instead of 20 (see polling/): these jobs take seconds.
+# Snakemake notices a finished job within 2 s instead of 20 (see polling/): test jobs are short.
 POLL = ["--slurm-init-seconds-before-status-checks", "2", "--max-status-checks-per-second", "1"]
 
 
@@ -32,7 +32,7 @@ class Workspace:
     arguments : list of str
         Snakefile and configuration.
     environment : dict
-        Added to that of each command.
+        Variables that each command gets in addition.
     """
 
     folder: Path
@@ -41,7 +41,7 @@ class Workspace:
     environment: dict[str, str] = field(default_factory=dict)
 
     def variables(self) -> dict[str, str]:
-        """Environment of the commands: fake GPUs compute on the CPU, with one thread."""
+        """Environment of the commands: jobs with fake GPUs compute on the CPU with one thread."""
         return (
             self.cluster.environment()
             | {
@@ -54,7 +54,7 @@ class Workspace:
         )
 
     def command(self, *targets: str, options: tuple[str, ...] = ()) -> list[str]:
-        """Snakemake with the shipped profile."""
+        """Command that runs Snakemake with the shipped profile."""
         return [
             *(sys.executable, "-m", "snakemake", "--profile", "slurm"),
             *("--directory", str(self.folder), *self.arguments),
@@ -92,7 +92,7 @@ class Workspace:
         return self.call([*command, *others, *passed], check, 600)
 
     def call(self, command, check: bool, timeout_s: int) -> subprocess.CompletedProcess:
-        """Run a command in the repository's root; it is killed with its children in time."""
+        """Run a command in the repository's root; kill it and its children after the timeout."""
         with subprocess.Popen(
             command,
             cwd=ROOT,
@@ -107,7 +107,7 @@ class Workspace:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 out, errors = process.communicate()
-                pytest.fail(f"no end in {timeout_s} s: {errors[-4000:]}", pytrace=False)
+                pytest.fail(f"not finished after {timeout_s} s: {errors[-4000:]}", pytrace=False)
         if check and process.returncode:
             pytest.fail(f"status {process.returncode}: {out[-2000:]}\n{errors[-6000:]}", False)
         return subprocess.CompletedProcess(command, process.returncode, out, errors)
@@ -132,7 +132,7 @@ class Workspace:
 
 
 def tries(work: Workspace) -> dict[str, list[dict]]:
-    """Records that the jobs of each tile left, one a try, by tile."""
+    """Records of the jobs of each tile, one a try, by tile."""
     found = {}
     for path in sorted((work.folder / "logs").rglob(f"predict_tile/*{RECORD_SUFFIX}")):
         found[path.name.removesuffix(RECORD_SUFFIX)] = table.read_tries(path)
@@ -140,7 +140,7 @@ def tries(work: Workspace) -> dict[str, list[dict]]:
 
 
 def wait_until(condition, timeout_s: float, what: str):
-    """Poll until `condition()` is true; return what it gave."""
+    """Poll until `condition()` is true; returns its value."""
     end = time.monotonic() + timeout_s
     while True:
         found = condition()

@@ -11,14 +11,13 @@ from voxmill.cells.table import COLUMNS, read_cells, write_cells
 from voxmill.evaluation.baselines import (
     ArrayVolume,
     DogSettings,
-    best_threshold,
     cells_table,
     difference_of_gaussians,
-    dog_settings,
     find_cells_dog,
     find_cells_oracle,
 )
 from voxmill.evaluation.matching import match_points
+from voxmill.evaluation.thresholds import best_threshold
 from voxmill.runtime.errors import VoxmillError
 
 SIZE = (2.0, 1.0, 1.0)
@@ -106,15 +105,18 @@ def test_a_window_of_an_array():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, "dog: missing key 'cell_diameter_um'"),
+        ({}, r"dog\.cell_diameter_um: missing: expected"),
         ({"cell_diameter_um": 5, "size": 1}, "dog: unknown key 'size'"),
-        ({"cell_diameter_um": 0}, "dog setting cell_diameter_um: expected a number > 0"),
-        ({"cell_diameter_um": 5, "scales": [0]}, "dog setting scales: expected numbers > 0"),
+        ({"cell_diameter_um": 0}, r"dog\.cell_diameter_um: expected a number > 0"),
+        (
+            {"cell_diameter_um": 5, "scales": [0]},
+            r"dog\.scales: expected one or more numbers > 0, found \[0\]",
+        ),
     ],
 )
 def test_senseless_settings(settings, message):
     with pytest.raises(VoxmillError, match=message):
-        dog_settings(settings)
+        DogSettings.from_dict(settings)
 
 
 def test_distance_follows_the_diameter():

@@ -287,7 +287,9 @@ def test_integers_are_fractions_of_their_largest_value():
 def test_windows_are_blocks_with_a_margin_and_empty_ones_are_not_searched(monkeypatch):
     calls = []
     original = cells_module.local_maxima
-    monkeypatch.setattr(cells_module, "local_maxima", lambda *a: calls.append(a[1]) or original(*a))
+    monkeypatch.setattr(
+        cells_module, "local_maxima", lambda *a: calls.append(a[1].start) or original(*a)
+    )
     volume = ArrayVolume(blobs((64, 32, 32), [(57, 9, 9)]))
     table = cells_of_volume(volume, CellSettings(min_distance_um=2, block_vox=16), UNIT)
     assert len(table) == 1
@@ -358,23 +360,23 @@ def test_the_job_names_the_volume_whose_probabilities_are_wrong(tmp_path, capsys
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("method", "watershed", r"expected one of \['components', 'maxima'\], found 'watershed'"),
-        ("threshold", 0, "expected a number above 0 and at most 1, found 0"),
-        ("threshold", 1.5, "at most 1, found 1.5"),
+        ("method", "watershed", r"expected one of maxima, components, found 'watershed'"),
+        ("threshold", 0, "expected a number > 0 and <= 1, found 0"),
+        ("threshold", 1.5, "<= 1, found 1.5"),
         ("threshold", "high", "found 'high'"),
         ("threshold", True, "found True"),
-        ("min_distance_um", 0, "expected a length above 0, found 0"),
+        ("min_distance_um", 0, "expected a number > 0, found 0"),
         ("min_distance_um", float("nan"), "found nan"),
-        ("smoothing_um", -1, "expected a length of 0 or more, found -1"),
-        ("min_volume_um3", -1, "expected a volume of 0 or more, found -1"),
-        ("border_share", -0.1, "expected a share from 0 to 1, found -0.1"),
-        ("min_score", 1.5, "expected a probability from 0 to 1, found 1.5"),
-        ("block_vox", 4, "expected an integer of 8 or more, found 4"),
-        ("block_vox", 64.0, "expected an integer of 8 or more, found 64.0"),
+        ("smoothing_um", -1, "expected a number >= 0, found -1"),
+        ("min_volume_um3", -1, "expected a number >= 0, found -1"),
+        ("border_share", -0.1, "expected a number from 0 to 1, found -0.1"),
+        ("min_score", 1.5, "expected a number from 0 to 1, found 1.5"),
+        ("block_vox", 4, "expected an integer >= 8, found 4"),
+        ("block_vox", 64.0, "expected an integer >= 8, found 64.0"),
     ],
 )
 def test_settings_out_of_range(key, value, expected):
-    with pytest.raises(VoxmillError, match=f"cells setting {key}: .*{expected}"):
+    with pytest.raises(VoxmillError, match=rf"cells\.{key}: .*{expected}"):
         CellSettings.from_dict({key: value})
 
 

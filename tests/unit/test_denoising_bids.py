@@ -1,4 +1,4 @@
-"""BIDS folders in, derivatives out; scans of a configuration."""
+"""Scans of BIDS folders and of a configuration; derivatives."""
 
 import json
 import os
@@ -131,7 +131,7 @@ def test_scans_of_a_configuration(tmp_path):
     assert load(tmp_path, {}, devices=["cpu"]).gpus == 0
 
 
-def test_no_scans_is_fine():
+def test_a_configuration_needs_no_scans():
     assert scans.load({}).scans == {}
 
 
@@ -146,17 +146,17 @@ def test_bad_scans_name_their_key(tmp_path):
     (tmp_path / "a.nii").touch()
     entry = {"path": str(tmp_path / "a.nii")}
     refused(r"scans\.x\.mask: no\.nii does not exist", entry | {"mask": "no.nii"})
-    refused(r"scans\.x: expected one of path, phantom and bids, found \[\]", {"volume": 1})
+    refused(r"scans\.x: expected one of path, phantom and bids, found none of them", {"volume": 1})
     refused(r"scans\.x: expected one of .*\['path', 'phantom'\]", entry | phantom)
     refused(r"scans\.x\.volume: not known beside phantom", phantom | {"volume": 1})
     refused(r"scans\.x\.bids: .*this BIDS folder does not exist", {"bids": "none"})
     refused(r"denoising\.devices: expected one device or two", phantom, devices=["cuda:0"] * 2)
     refused(r"denoising\.precision: float16 needs GPUs", phantom, devices=["cpu"],
             precision="float16")  # fmt: skip
-    refused("denoising: denoise setting iterations: expected", phantom, iterations=0)
+    refused(r"config: denoising\.iterations: expected", phantom, iterations=0)
 
 
-def test_a_scan_of_a_data_set_may_not_hide_another(tmp_path):
+def test_a_scan_of_a_data_set_may_not_have_the_name_of_another(tmp_path):
     root = make_dataset(tmp_path / "raw", NAMES[:1])
     with pytest.raises(VoxmillError, match=r"scans\.study: study_sub-01 is there twice"):
         load(tmp_path, {"study_sub-01": {"phantom": {}}, "study": {"bids": str(root)}})

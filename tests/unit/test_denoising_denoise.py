@@ -1,4 +1,4 @@
-"""Scan in, scan out: domain, metrics, phantom, pictures, record, and the whole job."""
+"""Domain, metrics, phantom, pictures, record, and the whole job that denoises a scan."""
 
 import dataclasses
 import json
@@ -13,16 +13,17 @@ from hypothesis import strategies as st
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from voxmill.config.denoising import DenoiseSettings
+from voxmill.config.scans import ScanPhantomSettings
 from voxmill.denoising import figures, noise
 from voxmill.denoising.denoise_scan import denoise_scan
 from voxmill.denoising.domain import make_domain, padding
 from voxmill.denoising.metrics import compare, psnr
-from voxmill.denoising.settings import DenoiseSettings, from_config
-from voxmill.phantoms.make_scan import PhantomSettings, draw_scan, make_scan
+from voxmill.phantoms.make_scan import draw_scan, make_scan
 from voxmill.runtime.errors import VoxmillError
 
 torch.set_num_threads(1)
-SMALL = PhantomSettings(shape_vox=(12, 15, 13), voxel_size_mm=8.0, noise_percent=6, seed=1)
+SMALL = ScanPhantomSettings(shape_vox=(12, 15, 13), voxel_size_mm=8.0, noise_percent=6, seed=1)
 SETTINGS = {
     "network": {"inputs": 2, "down": [4, 4], "up": [4, 4], "skip": [2, 2]},
     "iterations": 6,
@@ -49,7 +50,7 @@ def test_domain_and_back(kind):
     back = domain.inverse(target)
     assert back.shape == scan.shape
     bright = scan > 10 * 20.0
-    # Bias and its removal matter at small signals; at large ones they shift by about sigma^2 / 2nu.
+    # At large signals the bias is only about sigma^2 / 2nu.
     np.testing.assert_allclose(back[bright], scan[bright], atol=2.0)
     if kind == "gaussian":
         np.testing.assert_allclose(back, scan, atol=1e-3)
@@ -62,14 +63,14 @@ def test_mean_of_fitted_noise_comes_back_without_bias(kind, signal):
     scan[0, 0, 0] = 400.0
     noisy = noise.add_rician(scan, 20.0, seed=1)
     domain = make_domain(noisy, DenoiseSettings(noise=kind, sigma=20.0))
-    # What a perfect denoiser gives where the true signal is constant: the mean of the target.
+    # Where the signal is constant, a perfect denoiser gives the mean of the target.
     target = domain.forward(noisy)
     fitted = np.full_like(target, target.mean())
     assert domain.inverse(fitted)[1, 1, 1] == pytest.approx(signal, abs=3.0)
 
 
 def test_noise_level_is_estimated_and_its_absence_an_error():
-    clean = draw_scan(PhantomSettings(shape_vox=(48, 56, 48)))[0]
+    clean = draw_scan(ScanPhantomSettings(shape_vox=(48, 56, 48)))[0]
     noisy = noise.add_rician(clean, 20.0, seed=2)
     domain = make_domain(noisy, DenoiseSettings())
     assert domain.sigma == pytest.approx(20.0, rel=0.15)
@@ -116,9 +117,9 @@ def test_metrics_are_scikit_images():
 
 
 def test_phantom_is_a_brain_on_a_black_background():
-    volume, mask = draw_scan(PhantomSettings())
-    again, _ = draw_scan(PhantomSettings())
-    other, _ = draw_scan(PhantomSettings(seed=1))
+    volume, mask = draw_scan(ScanPhantomSettings())
+    again, _ = draw_scan(ScanPhantomSettings())
+    other, _ = draw_scan(ScanPhantomSettings(seed=1))
     assert np.array_equal(volume, again)
     assert not np.array_equal(volume, other)
     assert (volume[~mask] == 0).all()
@@ -127,10 +128,10 @@ def test_phantom_is_a_brain_on_a_black_background():
     # Fluid, grey and white matter are each there.
     shares = np.histogram(inside, (0, 180, 330, 600))[0] / inside.size
     assert (shares > 0.05).all()
-    with pytest.raises(VoxmillError, match=r"phantom\.shape_vox: expected an integer >= 8"):
-        PhantomSettings(shape_vox=(4, 20, 20))
-    with pytest.raises(VoxmillError, match="shape_vox: expected 3"):
-        PhantomSettings(shape_vox=(20, 20))
+    with pytest.raises(VoxmillError, match=r"phantom\.shape_vox: expected three integers >= 8"):
+        ScanPhantomSettings(shape_vox=(4, 20, 20))
+    with pytest.raises(VoxmillError, match="shape_vox: expected three"):
+        ScanPhantomSettings(shape_vox=(20, 20))
 
 
 def test_planes_are_drawn_upright(tmp_path):
@@ -189,7 +190,7 @@ def test_the_whole_job(tmp_path):
     assert not np.array_equal(out.dataobj, raw.dataobj)
 
     record = json.loads((tmp_path / "denoising.json").read_text())
-    assert from_config(record["settings"]).iterations == 6
+    assert DenoiseSettings.from_dict(record["settings"]).iterations == 6
     assert record["stop_reason"] == "all 6 iterations done"
     assert record["iterations"] == 6
     assert record["seed"] == 0
@@ -250,7 +251,7 @@ def test_bad_input_is_refused_before_the_fit(tmp_path, capsys):
     if not torch.cuda.is_available():
         refused(capsys, tmp_path, paths, "expected 1 GPU(s), found 0", devices=["cuda:0"])
     refused(capsys, tmp_path, paths, "expected auto, cpu, cuda:0", devices=["gpu"])
-    refused(capsys, tmp_path, paths, "denoise setting epochs: unknown", {"epochs": 3})
+    refused(capsys, tmp_path, paths, "denoising: unknown key 'epochs'", {"epochs": 3})
     image = nibabel.load(paths["scan"])
     data = np.asarray(image.dataobj).astype(np.int16)
     data[0, 0, 0] = -3

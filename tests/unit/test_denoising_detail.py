@@ -1,4 +1,4 @@
-"""Detail restored from the noisy volume: exact where the arithmetic can be done by hand."""
+"""Detail restored from the noisy volume, against results computed by hand where possible."""
 
 import pytest
 import torch
@@ -30,20 +30,20 @@ def test_block_transform_is_the_product_along_the_axes():
 
 @pytest.mark.parametrize("shape", [(9, 11, 10), (3, 8, 5), (20, 6, 7)])
 @pytest.mark.parametrize("block_vox", [2, 4])
-def test_without_noise_the_volume_comes_back_and_without_signal_nothing(shape, block_vox):
+def test_without_noise_the_volume_is_unchanged_and_without_signal_it_is_zero(shape, block_vox):
     noisy = volume(shape)
     same = restore_detail(noisy, noisy, 1e-7, block_vox)
     torch.testing.assert_close(same, noisy, atol=1e-4, rtol=0)
     assert restore_detail(noisy, torch.zeros(shape), 1.0, block_vox).abs().max() == 0
 
 
-def test_a_constant_estimate_lets_the_mean_of_the_scan_through():
+def test_a_constant_estimate_keeps_the_mean_of_the_scan():
     noisy = torch.full((8, 8, 8), 3.0)
     found = restore_detail(noisy, torch.full((8, 8, 8), 100.0), 0.1, 4)
     torch.testing.assert_close(found, noisy, atol=1e-3, rtol=0)
 
 
-def test_detail_that_an_estimate_lacks_comes_back():
+def test_detail_that_an_estimate_lacks_is_restored():
     truth = torch.zeros(24, 24, 24)
     truth[6:18, 6:18, 6:18] = 1.0
     truth[10:12] += 0.5
@@ -69,7 +69,7 @@ def test_the_result_does_not_depend_on_how_the_work_is_split(monkeypatch):
 def test_a_group_holds_the_block_itself_and_its_repetition():
     estimate = volume((12, 12, 12))
     estimate[:4, :4, :4] = estimate[3:7, 2:6, 1:5]
-    groups = torch.cat(list(detail._like_blocks(estimate, 4)))
+    groups = torch.cat(list(detail._similar_blocks(estimate, 4)))
     # References lie every second voxel: five along each axis, the first at the corner.
     assert groups.shape == (125, detail.GROUP)
     assert set(groups[0, :2].tolist()) == {0, 3 * 144 + 2 * 12 + 1}

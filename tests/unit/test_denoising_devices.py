@@ -1,4 +1,4 @@
-"""Devices by name, placement of units, and what really happens on two devices."""
+"""Devices by name, precision, placement of units, and real passes on two devices."""
 
 import dataclasses
 
@@ -8,17 +8,17 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from voxmill.denoising import devices as dip_devices
-from voxmill.denoising.devices import place_units, resolve_devices, resolve_precision
+from voxmill.config.denoising import DenoiseSettings
+from voxmill.denoising import devices as denoising_devices
+from voxmill.denoising.devices import resolve_devices, resolve_precision
 from voxmill.denoising.fitting import Fit
-from voxmill.denoising.settings import from_config
-from voxmill.denoising.volume import unit_names
+from voxmill.denoising.placement import place_units, unit_names
 from voxmill.runtime.errors import VoxmillError
 
 CPU, META = torch.device("cpu"), torch.device("meta")
-# Threads of tiny operations wait for each other longer than they compute.
+# With tiny operations, threads wait for each other longer than they compute.
 torch.set_num_threads(1)
-SETTINGS = from_config(
+SETTINGS = DenoiseSettings.from_dict(
     {
         "network": {"inputs": 3, "down": [4, 4], "up": [4, 4], "skip": [2, 2]},
         "iterations": 4,
@@ -65,7 +65,7 @@ def test_two_devices_that_are_the_same_give_the_numbers_of_one(cut):
 
 
 class _OneDeviceEach(TorchDispatchMode):
-    """Every operation but a copy has all of its tensors on one device."""
+    """Checks that every operation but a copy has all its tensors on one device."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
@@ -170,15 +170,15 @@ def test_fit_split_between_the_cpu_and_a_gpu_gives_the_numbers_of_one():
         ("x86_64 fma avx2", ["cuda:0"], "bfloat16", "bfloat16"),
     ],
 )
-def test_auto_is_the_precision_that_the_device_is_fast_in(
+def test_auto_is_the_fast_precision_of_the_device(
     monkeypatch, caplog, flags, devices, asked, given
 ):
-    monkeypatch.setattr(dip_devices, "cpu_flags", lambda: flags)
+    monkeypatch.setattr(denoising_devices, "cpu_flags", lambda: flags)
     assert resolve_precision(asked, [torch.device(name) for name in devices]) == given
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
 
 
 def test_bfloat16_on_a_cpu_without_it_is_kept_with_a_warning(monkeypatch, caplog):
-    monkeypatch.setattr(dip_devices, "cpu_flags", lambda: "x86_64 avx2")
+    monkeypatch.setattr(denoising_devices, "cpu_flags", lambda: "x86_64 avx2")
     assert resolve_precision("bfloat16", [CPU]) == "bfloat16"
     assert "use `precision: auto` or float32" in caplog.text

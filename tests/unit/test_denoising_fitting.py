@@ -1,4 +1,4 @@
-"""One fit: what it learns, from which voxels, and that it goes on exactly where it stopped."""
+"""One fit: what it learns, which voxels it uses, and how it resumes."""
 
 import dataclasses
 import math
@@ -11,15 +11,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from voxmill.config.denoising import DenoiseSettings
 from voxmill.denoising import checkpoint
-from voxmill.denoising.devices import place_units
 from voxmill.denoising.fitting import Fit, hide, total_variation
-from voxmill.denoising.loop import COLUMNS, Watch, run
-from voxmill.denoising.settings import from_config
-from voxmill.denoising.volume import unit_names
+from voxmill.denoising.loop import COLUMNS, RunOptions, run
+from voxmill.denoising.placement import place_units, unit_names
 from voxmill.runtime.errors import VoxmillError
 
-TINY = from_config(
+TINY = DenoiseSettings.from_dict(
     {
         "network": {"inputs": 4, "down": [6, 6], "up": [6, 6], "skip": [3, 3]},
         "input": "noise",
@@ -32,7 +31,7 @@ TINY = from_config(
 STOP = dataclasses.replace(TINY.stop, rule="held_out", warmup=0)
 SCAN = {"input": "scan", "mask_fraction": 0.3}
 CPU = torch.device("cpu")
-# Threads of tiny operations wait for each other longer than they compute.
+# With tiny operations, threads wait for each other longer than they compute.
 torch.set_num_threads(1)
 
 
@@ -52,13 +51,13 @@ def make(target=None, **changes):
     return Fit(target, chosen, place_units(unit_names(chosen), [CPU]), level=0.1)
 
 
-def watch(path=None, **changes):
-    return Watch(checkpoint_path=path, identity="this", progress=False, **changes)
+def options(path=None, **changes):
+    return RunOptions(checkpoint_path=path, identity="this", progress=False, **changes)
 
 
-def test_a_fit_comes_closer_to_the_truth_than_the_noise():
+def test_a_fit_is_closer_to_the_truth_than_the_noisy_volume():
     fit = make(iterations=40, average=0.9)
-    rows = run(fit, watch())
+    rows = run(fit, options())
     assert rows[-1]["loss"] < 0.2 * rows[0]["loss"]
     error = (fit.result - cube()).square().mean()
     assert error < 0.7 * (noisy() - cube()).square().mean()
@@ -74,7 +73,7 @@ def test_average_begins_as_a_plain_mean():
     torch.testing.assert_close(fit.average, torch.stack(outputs).mean(0))
 
 
-def test_held_out_voxels_have_no_say():
+def test_held_out_voxels_do_not_change_the_fit():
     first = make(stop=STOP)
     other = noisy()
     other[first.held_out] = 0.5
@@ -86,47 +85,47 @@ def test_held_out_voxels_have_no_say():
     assert first.rule.statistic != second.rule.statistic
 
 
-def test_a_held_out_voxel_of_a_recorrupted_pair_is_seen_but_has_no_say_in_the_loss():
+def test_the_network_sees_held_out_voxels_of_a_recorrupted_pair_but_the_loss_does_not():
     first = make(stop=STOP, input="recorrupted")
     other = noisy()
     other[first.held_out] += 0.1
     second = make(other, stop=STOP, input="recorrupted")
     (loss, output, _), (changed_loss, changed, _) = first.loss(1), second.loss(1)
     assert not torch.equal(output, changed)
-    # The very loss, its outputs being given.
+    # The loss equals this mean over the other voxels of the same output.
     weight = ~first.held_out
-    wanted = second._pair(1)[1]
-    assert changed_loss.item() == pytest.approx((changed - wanted)[weight].square().mean().item())
+    difference = (changed - second._pair(1)[1])[weight]
+    assert changed_loss.item() == pytest.approx(difference.square().mean().item())
     assert loss.item() != changed_loss.item()
 
 
 @pytest.mark.parametrize("stop", [TINY.stop, STOP])
 def test_hidden_voxels_cannot_be_copied(stop):
     fit = make(stop=stop, **SCAN)
-    looked_at = fit._look_at(1)
+    scored = fit._scored_voxels(1)
     other = noisy()
-    other[looked_at | fit.held_out] = 0.5
+    other[scored | fit.held_out] = 0.5
     output = fit.loss(1)[1]
     fit.target = other
     torch.testing.assert_close(fit.loss(1)[1], output)
-    assert not torch.equal(fit._look_at(2), looked_at)
-    assert not (looked_at & fit.held_out).any()
+    assert not torch.equal(fit._scored_voxels(2), scored)
+    assert not (scored & fit.held_out).any()
 
 
 def test_recorrupted_pair_has_independent_noise_and_the_scan_as_its_mean():
     fit = make(torch.full((40, 40, 40), 0.5), input="recorrupted", recorruption=0.5)
-    seen, wanted = fit._pair(1)
-    assert (seen - 0.5).std().item() == pytest.approx(0.05, rel=0.02)
-    assert (wanted - 0.5).std().item() == pytest.approx(0.2, rel=0.02)
-    # Around a clean voxel with noise e of its own, covariance = level^2 - level^2: here e is 0.
-    products = (seen - 0.5) * (wanted - 0.5)
+    network_scan, loss_target = fit._pair(1)
+    assert (network_scan - 0.5).std().item() == pytest.approx(0.05, rel=0.02)
+    assert (loss_target - 0.5).std().item() == pytest.approx(0.2, rel=0.02)
+    # The covariance is the variance of the scan's own noise, here 0, minus level^2.
+    products = (network_scan - 0.5) * (loss_target - 0.5)
     assert products.mean().item() == pytest.approx(-0.01, rel=0.02)
     assert fit.step()["loss"] > 0
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10_000), st.floats(0.05, 0.95))
-def test_hiding_leaves_no_trace_of_hidden_values(seed, share):
+def test_hidden_values_do_not_change_the_result(seed, share):
     generator = torch.Generator().manual_seed(seed)
     volume = torch.rand(5, 4, 6, generator=generator)
     hidden = torch.rand(5, 4, 6, generator=generator) < share
@@ -154,14 +153,14 @@ def test_total_variation_by_hand():
     # One difference of 4 among the 4 along each axis.
     assert total_variation(volume).item() == 3.0
     plain, smooth = make(iterations=60), make(iterations=60, total_variation=1.0)
-    run(plain, watch())
-    run(smooth, watch())
+    run(plain, options())
+    run(smooth, options())
     assert total_variation(smooth.result) < total_variation(plain.result)
 
 
 def test_cosine_schedule():
     fit = make(schedule="cosine", learning_rate=0.01, iterations=11)
-    rates = [row["learning_rate"] for row in run(fit, watch())]
+    rates = [row["learning_rate"] for row in run(fit, options())]
     assert rates[0] == pytest.approx(0.01)
     assert rates[5] == pytest.approx(0.01 * 0.525)
     assert rates[-1] == pytest.approx(0.0005)
@@ -183,12 +182,11 @@ VARIANTS = {
 def test_a_resumed_fit_gives_the_numbers_of_an_uninterrupted_one(tmp_path, variant, stop_after):
     changes = VARIANTS[variant]
     whole = make(**changes)
-    expected = run(whole, watch())
+    expected = run(whole, options())
     path = tmp_path / "fit.pt"
 
     # A first process that a signal ends ...
     first = make(**changes)
-    end = watch(path, preview=None)
     step = first.step
 
     def step_then_signal():
@@ -199,21 +197,21 @@ def test_a_resumed_fit_gives_the_numbers_of_an_uninterrupted_one(tmp_path, varia
 
     first.step = step_then_signal
     with pytest.raises(checkpoint.Terminated, match=f"after iteration {stop_after}") as ended:
-        run(first, end)
+        run(first, options(path, preview=None))
     assert ended.value.code == 143
-    # ... and a second one that goes on.
+    # ... and a second one that resumes it.
     second = make(**changes)
-    rows = run(second, watch(path))
+    rows = run(second, options(path))
     without_time = [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
-    wanted = [{k: v for k, v in row.items() if k != "seconds"} for row in expected]
-    assert str(without_time) == str(wanted)  # as text, so that nan equals nan
+    expected = [{k: v for k, v in row.items() if k != "seconds"} for row in expected]
+    assert str(without_time) == str(expected)  # as text, so that nan equals nan
     assert torch.equal(second.result, whole.result)
     assert torch.equal(second.average, whole.average)
     seconds = [row["seconds"] for row in rows]
     assert seconds == sorted(seconds)
 
 
-def test_a_killed_fit_goes_on_from_its_last_checkpoint(tmp_path):
+def test_a_killed_fit_resumes_from_its_last_checkpoint(tmp_path):
     path = tmp_path / "fit.pt"
     first = make()
     step = first.step
@@ -225,29 +223,29 @@ def test_a_killed_fit_goes_on_from_its_last_checkpoint(tmp_path):
 
     first.step = step_then_die
     with pytest.raises(KeyboardInterrupt):
-        run(first, watch(path))
+        run(first, options(path))
     second = make()
     assert len(checkpoint.resume(path, second, "this")) == 5
     assert second.iteration == 5
     whole = make()
-    run(whole, watch())
-    run(second, watch(path))
+    run(whole, options())
+    run(second, options(path))
     assert torch.equal(second.result, whole.result)
 
 
 def test_a_finished_fit_is_not_repeated(tmp_path):
     path = tmp_path / "fit.pt"
     first = make()
-    rows = run(first, watch(path))
+    rows = run(first, options(path))
     second = make()
     second.step = None
-    assert str(run(second, watch(path))) == str(rows)
+    assert str(run(second, options(path))) == str(rows)
     assert torch.equal(second.result, first.result)
 
 
-def test_checkpoints_of_another_fit_or_cut_short_are_passed_over(tmp_path, caplog):
+def test_checkpoints_of_another_fit_or_cut_short_are_ignored(tmp_path, caplog):
     path = tmp_path / "fit.pt"
-    run(make(), watch(path))
+    run(make(), options(path))
     assert checkpoint.resume(path, make(), "other") == []
     assert "of other settings or another scan" in caplog.text
     path.write_bytes(path.read_bytes()[:1000])
@@ -268,7 +266,7 @@ def test_fingerprint_depends_on_every_part():
     assert checkpoint.fingerprint(**base) in found
 
 
-def test_signals_have_their_old_meaning_afterwards():
+def test_signals_have_their_usual_effect_afterwards():
     before = signal.getsignal(signal.SIGTERM)
     with checkpoint.termination() as received:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -276,12 +274,12 @@ def test_signals_have_their_old_meaning_afterwards():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_history_has_a_row_per_iteration_and_metrics_now_and_then():
+def test_history_has_a_row_per_iteration_and_metrics_at_intervals():
     previews = []
     fit = make(preview_every=5, iterations=11)
     rows = run(
         fit,
-        watch(
+        options(
             metrics=lambda average: {"psnr": average.mean().item()},
             preview=lambda average, number: previews.append(number),
         ),
@@ -292,7 +290,7 @@ def test_history_has_a_row_per_iteration_and_metrics_now_and_then():
     assert previews == [5, 10]
 
 
-def test_a_diverging_fit_says_where():
+def test_a_diverging_fit_reports_its_iteration():
     fit = make(network=dataclasses.replace(TINY.network, sigmoid=False))
     fit.step()
     with torch.no_grad():

@@ -1,21 +1,20 @@
-"""The memory plan against what a real iteration holds."""
+"""The memory plan against the memory of a real iteration."""
 
 import dataclasses
 
 import pytest
 import torch
 
+from voxmill.config.denoising import DenoiseSettings
 from voxmill.denoising import memory
-from voxmill.denoising.devices import place_units
 from voxmill.denoising.fitting import Fit
 from voxmill.denoising.memory import MemoryPlan, StorageCounter, check_memory, plan_memory
-from voxmill.denoising.settings import from_config
-from voxmill.denoising.volume import unit_names
+from voxmill.denoising.placement import place_units, unit_names
 from voxmill.runtime.errors import VoxmillError
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")
-SETTINGS = from_config(
+SETTINGS = DenoiseSettings.from_dict(
     {
         "network": {"inputs": 4, "down": [8, 8], "up": [8, 8], "skip": [4, 4]},
         "input": "noise",
@@ -26,7 +25,7 @@ SHAPE = (13, 12, 14)
 
 
 def counted(settings):
-    """Peak of two real iterations on the CPU, counted in the same way but with data."""
+    """Peak of the second of two iterations on the CPU, counted in the same way but with data."""
     fit = Fit(torch.rand(SHAPE), settings, place_units(unit_names(settings), [CPU]), level=0.1)
     fit.step()
     with StorageCounter() as counter:
@@ -42,7 +41,7 @@ def test_counter_by_hand():
         second = first + 1
         assert counter.alive[CPU] == 8000
         del first
-        assert counter.alive[CPU] == 8000  # the view holds it
+        assert counter.alive[CPU] == 8000  # the view keeps the storage
         del view, second
         assert counter.alive[CPU] == 0
         assert counter.peak[CPU] == 8000
@@ -59,15 +58,15 @@ def test_counter_by_hand():
         {"input": "scan", "mask_fraction": 0.1, "channels_last": True},
     ],
 )
-def test_plan_without_data_is_what_a_real_iteration_holds(changes):
+def test_plan_without_data_agrees_with_a_real_iteration(changes):
     settings = dataclasses.replace(SETTINGS, **changes)
     planned = plan_memory(SHAPE, settings, ["cpu"])
-    # The real count begins after the construction: without weights, optimiser and volumes.
+    # The count starts after the first iteration: it lacks weights, optimiser and volumes.
     real = counted(settings) + planned.resting_bytes[0]
     assert planned.peak_bytes[0] == pytest.approx(real, rel=0.1)
 
 
-def test_half_precision_and_checkpointing_save_memory_and_volume_costs_it():
+def test_half_precision_and_checkpointing_save_memory_and_larger_volumes_need_more():
     def peak(shape=SHAPE, **changes):
         planned = plan_memory(shape, dataclasses.replace(SETTINGS, **changes), ["cuda:0"])
         return planned.peak_bytes[0]
@@ -99,7 +98,7 @@ def test_automatic_cut_is_the_best_of_all():
     assert max(automatic.peak_bytes) == min(max(plan.peak_bytes) for plan in every)
     assert max(automatic.peak_bytes) < 0.8 * single.peak_bytes[0]
     assert automatic.devices == ("cuda:0", "cuda:1")
-    # The decoder as a whole holds more than half.
+    # The decoder needs more than half of the memory.
     decoder = plan_memory(SHAPE, dataclasses.replace(SETTINGS, cut="decoder"), devices)
     assert decoder.cut == "merge1"
     assert decoder.peak_bytes[1] > decoder.peak_bytes[0]
@@ -140,5 +139,5 @@ def test_plan_against_the_allocator_of_a_gpu(precision):
     torch.cuda.reset_peak_memory_stats(cuda)
     fit.step()
     measured = torch.cuda.max_memory_allocated(cuda)
-    # Above the plan lies the workspace of the convolutions.
+    # The workspace of the convolutions comes on top of the plan.
     assert 0.9 * planned < measured < 2 * planned

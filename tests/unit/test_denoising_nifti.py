@@ -1,4 +1,4 @@
-"""NIfTI in and out."""
+"""NIfTI that is read and written."""
 
 import nibabel
 import numpy as np
@@ -137,7 +137,7 @@ def test_a_file_cut_short(tmp_path):
         read_scan(zipped)
 
 
-def test_negative_intensities_are_fine_without_rician_noise(tmp_path):
+def test_negative_intensities_are_allowed_without_rician_noise(tmp_path):
     assert read_scan(save(tmp_path / "in.nii", ramp() - 5)).data.min() == -5
 
 

@@ -42,7 +42,7 @@ def test_stabilised_noise_has_unit_deviation_and_the_inverse_no_bias(signal):
     stable = stabiliser.forward(drawn)
     assert stable.std() == pytest.approx(1.0, abs=0.05)
     assert stabiliser.inverse(stable.mean()) == pytest.approx(3.0 * signal, abs=0.1 * 3.0)
-    # The plain inverse of the mean, which is what a denoiser of raw magnitudes gives.
+    # The mean of raw magnitudes, in contrast, is biased.
     if signal == 0.0:
         assert drawn.mean() > 3.0
 
@@ -79,7 +79,7 @@ def test_pure_noise_has_its_rician_level():
     assert noise.estimate_sigma(noisy) == pytest.approx(5.0, rel=0.25)
 
 
-def test_nothing_to_estimate_from_gives_zero():
+def test_volumes_without_noise_give_zero():
     assert noise.estimate_sigma(np.zeros((8, 8, 8))) == 0.0
     assert noise.estimate_sigma(spheres()) == 0.0
 

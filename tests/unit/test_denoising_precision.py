@@ -1,12 +1,12 @@
-"""Mixed precision: each pitfall with the naive form that fails and ours that does not."""
+"""Mixed precision: for each pitfall, a naive computation that fails and ours that does not."""
 
 import pytest
 import torch
 from torch import nn
 
+from voxmill.config.skip3d import Skip3DSettings
 from voxmill.denoising.precision import MOST_SKIPPED, Stepper, mean_square
 from voxmill.networks.skip3d import Norm, Skip3D
-from voxmill.networks.skip3d_settings import Skip3DSettings
 from voxmill.runtime.errors import VoxmillError
 
 TINY = Skip3DSettings(inputs=1, down=(2,), up=(2,), skip=(1,))
@@ -42,17 +42,17 @@ def test_sum_of_4096_sixteens():
     assert mean_square(difference, torch.zeros_like(difference), weight).item() == 16.0
 
 
-def test_squares_that_overflow_inside_of_a_norm():
-    maps = torch.tensor([300.0, -300.0], dtype=torch.float16).repeat(2048)
-    naive = maps / (maps * maps).mean().sqrt()
+def test_squares_that_overflow_inside_a_norm():
+    values = torch.tensor([300.0, -300.0], dtype=torch.float16).repeat(2048)
+    naive = values / (values * values).mean().sqrt()
     assert (naive == 0).all()  # divided by infinity
 
-    ours = Norm(1)(maps.reshape(1, 1, 16, 16, 16)).flatten()
-    torch.testing.assert_close(ours.float(), maps.float() / 300)
+    ours = Norm(1)(values.reshape(1, 1, 16, 16, 16)).flatten()
+    torch.testing.assert_close(ours.float(), values.float() / 300)
 
 
 def small_gradient(precision, dtype):
-    """Gradient of a weight through float16 maps, of a loss that is small: the true one is 1e-9."""
+    """Gradient of a weight through half-precision values for a small loss; the true one is 1e-9."""
     weight = nn.Parameter(torch.ones(1))
     stepper = Stepper(torch.optim.SGD([weight], lr=0.0), precision)
     stepper.step((weight.to(dtype) * torch.tensor(1.0, dtype=dtype)).float().sum() * 1e-9)
@@ -95,5 +95,5 @@ def test_float32_is_not_scaled():
     assert weight.item() == pytest.approx(0.9)
 
 
-def test_nothing_to_look_at_gives_no_loss():
+def test_the_loss_without_any_voxel_is_zero():
     assert mean_square(torch.ones(3), torch.zeros(3), torch.zeros(3)).item() == 0.0

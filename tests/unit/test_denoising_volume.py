@@ -1,4 +1,4 @@
-"""Several fits of one scan: averaged, one after the other, each with a checkpoint of its own."""
+"""Several fits of one scan: they are averaged, and each has its own checkpoint."""
 
 import dataclasses
 import itertools
@@ -7,17 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-from voxmill.denoising import volume as dip_volume
+from voxmill.config.denoising import DenoiseSettings
+from voxmill.config.scans import ScanPhantomSettings
+from voxmill.denoising import volume as denoising_volume
 from voxmill.denoising.checkpoint import Terminated, path_of_fit
 from voxmill.denoising.fitting import mirrored_axes
 from voxmill.denoising.noise import add_rician
-from voxmill.denoising.settings import from_config
 from voxmill.denoising.volume import SEED_STEP, denoise_volume
-from voxmill.phantoms.make_scan import PhantomSettings, draw_scan
+from voxmill.phantoms.make_scan import draw_scan
 from voxmill.runtime.errors import VoxmillError
 
 CPU = [torch.device("cpu")]
-SETTINGS = from_config(
+SETTINGS = DenoiseSettings.from_dict(
     {
         "network": {"down": [4, 4], "up": [4, 4], "skip": [2, 2]},
         "iterations": 4,
@@ -33,7 +34,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="module")
 def scans():
-    clean = draw_scan(PhantomSettings(shape_vox=(12, 13, 14), voxel_size_mm=8))[0]
+    clean = draw_scan(ScanPhantomSettings(shape_vox=(12, 13, 14), voxel_size_mm=8))[0]
     return add_rician(clean, 25.0, seed=1), clean
 
 
@@ -48,7 +49,7 @@ def test_the_result_of_two_fits_is_the_mean_of_both(scans):
     first, second = denoise(scans), denoise(scans, seed=SEED_STEP)
     both = denoise(scans, fits=2)
     assert not np.array_equal(first.volume, second.volume)
-    # Without a stabilising transform intensities are linear in what is fitted.
+    # Without a stabilising transform, intensities are linear in the fitted volume.
     np.testing.assert_allclose(both.volume, (first.volume + second.volume) / 2, rtol=1e-4)
     assert both.best_iterations == (4, 4)
     assert [(row["fit"], row["iteration"]) for row in both.rows] == list(
@@ -58,28 +59,28 @@ def test_the_result_of_two_fits_is_the_mean_of_both(scans):
     assert seconds == sorted(seconds)
     last = both.rows[-1]
     assert last["psnr"] == pytest.approx(
-        dip_volume.compare(both.volume, scans[1])["psnr"], abs=1e-3
+        denoising_volume.compare(both.volume, scans[1])["psnr"], abs=1e-3
     )
 
 
 def test_finished_fits_are_not_done_again(scans, tmp_path, monkeypatch):
     expected = denoise(scans, fits=2).volume
     path = tmp_path / "fit.pt"
-    run, calls = dip_volume.run, []
+    run, calls = denoising_volume.run, []
 
-    def run_once(fit, watch):
+    def run_once(fit, options):
         calls.append(fit.settings.seed)
         if len(calls) == 2:
             raise Terminated("ended")
-        return run(fit, watch)
+        return run(fit, options)
 
-    monkeypatch.setattr(dip_volume, "run", run_once)
+    monkeypatch.setattr(denoising_volume, "run", run_once)
     with pytest.raises(Terminated):
         denoise(scans, path, fits=2)
     assert path.exists()
     assert not path_of_fit(path, 1).exists()
-    steps, step = [], dip_volume.Fit.step
-    monkeypatch.setattr(dip_volume.Fit, "step", lambda fit: steps.append(fit) or step(fit))
+    steps, step = [], denoising_volume.Fit.step
+    monkeypatch.setattr(denoising_volume.Fit, "step", lambda fit: steps.append(fit) or step(fit))
     assert np.array_equal(denoise(scans, path, fits=2).volume, expected)
     assert len(steps) == 4
     assert path_of_fit(path, 1).name == "fit.2.pt"
@@ -100,11 +101,11 @@ def test_recorrupted_fits_of_gaussian_noise_know_its_level(scans):
         denoise((flat, flat), sigma=None)
 
 
-def test_mirror_images_take_turns_and_come_back(scans):
+def test_mirror_images_alternate_and_are_mirrored_back(scans):
     assert {tuple(mirrored_axes(number)) for number in range(8, 16)} == {
         axes for count in range(4) for axes in itertools.combinations((2, 3, 4), count)
     }
-    # A volume that is bright on one side only: outputs that were not turned back would blur it.
+    # The volume is bright in one corner: outputs that are not mirrored back would blur it.
     scan = np.full((12, 12, 12), 100.0, np.float32)
     scan[:6, :6, :6] = 500.0
     noisy = scan + np.random.default_rng(0).normal(0, 25, scan.shape)

@@ -1,4 +1,4 @@
-"""Devices of a job: the scheduler's, a free one of this machine's, or a clear refusal."""
+"""Devices of a job: SLURM's, a free one of this machine, or a clear error."""
 
 import itertools
 import json
@@ -15,7 +15,7 @@ from voxmill.runtime.errors import VoxmillError
 
 @pytest.fixture(autouse=True)
 def plain_machine(monkeypatch, tmp_path):
-    """A machine without GPUs and outside of SLURM, whatever runs these tests."""
+    """A machine without GPUs and outside of SLURM, wherever these tests run."""
     for name in list(os.environ):
         if name.startswith(("SLURM", "CUDA_VISIBLE", "VOXMILL_")):
             monkeypatch.delenv(name)
@@ -118,7 +118,7 @@ def test_claim_after_cuda_has_started_is_a_bug_of_ours(slurm_job, monkeypatch):
 
 
 def hold(record_path, seconds):
-    """A job in a process of its own that holds one of two GPUs."""
+    """A job in its own process, holding one of two GPUs."""
     os.environ |= {"CUDA_VISIBLE_DEVICES": "0,1", "VOXMILL_ALLOW_CPU": "1"}
     devices._cards = lambda: 0
     devices._POLL_S = 0.01

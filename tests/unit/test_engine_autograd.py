@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from voxmill.config.networks import MSDNetSettings
 from voxmill.engine import fourier
 from voxmill.engine.autograd import fourier_forward, release
 from voxmill.networks.msdnet import MSDNet
-from voxmill.networks.settings import MSDNetSettings
 from voxmill.runtime.errors import VoxmillError
 
 CASES = [

@@ -8,17 +8,17 @@ import pytest
 import torch
 from torch import nn
 
+from voxmill.config.networks import MSDNetSettings
 from voxmill.engine import stencil
 from voxmill.engine.backends import BACKENDS, choose, forward
 from voxmill.networks.msdnet import MSDNet
-from voxmill.networks.settings import MSDNetSettings
 from voxmill.runtime.errors import VoxmillError
 
 OWN = [name for name in BACKENDS if name != "torch"]
 
 
 def random_network(seed=0, bias=0.1, **settings):
-    """A network whose maps and biases are all alive."""
+    """A network with random weights and biases, whose feature maps are not all zero."""
     generator = torch.Generator().manual_seed(seed)
     network = MSDNet(MSDNetSettings(**settings), generator)
     with torch.no_grad():
@@ -59,29 +59,32 @@ def test_backend_agrees_with_reference(name, settings, shape):
     np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
-@pytest.mark.parametrize("name", [n for n, b in BACKENDS.items() if "bfloat16" in b.precisions])
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [(n, p) for n, b in BACKENDS.items() for p in b.precisions if p in ("bfloat16", "shared16")],
+)
 @pytest.mark.parametrize(("settings", "shape"), CASES[:3])
-def test_bfloat16_is_near_the_reference(name, settings, shape):
+def test_16_bits_are_near_the_reference(name, precision, settings, shape):
     network = random_network(**settings)
     if reason := BACKENDS[name].available(network, "cpu"):
         pytest.skip(reason)
     volume = random_volume(network.settings.inputs, shape)
     expected = forward(network, volume, backend="torch")
-    found = forward(network, volume, backend=name, precision="bfloat16")
+    found = forward(network, volume, backend=name, precision=precision)
     assert np.abs(found - expected).max() < 0.05
     if name != "openvino":  # it keeps float32 where the CPU has no bfloat16
         assert np.abs(found - expected).max() > 0
 
 
-def test_fourier_in_bfloat16_errs_less_than_the_reference_in_bfloat16():
+def test_fourier_in_shared16_errs_less_than_the_reference_in_bfloat16():
     network = random_network(depth=30)
     if reason := BACKENDS["fourier"].available(network, "cpu"):
         pytest.skip(reason)
     volume = random_volume(1, (20, 20, 20))
     expected = forward(network, volume, backend="torch")
     errors = {
-        name: np.abs(forward(network, volume, name, precision="bfloat16") - expected).mean()
-        for name in ("fourier", "torch")
+        name: np.abs(forward(network, volume, name, precision=precision) - expected).mean()
+        for name, precision in (("fourier", "shared16"), ("torch", "bfloat16"))
     }
     assert errors["fourier"] < errors["torch"], errors
 
@@ -155,6 +158,17 @@ def test_missing_device():
         pytest.skip("there is a CUDA device")
     with pytest.raises(VoxmillError, match="no CUDA device for cuda:0"):
         choose("torch", random_network(depth=1), "cuda:0", "float32", (8, 8, 8))
+
+
+def test_the_error_tells_which_precisions_a_backend_has():
+    found = "fourier can't be used here: its precisions are float32, shared16, found bfloat16"
+    with pytest.raises(VoxmillError, match=found):
+        choose("fourier", random_network(depth=1), "cpu", "bfloat16", (8, 8, 8))
+    found = (
+        "stencil: its precisions are float32, found float8.* fourier: .* float32, shared16, found"
+    )
+    with pytest.raises(VoxmillError, match=found):
+        choose("auto", random_network(depth=1), "cpu", "float8", (8, 8, 8))
 
 
 def test_unknown_precision():

@@ -1,4 +1,4 @@
-"""The native engine is compiled once, and its absence is one warning and another backend."""
+"""The native engine is compiled once; without it there is one warning and another backend."""
 
 import ctypes
 import logging
@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from voxmill.config.networks import MSDNetSettings
 from voxmill.engine import backends, build, fourier
 from voxmill.networks import build as build_network
-from voxmill.networks.settings import MSDNetSettings
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_a_failing_compiler_says_why(sources, compiler, caplog):
 
 
 def test_engine_without_library(monkeypatch):
-    monkeypatch.setattr(fourier, "load", lambda source: "there is no compiler")
+    monkeypatch.setattr(build, "load", lambda source: "there is no compiler")
     with pytest.raises(ValueError, match="native engine can't be used here: there is no compiler"):
         fourier.Engine(MSDNetSettings(depth=1), (4, 4, 4))
 
@@ -99,7 +99,7 @@ def test_engine_without_library(monkeypatch):
     ("chosen", "count"), [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7")], ids=["default", "user's"]
 )
 def test_threads_spin_briefly_unless_the_user_says_otherwise(compiler, chosen, count):
-    """What OpenMP itself says it has read, once torch and the engine are loaded."""
+    """By what OpenMP itself reports after torch and the engine are loaded."""
     if sys.platform != "linux":
         pytest.skip("GCC's OpenMP on Linux")
     names = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from voxmill.config.networks import MSDNetSettings
 from voxmill.engine.backends import forward
 from voxmill.networks import build
-from voxmill.networks.settings import MSDNetSettings
 from voxmill.prediction.box import PredictionSettings, predict
 from voxmill.prediction.flips import over_flips
 from voxmill.runtime.errors import VoxmillError

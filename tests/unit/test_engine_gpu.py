@@ -1,4 +1,4 @@
-"""The engines for GPUs: their kernels in Triton's interpreter, on a GPU where there is one."""
+"""The engines for GPUs: their kernels in Triton's interpreter, and on a GPU if there is one."""
 
 import os
 import subprocess
@@ -14,9 +14,9 @@ from test_engine_backends import random_network, random_volume
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from voxmill.engine import gpu_direct, gpu_fourier, gpu_layout
+from voxmill.config.networks import MSDNetSettings
+from voxmill.engine import gpu_direct, gpu_fourier, gpu_spectra
 from voxmill.engine.backends import BACKENDS, choose, forward
-from voxmill.networks.settings import MSDNetSettings
 from voxmill.runtime.errors import VoxmillError
 
 ENGINES = [gpu_fourier, gpu_direct]
@@ -68,8 +68,8 @@ def test_kernels_give_the_numbers_of_the_reference(interpreter, engine, settings
 def test_slabs_of_lines_give_the_whole(interpreter, monkeypatch):
     network = random_network(depth=2, width=2, dilations=(1, 2))
     volume = torch.from_numpy(random_volume(1, (2, 3, 5)))
-    monkeypatch.setattr(gpu_layout, "TABLE_BYTES", 2**14)
-    layout = gpu_layout.Layout(network.settings, (2, 3, 5), "float32")
+    monkeypatch.setattr(gpu_spectra, "TABLE_BYTES", 2**14)
+    layout = gpu_spectra.SpectrumSizes(network.settings, (2, 3, 5), "float32")
     assert layout.table_lines(4, 1) < layout.lines == 3 * 5
     found = gpu_fourier.logits(network, volume)
     np.testing.assert_allclose(found, reference(network, volume), atol=1e-5)
@@ -102,7 +102,7 @@ def test_maps_that_are_zero_everywhere(interpreter, engine):
 
 
 class Tally(TorchDispatchMode):
-    """Bytes of the tensors that are alive at one time, at most."""
+    """The largest number of bytes that tensors hold at one time."""
 
     def __init__(self):
         super().__init__()
@@ -130,7 +130,7 @@ class Tally(TorchDispatchMode):
 
 
 class NoKernel:
-    """In place of a kernel, where only its tensors matter."""
+    """Stands in for a kernel where its tensors alone matter."""
 
     def __getitem__(self, grid):
         return lambda *args, **kwargs: None

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from voxmill.config.networks import MSDNetSettings
 from voxmill.engine.backends import BACKENDS, forward
+from voxmill.geometry import Box
 from voxmill.networks import build
-from voxmill.networks.settings import MSDNetSettings
 from voxmill.prediction.flips import over_flips
 from voxmill.prediction.memory import plan_blocks, predict_in_blocks
 from voxmill.runtime import free_memory
@@ -35,37 +36,36 @@ def voxels(shape):
 def test_cores_partition_and_boxes_hold_the_halo(core_shape, margin, halo, budget):
     window = tuple(n + m for n, m in zip(core_shape, margin, strict=True))
     start = tuple(m // 2 for m in margin)
-    core = (start, tuple(a + n for a, n in zip(start, core_shape, strict=True)))
+    core = Box.from_shape(core_shape, start)
     smallest = voxels([min(1 + 2 * h, n) for h, n in zip(halo, window, strict=True)])
     if budget < smallest:
         return
     count = np.zeros(window, int)
     for block in plan_blocks(window, core, halo, voxels, budget):
-        count[tuple(slice(a, b) for a, b in zip(*block.core, strict=True))] += 1
-        assert voxels(block.box_shape) <= budget
+        count[block.core.slices] += 1
+        assert voxels(block.box.shape) <= budget
         for axis in range(3):
-            assert block.box[0][axis] == max(0, block.core[0][axis] - halo[axis])
-            assert block.box[1][axis] == min(window[axis], block.core[1][axis] + halo[axis])
-    inside = tuple(slice(a, b) for a, b in zip(*core, strict=True))
+            assert block.box.start[axis] == max(0, block.core.start[axis] - halo[axis])
+            assert block.box.stop[axis] == min(window[axis], block.core.stop[axis] + halo[axis])
     assert count.sum() == voxels(core_shape)
-    assert (count[inside] == 1).all()
+    assert (count[core.slices] == 1).all()
 
 
 def test_one_block_when_it_fits():
-    blocks = plan_blocks((10, 10, 10), ((1, 1, 1), (9, 9, 9)), (1, 1, 1), voxels, 1000)
-    assert [b.box for b in blocks] == [((0, 0, 0), (10, 10, 10))]
+    blocks = plan_blocks((10, 10, 10), Box((1, 1, 1), (9, 9, 9)), (1, 1, 1), voxels, 1000)
+    assert [b.box for b in blocks] == [Box((0, 0, 0), (10, 10, 10))]
 
 
 def test_no_block_fits():
     with pytest.raises(VoxmillError, match=r"one voxel with its halo .* needs .* there are"):
-        plan_blocks((9, 9, 9), ((3, 3, 3), (6, 6, 6)), (3, 3, 3), voxels, 300)
+        plan_blocks((9, 9, 9), Box((3, 3, 3), (6, 6, 6)), (3, 3, 3), voxels, 300)
 
 
 @pytest.fixture
 def tile():
     network = build("msdnet", MSDNetSettings(depth=3, dilations=(1, 2)))
     volume = np.random.default_rng(0).normal(size=(1, 20, 18, 22)).astype(np.float32)
-    return network, volume, ((0, 5, 4), (16, 14, 22))
+    return network, volume, Box((0, 5, 4), (16, 14, 22))
 
 
 @pytest.mark.parametrize("share", [1.0, 0.5, 0.2])
@@ -172,7 +172,7 @@ MEASURE = """
     import numpy as np, torch
     from voxmill.engine.backends import BACKENDS
     from voxmill.networks import build
-    from voxmill.networks.settings import MSDNetSettings
+    from voxmill.config.networks import MSDNetSettings
 
     name, precision, settings, shape = json.loads(sys.argv[1])
     torch.set_num_threads(1)
@@ -181,12 +181,12 @@ MEASURE = """
     if backend.available(network, "cpu"):
         print(json.dumps(None)); raise SystemExit
     volume = np.zeros((network.settings.inputs, *shape), np.float32)
-    # Load libraries and warm up on a box that needs next to nothing.
+    # Load libraries and warm up on a box that needs hardly any memory.
     tiny = np.zeros((network.settings.inputs, 2, 2, 2), np.float32)
     backend.run(network, tiny, "cpu", precision, 1)
     volume += 1.0
     def peak():
-        # Not ru_maxrss: it starts at what the parent had when this process was spawned.
+        # Not ru_maxrss, which starts at the parent's value.
         lines = open("/proc/self/status").read().splitlines()
         return 1024 * int(next(l for l in lines if l.startswith("VmHWM")).split()[1])
     before = peak()
@@ -196,7 +196,7 @@ MEASURE = """
 
 
 @pytest.mark.parametrize(
-    ("name", "precision"), [*((name, "float32") for name in BACKENDS), ("fourier", "bfloat16")]
+    ("name", "precision"), [*((name, "float32") for name in BACKENDS), ("fourier", "shared16")]
 )
 @pytest.mark.parametrize(
     ("settings", "shape"),
@@ -216,7 +216,7 @@ def test_predicted_peak_is_near_the_measured(name, precision, settings, shape):
         capture_output=True,
         text=True,
         check=True,
-        # Give freed arrays back at once, as malloc does with those of real boxes (from 32 MiB).
+        # Freed arrays go back to the system at once, as those of real boxes do (from 32 MiB).
         env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"},
     )
     result = json.loads(done.stdout)

@@ -16,11 +16,11 @@ _SPEC.loader.exec_module(precision)
 MODEL = ROOT / "models" / "phantom.safetensors"
 
 
-def test_the_native_engine_in_bfloat16_finds_the_cells_of_float32(monkeypatch):
+def test_the_native_engine_in_shared16_finds_the_cells_of_float32(monkeypatch):
     _, network = models.load(MODEL)
-    if ("fourier", "bfloat16") not in precision.reduced(network):
+    if ("fourier", "shared16") not in precision.reduced(network):
         pytest.skip("the native engine does not run here")
-    monkeypatch.setattr(precision, "reduced", lambda network: [("fourier", "bfloat16")])
+    monkeypatch.setattr(precision, "reduced", lambda network: [("fourier", "shared16")])
     (row,) = precision.judge(MODEL, [7101], (40, 96, 96), 1)
     assert row["cells"] > 20
     assert row["f1"] >= precision.F1_LIMIT

@@ -12,16 +12,18 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 from voxmill.cells.table import COLUMNS
 from voxmill.evaluation import metrics
 from voxmill.evaluation.evaluate_cells import EvaluationSettings, evaluate, evaluate_cells, table
-from voxmill.evaluation.matches import Frame, distance_to_box_um, near_seams, tile_of_points
+from voxmill.evaluation.matches import Frame, near_seams, tile_of_points
+from voxmill.geometry import Box, VoxelSize
 from voxmill.runtime.errors import VoxmillError
-from voxmill.runtime.files import read_json, write_json
+from voxmill.runtime.files import read_json
+from voxmill.tiles.grid import Tile
+from voxmill.tiles.plan import PlannedVolume, make_plan, write_plan
 
 SHAPE = (20, 20, 40)
 UNIT = (1.0, 1.0, 1.0)
-TILES = [
-    {"name": "a", "start": [0, 0, 0], "stop": [20, 20, 20]},
-    {"name": "b", "start": [0, 0, 20], "stop": [20, 20, 40]},
-]
+PLAN = make_plan(PlannedVolume(SHAPE, "uint16", (2.0, 1.0, 1.0)), "f", (20, 20, 20), (0, 0, 0))
+TILES = PLAN.tiles
+A, B = (tile.name for tile in TILES)
 
 
 def cells(points, scores=None):
@@ -155,11 +157,11 @@ def test_tiles_hold_the_points_of_their_cores_and_add_up():
     rows = run(truth, found, tiles=TILES).tiles.set_index("tile")
     columns = ["n_truth", "n_found", "true_positives", "false_positives", "false_negatives"]
     assert rows.loc["all", columns].tolist() == [4, 5, 3, 2, 1]
-    assert rows.loc["a", columns].tolist() == [2, 2, 2, 1, 0]
-    assert rows.loc["b", columns].tolist() == [2, 3, 1, 1, 1]
-    assert (rows.loc[["a", "b"], columns].sum() == rows.loc["all", columns]).all()
-    assert rows.loc["b", "f1"] == pytest.approx(0.5)
-    assert rows.loc["b", ["z_start", "x_start", "x_stop"]].tolist() == [0, 20, 40]
+    assert rows.loc[A, columns].tolist() == [2, 2, 2, 1, 0]
+    assert rows.loc[B, columns].tolist() == [2, 3, 1, 1, 1]
+    assert (rows.loc[[A, B], columns].sum() == rows.loc["all", columns]).all()
+    assert rows.loc[B, "f1"] == pytest.approx(0.5)
+    assert rows.loc[B, ["z_start", "x_start", "x_stop"]].tolist() == [0, 20, 40]
 
 
 @settings(max_examples=30, deadline=None)
@@ -195,7 +197,7 @@ def test_tile_of_points_and_seams_of_a_grid_with_gaps():
     assert tile_of_points(points, TILES[1:]).tolist() == [-1, -1, 0, 0, -1]
     assert tile_of_points(points, []).tolist() == [-1] * 5
     assert tile_of_points(points[:0], TILES).tolist() == []
-    frame = Frame(SHAPE, np.array([1.0, 1, 2]), ((0, 0, 0), SHAPE), TILES)
+    frame = Frame(SHAPE, VoxelSize(1, 1, 2), Box.from_shape(SHAPE), TILES)
     near = near_seams(np.array([[0, 0, 18.6], [0, 0, 18.4], [0, 0, 20.4]]), frame, 2.0)
     assert near.tolist() == [True, False, True]
 
@@ -220,9 +222,9 @@ def test_region_of_interest_at_its_edge():
 
 def test_region_limits_rows_of_tiles_and_coordinates_stay_absolute():
     result = run(on_a_line(25), on_a_line(25), tiles=TILES, region="0:20, 0:20, 22:30")
-    assert result.tiles["tile"].tolist() == ["all", "b"]
+    assert result.tiles["tile"].tolist() == ["all", B]
     assert result.tiles.loc[0, ["x_start", "x_stop"]].tolist() == [22, 30]
-    assert result.matches.loc[0, ["z_vox", "y_vox", "x_vox", "tile"]].tolist() == [5, 5, 25, "b"]
+    assert result.matches.loc[0, ["z_vox", "y_vox", "x_vox", "tile"]].tolist() == [5, 5, 25, B]
 
 
 def test_a_region_in_the_curve_ends_where_the_whole_evaluation_stands():
@@ -243,11 +245,11 @@ def test_a_tile_beside_the_region_has_a_row_for_a_found_point_that_counts():
 
 
 def test_distance_to_a_box():
-    box = ((0, 0, 10), (20, 20, 30))
+    box = Box((0, 0, 10), (20, 20, 30))
     points = np.array([[5, 5, 10], [5, 5, 9.5], [5, 5, 8.5], [-3.5, 5, 33.5]])
-    distances = distance_to_box_um(points, box, np.array([1.0, 1, 1]))
+    distances = box.distance_um(points, VoxelSize(1, 1, 1))
     np.testing.assert_allclose(distances, [0, 0, 1, 5])
-    assert distance_to_box_um(points[2:3], box, np.array([1.0, 1, 4]))[0] == 4
+    assert box.distance_um(points[2:3], VoxelSize(1, 1, 4))[0] == 4
 
 
 def scattered(seed=0, n=400, hit=0.8):
@@ -268,7 +270,7 @@ def test_bootstrap_draws_blocks_where_there_are_enough():
     assert run(truth, found, shape=shape).results["f1_interval"] == interval
     other = run(truth, found, shape=shape, seed=1).results["f1_interval"]
     assert other != interval
-    tiled = [{"name": "t", "start": [0, 0, 0], "stop": list(shape)}]
+    tiled = [Tile(Box.from_shape(shape), Box.from_shape(shape))]
     assert run(truth, found, shape=shape, tiles=tiled).results["f1_interval"] == interval
 
 
@@ -305,7 +307,7 @@ def test_matches_name_every_point_once():
     assert rows["cell_id"].tolist()[:3] == [3, 1, 2]
     assert rows["truth_row"].tolist()[::3] == [1, 3]
     assert rows["score"].tolist()[:3] == [0.7, 0.5, 0.6]
-    assert rows["tile"].tolist() == ["a", "a", "b", "b"]
+    assert rows["tile"].tolist() == [A, A, B, B]
     assert rows.loc[2, ["truth_x_vox", "truth_row", "distance_um"]].isna().all()
     assert rows.loc[3, ["cell_id", "score", "distance_um"]].isna().all()
 
@@ -317,8 +319,7 @@ def test_every_metric_stands_in_the_results():
 
 @pytest.fixture
 def job_files(tmp_path):
-    plan = {"source": {"shape": list(SHAPE), "voxel_size_um": [2.0, 1.0, 1.0]}, "tiles": TILES}
-    write_json(tmp_path / "plan.json", plan)
+    write_plan(tmp_path / "plan.json", PLAN)
     (tmp_path / "truth.csv").write_text("z_vox,y_vox,x_vox\n5,5,5\n5,5,30\n")
     found = cells(on_a_line(6, 30), [0.7, 0.9]).reindex(columns=COLUMNS)
     found.to_csv(tmp_path / "cells.csv", index=False)
@@ -334,7 +335,7 @@ def test_the_job_writes_its_files(job_files):
     assert results["f1"] == 1
     assert results["settings"]["max_distance_um"] == 2
     rows = pd.read_csv(job_files["csv_path"])
-    assert rows["tile"].tolist() == ["all", "a", "b"]
+    assert rows["tile"].tolist() == ["all", A, B]
     matches = pd.read_csv(job_files["matches_path"])
     assert matches["status"].tolist() == ["TP", "TP"]
     assert matches["z_um"].tolist() == [10, 10]
@@ -347,7 +348,7 @@ def test_the_job_writes_its_files(job_files):
     ("section", "expected"),
     [
         ({"max_distance_um": 2, "max_distance": 3}, "evaluation: unknown key 'max_distance'"),
-        ({"max_distance_um": 0}, "evaluation setting max_distance_um: .* above 0, found 0"),
+        ({"max_distance_um": 0}, r"evaluation\.max_distance_um: expected a number > 0, found 0"),
     ],
 )
 def test_the_job_ends_with_a_message(job_files, capsys, section, expected):
@@ -367,16 +368,16 @@ def test_cells_of_another_volume_are_refused(job_files, capsys):
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("max_distance_um", 0, "expected a distance above 0, found 0"),
-        ("max_distance_um", -1, "expected a distance above 0, found -1"),
-        ("max_distance_um", "5", "expected a distance above 0, found '5'"),
-        ("distances_um", [1, 0], "expected a distance above 0, found 0"),
+        ("max_distance_um", 0, "expected a number > 0, found 0"),
+        ("max_distance_um", -1, "expected a number > 0, found -1"),
+        ("max_distance_um", "5", "expected a number > 0, found '5'"),
+        ("distances_um", [1, 0], r"expected one or more numbers > 0, found \[1, 0\]"),
         ("bootstrap_samples", -1, "expected an integer >= 0, found -1"),
         ("seed", 0.5, "expected an integer >= 0, found 0.5"),
     ],
 )
 def test_settings_out_of_range(key, value, expected):
-    with pytest.raises(VoxmillError, match=f"evaluation setting {key}: {expected}"):
+    with pytest.raises(VoxmillError, match=rf"evaluation\.{key}: {expected}"):
         EvaluationSettings(**({"max_distance_um": 1.0} | {key: value}))
 
 

@@ -137,7 +137,9 @@ def test_kinds_that_are_unclear_or_unknown(tmp_path):
         VoxmillError, match=r"truth.tif: .*Set the key `kind`.*voxels.*labels.*mask"
     ):
         read_truth(path, None, SHAPE, SIZE)
-    with pytest.raises(VoxmillError, match=r"expected a truth of kind points, voxels.*'dots'"):
+    with pytest.raises(
+        VoxmillError, match=r"expected a ground truth of kind points, voxels.*'dots'"
+    ):
         read_truth(path, "dots", SHAPE, SIZE)
     assert list(TRUTH) == ["points", "voxels", "labels", "mask"]
 
@@ -176,7 +178,9 @@ def test_points_on_the_outer_faces_are_inside(tmp_path):
 )
 def test_a_volume_of_another_shape(tmp_path, array, expected):
     path = write_volume(tmp_path / "truth.tif", array)
-    pattern = rf"truth.tif: expected a truth of the volume's shape \(20, 30, 40\).*{expected}"
+    pattern = (
+        rf"truth.tif: expected a ground truth of the volume's shape \(20, 30, 40\).*{expected}"
+    )
     with pytest.raises(VoxmillError, match=pattern):
         read_truth(path, "mask", SHAPE, SIZE)
 
@@ -199,7 +203,7 @@ def test_labels_that_are_no_labels(tmp_path, value):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (None, "this truth does not exist"),
+        (None, "this ground truth does not exist"),
         ("", "expected a table of points"),
         ("a,b\n1,2\n", "expected the columns z_vox,y_vox,x_vox or z,y,x .* found a, b"),
         ("z,y,x\n1,2,3\n1,two,3\n", "column 'y' of data row 2, found 'two'"),

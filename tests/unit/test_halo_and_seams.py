@@ -1,4 +1,4 @@
-"""The context that a network needs, and the certificate of a stitched volume."""
+"""The halo that a network needs, and the certificate of a stitched volume."""
 
 import dataclasses
 import json
@@ -8,6 +8,7 @@ import pytest
 import tifffile
 
 from voxmill.cells.find_cells import CellSettings
+from voxmill.config.networks import MSDNetSettings
 from voxmill.engine.backends import BACKENDS
 from voxmill.evaluation.measure_seams import (
     SeamSettings,
@@ -16,9 +17,9 @@ from voxmill.evaluation.measure_seams import (
     seam_starts,
     summarise,
 )
+from voxmill.geometry import Box
 from voxmill.networks import build, models
-from voxmill.networks.settings import MSDNetSettings
-from voxmill.prediction import surroundings as context
+from voxmill.prediction import volume_predictor
 from voxmill.prediction.box import PredictionSettings, predict, resolve_device
 from voxmill.prediction.measure_halo import (
     HaloSettings,
@@ -28,10 +29,10 @@ from voxmill.prediction.measure_halo import (
     richest_boxes,
 )
 from voxmill.prediction.memory import SHARE, box_bytes
-from voxmill.prediction.surroundings import ContextPredictor
+from voxmill.prediction.volume_predictor import VolumePredictor
 from voxmill.runtime.errors import VoxmillError
 from voxmill.tiles.grid import plan_tiles
-from voxmill.tiles.plan import find_tile, read_plan
+from voxmill.tiles.plan import read_plan
 from voxmill.tiles.plan_volume import plan_volume
 from voxmill.volumes import open_volume, read_header, write_planes
 from voxmill.volumes.measure_volume import measure_volume
@@ -48,28 +49,25 @@ def test_a_tile_with_the_exact_halo_is_the_core_of_the_whole_volume():
     whole = predict(network, voxels, settings, 1)[0]
     radius = SETTINGS.receptive_radius_vox
     for tile in plan_tiles(SHAPE, (10, 22, 16), (radius,) * 3):
-        part = voxels[
-            tuple(slice(a, b) for a, b in zip(tile.window_start, tile.window_stop, strict=True))
-        ]
-        core = predict(network, part, settings, 1)[0][tile.core_in_window]
-        expected = whole[
-            tuple(slice(a, b) for a, b in zip(tile.core_start, tile.core_stop, strict=True))
-        ]
+        part = voxels[tile.window.slices]
+        core = predict(network, part, settings, 1)[0][tile.core_in_window.slices]
+        expected = whole[tile.core.slices]
         np.testing.assert_allclose(core, expected, atol=1e-5)
 
 
-def test_the_error_falls_to_zero_at_the_true_context():
+def test_the_error_falls_to_zero_at_the_true_halo():
     """A 'network' with an exactly known field: the mean over 9 voxels along x."""
     voxels = np.random.default_rng(1).random((1, 1, 60))
 
-    def predict_box(start, stop, context):
-        first = max(0, start[2] - context)
-        seen = voxels[:, :, first : min(60, stop[2] + context)]
+    def predict_box(box, halo):
+        start, stop = box
+        first = max(0, start[2] - halo)
+        seen = voxels[:, :, first : min(60, stop[2] + halo)]
         padded = np.pad(seen, ((0, 0), (0, 0), (4, 4)))
         means = np.lib.stride_tricks.sliding_window_view(padded, 9, axis=2).mean(axis=-1)
         return means[:, :, start[2] - first : stop[2] - first]
 
-    errors = errors_by_halo(predict_box, [((0, 0, 28), (1, 1, 32))], 16)
+    errors = errors_by_halo(predict_box, [Box((0, 0, 28), (1, 1, 32))], 16)
     assert list(errors) == [0, 2, 4, 6, 8, 10, 12]
     assert errors[0] > errors[2] > 1e-3
     assert all(error < 1e-12 for halo, error in errors.items() if halo >= 4)
@@ -79,11 +77,11 @@ def test_the_richest_boxes_are_kept():
     voxels = np.zeros((4, 4, 40))
     voxels[2, 2, 22] = 5.0
 
-    def read_box(start, stop):
-        return voxels[:, :, start[2] : stop[2]]
+    def read_box(box):
+        return voxels[box.slices]
 
     starts = np.array([[0, 0, 0], [0, 0, 20], [0, 0, 30]])
-    assert richest_boxes(read_box, starts, (4, 4, 5), 1) == [((0, 0, 20), (4, 4, 25))]
+    assert richest_boxes(read_box, starts, (4, 4, 5), 1) == [Box((0, 0, 20), (4, 4, 25))]
     assert random_starts((4, 4, 40), (4, 4, 5), 9, 0).max(axis=0)[2] <= 35
 
 
@@ -116,12 +114,13 @@ def test_gained_and_lost_cells_are_found():
     reference = blob(shape, (6, 6, 6), (6, 6, 15))
     stitched = blob(shape, (6, 6, 6), (6, 6, 24))
     settings = CellSettings(threshold=0.5, min_distance_um=3.0)
-    core = (slice(0, 12), slice(0, 12), slice(0, 30))
+    core = Box.from_shape(shape)
     found = compare_cells(reference, stitched, settings, (1, 1, 1), core)
     assert found["cells"] == 2
     np.testing.assert_allclose(found["lost"], [[6, 6, 15]], atol=0.1)
     np.testing.assert_allclose(found["gained"], [[6, 6, 24]], atol=0.1)
-    outside = compare_cells(reference, stitched, settings, (1, 1, 1), (*core[:2], slice(0, 10)))
+    part = Box.from_shape((12, 12, 10))
+    outside = compare_cells(reference, stitched, settings, (1, 1, 1), part)
     assert (outside["cells"], outside["gained"], outside["lost"]) == (1, [], [])
 
 
@@ -148,30 +147,30 @@ def predictor(files):
     statistics = json.loads((folder / "s.json").read_text())
     with open_volume(read_header(**source)) as volume:
         settings = PredictionSettings(device="cpu", backend="torch")
-        yield ContextPredictor(card, network, volume, statistics, settings, 1)
+        yield VolumePredictor(card, network, volume, statistics, settings, 1)
 
 
-def test_a_box_with_context_is_that_of_the_whole_volume(predictor):
-    whole = predictor.predict((0, 0, 0), SHAPE, 0)
-    start, stop = (3, 0, 10), (9, 22, 17)
-    part = predictor.predict(start, stop, SETTINGS.receptive_radius_vox)
-    expected = whole[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))]
+def test_a_box_with_its_halo_is_that_of_the_whole_volume(predictor):
+    whole = predictor.predict(Box.from_shape(SHAPE), 0)
+    box = Box((3, 0, 10), (9, 22, 17))
+    part = predictor.predict(box, SETTINGS.receptive_radius_vox)
+    expected = whole[box.slices]
     np.testing.assert_allclose(part, expected, atol=1e-6)
-    short = predictor.predict(start, stop, 1)
+    short = predictor.predict(box, 1)
     assert np.abs(short - expected).max() > 1e-4
 
 
-def test_the_context_shrinks_to_what_the_memory_holds(predictor, monkeypatch, caplog):
+def test_the_halo_shrinks_to_what_the_memory_holds(predictor, monkeypatch, caplog):
     radius = SETTINGS.receptive_radius_vox
-    assert predictor.largest_context() == radius == 7
+    assert predictor.largest_halo() == radius == 7
     assert not [r for r in caplog.records if r.levelname == "WARNING"]
     backend = BACKENDS["torch"]
     bytes_of = [box_bytes(backend, SETTINGS, "float32", (2 * c + 1,) * 3) for c in (4, 6)]
-    monkeypatch.setattr(context, "free_bytes", lambda device: sum(bytes_of) / 2 / SHARE)
-    assert predictor.largest_context() == 4
-    assert "a context of 7 voxels does not fit the free memory: going on with 4" in caplog.text
-    monkeypatch.setattr(context, "free_bytes", lambda device: 1)
-    assert predictor.largest_context() == 0
+    monkeypatch.setattr(volume_predictor, "free_bytes", lambda device: sum(bytes_of) / 2 / SHARE)
+    assert predictor.largest_halo() == 4
+    assert "a halo of 7 voxels does not fit the free memory: going on with 4" in caplog.text
+    monkeypatch.setattr(volume_predictor, "free_bytes", lambda device: 1)
+    assert predictor.largest_halo() == 0
 
 
 @pytest.mark.parametrize("tolerance", [0.9, 1e-3, 1e-9])
@@ -230,21 +229,19 @@ def stitch_predictions(folder, source):
     header = read_header(**source)
     stitched = np.empty(SHAPE, np.float32)
     with open_volume(header) as volume:
-        for entry in plan["tiles"]:
-            tile, _ = find_tile(plan, entry["name"])
-            voxels = volume.read_window(tile.window_start, tile.window_stop)
+        for tile in plan.tiles:
+            voxels = volume.read_window(*tile.window)
             card = models.read_card(folder / "m.safetensors")
             voxels = normalise(voxels, read_json(folder / "s.json"), card.normalisation)
             probability = predict(network, voxels, PredictionSettings(device="cpu"), 1)[0]
-            place = tuple(slice(a, b) for a, b in zip(entry["start"], entry["stop"], strict=True))
-            stitched[place] = probability[tile.core_in_window]
+            stitched[tile.core.slices] = probability[tile.core_in_window.slices]
     tifffile.imwrite(folder / "p.tif", stitched, photometric="minisblack")
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: HaloSettings(tolerance=0), r"tiles\.halo_tolerance: expected a number between"),
+        (lambda: HaloSettings(tolerance=0), r"halo\.tolerance: expected a number > 0 and < 1"),
         (lambda: SeamSettings(windows=0), r"seams\.windows: expected an integer >= 1, found 0"),
         (lambda: SeamSettings(window_vox=1), r"seams\.window_vox: expected an integer >= 2"),
         (lambda: PredictionSettings(device="tpu"), r"prediction\.device: expected one of"),

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from voxmill.config.networks import MSDNetSettings
 from voxmill.engine.backends import forward
 from voxmill.networks import NETWORKS, build, check_settings, models
-from voxmill.networks.settings import MSDNetSettings
 from voxmill.networks.stored import StoredNetwork, module_of
 from voxmill.runtime.errors import VoxmillError
 
@@ -72,7 +72,7 @@ print("torch" in sys.modules, fourier.available(network, "cpu"))
 
 
 def test_a_prediction_by_the_native_engine_imports_no_torch(weights):
-    """Importing torch takes longer than many a tile."""
+    """Importing torch would take longer than predicting a small tile."""
     command = [sys.executable, "-c", PREDICT_WITHOUT_TORCH, str(weights)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     imported, reason = done.stdout.split(maxsplit=1)
@@ -98,9 +98,9 @@ def test_depth_100_has_the_size_of_the_original():
         ({"colour": 1}, "unknown key 'colour'"),
         ({"threshold": "drop"}, "missing key 'threshold'"),
         ({"network": "unet"}, r"expected one of .*msdnet.*, found 'unet'"),
-        ({"settings": {"depth": 0}}, "depth: expected an integer >= 1, found 0"),
-        ({"settings": {"dept": 3}}, "msdnet setting dept: unknown"),
-        ({"settings": {"dilations": []}}, "dilations: expected integers >= 1"),
+        ({"settings": {"depth": 0}}, r"m\.json: msdnet\.depth: expected an integer >= 1, found 0"),
+        ({"settings": {"dept": 3}}, r"m\.json: msdnet: unknown key 'dept'; did you mean 'depth'"),
+        ({"settings": {"dilations": []}}, "dilations: expected one or more integers >= 1"),
         ({"settings": {"depth": 4, "width": 2, "dilations": [1, 2]}}, "weights of another network"),
         ({"weights_sha256": "0" * 64}, "take both from the same model"),
     ],
@@ -143,3 +143,11 @@ def test_every_registered_network_can_be_built():
         if name == "exported":  # loaded whole
             continue
         assert check_settings(name, {}) == settings()
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "models").glob("*.safetensors")), ids=lambda p: p.stem
+)
+def test_a_shipped_card_names_source_and_licence_of_its_training_data(path):
+    training = models.read_card(path).training
+    assert all(len(training[key]) > 10 for key in ("source", "licence"))

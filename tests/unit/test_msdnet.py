@@ -1,15 +1,15 @@
-"""The reference network: its two paths agree, its boundary is zero, its field is what it says."""
+"""The reference network: both paths agree, the boundary is zero, the receptive field is right."""
 
 import numpy as np
 import pytest
 import torch
 
+from voxmill.config.networks import MSDNetSettings
 from voxmill.networks import build
-from voxmill.networks.settings import MSDNetSettings
 
 
 def naive(network, volume):
-    """The network written as its definition: one sum per voxel, layer and map."""
+    """The network written as its definition: one sum per voxel, layer and feature map."""
     settings = network.settings
     maps = [np.asarray(m) for m in volume]
     shape = maps[0].shape

@@ -1,4 +1,4 @@
-"""Phantoms: deterministic, exact truth, hard for a difference of Gaussians."""
+"""Phantoms: reproducible, with exact ground truth, hard for a difference of Gaussians."""
 
 import dataclasses
 
@@ -12,7 +12,6 @@ from voxmill.phantoms.make_phantom import (
     PhantomSettings,
     draw_phantom,
     make_phantom,
-    phantom_settings,
 )
 from voxmill.runtime.errors import VoxmillError
 from voxmill.volumes import read_header
@@ -50,7 +49,7 @@ def test_truth_lies_in_the_volume_and_on_bright_voxels():
     assert (truth >= -0.5).all() and (truth < np.array(volume.shape) - 0.5).all()
     at_centres = volume[tuple(index.T)].astype(float) - SMALL.offset
     assert at_centres.min() > 200
-    # Far from every cell there is no light at all: nothing bright is missing from the truth.
+    # Far from every cell there is no light: the ground truth lacks no bright cell.
     grid = np.argwhere(np.ones(volume.shape, bool))
     size = np.array(SMALL.voxel_size_um)
     distance, _ = cKDTree(truth * size).query(grid * size)
@@ -66,14 +65,14 @@ def test_cells_hardly_overlap():
     assert distance[:, 1].min() > 0.9 * SMALL.cell_diameter_um * np.exp(-2 * SMALL.size_spread)
 
 
-def test_density_is_the_one_asked_for():
+def test_density_is_that_of_the_settings():
     settings = dataclasses.replace(SMALL, shape_vox=(64, 96, 96))
     counts = [len(draw_phantom(dataclasses.replace(settings, seed=s))[1]) for s in range(4)]
     volume_mm3 = np.prod(np.array(settings.shape_vox) * settings.voxel_size_um) * 1e-9
     assert np.mean(counts) == pytest.approx(settings.density_per_mm3 * volume_mm3, rel=0.3)
 
 
-def test_too_hard_for_a_difference_of_gaussians():
+def test_a_difference_of_gaussians_misses_cells():
     settings = PhantomSettings(seed=11, shape_vox=(64, 128, 128))
     volume, truth = draw_phantom(settings)
     limit = settings.cell_diameter_um / 2
@@ -83,10 +82,10 @@ def test_too_hard_for_a_difference_of_gaussians():
     assert 0.5 < choice["f1"] <= 0.88
 
 
-def test_written_phantom_reads_back(tmp_path):
+def test_a_written_phantom_can_be_read(tmp_path):
     settings = {"seed": 5, "shape_vox": [12, 20, 16], "voxel_size_um": [3.0, 2.0, 1.0]}
     make_phantom(volume_path=tmp_path / "v.tif", truth_path=tmp_path / "t.csv", settings=settings)
-    volume, truth = draw_phantom(phantom_settings(settings))
+    volume, truth = draw_phantom(PhantomSettings.from_dict(settings))
     assert np.array_equal(tifffile.imread(tmp_path / "v.tif"), volume)
     header = read_header(tmp_path / "v.tif")
     assert header.voxel_size_um == pytest.approx((3.0, 2.0, 1.0), rel=1e-4)
@@ -99,16 +98,16 @@ def test_written_phantom_reads_back(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"cells": 3}, "phantom cells: unknown"),
-        ({"seed": -1}, "phantom seed: expected an integer >= 0, found -1"),
-        ({"shape_vox": [4, 20, 20]}, "phantom shape_vox: expected three integers >= 8"),
-        ({"shape_vox": 20}, "phantom shape_vox: expected three integers"),
-        ({"voxel_size_um": [0, 1, 1]}, "phantom voxel_size_um: expected three numbers > 0"),
-        ({"density_per_mm3": 0}, "phantom density_per_mm3: expected a number > 0"),
-        ({"touching": 1.5}, "phantom touching: expected a number from 0 to 1, found 1.5"),
-        ({"read_noise": float("nan")}, "phantom read_noise: expected a number >= 0"),
+        ({"cells": 3}, "phantom: unknown key 'cells'"),
+        ({"seed": -1}, r"phantom\.seed: expected an integer >= 0, found -1"),
+        ({"shape_vox": [4, 20, 20]}, r"phantom\.shape_vox: expected three integers >= 8"),
+        ({"shape_vox": 20}, r"phantom\.shape_vox: expected three integers"),
+        ({"voxel_size_um": [0, 1, 1]}, r"phantom\.voxel_size_um: expected three numbers >= 1e-06"),
+        ({"density_per_mm3": 0}, r"phantom\.density_per_mm3: expected a number > 0"),
+        ({"touching": 1.5}, r"phantom\.touching: expected a number from 0 to 1, found 1.5"),
+        ({"read_noise": float("nan")}, r"phantom\.read_noise: expected a number >= 0"),
     ],
 )
-def test_senseless_settings(settings, message):
+def test_bad_settings_are_named(settings, message):
     with pytest.raises(VoxmillError, match=message):
-        phantom_settings(settings)
+        PhantomSettings.from_dict(settings)

@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from voxmill.networks.skip3d import Conv, Norm, Skip3D
-from voxmill.networks.skip3d_settings import (
+from voxmill.config.skip3d import (
     ACTIVATIONS,
     DOWNSAMPLINGS,
     PADDINGS,
     UPSAMPLINGS,
     Skip3DSettings,
 )
+from voxmill.networks.skip3d import Conv, Norm, Skip3D
 from voxmill.runtime.errors import VoxmillError
 
 TINY = Skip3DSettings(inputs=2, down=(4, 5), up=(4, 6), skip=(3, 2))
@@ -189,15 +189,15 @@ def test_gradients_against_finite_differences():
     ("changes", "message"),
     [
         ({"down": (4,)}, "one number per scale in each, found 1, 2 and 2"),
-        ({"down": (4, 0)}, r"setting down: expected integers >= 1, found 0"),
-        ({"skip": (4, -1)}, r"setting skip: expected integers >= 0, found -1"),
-        ({"up": 4}, "setting up: expected channels per scale, found 4"),
-        ({"inputs": True}, "setting inputs: expected integers >= 1, found True"),
-        ({"up_kernel": 4}, "setting up_kernel: expected an odd size, found 4"),
-        ({"activation": "relu"}, "setting activation: expected one of .* found 'relu'"),
-        ({"padding": "same"}, "setting padding: expected one of .* found 'same'"),
-        ({"downsampling": "fft"}, "setting downsampling: expected one of .* found 'fft'"),
-        ({"upsampling": "cubic"}, "setting upsampling: expected one of .* found 'cubic'"),
+        ({"down": (4, 0)}, r"skip3d\.down: expected one or more integers >= 1, found \(4, 0\)"),
+        ({"skip": (4, -1)}, r"skip3d\.skip: expected one or more integers >= 0, found \(4, -1\)"),
+        ({"up": 4}, r"skip3d\.up: expected one or more integers >= 1, found 4"),
+        ({"inputs": True}, r"skip3d\.inputs: expected an integer >= 1, found True"),
+        ({"up_kernel": 4}, r"skip3d\.up_kernel: expected an odd integer >= 1, found 4"),
+        ({"activation": "relu"}, r"skip3d\.activation: expected one of .* found 'relu'"),
+        ({"padding": "same"}, r"skip3d\.padding: expected one of .* found 'same'"),
+        ({"downsampling": "fft"}, r"skip3d\.downsampling: expected one of .* found 'fft'"),
+        ({"upsampling": "cubic"}, r"skip3d\.upsampling: expected one of .* found 'cubic'"),
     ],
 )
 def test_bad_settings_are_named(changes, message):

@@ -1,4 +1,4 @@
-"""The parts of `voxmill.slurm` that need no cluster; tests/slurm has the rest."""
+"""The parts of `voxmill.slurm` that need no cluster; tests/slurm tests the others."""
 
 import json
 import os
@@ -64,7 +64,7 @@ def test_no_records(tmp_path):
 
 
 def locked(folder, *outputs):
-    """A folder as a killed scheduler leaves it."""
+    """Make the locks that a killed scheduler leaves in a folder."""
     locks = folder / ".snakemake" / "locks"
     locks.mkdir(parents=True)
     (locks / "0.output.lock").write_text("".join(f"{name}\n" for name in outputs))
@@ -92,13 +92,13 @@ def test_unrecorded_files(tmp_path):
     assert resume.unrecorded_files(tmp_path) == ["orphan", "replaced"]
 
 
-def test_no_lock_no_orphans(tmp_path):
+def test_without_a_lock_there_are_no_orphans(tmp_path):
     (tmp_path / "tile").write_text("")
     assert resume.unrecorded_files(tmp_path) == []
     assert resume.adopt(tmp_path, [], []) == ([], [])
 
 
-def test_long_names_are_cut_as_snakemake_cuts_them(tmp_path):
+def test_long_names_are_split_as_in_snakemake(tmp_path):
     from snakemake.persistence.file import FilePersistence
 
     for length in (10, 189, 190, 191, 400, 900):
@@ -112,7 +112,7 @@ def test_long_names_are_cut_as_snakemake_cuts_them(tmp_path):
         assert str(own) == theirs
 
 
-def test_arguments_after_two_dashes_are_snakemakes():
+def test_arguments_after_two_dashes_are_for_snakemake():
     assert cli._split(["array", "--limit", "3", "--", "--config", "a=b"]) == (
         ["array", "--limit", "3"],
         ["--config", "a=b"],
@@ -150,9 +150,9 @@ def test_job_numbers_of_sbatch(monkeypatch):
 
 def test_only_jobs_of_this_folder_and_prefix_are_found(monkeypatch, tmp_path):
     rows = [
-        ("1", "voxmill_a", "RUNNING", "rule_x", str(tmp_path)),
-        ("2", "voxmill_a", "RUNNING", "rule_x", "/elsewhere"),
-        ("3", "other_a", "PENDING", "", str(tmp_path)),
+        ("1", "voxmill_a", "RUNNING", str(tmp_path)),
+        ("2", "voxmill_a", "RUNNING", "/elsewhere"),
+        ("3", "other_a", "PENDING", str(tmp_path)),
     ]
     text = "".join("\x1f".join(row) + "\n" for row in rows)
     monkeypatch.setattr(commands, "run", lambda *a, **k: text)

@@ -1,5 +1,6 @@
 """Cutting and stitching are inverse: with the identity for a network the volume comes back."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from voxmill.runtime.files import read_json
 from voxmill.tiles.check_slab import check_slab
 from voxmill.tiles.cut_tile import cut_tile
 from voxmill.tiles.grid import plan_tiles
-from voxmill.tiles.plan import find_tile, make_plan, read_plan
+from voxmill.tiles.plan import PlannedVolume, make_plan, read_plan
 from voxmill.tiles.plan_volume import plan_volume
+from voxmill.tiles.slab import PredictedCore
 from voxmill.tiles.stitch_volume import assemble_slab, stitch_volume
 from voxmill.volumes import open_volume, read_header, read_tile, write_tile
 
@@ -38,13 +40,10 @@ def test_stitch_after_cut_is_the_identity(shape, tile_shape, halo):
     volume = np.random.default_rng(0).random(shape).astype(np.float32)
     slabs = {}
     for tile in plan_tiles(shape, tile_shape, halo):
-        window = volume[
-            tuple(slice(a, b) for a, b in zip(tile.window_start, tile.window_stop, strict=True))
-        ]
-        entry = {"name": tile.name, "start": tile.core_start, "stop": tile.core_stop}
-        tiles, pages = slabs.setdefault(tile.core_start[0], ([], {}))
-        tiles.append(entry)
-        pages[tile.name] = Pages(window[tile.core_in_window])
+        window = volume[tile.window.slices]
+        cores, pages = slabs.setdefault(tile.core.start[0], ([], {}))
+        cores.append(PredictedCore(tile.name, tile.core, "", {}))
+        pages[tile.name] = Pages(window[tile.core_in_window.slices])
     planes = [p for _, slab in sorted(slabs.items()) for p in assemble_slab(*slab, shape[1:])]
     np.testing.assert_array_equal(np.stack(planes), volume)
 
@@ -62,16 +61,15 @@ def run(tmp_path):
     )  # fmt: skip
     plan = read_plan(plan_path)
     predictions = {}
-    for entry in plan["tiles"]:
-        name = entry["name"]
-        tile, key = find_tile(plan, name)
+    for tile in plan.tiles:
+        name = tile.name
         cut = tmp_path / f"{name}.tif"
         cut_tile(volume=source, plan_path=plan_path, tile=name, output_path=cut)
-        voxels = read_tile(cut, tile.window_shape, "float32", {"tile": key})
+        voxels = read_tile(cut, tile.window.shape, "float32", {"tile": tile.key})
         predictions[name] = str(tmp_path / "predictions" / f"{name}.tif")
         write_tile(
-            predictions[name], np.ascontiguousarray(voxels[tile.core_in_window]), SIZE_UM,
-            tile.core_start, {"tile": key, "model": "m"},
+            predictions[name], np.ascontiguousarray(voxels[tile.core_in_window.slices]), SIZE_UM,
+            tile.core.start, {"tile": tile.key, "model": "m"},
         )  # fmt: skip
     return tmp_path, volume, plan, predictions
 
@@ -147,29 +145,29 @@ def test_a_manifest_changes_with_a_prediction(run):
     before = check(run, "z0000").read_bytes()
     assert check(run, "z0000").read_bytes() == before
     name = "z0000_y0004_x0006"
-    tile, key = find_tile(run[2], name)
-    other = np.zeros(tile.core_shape, np.float32)
-    write_tile(run[3][name], other, SIZE_UM, tile.core_start, {"tile": key, "model": "m"})
+    tile = run[2].tile(name)
+    other = np.zeros(tile.core.shape, np.float32)
+    write_tile(run[3][name], other, SIZE_UM, tile.core.start, {"tile": tile.key, "model": "m"})
     assert check(run, "z0000").read_bytes() != before
 
 
 def test_keys_change_with_volume_grid_and_halo():
-    source = {"shape": [4, 4, 4], "dtype": "uint8", "voxel_size_um": [1, 1, 1]}
+    source = PlannedVolume((4, 4, 4), "uint8", (1, 1, 1))
     plans = [
         make_plan(source, "f", (2, 2, 2), (1, 1, 1)),
         make_plan(source, "g", (2, 2, 2), (1, 1, 1)),
         make_plan(source, "f", (2, 2, 3), (1, 1, 1)),
         make_plan(source, "f", (2, 2, 2), (1, 1, 2)),
-        make_plan(source | {"dtype": "int16"}, "f", (2, 2, 2), (1, 1, 1)),
+        make_plan(dataclasses.replace(source, dtype="int16"), "f", (2, 2, 2), (1, 1, 1)),
     ]
-    first = [plan["tiles"][0]["key"] for plan in plans]
+    first = [plan.tiles[0].key for plan in plans]
     assert plans[0] == make_plan(source, "f", (2, 2, 2), (1, 1, 1))
     assert len(set(first)) == len(plans)
 
 
 def test_an_unknown_tile_is_an_error(run):
     with pytest.raises(VoxmillError, match=r"expected tile z9, found 12 others"):
-        find_tile(run[2], "z9")
+        run[2].tile("z9")
 
 
 def test_the_halo_of_a_plan_is_the_largest_measured(tmp_path):

@@ -1,4 +1,4 @@
-"""Geometry of tiles: cores partition any volume, windows hold their context."""
+"""Geometry of tiles: cores partition any volume, windows hold their halos."""
 
 import numpy as np
 import pytest
@@ -6,14 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voxmill.evaluation.matches import tile_of_points
+from voxmill.geometry import Box
 from voxmill.runtime.errors import VoxmillError
-from voxmill.tiles.grid import parse_region, plan_tiles, slab_name, tile_name
-from voxmill.tiles.plan import make_plan
+from voxmill.tiles.grid import plan_tiles, slab_name, tile_name
+from voxmill.tiles.plan import PlannedVolume, make_plan
 
 shapes = st.tuples(*[st.integers(1, 16)] * 3)
 tile_shapes = st.tuples(*[st.integers(1, 20)] * 3)
-SOURCE = {"dtype": "uint16", "voxel_size_um": [1, 1, 1]}
 halos = st.tuples(*[st.integers(0, 12)] * 3)
+
+
+def volume_of(shape):
+    return PlannedVolume(shape, "uint16", (1, 1, 1))
 
 
 def test_the_original_volume_is_thirty_tiles():
@@ -21,25 +25,25 @@ def test_the_original_volume_is_thirty_tiles():
     assert len(tiles) == 30
     assert tiles[0].name == "z0000_y0000_x0000"
     assert tiles[-1].name == "z1536_y1024_x0512"
-    assert tiles[0].window_stop == (816, 304, 560)
+    assert tiles[0].window.stop == (816, 304, 560)
 
 
 def test_a_volume_smaller_than_a_tile_is_one_tile_without_halo():
     (tile,) = plan_tiles((3, 4, 5), (64, 64, 64), (8, 8, 8))
-    assert (tile.core_start, tile.core_stop) == ((0, 0, 0), (3, 4, 5))
-    assert (tile.window_start, tile.window_stop) == ((0, 0, 0), (3, 4, 5))
+    assert tuple(tile.core) == ((0, 0, 0), (3, 4, 5))
+    assert tuple(tile.window) == ((0, 0, 0), (3, 4, 5))
 
 
 def test_edges_that_do_not_divide_give_smaller_tiles():
     tiles = plan_tiles((1, 1, 10), (1, 1, 4), (0, 0, 0))
-    assert [t.core_shape for t in tiles] == [(1, 1, 4), (1, 1, 4), (1, 1, 2)]
+    assert [t.core.shape for t in tiles] == [(1, 1, 4), (1, 1, 4), (1, 1, 2)]
 
 
 @given(shapes, tile_shapes, halos)
 def test_cores_partition_any_shape(shape, tile_shape, halo):
     count = np.zeros(shape, int)
     for tile in plan_tiles(shape, tile_shape, halo):
-        count[tuple(slice(a, b) for a, b in zip(tile.core_start, tile.core_stop, strict=True))] += 1
+        count[tile.core.slices] += 1
     assert (count == 1).all()
 
 
@@ -47,31 +51,26 @@ def test_cores_partition_any_shape(shape, tile_shape, halo):
 def test_windows_are_cores_with_halo_clipped_at_the_border(shape, tile_shape, halo):
     volume = np.arange(np.prod(shape)).reshape(shape)
     for tile in plan_tiles(shape, tile_shape, halo):
-        window = volume[
-            tuple(slice(a, b) for a, b in zip(tile.window_start, tile.window_stop, strict=True))
-        ]
-        core = volume[
-            tuple(slice(a, b) for a, b in zip(tile.core_start, tile.core_stop, strict=True))
-        ]
-        assert window.shape == tile.window_shape
-        np.testing.assert_array_equal(window[tile.core_in_window], core)
+        window, core = volume[tile.window.slices], volume[tile.core.slices]
+        assert window.shape == tile.window.shape
+        np.testing.assert_array_equal(window[tile.core_in_window.slices], core)
         for axis in range(3):
-            before = tile.core_start[axis] - tile.window_start[axis]
-            assert before == min(halo[axis], tile.core_start[axis])
-            after = tile.window_stop[axis] - tile.core_stop[axis]
-            assert after == min(halo[axis], shape[axis] - tile.core_stop[axis])
+            before = tile.core.start[axis] - tile.window.start[axis]
+            assert before == min(halo[axis], tile.core.start[axis])
+            after = tile.window.stop[axis] - tile.core.stop[axis]
+            assert after == min(halo[axis], shape[axis] - tile.core.stop[axis])
 
 
 @given(shapes, tile_shapes)
 def test_every_voxel_has_the_tile_of_its_core_as_owner(shape, tile_shape):
-    tiles = make_plan(SOURCE | {"shape": list(shape)}, "f", tile_shape, (0, 0, 0))["tiles"]
-    points = np.array([t["start"] for t in tiles] + [np.array(t["stop"]) - 1 for t in tiles])
+    tiles = make_plan(volume_of(shape), "f", tile_shape, (0, 0, 0)).tiles
+    points = np.array([t.core.start for t in tiles] + [np.array(t.core.stop) - 1 for t in tiles])
     expected = [*range(len(tiles)), *range(len(tiles))]
     np.testing.assert_array_equal(tile_of_points(points, tiles), expected)
 
 
 def test_a_point_between_two_voxels_has_one_owner():
-    tiles = make_plan(SOURCE | {"shape": [1, 1, 8]}, "f", (1, 1, 4), (0, 0, 0))["tiles"]
+    tiles = make_plan(volume_of((1, 1, 8)), "f", (1, 1, 4), (0, 0, 0)).tiles
     points = np.array([[0, 0, 3.49], [0, 0, 3.5], [0, 0, -0.5], [0, 0, 7.49]])
     np.testing.assert_array_equal(tile_of_points(points, tiles), [0, 1, 0, 1])
 
@@ -83,19 +82,19 @@ def test_names_are_origins():
 
 
 def test_region():
-    assert parse_region(" 1:3, 0:4 ,2 : 6", (3, 4, 6)) == ((1, 0, 2), (3, 4, 6))
+    assert tuple(Box.parse(" 1:3, 0:4 ,2 : 6", (3, 4, 6))) == ((1, 0, 2), (3, 4, 6))
 
 
 @pytest.mark.parametrize("text", ["0:1,0:1", "a", "0:1,0:1,0:1.5", "-1:2,0:1,0:1", ""])
 def test_a_text_that_is_no_region_is_refused(text):
     with pytest.raises(VoxmillError, match='expected "z0:z1'):
-        parse_region(text, (4, 4, 4))
+        Box.parse(text, (4, 4, 4))
 
 
 @pytest.mark.parametrize("text", ["2:2, 0:1, 0:1", "3:2, 0:1, 0:1", "0:5, 0:1, 0:1"])
 def test_a_region_that_is_empty_or_outside_is_refused(text):
     with pytest.raises(VoxmillError, match=r"part of the volume of shape \(4, 4, 4\)"):
-        parse_region(text, (4, 4, 4))
+        Box.parse(text, (4, 4, 4))
 
 
 @pytest.mark.parametrize("tile_shape", [(0, 1, 1), (1, 1), (1, 1, 1.5), (True, 1, 1)])

@@ -12,13 +12,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from voxmill.config.training import Augmentation, TrainingSettings
 from voxmill.engine.backends import forward
+from voxmill.geometry import Box
 from voxmill.networks import models
 from voxmill.runtime.errors import VoxmillError
 from voxmill.training import trainer as steps
 from voxmill.training.augmentation import augment
 from voxmill.training.loop import train
-from voxmill.training.settings import Augmentation, TrainingSettings
 from voxmill.training.sources import PatchSampler, Source, check_sources, points_in, training_points
 from voxmill.training.targets import balanced_weight, centroid_target
 from voxmill.training.train_network import (
@@ -47,12 +48,12 @@ TINY = TrainingSettings(
 
 
 def make_source(seed=0, shape=(24, 24, 40), cells=12, **changes):
-    """Bright blobs on noise."""
+    """A volume of bright blobs on noise."""
     rng = np.random.default_rng(seed)
     points = rng.uniform(1, np.array(shape) - 2, (cells, 3))
     volume = 100 + 900 * centroid_target(points, (0, 0, 0), shape, (1, 1, 1), 1.5)
     volume = (volume + rng.normal(scale=30, size=shape)).clip(0).astype(np.uint16)
-    box = ((0, 0, 0), shape)
+    box = Box.from_shape(shape)
     fields = {
         "name": f"blobs-{seed}",
         "volume": ArrayVolume(volume),
@@ -60,7 +61,7 @@ def make_source(seed=0, shape=(24, 24, 40), cells=12, **changes):
         "voxel_size_um": (1.0, 1.0, 1.0),
         "statistics": {"percentiles": {"5": 80.0, "99": 700.0}},
         "region": box,
-        "validation": ((0, 0, 28), shape),
+        "validation": Box((0, 0, 28), shape),
     }
     return Source(**fields | changes)
 
@@ -102,18 +103,18 @@ def test_balanced_weight_by_hand():
 def test_cells_move_with_the_patch(seed):
     rng = np.random.default_rng(seed)
     patch = rng.normal(size=(4, 6, 6)).astype(np.float32)
-    changed, maps = augment(patch, patch[None], (2, 1, 1), dataclasses.replace(NO_CHANGE, flip=True,
-        rotate="like"), rng)  # fmt: skip
-    assert np.array_equal(changed, maps[0])
+    settings = dataclasses.replace(NO_CHANGE, flip=True, rotate="like")
+    changed, targets = augment(patch, patch[None], (2, 1, 1), settings, rng)
+    assert np.array_equal(changed, targets[0])
     assert sorted(changed.ravel()) == sorted(patch.ravel())
 
 
-def test_only_like_axes_are_exchanged():
+def test_only_equal_axes_are_exchanged():
     patch = np.arange(27, dtype=np.float32).reshape(3, 3, 3)
     settings = dataclasses.replace(NO_CHANGE, rotate="like")
     for seed in range(20):
         changed, _ = augment(patch, patch[None], (2, 1, 1), settings, np.random.default_rng(seed))
-        # Planes may be turned, never mixed.
+        # Planes may be rotated but not mixed.
         assert all(set(changed[z].ravel()) == set(patch[z].ravel()) for z in range(3))
     settings = dataclasses.replace(NO_CHANGE, rotate="yx")
     for seed in range(20):
@@ -121,12 +122,12 @@ def test_only_like_axes_are_exchanged():
         assert all(set(changed[z].ravel()) == set(patch[z].ravel()) for z in range(3))
 
 
-def test_intensities_change_the_patch_alone():
+def test_changes_of_intensity_leave_the_targets_alone():
     rng = np.random.default_rng(0)
-    patch, maps = np.ones((5, 5, 5), np.float32), np.ones((2, 5, 5, 5), np.float32)
+    patch, targets = np.ones((5, 5, 5), np.float32), np.ones((2, 5, 5, 5), np.float32)
     settings = Augmentation(flip=False, rotate="none")
-    changed = [augment(patch, maps, (1, 1, 1), settings, rng) for _ in range(50)]
-    assert all(np.array_equal(m, maps) for _, m in changed)
+    changed = [augment(patch, targets, (1, 1, 1), settings, rng) for _ in range(50)]
+    assert all(np.array_equal(t, targets) for _, t in changed)
     means = np.array([p.mean() for p, _ in changed])
     assert means.std() > 0.05
     assert means.min() > math.exp(-0.25) - 0.15 and means.max() < math.exp(0.25) + 0.15
@@ -152,46 +153,52 @@ def test_patches_are_drawn_on_cells():
         assert (start <= source.points[0]).all() and (source.points[0] < start + 12).all()
 
 
-def test_loss_counts_where_there_is_context():
+def test_loss_counts_where_there_are_enough_surroundings():
     sampler = PatchSampler([make_source()], dataclasses.replace(TINY, margin_vox=2))
     counts = sampler._counts(make_source(), (0, 6, 12), np.array([12, 18, 24]))
-    assert counts[:10, 2:10, 2:10].all()  # the first face along z is the volume's own
+    assert counts[:10, 2:10, 2:10].all()  # the first face along z is a face of the volume
     assert counts.sum() == 10 * 8 * 8
 
 
-def test_a_patch_and_its_maps():
+def test_a_patch_and_its_targets():
     source = make_source(mask=ArrayVolume(np.ones((24, 24, 40), np.uint8) * 7))
     settings = dataclasses.replace(TINY, foreground=True)
-    patch, maps, size = PatchSampler([source], settings).draw(np.random.default_rng(0))
+    patch, targets, size = PatchSampler([source], settings).draw(np.random.default_rng(0))
     assert patch.shape == (12, 12, 12) and patch.dtype == np.float32
-    assert maps.shape == (3, 12, 12, 12) and maps.dtype == np.float32
-    assert (maps[2] == 1).all() and size == (1, 1, 1)
+    assert targets.shape == (3, 12, 12, 12) and targets.dtype == np.float32
+    assert (targets[2] == 1).all() and size == (1, 1, 1)
     # Bright where the target is large.
-    assert np.corrcoef(patch.ravel(), maps[1].ravel())[0, 1] > 0.5
+    assert np.corrcoef(patch.ravel(), targets[1].ravel())[0, 1] > 0.5
 
 
-def test_the_mask_as_the_first_map():
+def test_the_mask_as_the_first_target():
     mask = np.random.default_rng(0).random((24, 24, 40)) < 0.3
     source = make_source(mask=ArrayVolume(mask.astype(np.uint8) * 255))
     for foreground in (False, True):
-        settings = dataclasses.replace(TINY, target="mask", foreground=foreground, finder={})
+        settings = dataclasses.replace(TINY, target="mask", foreground=foreground, detector={})
         sampler = PatchSampler([source], settings)
-        _, maps, _ = sampler.draw(np.random.default_rng(3))
-        assert maps.shape == (2 + foreground, 12, 12, 12)
-        assert set(np.unique(maps[1:])) == {0.0, 1.0}
-        assert all(np.array_equal(m, maps[1]) for m in maps[1:])
-        assert maps.dtype == np.float32
+        _, targets, _ = sampler.draw(np.random.default_rng(3))
+        assert targets.shape == (2 + foreground, 12, 12, 12)
+        assert set(np.unique(targets[1:])) == {0.0, 1.0}
+        assert all(np.array_equal(t, targets[1]) for t in targets[1:])
+        assert targets.dtype == np.float32
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"validation": None}, "expected at least one volume or region for validation"),
-        ({"validation": ((0, 0, 0), (24, 24, 40))}, "at least one volume or region for training"),
+        (
+            {"validation": Box((0, 0, 0), (24, 24, 40))},
+            "at least one volume or region for training",
+        ),
         ({"points": np.zeros((0, 3))}, "expected cells in the training data, found none"),
         ({"points": np.full((5, 3), 3.0)}, "expected cells in the validation data, found none"),
         ({"points": np.array([[2, 2, 2], [2, 2, 99.0]])}, "1 outside. Check the axis order"),
-        ({"region": ((0, 0, 0), (8, 24, 40))}, r"at least a patch, \[12, 12, 12\] voxels, found"),
+        (
+            {"region": Box((0, 0, 0), (8, 24, 40))},
+            r"at least a patch, \[12, 12, 12\] voxels, found",
+        ),
     ],
 )
 def test_unusable_data(change, message):
@@ -212,7 +219,7 @@ def test_foreground_needs_masks():
 
 
 def test_no_room_beside_the_validation_box():
-    source = make_source(validation=((0, 0, 10), (24, 24, 40)))
+    source = make_source(validation=Box((0, 0, 10), (24, 24, 40)))
     with pytest.raises(VoxmillError, match="expected room for patches"):
         PatchSampler([source], TINY).draw(np.random.default_rng(0))
 
@@ -226,20 +233,20 @@ def test_common_threshold_by_hand():
         ("b", 1, np.array([0.8, 0.3]), np.array([True, False])),
     ]
     result = summarise(runs)
-    # Keeping 0.9, 0.8 and 0.5 finds all three without an error; half way down to 0.3.
+    # Scores 0.9, 0.8 and 0.5 are all three cells; the threshold is half way down to 0.3.
     assert result["f1"] == result["precision"] == result["recall"] == 1.0
     assert result["threshold"] == pytest.approx(0.4)
     assert result["volumes"] == {"a": 1.0, "b": 1.0}
 
 
-def test_nothing_found():
+def test_f1_without_detections_is_zero():
     assert summarise([("a", 2, np.zeros(0), np.zeros(0, bool))])["f1"] == 0
 
 
-def test_threshold_that_changes_the_cells_by_hand():
+def test_common_threshold_that_changes_the_cells_by_hand():
     found = np.full(len(THRESHOLDS), 9)
     matched = np.zeros(len(THRESHOLDS), int)
-    # From the 5th to the 9th threshold three of three cells are found, with one false: the 7th.
+    # The 5th to the 9th threshold find all three cells and a false one; the 7th is in the middle.
     found[4:9], matched[4:9] = 4, 3
     result = summarise_thresholds([("a", 2, found - 1, matched - 1), ("b", 1, found * 0 + 1,
         (matched > 0).astype(int))])  # fmt: skip
@@ -251,18 +258,17 @@ def test_threshold_that_changes_the_cells_by_hand():
 
 @pytest.mark.parametrize("method", ["maxima", "components"])
 def test_validation_does_not_cut_cells(method, monkeypatch):
-    # Two cells of 4 voxels along x; the box's face at x = 28 runs through the first, whose centre
-    # lies outside, so that one true cell and one found cell are left.
+    # Two cells of 4 voxels along x. The face of the box at x = 28 cuts the first, whose centre lies
+    # outside, so one true cell and one detected cell count.
     probability = np.full((24, 24, 40), 0.01, np.float32)
     probability[10:13, 10:13, 25:29] = 0.9
     probability[10:13, 10:13, 33:37] = 0.9
     probability[11, 11, [26, 35]] = 0.95
     source = make_source(points=np.array([[11, 11, 26.5], [11, 11, 34.5]]))
-    settings = dataclasses.replace(TINY, finder={"method": method, "min_distance_um": 3.0})
+    settings = dataclasses.replace(TINY, detector={"method": method, "min_distance_um": 3.0})
 
     def cut(network, source, box, *rest):
-        window = tuple(slice(a, b) for a, b in zip(*box, strict=True))
-        return probability[(None, *window)]
+        return probability[None, *box.slices]
 
     monkeypatch.setattr("voxmill.training.validation.predict_box", cut)
     result = validate(None, [source], settings, "cpu", 1)
@@ -271,7 +277,7 @@ def test_validation_does_not_cut_cells(method, monkeypatch):
 
 def test_points_in_half_open():
     points = np.array([[0, 0, -0.5], [0, 0, 1.49], [0, 0, 1.5]])
-    assert len(points_in(points, ((0, 0, 0), (1, 1, 2)))) == 2
+    assert len(points_in(points, Box((0, 0, 0), (1, 1, 2)))) == 2
 
 
 # The loop
@@ -284,20 +290,20 @@ def test_learning_rate_rises_and_falls():
     assert rates[100] == pytest.approx(0) and all(np.diff(rates[3:]) < 0)
 
 
-def test_it_learns():
+def test_training_finds_the_cells():
     settings = dataclasses.replace(
-        TINY, steps=120, validate_every=40, finder={"min_distance_um": 2.5}
+        TINY, steps=120, validate_every=40, detector={"min_distance_um": 2.5}
     )
-    outcome = train([make_source(), make_source(1)], settings)
-    assert outcome.history[-1]["loss"] < outcome.history[0]["loss"]
-    assert outcome.validation["f1"] > 0.9
-    assert outcome.steps == 120 and outcome.stopped == "all steps done"
+    trained = train([make_source(), make_source(1)], settings)
+    assert trained.history[-1]["loss"] < trained.history[0]["loss"]
+    assert trained.validation["f1"] > 0.9
+    assert trained.steps == 120 and trained.stopped == "all steps done"
 
 
 def test_the_fourier_engine_and_pytorch_agree(monkeypatch):
     first = Trainer([make_source()], TINY, "cpu", 1)
     with monkeypatch.context() as patch:
-        patch.setattr(steps.fourier, "available", lambda network, device: "not today")
+        patch.setattr(steps.fourier, "available", lambda network, device: "unavailable")
         second = Trainer([make_source()], TINY, "cpu", 1)
     assert second._forward is second.network
     losses = [(first.step(), second.step()) for _ in range(3)]
@@ -346,7 +352,7 @@ def test_checkpoint_of_other_contents_under_the_same_names(tmp_path):
             Trainer([make_source(**changes)], TINY, "cpu", 1).resume(path)
 
 
-def test_contents_are_of_volume_and_mask(tmp_path):
+def test_contents_depend_on_volume_and_mask(tmp_path):
     settings = dataclasses.replace(TINY, target="mask")
     volume = job_arguments(tmp_path)["volumes"]["blobs"] | {"mask": str(tmp_path / "m.tif")}
     grey = tifffile.imread(tmp_path / "v.tif")
@@ -376,8 +382,8 @@ def test_early_stopping():
     settings = dataclasses.replace(
         TINY, steps=50, validate_every=1, patience=2, learning_rate=1e-9, average=0.0
     )
-    outcome = train([make_source()], settings)
-    assert outcome.steps == 3 and outcome.stopped == "no better F1 in 2 validations"
+    trained = train([make_source()], settings)
+    assert trained.steps == 3 and trained.stopped == "no better F1 in 2 validations"
 
 
 # Settings
@@ -386,26 +392,35 @@ def test_early_stopping():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, "training: missing key 'cell_diameter_um'"),
+        ({}, r"training\.cell_diameter_um: missing: expected a number"),
         ({"cell_diameter_um": 5, "epochs": 3}, "training: unknown key 'epochs'"),
         ({"cell_diameter_um": 5, "augmentation": {"zoom": 1}}, "training.augmentation: unknown"),
         ({"cell_diameter_um": 5, "augmentation": {"noise": -1}}, "augmentation.noise: expected"),
         ({"cell_diameter_um": 5, "augmentation": {"rotate": "xy"}}, "augmentation.rotate: expec"),
-        ({"cell_diameter_um": -1}, "training.cell_diameter_um: expected a number above 0"),
-        ({"cell_diameter_um": 5, "steps": 0}, "training.steps: expected an integer of 1 or more"),
-        ({"cell_diameter_um": 5, "seed": 1.5}, "training.seed: expected an integer of 0 or more"),
+        ({"cell_diameter_um": -1}, "training.cell_diameter_um: expected a number > 0"),
+        ({"cell_diameter_um": 5, "steps": 0}, "training.steps: expected an integer >= 1"),
+        ({"cell_diameter_um": 5, "seed": 1.5}, "training.seed: expected an integer >= 0"),
         ({"cell_diameter_um": 5, "cell_share": 2}, "cell_share: expected a number from 0 to 1"),
         ({"cell_diameter_um": 5, "patch_vox": [9, 9]}, "patch_vox: expected three integers"),
         ({"cell_diameter_um": 5, "patch_vox": [8, 9, 9]}, r"more than twice margin_vox \(4\)"),
-        ({"cell_diameter_um": 5, "finder": {"threshold": 0.5}}, "chosen on the validation data"),
-        ({"cell_diameter_um": 5, "finder": {"method": "x"}}, "cells setting method"),
-        ({"cell_diameter_um": 5, "network": {"layers": 3}}, "msdnet setting layers: unknown"),
-        ({"cell_diameter_um": 5, "network": {"kind": "unet"}}, "network: expected one of"),
+        ({"cell_diameter_um": 5, "detector": {"threshold": 0.5}}, "chosen on the validation data"),
+        (
+            {"cell_diameter_um": 5, "detector": {"method": "x"}},
+            r"training\.detector\.method: expected",
+        ),
+        (
+            {"cell_diameter_um": 5, "network": {"layers": 3}},
+            r"training\.network: unknown key 'layers'",
+        ),
+        (
+            {"cell_diameter_um": 5, "network": {"kind": "unet"}},
+            r"training\.network\.kind: expected msdnet, found",
+        ),
         ({"cell_diameter_um": 5, "target": "skeleton"}, "training.target: expected one of"),
         ({"cell_diameter_um": 5, "device": "tpu"}, "training.device: expected one of"),
     ],
 )
-def test_senseless_settings(settings, message):
+def test_bad_settings_are_named(settings, message):
     with pytest.raises(VoxmillError, match=message):
         TrainingSettings.from_dict(settings)
 
@@ -440,7 +455,7 @@ def job_arguments(folder, **volume_changes):
     }
 
 
-def test_job_gives_a_model_that_predict_reads(tmp_path):
+def test_job_writes_a_model_that_can_be_loaded(tmp_path):
     train_network(**job_arguments(tmp_path))
     card, network = models.load(tmp_path / "net.safetensors")
     assert card.name == "net" and 0 < card.threshold <= 1
@@ -478,25 +493,25 @@ def test_masks_from_training_to_prediction(tmp_path, changes):
     tifffile.imwrite(tmp_path / "m.tif", blobs.astype(np.uint8))
     arguments["volumes"]["blobs"]["mask"] = str(tmp_path / "m.tif")
     arguments["settings"] = dataclasses.asdict(
-        dataclasses.replace(TINY, **changes, steps=60, validate_every=60, finder={})
+        dataclasses.replace(TINY, **changes, steps=60, validate_every=60, detector={})
     )
     train_network(**arguments)
     card, network = models.load(tmp_path / "net.safetensors")
     first = changes.get("target", "centroid")
     assert card.outputs == ((first, "foreground") if "foreground" in changes else (first,))
-    assert card.finder["method"] == ("components" if first == "mask" else "maxima")
+    assert card.detector["method"] == ("components" if first == "mask" else "maxima")
     record = card.training["volumes"]["blobs"]
     assert (record["truth"], record["mask"]) == ("t.csv", "m.tif")
     for key, name in {"truth_sha256": "t.csv", "mask_sha256": "m.tif"}.items():
         assert record[key] == hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
     grey = normalise(source.volume.array, source.statistics, card.normalisation)
-    maps = forward(network, grey[None], "auto", "cpu", "float32", 1)
-    assert maps.shape == (len(card.outputs), 24, 24, 40)
-    # The first map is what the finder gets; its highest voxels lie in the blobs.
-    assert blobs[maps[0] >= np.quantile(maps[0], 0.995)].mean() > 0.9
+    outputs = forward(network, grey[None], "auto", "cpu", "float32", 1)
+    assert outputs.shape == (len(card.outputs), 24, 24, 40)
+    # The detector gets the first output; its highest voxels lie in the blobs.
+    assert blobs[outputs[0] >= np.quantile(outputs[0], 0.995)].mean() > 0.9
 
 
-def test_fine_tuning_takes_the_models_network(tmp_path):
+def test_fine_tuning_uses_the_network_of_the_model(tmp_path):
     train_network(**job_arguments(tmp_path))
     start = tmp_path / "net.safetensors"
     arguments = job_arguments(tmp_path) | {
@@ -510,7 +525,7 @@ def test_fine_tuning_takes_the_models_network(tmp_path):
     assert card.training["started_from"]["model"] == "net"
 
 
-def test_initial_weights_gain_and_lose_the_foreground_map(tmp_path):
+def test_initial_weights_gain_and_lose_the_foreground_output(tmp_path):
     train_network(**job_arguments(tmp_path))
     start = tmp_path / "net.safetensors"
     filled = fine_tuning_settings({"foreground": True}, start)

@@ -1,4 +1,4 @@
-"""The preallocated PyTorch peer of the speed benchmark computes what the network does."""
+"""The benchmark of training speed: gradients of its preallocated network, and its limits."""
 
 import sys
 from pathlib import Path
@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 from training_speed import prepare, run, show
 
-from voxmill.networks.settings import MSDNetSettings
+from voxmill.config.networks import MSDNetSettings
 
 
 def test_preallocated_gradients_are_those_of_pytorch():

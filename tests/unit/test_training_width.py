@@ -1,4 +1,4 @@
-"""The comparison of widths trains what it says, for as long as it says."""
+"""The benchmark of widths: settings, steps and times of its trainings."""
 
 import sys
 from pathlib import Path
@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from training_width import compare, settings_of, show
 
 from tests.unit.test_training import TINY, make_source
+from voxmill.geometry import Box
 
 
 def test_settings_differ_in_width_and_steps_alone():
@@ -22,7 +23,7 @@ def test_settings_differ_in_width_and_steps_alone():
 @pytest.mark.parametrize("widths", [(1, 2)])
 def test_equal_steps_then_equal_time(widths):
     source = make_source(seed=0, validation=None)
-    scored = make_source(seed=1, validation=((0, 0, 0), (24, 24, 40)))
+    scored = make_source(seed=1, validation=Box((0, 0, 0), (24, 24, 40)))
     rows = list(compare([source, scored], widths, 4, 1, TINY))
     assert [(row["compared"], row["width"]) for row in rows] == [
         ("steps", 1), ("steps", 2), ("time", 1), ("time", 2)

@@ -16,10 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from volume_files import WRITERS
 
+from tests.data_sources import LIGHTSHEET_SOURCE, MRI_SOURCE, SHARED
 from voxmill.volumes import LABEL_DTYPES, VolumeHeader, open_volume, read_header, unpack
 
 SHAPE = (5, 37, 43)
-SHARED = Path(__file__).parents[2].parent / "shared/data"
+LIGHTSHEET, MRI = SHARED / "lightsheet", SHARED / "mri" / "ixi002_t1.nii.gz"
 
 
 def example(dtype="uint16", shape=SHAPE, seed=0):
@@ -356,11 +357,11 @@ def test_parse_time_imports_are_light():
     assert done.stdout.decode().strip() == "[]"
 
 
-real = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no real volumes in {SHARED}")
-
-
-@real
-@pytest.mark.parametrize("path", sorted(SHARED.glob("lightsheet/*.tif")), ids=lambda p: p.stem)
+@pytest.mark.skipif(not LIGHTSHEET.is_dir(), reason=f"not at {LIGHTSHEET}: {LIGHTSHEET_SOURCE}")
+# Without the folder one case is left, so that the reason is shown.
+@pytest.mark.parametrize(
+    "path", sorted(LIGHTSHEET.glob("*.tif")) or [LIGHTSHEET], ids=lambda p: p.stem
+)
 def test_real_lightsheet(path):
     header = read_header(path)
     assert header.shape == (200, 200, 200)
@@ -369,14 +370,13 @@ def test_real_lightsheet(path):
     np.testing.assert_array_equal(window, tifffile.imread(path)[90:110, 3:150, 50:199])
 
 
-@real
+@pytest.mark.skipif(not MRI.is_file(), reason=f"not at {MRI}: {MRI_SOURCE}")
 def test_real_mri(tmp_path):
-    path = SHARED / "mri/ixi002_t1.nii.gz"
-    header = read_header(path)
+    header = read_header(MRI)
     assert header.shape == (256, 256, 150)
     assert header.voxel_size_um == pytest.approx((937.5, 937.5, 1199.997))
     unpack(header, tmp_path / "t1.nii")
     with open_volume(read_header(tmp_path / "t1.nii")) as volume:
         window = volume.read_window((100, 20, 7), (130, 200, 149))
-    reference = nibabel.load(path).get_fdata().T.astype(np.float32)  # stored with a slope
+    reference = nibabel.load(MRI).get_fdata().T.astype(np.float32)  # stored with a slope
     np.testing.assert_array_equal(window, reference[100:130, 20:200, 7:149])

@@ -103,6 +103,23 @@ def test_damaged_tag_in_tiff(tmp_path):
     refused(path, "pages of one shape and type, found width 0, .* as page 1, width 43")
 
 
+@pytest.mark.parametrize("name", ["pages zlib", "ome tiles"])
+def test_damaged_page_header_is_read_or_refused(tmp_path, name):
+    """Whatever a byte of the page header holds, no error but VoxmillError is raised."""
+    path = WRITERS[name](tmp_path / "volume", example())
+    with tifffile.TiffFile(path) as tif:
+        start, tags = tif.pages[0].offset, len(tif.pages[0].tags)
+    data, refusals = path.read_bytes(), 0
+    for position in range(start, start + 2 + 12 * tags + 4):
+        for value in (0, 2, 255):
+            path.write_bytes(data[:position] + bytes([value]) + data[position + 1 :])
+            try:
+                assert min(read_header(path).shape) > 0
+            except VoxmillError:
+                refusals += 1
+    assert refusals > tags
+
+
 def test_pages_that_run_in_a_circle(tmp_path):
     path = volume_files.pages(tmp_path / "volume", example())
     with tifffile.TiffFile(path) as tif:
@@ -177,6 +194,17 @@ def test_planes_of_two_shapes_in_one_file(tmp_path):
         writer.write(example(shape=(8, 9)))
         writer.write(example(shape=(8, 10)))
     refused(path, "pages of one shape and type, found width 9, .* as page 1, width 10")
+
+
+@pytest.mark.parametrize("planes", [5, 12])
+def test_plane_stored_in_another_way(tmp_path, planes):
+    """A plane that tifffile would put into a series of its own is not left out silently."""
+    path = tmp_path / "mixed.tif"
+    with tifffile.TiffWriter(path) as writer:
+        for z in range(planes):
+            compression = "zlib" if z == 3 else None
+            writer.write(example(shape=(8, 9)), metadata=None, compression=compression)
+    refused(path, "pages of one shape and type, found .* NONE .* as page 3, .*DEFLATE")
 
 
 def test_pages_that_are_no_planes(tmp_path):

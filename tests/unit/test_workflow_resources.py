@@ -17,12 +17,12 @@ from tests.unit.workflow_config import (
     volume,
     wildcards,
 )
+from voxmill.config.training import TrainingSettings
 from voxmill.denoising.scans import Denoising
 from voxmill.engine.backends import BACKENDS
 from voxmill.networks import check_settings
 from voxmill.networks.models import read_card
 from voxmill.runtime.digests import ROOT
-from voxmill.training.settings import TrainingSettings
 from voxmill.workflow import memory
 from voxmill.workflow.resources import Resources
 
@@ -228,7 +228,7 @@ def test_planning_imports_neither_torch_nor_snakemake():
     code = (
         "import sys; import voxmill.workflow.memory as memory; import voxmill.workflow.workflow; "
         "from voxmill.engine.backends import BACKENDS; "
-        "from voxmill.networks.settings import MSDNetSettings as S; "
+        "from voxmill.config.networks import MSDNetSettings as S; "
         "[b.predict_bytes(S(depth=2), (9, 9, 9), 'float32') for n, b in BACKENDS.items() "
         "if not n.startswith('gpu-')]; memory.training_bytes({}); "
         "print([m for m in ('torch', 'snakemake', 'pandas', 'skimage') if m in sys.modules])"

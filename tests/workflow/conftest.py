@@ -15,8 +15,8 @@ import tifffile
 import torch
 import yaml
 
+from voxmill.config.networks import MSDNetSettings
 from voxmill.networks import build, models
-from voxmill.networks.settings import MSDNetSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPE = (12, 20, 24)

@@ -24,7 +24,7 @@ SETTINGS = {
     "validate_every": 30,
     "checkpoint_every": 5,
     "learning_rate": 0.02,
-    "finder": {"min_distance_um": 2.5},
+    "detector": {"min_distance_um": 2.5},
     "device": "cpu",
 }
 
@@ -108,16 +108,17 @@ def test_a_killed_training_goes_on(tmp_path):
     assert not checkpoint.exists()
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"patch_vox": [48, 48, 48]}, "Make training.patch_vox smaller"),
-        ({"learning_speed": 1}, "training: unknown key 'learning_speed'"),
-    ],
-)
-def test_bad_settings_are_named(tmp_path, settings, message):
-    project = make_project(tmp_path / "project", **settings)
+def test_settings_that_the_volume_does_not_allow_are_named(tmp_path):
+    project = make_project(tmp_path / "project", patch_vox=[48, 48, 48])
     output = project.snakemake("train", ok=False)
     log = (project.folder / "logs/training/mine.log").read_text()
+    message = "Make training.patch_vox smaller"
     assert message in log and message in output
     assert "Traceback" not in log
+
+
+def test_an_unknown_setting_stops_before_any_job(tmp_path):
+    project = make_project(tmp_path / "project", learning_speed=1)
+    output = project.snakemake("train", ok=False)
+    assert "training.mine.settings: unknown key 'learning_speed'; did you mean" in output
+    assert not (project.folder / "logs/training/mine.log").exists()

@@ -4,7 +4,7 @@ Counts and sums of coordinates are whole numbers and peaks are maxima, so that n
 on the order of the blocks or on their size.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -12,10 +12,12 @@ from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from voxmill.geometry import Box
 from voxmill.runtime.errors import VoxmillError
-from voxmill.tiles.grid import grow
-from voxmill.volumes.blocks import SerialReader, block_list, map_blocks
+from voxmill.volumes.blocks import SerialReader, map_blocks
+from voxmill.volumes.protocols import ReadableVolume
 
+MaskReader = Callable[[Box], tuple[np.ndarray, np.ndarray | None]]
 NEIGHBOURS_26 = np.ones((3, 3, 3), dtype=bool)
 
 
@@ -46,7 +48,7 @@ class Regions:
         """(K, 3) centroids in voxels, z, y, x."""
         return self.sums / np.maximum(self.counts, 1)[:, None]
 
-    def at_border(self, shape) -> np.ndarray:
+    def at_border(self, shape: Sequence[int]) -> np.ndarray:
         """(K,) bool: which regions reach the border of a volume of this shape."""
         return ((self.lower == 0) | (self.upper == np.asarray(shape) - 1)).any(axis=1)
 
@@ -71,7 +73,9 @@ def merge(groups: np.ndarray, n_groups: int, regions: Regions) -> Regions:
     return Regions(counts, sums, peaks, lower, upper)
 
 
-def voxel_regions(groups, n_groups, coordinates, values=None) -> Regions:
+def voxel_regions(
+    groups: np.ndarray, n_groups: int, coordinates: np.ndarray, values: np.ndarray | None = None
+) -> Regions:
     """Statistics of voxels (K, 3) that are grouped into regions 0 to n_groups - 1."""
     peaks = np.ones(len(groups)) if values is None else values.astype(np.float64)
     places = coordinates.astype(np.int64)
@@ -80,23 +84,27 @@ def voxel_regions(groups, n_groups, coordinates, values=None) -> Regions:
 
 
 def find_components(
-    read_mask: Callable, shape, block_vox: int, threads: int = 1, description: str = "components"
+    read_mask: MaskReader,
+    shape: Sequence[int],
+    block_vox: int,
+    threads: int = 1,
+    description: str = "components",
 ) -> Regions:
     """26-connected components of a mask, block by block.
 
     Every block is labelled together with the one layer of voxels behind its far faces. Two
-    neighbouring voxels of different blocks thus lie both in the window of one block, the one
+    neighbouring voxels of different blocks thus both lie in the window of one block, the one
     lowest along every axis: no connection is missed, over faces, edges or corners. Labels that
-    different blocks gave to one voxel are then joined. What is kept of a block: its labels'
-    statistics and the mask's voxels in its seams.
+    different blocks gave to the same voxel are then joined. Of each block are kept the statistics
+    of its labels and the mask's voxels in its seams.
 
     Parameters
     ----------
     read_mask : callable
-        `read_mask(start, stop) -> mask, values`: a boolean array of the box and the values whose
-        maximum each component gets, or None.
+        Box -> (mask, values): a boolean array (z, y, x) of the box, and the values of the same
+        shape whose maximum each component gets, or None.
     shape : (3,) int
-        Volume in voxels.
+        The volume, voxels.
     block_vox : int
         Edge of a block, voxels; has no influence on the result.
     threads : int
@@ -107,13 +115,14 @@ def find_components(
     Regions
         In no particular order.
     """
-    blocks = block_list(shape, block_vox)
+    volume = Box.from_shape(shape)
 
-    def work(start, stop):
-        window = start, grow(start, stop, (1, 1, 1), shape)[1]
-        mask, values = read_mask(*window)
-        return _label_block(mask, values, start, stop, shape)
+    def work(block: Box):
+        window = Box(block.start, block.grow(1, within=volume).stop)
+        mask, values = read_mask(window)
+        return _label_block(mask, values, block, volume)
 
+    blocks = volume.blocks(block_vox)
     parts, seams, n_labels = [], [], 0
     for regions, seam_voxels, seam_labels in map_blocks(work, blocks, threads, description):
         parts.append(regions)
@@ -129,50 +138,58 @@ def find_components(
     return merge(np.asarray(groups, dtype=np.int64), n_groups, labels)
 
 
-def _label_block(mask, values, start, stop, shape):
+def _label_block(
+    mask: np.ndarray, values: np.ndarray | None, block: Box, volume: Box
+) -> tuple[Regions, np.ndarray, np.ndarray]:
     """Label one block's window: statistics of its own voxels, and the labels in its seams."""
     labels, n_labels = ndimage.label(mask, NEIGHBOURS_26)
     local = np.argwhere(labels)
     groups = labels[tuple(local.T)].astype(np.int64) - 1
-    coordinates = local + np.asarray(start)
-    own = (coordinates < np.asarray(stop)).all(axis=1)
+    coordinates = local + np.asarray(block.start)
+    own = block.contains(coordinates)
     own_values = None if values is None else values[tuple(local[own].T)]
     regions = voxel_regions(groups[own], n_labels, coordinates[own], own_values)
     # A voxel behind a far face is the first layer of the block that owns it.
-    first_layer = ((local == 0) & (np.asarray(start) > 0)).any(axis=1)
+    first_layer = ((local == 0) & (np.asarray(block.start) > 0)).any(axis=1)
     seam = ~own | first_layer
-    flat = np.ravel_multi_index(tuple(coordinates[seam].T), tuple(int(n) for n in shape))
+    flat = np.ravel_multi_index(tuple(coordinates[seam].T), volume.shape)
     return regions, np.asarray(flat, dtype=np.int64), groups[seam]
 
 
-def find_labels(volume, block_vox: int, threads: int = 1, description: str = "labels") -> Regions:
-    """Statistics of every label (voxels of one value other than 0) of a label volume.
+def find_labels(
+    volume: ReadableVolume, block_vox: int, threads: int = 1, description: str = "labels"
+) -> Regions:
+    """Statistics of every label (the voxels of one value other than 0) of a label volume.
 
     Parameters
     ----------
-    volume
-        Object with `shape` and `read_window(start, stop)`.
+    volume : ReadableVolume
     block_vox, threads
         As in `find_components`.
+
+    Returns
+    -------
+    Regions
+        In the order of the labels.
 
     Raises
     ------
     VoxmillError
-        If a value is no whole number, or is below 0.
+        If a value is not a whole number, or is below 0.
     """
     reader = SerialReader(volume)
 
-    def work(start, stop):
-        window = reader.read_window(start, stop)
+    def work(block: Box):
+        window = reader.read_window(*block)
         local = np.argwhere(window)
         values = window[tuple(local.T)]
         whole = values.astype(np.int64)
         if bad := values[(whole != values) | (whole < 0)][:1].tolist():
             raise VoxmillError(f"expected labels as whole numbers from 0, found the value {bad[0]}")
         names, groups = np.unique(whole, return_inverse=True)
-        return names, voxel_regions(groups, len(names), local + np.asarray(start))
+        return names, voxel_regions(groups, len(names), local + np.asarray(block.start))
 
-    blocks = block_list(reader.shape, block_vox)
+    blocks = Box.from_shape(reader.shape).blocks(block_vox)
     results = list(map_blocks(work, blocks, threads, description))
     names = np.concatenate([found for found, _ in results])
     unique, groups = np.unique(names, return_inverse=True)

@@ -1,14 +1,13 @@
-"""Cells out of a probability volume: centroids with a score, as a table.
+"""Find the cells of a probability volume: centroids with a score, as a table.
 
-The volume is read block by block, with threads, and never as a whole; blocks have nothing to do
+The volume is read block by block, with threads, and never as a whole. Blocks have nothing to do
 with tiles, and the table is the same, bit for bit, for every block size (`voxmill.cells.maxima` and
 `voxmill.cells.components` say why).
 """
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pandas as pd
@@ -17,100 +16,29 @@ from scipy import ndimage
 from voxmill.cells.components import find_components
 from voxmill.cells.maxima import ball, local_maxima, margin
 from voxmill.cells.table import COLUMNS, write_cells
-from voxmill.evaluation.matching import check_lengths
+from voxmill.config.cells import CellSettings
+from voxmill.geometry import Box, VoxelSize
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.jobs import job, log_rate, logger
-from voxmill.tiles.grid import grow, inside
-from voxmill.volumes.blocks import SerialReader, block_list, map_blocks
+from voxmill.volumes.blocks import SerialReader, map_blocks
+from voxmill.volumes.protocols import ReadableVolume
 
+Found = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""Of K cells: centroids (K, 3) in voxels, scores, numbers of voxels, and which are cut by the
+volume's border."""
 # More voxels in a ball mean a distance in the wrong unit.
 MOST_BALL_VOXELS = 200_000
 
 
-@dataclass(frozen=True)
-class CellSettings:
-    """How cells are found.
-
-    Parameters
-    ----------
-    method : str
-        A key of `METHODS`. "maxima": local maxima of the probability, at least `min_distance_um`
-        apart. "components": 26-connected components of the voxels at or above the threshold.
-    threshold : float
-        Probability from which a maximum, or a component's voxel, counts; above 0, at most 1.
-    min_distance_um : float
-        Least distance of two maxima, micrometres; about half a cell diameter. Unused by
-        "components".
-    smoothing_um : float
-        Standard deviation of a Gaussian applied to the probability before all else, micrometres;
-        0 for none. Threshold and score refer to the smoothed probability.
-    min_volume_um3 : float
-        Cells of less volume are left out; 0 keeps all. The volume is that of the voxels at or
-        above the threshold in the component or, with "maxima", in the ball of radius
-        `min_distance_um` around the maximum (touching cells share some).
-    border_share : float
-        Share of `min_volume_um3`, from 0 to 1, that is enough for a cell at the volume's border,
-        which may cut it.
-    min_score : float
-        Cells of a lower score are left out; 0 keeps all. The score is the largest probability in
-        a cell, so that with "components" a cell needs a voxel of this probability and reaches as
-        far as the threshold (hysteresis; Canny, IEEE Trans. PAMI 8(6), 1986).
-    block_vox : int
-        Edge of a block in voxels; a matter of memory, without influence on the cells.
-    """
-
-    method: str = "maxima"
-    threshold: float = 0.5
-    min_distance_um: float = 5.0
-    smoothing_um: float = 0.0
-    min_volume_um3: float = 0.0
-    border_share: float = 1.0
-    min_score: float = 0.0
-    block_vox: int = 192
-
-    def __post_init__(self):
-        if self.method not in METHODS:
-            raise VoxmillError(
-                f"cells setting method: expected one of {sorted(METHODS)}, found {self.method!r}"
-            )
-        rules = {
-            "threshold": ("a number above 0 and at most 1", lambda v: 0 < v <= 1),
-            "min_distance_um": ("a length above 0", lambda v: v > 0),
-            "smoothing_um": ("a length of 0 or more", lambda v: v >= 0),
-            "min_volume_um3": ("a volume of 0 or more", lambda v: v >= 0),
-            "border_share": ("a share from 0 to 1", lambda v: 0 <= v <= 1),
-            "min_score": ("a probability from 0 to 1", lambda v: 0 <= v <= 1),
-            "block_vox": ("an integer of 8 or more", lambda v: v >= 8 and isinstance(v, int)),
-        }
-        for key, (expected, holds) in rules.items():
-            value = getattr(self, key)
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not number or not math.isfinite(value) or not holds(value):
-                raise VoxmillError(f"cells setting {key}: expected {expected}, found {value!r}")
-
-    @classmethod
-    def from_dict(cls, settings: dict) -> "CellSettings":
-        """Settings from a config's section.
-
-        Raises
-        ------
-        VoxmillError
-            If a key is unknown or a value is out of range.
-        """
-        known = [field.name for field in fields(cls)]
-        if unknown := sorted(set(settings) - set(known)):
-            raise VoxmillError(f"cells: unknown key {unknown[0]!r}; expected some of {known}")
-        return cls(**settings)
-
-
-def cells_of_volume(volume, settings: CellSettings, voxel_size_um, threads: int = 1):
+def cells_of_volume(
+    volume: ReadableVolume, settings: CellSettings, voxel_size_um: Iterable[float], threads: int = 1
+) -> pd.DataFrame:
     """Find the cells of a probability volume.
 
     Parameters
     ----------
-    volume
-        Object with `shape` (z, y, x) and `read_window(start, stop)`; probabilities as floats, or
-        as unsigned integers where the dtype's largest value is 1.
+    volume : ReadableVolume
+        Probabilities as floats, or as unsigned integers whose dtype's largest value stands for 1.
     settings : CellSettings
     voxel_size_um : (3,) float
         Edge lengths of a voxel, z, y, x.
@@ -128,43 +56,45 @@ def cells_of_volume(volume, settings: CellSettings, voxel_size_um, threads: int 
     VoxmillError
         If the volume is not 3D, a probability is not finite, or a length is impossible.
     """
-    size = check_lengths(voxel_size_um)
+    size = VoxelSize.of(voxel_size_um)
     if len(volume.shape) != 3:
         raise VoxmillError(f"expected a 3D probability volume, found shape {tuple(volume.shape)}")
     if threads < 1:
         raise VoxmillError(f"threads: expected 1 or more, found {threads}")
     places, scores, counts, cut = METHODS[settings.method](volume, settings, size, threads)
-    volumes = counts * float(np.prod(size))
+    volumes = counts * size.volume_um3
     least = settings.min_volume_um3 * np.where(cut, settings.border_share, 1.0)
     keep = (volumes >= least * (1 - 1e-9)) & (scores >= settings.min_score)
     return _table(places[keep], scores[keep], volumes[keep], size)
 
 
-def _table(places, scores, volumes, size):
+def _table(
+    places: np.ndarray, scores: np.ndarray, volumes: np.ndarray, size: VoxelSize
+) -> pd.DataFrame:
     # Sorted as they are written: rounding in the last bit must not decide the order.
     z, y, x = np.round(places, 4).T
     order = np.lexsort((volumes, scores, x, y, z))
     places, scores, volumes = places[order], scores[order], volumes[order]
-    numbers = np.column_stack([places, places * size, scores, volumes])
+    numbers = np.column_stack([places, size.to_um(places), scores, volumes])
     table = pd.DataFrame(numbers, columns=list(COLUMNS)[1:])
     table.insert(0, "id", np.arange(1, len(table) + 1))
     return table
 
 
 class _Probability:
-    """Smoothed probabilities of any box, the same whatever box they are asked for in."""
+    """Smoothed probabilities: those of a voxel are the same in whatever box they are read."""
 
-    def __init__(self, volume, settings: CellSettings, size):
+    def __init__(self, volume: ReadableVolume, settings: CellSettings, size: VoxelSize):
         self._reader = SerialReader(volume)
-        self.shape = self._reader.shape
-        self._sigma = settings.smoothing_um / size
+        self.whole = Box.from_shape(volume.shape)
+        self._sigma = settings.smoothing_um / size.array
         self._radius = np.ceil(4 * self._sigma).astype(int)
         # Smoothing may exceed the largest value by rounding alone.
         self._empty_below = settings.threshold * (1 - 1e-5)
 
-    def read(self, start, stop):
+    def read(self, box: Box) -> np.ndarray | None:
         """Probabilities (float32) of the box, or None where none reaches the threshold."""
-        outer = grow(start, stop, self._radius, self.shape)
+        outer = box.grow(self._radius, within=self.whole)
         values = self._reader.read_window(*outer)
         if values.dtype.kind not in "fub":
             raise VoxmillError(f"expected probabilities, found voxels of type {values.dtype}")
@@ -173,7 +103,7 @@ class _Probability:
         values = values.astype(np.float32, copy=False)
         largest = values.max(initial=-np.inf)
         if not np.isfinite(values.sum(dtype=np.float64)):
-            bad = np.argwhere(~np.isfinite(values))[0] + outer[0]
+            bad = np.argwhere(~np.isfinite(values))[0] + outer.start
             raise VoxmillError(
                 f"the probability at voxel z, y, x = {tuple(bad.tolist())} is not finite"
             )
@@ -183,59 +113,70 @@ class _Probability:
             values = ndimage.gaussian_filter(
                 values, self._sigma, mode="nearest", radius=tuple(self._radius.tolist())
             )
-        return values[inside(start, stop, outer[0])]
+        return values[box.relative_to(outer.start).slices]
 
 
-def _maxima(volume, settings: CellSettings, size, threads: int):
+def _maxima(volume: ReadableVolume, settings: CellSettings, size: VoxelSize, threads: int) -> Found:
     """Local maxima; see `voxmill.cells.maxima`."""
     apart = ball(settings.min_distance_um, size)
     around = ball(settings.min_distance_um / 2, size, at_least_vox=1)
     if len(apart.offsets) > MOST_BALL_VOXELS:
         raise VoxmillError(
             f"min_distance_um = {settings.min_distance_um:g} spans {len(apart.offsets)} voxels of "
-            f"{size.tolist()} um; expected about half a cell diameter"
+            f"{list(size)} um; expected about half a cell diameter"
         )
     probability = _Probability(volume, settings, size)
     reach = margin(apart, around)
 
-    def work(start, stop):
-        outer = grow(start, stop, reach, probability.shape)
-        values = probability.read(*outer)
+    def work(block: Box):
+        window = block.grow(reach, within=probability.whole)
+        values = probability.read(window)
         if values is None:
             return np.zeros((0, 3)), np.zeros(0), np.zeros(0, dtype=np.int64)
-        return local_maxima(values, start, stop, outer[0], settings.threshold, apart, around)
+        return local_maxima(values, block, window.start, settings.threshold, apart, around)
 
-    blocks = block_list(probability.shape, settings.block_vox)
+    blocks = probability.whole.blocks(settings.block_vox)
     parts = list(map_blocks(work, blocks, threads, "cells"))
     places, scores, counts = (np.concatenate(column) for column in zip(*parts, strict=True))
     # The top of a parabola fitted beside the border may lie beyond it.
-    last = np.asarray(probability.shape) - 1.0
+    last = np.asarray(volume.shape) - 1.0
     places = np.clip(places, 0, last)
-    cut = (np.minimum(places, last - places) * size < settings.min_distance_um).any(axis=1)
+    cut = (size.to_um(np.minimum(places, last - places)) < settings.min_distance_um).any(axis=1)
     return places, scores, counts, cut
 
 
-def _components(volume, settings: CellSettings, size, threads: int):
+def _components(
+    volume: ReadableVolume, settings: CellSettings, size: VoxelSize, threads: int
+) -> Found:
     """Connected components; the score is the component's largest probability."""
     probability = _Probability(volume, settings, size)
 
-    def read_mask(start, stop):
-        values = probability.read(start, stop)
+    def read_mask(box: Box):
+        values = probability.read(box)
         if values is None:
-            values = np.zeros([b - a for a, b in zip(start, stop, strict=True)], np.float32)
+            values = np.zeros(box.shape, np.float32)
         return values >= settings.threshold, values
 
-    regions = find_components(
-        read_mask, probability.shape, settings.block_vox, threads, description="cells"
-    )
-    return regions.centroids, regions.peaks, regions.counts, regions.at_border(probability.shape)
+    shape = volume.shape
+    regions = find_components(read_mask, shape, settings.block_vox, threads, description="cells")
+    return regions.centroids, regions.peaks, regions.counts, regions.at_border(shape)
 
 
-METHODS: dict[str, Callable] = {"maxima": _maxima, "components": _components}
+METHODS: dict[str, Callable[[ReadableVolume, CellSettings, VoxelSize, int], Found]] = {
+    "maxima": _maxima,
+    "components": _components,
+}
 
 
 @job
-def find_cells(*, probability_path, output_path, settings: dict, voxel_size_um, threads=1) -> None:
+def find_cells(
+    *,
+    probability_path: str,
+    output_path: str,
+    settings: dict,
+    voxel_size_um: Iterable[float],
+    threads: int = 1,
+) -> None:
     """Write cells.csv of a probability volume.
 
     Parameters
@@ -248,6 +189,11 @@ def find_cells(*, probability_path, output_path, settings: dict, voxel_size_um, 
         Edge lengths of a voxel, z, y, x.
     threads : int
         Blocks worked on at once.
+
+    Raises
+    ------
+    VoxmillError
+        As `cells_of_volume`, or if the volume can't be read or a setting is out of range.
     """
     from voxmill.volumes import open_volume, read_header
 

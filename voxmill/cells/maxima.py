@@ -5,18 +5,21 @@ A voxel is a maximum when
 1. its value is at least the threshold,
 2. no voxel within the ball around it (radius `min_distance_um`) has a larger value, and
 3. no voxel of the ball that meets 1 and 2 with the same value comes before it in z, y, x order
-   (plateaus, saturated probabilities).
+   (which decides on plateaus and saturated probabilities).
 
-Whether a voxel is one depends on the values within two ball radii: 3 asks whether a voxel one
-radius away meets 2, which looks one radius farther. A block is therefore read with a margin of two
-radii (and that of the smoothing), and keeps the maxima whose voxel lies in its own part. Two
-maxima are always farther apart than the radius: of two in one ball the later is dropped by 3.
+Whether a voxel is a maximum depends on the values within two ball radii: 3 asks whether a voxel
+one radius away meets 2, which looks one radius farther. A block is therefore read with a margin of
+two radii (and that of the smoothing), and keeps the maxima whose voxel lies in the block itself.
+Two maxima are always farther apart than the radius: of two in one ball, 3 drops the later.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
+
+from voxmill.geometry import Box, Triple, VoxelSize
 
 # Candidates compared with their balls at once: bounds the memory of a block full of plateaus.
 CHUNK = 4096
@@ -32,21 +35,27 @@ class Ball:
     ----------
     offsets : (B, 3) int array
         Offsets z, y, x from the centre, the centre included, in z, y, x order.
-    reach : tuple of int
+    reach : (3,) int
         Largest offset along z, y, x.
     """
 
     offsets: np.ndarray
-    reach: tuple[int, int, int]
+    reach: Triple
 
 
-def ball(radius_um: float, voxel_size_um, at_least_vox: int = 0) -> Ball:
+def ball(radius_um: float, voxel_size_um: Iterable[float], at_least_vox: int = 0) -> Ball:
     """Ball of a radius in micrometres.
 
-    `at_least_vox` is the least semi-axis in voxels (1: the six face neighbours always belong to
-    the ball, however coarse the voxels).
+    Parameters
+    ----------
+    radius_um : float
+    voxel_size_um : (3,) float
+        Edge lengths of a voxel, z, y, x.
+    at_least_vox : int
+        Least semi-axis in voxels; with 1 the six face neighbours always belong to the ball, however
+        coarse the voxels are.
     """
-    axes = np.maximum(radius_um / np.asarray(voxel_size_um, dtype=float), at_least_vox)
+    axes = np.maximum(radius_um / VoxelSize.of(voxel_size_um).array, at_least_vox)
     reach = np.floor(axes * (1 + 1e-9)).astype(int)
     offsets = np.stack(np.meshgrid(*(np.arange(-r, r + 1) for r in reach), indexing="ij"), axis=-1)
     offsets = offsets.reshape(-1, 3)
@@ -54,18 +63,27 @@ def ball(radius_um: float, voxel_size_um, at_least_vox: int = 0) -> Ball:
     return Ball(offsets[inside], tuple(int(r) for r in reach))
 
 
-def local_maxima(values, start, stop, window_start, threshold, apart: Ball, around: Ball):
+def local_maxima(
+    values: np.ndarray,
+    block: Box,
+    window_start: Sequence[int],
+    threshold: float,
+    apart: Ball,
+    around: Ball,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Maxima of one block, refined to fractions of a voxel.
 
     The refined place is the top of a parabola fitted to the ball `around` the maximum. (A mean
-    weighted with the probability is drawn to the middle of the ball that it is taken over.)
+    weighted with the probability would be drawn to the middle of the ball it is taken over.)
 
     Parameters
     ----------
     values : (·, ·, ·) float array
         The block's window: the block grown by `margin(apart, around)`, clipped at the volume.
-    start, stop, window_start : (3,) int
-        The block's own part and the window's first voxel, absolute.
+    block : Box
+        Absolute voxels.
+    window_start : (3,) int
+        The window's first voxel, absolute.
     threshold : float
         Least value of a maximum.
     apart, around : Ball
@@ -89,8 +107,7 @@ def local_maxima(values, start, stop, window_start, threshold, apart: Ball, arou
     in_window = np.asarray(window_start) - pad
 
     near = np.argwhere(_box_maxima(values, threshold, apart)) + window_start
-    grown = np.asarray(apart.reach)
-    near = near[((near >= np.asarray(start) - grown) & (near < np.asarray(stop) + grown)).all(1)]
+    near = near[block.grow(apart.reach).contains(near)]
     index = (near - in_window) @ strides
     steps = apart.offsets @ strides
     is_top = np.zeros(len(index), dtype=bool)
@@ -100,7 +117,7 @@ def local_maxima(values, start, stop, window_start, threshold, apart: Ball, arou
 
     candidate = np.zeros(len(flat), dtype=bool)
     candidate[index] = True
-    own = ((near >= start) & (near < stop)).all(axis=1)
+    own = block.contains(near)
     near, index = near[own], index[own]
     # Candidates in one another's balls are equal, each being the other's largest voxel.
     earlier = steps[: len(steps) // 2]
@@ -116,13 +133,14 @@ def local_maxima(values, start, stop, window_start, threshold, apart: Ball, arou
     return places, flat[index].astype(np.float64), counts
 
 
-def margin(apart: Ball, around: Ball) -> tuple[int, int, int]:
+def margin(apart: Ball, around: Ball) -> Triple:
     """Voxels beyond a block that its maxima depend on, z, y, x."""
-    return tuple(max(2 * a, b) for a, b in zip(apart.reach, around.reach, strict=True))
+    z, y, x = (max(2 * a, b) for a, b in zip(apart.reach, around.reach, strict=True))
+    return z, y, x
 
 
-def _box_maxima(values, threshold, apart: Ball):
-    """Cheap superset of the maxima: largest of the widest box that fits into the ball."""
+def _box_maxima(values: np.ndarray, threshold: float, apart: Ball) -> np.ndarray:
+    """Cheap superset of the maxima: the largest value of the widest box that fits the ball."""
     half = [int(r / np.sqrt(3)) for r in apart.reach]
     corner_inside = (apart.offsets == half).all(axis=1).any()
     size = [2 * h + 1 for h in half] if corner_inside else [1, 1, 1]
@@ -131,13 +149,15 @@ def _box_maxima(values, threshold, apart: Ball):
     return (values >= threshold) & (values >= largest)
 
 
-def _refinement(padded, centres, pad, around: Ball):
+def _refinement(
+    padded: np.ndarray, centres: np.ndarray, pad: np.ndarray, around: Ball
+) -> np.ndarray:
     """Offset (K, 3) of the top of the parabola fitted to the ball around each maximum, voxels.
 
     Least squares for a + g·x - b·x² (b along each axis) over the ball's voxels. As the ball is
     symmetric, g is the first moment over the sum of x²; a and b follow from the moments of 1 and
-    x². Moments are sums of whole numbers. An axis along which the values don't curve down keeps
-    the voxel, and no top is farther away than the ball reaches.
+    x². Moments are sums of whole numbers. Along an axis on which the values don't curve down the
+    offset is 0, and no top is farther away than the ball reaches.
     """
     offsets = around.offsets
     basis = np.column_stack([np.ones(len(offsets), dtype=np.int64), offsets**2])
@@ -158,11 +178,13 @@ def _refinement(padded, centres, pad, around: Ball):
     return shifts
 
 
-def _ball_values(padded, centres, pad, offsets):
+def _ball_values(
+    padded: np.ndarray, centres: np.ndarray, pad: np.ndarray, offsets: np.ndarray
+) -> np.ndarray:
     """Values (K, B) in balls; a voxel outside of the volume is mirrored at the ball's centre.
 
-    Mirrored along the axis that leaves the volume only: a maximum in the volume's first or last
-    plane stays in it, and its shift along the other axes is what it would be elsewhere.
+    It is mirrored only along the axis that leaves the volume: a maximum in the volume's first or
+    last plane stays in it, and its shift along the other axes is what it would be elsewhere.
     """
     low, high = pad, np.asarray(padded.shape) - pad
     voxels = centres[:, None] + offsets

@@ -1,5 +1,7 @@
 """The table of cells: written, read and checked."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
@@ -20,8 +22,8 @@ COLUMNS = {
 }
 
 
-def write_cells(path, cells) -> None:
-    """Write a table of cells: the same cells give the same bytes."""
+def write_cells(path: str | Path, cells: pd.DataFrame) -> None:
+    """Write a table of cells; the same cells give the same bytes."""
     text = cells.copy()
     for column in text.columns:
         text[column] = text[column].map(COLUMNS.get(column, "{}").format)
@@ -29,7 +31,7 @@ def write_cells(path, cells) -> None:
         text.to_csv(scratch, index=False, lineterminator="\n")
 
 
-def read_cells(path):
+def read_cells(path: str | Path) -> pd.DataFrame:
     """Read a table of cells.
 
     Returns
@@ -40,7 +42,7 @@ def read_cells(path):
     Raises
     ------
     VoxmillError
-        If the file is missing, is no table of cells, or a number is missing or not finite.
+        If the file is missing or not a table of cells, or a number is missing or not finite.
     """
     try:
         cells = pd.read_csv(path)

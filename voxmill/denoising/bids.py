@@ -1,4 +1,4 @@
-"""BIDS folders: find the T1-weighted scans, and lay denoised ones out as derivatives.
+"""BIDS folders: find the T1-weighted scans and name their derivatives.
 
 The Brain Imaging Data Structure, https://bids-specification.readthedocs.io (1.10).
 """
@@ -23,9 +23,9 @@ class BidsScan:
     path : Path
         The image.
     folder : str
-        Its folder inside of the data set, such as "sub-01/ses-2/anat".
+        Its folder inside the data set, such as "sub-01/ses-2/anat".
     stem : str
-        Its name without suffix and extension, such as "sub-01_ses-2_run-1".
+        Its file name without suffix and extension, such as "sub-01_ses-2_run-1".
     """
 
     path: Path
@@ -34,18 +34,18 @@ class BidsScan:
 
     @property
     def derivative(self) -> str:
-        """Where its denoised form belongs in a derivative data set."""
+        """Path of its denoised image in a derivative data set."""
         return f"{self.folder}/{self.stem}_desc-denoised_T1w.nii.gz"
 
 
 def find_scans(folder: str | Path) -> list[BidsScan]:
-    """All `sub-*/[ses-*/]anat/*_T1w.nii[.gz]` of a BIDS folder, in the order of their names.
+    """Find all `sub-*/[ses-*/]anat/*_T1w.nii[.gz]` of a BIDS folder, sorted by name.
 
     Raises
     ------
     VoxmillError
         If the folder or its `dataset_description.json` is missing, a scan's name breaks BIDS'
-        rules, a scan is there twice, or there is none.
+        rules, a scan exists twice, or there is no scan.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -57,7 +57,9 @@ def find_scans(folder: str | Path) -> list[BidsScan]:
         for path in root.glob(f"{pattern}/*_T1w.nii*")
     ]
     if not scans:
-        raise VoxmillError(f"{root}: no scan matches sub-*/anat/*_T1w.nii.gz (or ses-* between).")
+        raise VoxmillError(
+            f"{root}: no scan matches sub-*/anat/*_T1w.nii.gz or sub-*/ses-*/anat/*_T1w.nii.gz."
+        )
     scans.sort(key=lambda scan: (scan.stem, scan.path.name))
     for first, second in itertools.pairwise(scans):
         if first.stem == second.stem:

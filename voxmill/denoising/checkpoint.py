@@ -1,4 +1,4 @@
-"""Checkpoints of a fit, and the signal to write one and end."""
+"""Checkpoints of a fit, and the signals that ask for one before the job ends."""
 
 import contextlib
 import hashlib
@@ -9,15 +9,17 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from voxmill.denoising.fitting import Fit
 from voxmill.runtime.files import writing
 
 log = logging.getLogger(__name__)
 
 
 class Terminated(SystemExit):
-    """The run was asked to end and has written a checkpoint; exit status 143, as a shell's."""
+    """A signal ended the run after a checkpoint; the exit status is 143, as a shell reports it."""
 
     def __init__(self, message: str):
         super().__init__(143)
@@ -27,13 +29,13 @@ class Terminated(SystemExit):
         return self.message
 
 
-def fingerprint(**parts) -> str:
-    """Digest of what a fit depends on: JSON values and arrays (by their bytes)."""
+def fingerprint(**parts: object) -> str:
+    """Compute a hex digest of what a fit depends on: JSON values and arrays."""
     digest = hashlib.sha256()
     for name in sorted(parts):
         part = parts[name]
         digest.update(name.encode())
-        if hasattr(part, "tobytes"):
+        if isinstance(part, np.ndarray):
             digest.update(f"{part.shape}{part.dtype}".encode() + part.tobytes())
         else:
             digest.update(json.dumps(part, sort_keys=True).encode())
@@ -41,17 +43,17 @@ def fingerprint(**parts) -> str:
 
 
 def path_of_fit(path: Path, index: int) -> Path:
-    """Where the checkpoint of one of several fits lies, counted from 0: the first at `path`."""
+    """Path of the checkpoint of one of several fits, counted from 0; the first has `path`."""
     return path.with_suffix(f".{index + 1}{path.suffix}") if index else path
 
 
-def save(path: Path, fit, rows: list[dict], identity: str) -> None:
+def save(path: Path, fit: Fit, rows: list[dict], identity: str) -> None:
     """Write a checkpoint, whole or not at all.
 
     Parameters
     ----------
     path : Path
-    fit : voxmill.denoising.fitting.Fit
+    fit : Fit
     rows : list of dict
         The history so far.
     identity : str
@@ -61,13 +63,21 @@ def save(path: Path, fit, rows: list[dict], identity: str) -> None:
         torch.save({"identity": identity, "fit": fit.state_dict(), "rows": rows}, scratch)
 
 
-def resume(path: Path, fit, identity: str) -> list[dict]:
-    """Go on from a checkpoint if there is one of this very fit.
+def resume(path: Path, fit: Fit, identity: str) -> list[dict]:
+    """Restore a fit from its checkpoint, if there is one with this identity.
+
+    Parameters
+    ----------
+    path : Path
+    fit : Fit
+        Gets the state of the checkpoint.
+    identity : str
+        `fingerprint` of the fit.
 
     Returns
     -------
     list of dict
-        The history up to the checkpoint; empty for a fit that starts anew.
+        The history up to the checkpoint; empty for a fit that starts from the beginning.
     """
     if not path.exists():
         return []
@@ -76,10 +86,16 @@ def resume(path: Path, fit, identity: str) -> list[dict]:
         content = torch.load(path, map_location="cpu", weights_only=True)
         found = content["identity"]
     except (RuntimeError, EOFError, KeyError, OSError, pickle.UnpicklingError) as error:
-        log.warning("%s: no readable checkpoint (%s): starting anew", path, error)
+        log.warning(
+            "%s: no readable checkpoint (%s): the fit starts from the beginning", path, error
+        )
         return []
     if found != identity:
-        log.warning("%s: a checkpoint of other settings or another scan: starting anew", path)
+        log.warning(
+            "%s: this checkpoint is of other settings or another scan: the fit starts from the "
+            "beginning",
+            path,
+        )
         return []
     fit.load_state_dict(content["fit"])
     log.info("%s: going on after iteration %d", path, fit.iteration)
@@ -88,10 +104,10 @@ def resume(path: Path, fit, identity: str) -> list[dict]:
 
 @contextlib.contextmanager
 def termination() -> Iterator[list[int]]:
-    """Collect SIGTERM (and SLURM's SIGUSR1 before the time limit) instead of dying of it.
+    """Collect SIGTERM, and SIGUSR1 that SLURM sends before the time limit, instead of ending.
 
-    Yields a list that is empty until a signal comes. Outside of the main thread, where Python
-    allows no handlers, the signals keep their meaning.
+    Yields a list that is empty until a signal arrives. Outside the main thread, where Python
+    allows no handlers, the signals keep their usual effect.
     """
     received: list[int] = []
     previous = {}

@@ -1,11 +1,14 @@
-"""Denoise one NIfTI scan: NIfTI in, NIfTI, record and pictures out."""
+"""The job that denoises one scan: NIfTI in; NIfTI, record and pictures out."""
 
 import dataclasses
 import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from voxmill.config.denoising import DenoiseSettings
 from voxmill.denoising import figures
 from voxmill.denoising.checkpoint import path_of_fit
 from voxmill.denoising.devices import held_devices, resolve_precision
@@ -14,7 +17,6 @@ from voxmill.denoising.memory import MemoryPlan, check_memory, plan_memory
 from voxmill.denoising.metrics import compare
 from voxmill.denoising.nifti import Scan, read_like, read_scan, write_like
 from voxmill.denoising.record import write_history, write_record
-from voxmill.denoising.settings import DenoiseSettings, from_config
 from voxmill.denoising.volume import Denoised, denoise_volume
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import sha256
@@ -41,7 +43,7 @@ def denoise_scan(
     threads: int | None = None,
     job_record_path: str | None = None,
 ) -> None:
-    """Fit a Deep Image Prior to one scan and write what it gave.
+    """Fit a Deep Image Prior to one scan and write the result.
 
     Parameters
     ----------
@@ -54,27 +56,27 @@ def denoise_scan(
     planes_path, curves_path : path
         PNG figures.
     checkpoint_path : path
-        Of a fit under way; removed at the end. A preview lies beside it where asked for.
+        Checkpoint of the running fit, removed at the end. Previews are written beside it.
     settings : dict
-        Of `DenoiseSettings`.
+        Plain settings of `DenoiseSettings`.
     devices : list of str
         One or two, as `voxmill.denoising.devices.resolve_devices` takes them.
     volume : int, optional
-        Volume of a 4D file.
+        Volume of a 4D file, from 0.
     reference_path, mask_path : path, optional
         Noise-free image and brain mask on the same grid, for metrics.
     threads : int, optional
-        Of the CPU.
+        CPU threads.
     job_record_path : path, optional
         Where the job records when and where it ran, and on which GPUs.
 
     Raises
     ------
     VoxmillError
-        Before the fit, if the input, the settings and the devices do not go together; during it,
-        if it diverges.
+        If the input, the settings and the devices do not fit together (before the fit), or if the
+        fit diverges.
     """
-    chosen = from_config(settings)
+    chosen = DenoiseSettings.from_dict(settings)
     _set_threads(threads)
     held = held_devices(devices, chosen.precision, job_record_path, str(output_path))
     with held as found:
@@ -89,7 +91,7 @@ def denoise_scan(
             reference=reference, mask=mask, checkpoint_path=checkpoint,
             preview=_previewer(checkpoint.with_suffix(".png"), scan),
         )  # fmt: skip
-    log.info("%s; the result is of iteration %s", denoised.reason, _iterations(denoised))
+    log.info("%s; the result is that of iteration %s", denoised.reason, _iterations(denoised))
     write_like(output_path, denoised.volume, scan)
     _draw(planes_path, curves_path, scan, denoised, chosen, reference)
     write_history(history_path, denoised.rows)
@@ -101,12 +103,12 @@ def denoise_scan(
 
 
 def _iterations(denoised: Denoised) -> str:
-    """The iterations whose averages make the result, one per fit."""
+    """The iterations whose average outputs are the result, one per fit."""
     return ", ".join(map(str, denoised.best_iterations))
 
 
 def _identity(scan: Scan) -> dict:
-    """What the record says of the input."""
+    """What identifies the input, for the record."""
     return {
         "path": str(scan.path),
         "sha256": sha256(scan.path),
@@ -115,8 +117,10 @@ def _identity(scan: Scan) -> dict:
     }
 
 
-def _metrics(scan: Scan, denoised: Denoised, reference, mask) -> dict | None:
-    """Metrics of the noisy and of the denoised scan, where there is a reference."""
+def _metrics(
+    scan: Scan, denoised: Denoised, reference: np.ndarray | None, mask: np.ndarray | None
+) -> dict | None:
+    """Metrics of the noisy and of the denoised scan; None without a reference."""
     if reference is None:
         return None
     metrics = {"noisy": compare(scan.data, reference, mask)}
@@ -125,17 +129,21 @@ def _metrics(scan: Scan, denoised: Denoised, reference, mask) -> dict | None:
     return metrics
 
 
-def _plan(scan: Scan, settings: DenoiseSettings, devices) -> tuple[DenoiseSettings, MemoryPlan]:
-    """The memory plan, and the settings with the cut that it chose."""
+def _plan(
+    scan: Scan, settings: DenoiseSettings, devices: Sequence[torch.device]
+) -> tuple[DenoiseSettings, MemoryPlan]:
+    """Plan the memory; returns the settings with the chosen cut, and the plan."""
     pads = padding(scan.data.shape, settings.network.least_side_vox)
-    shape = tuple(side + sum(pad) for side, pad in zip(scan.data.shape, pads, strict=True))
-    plan = plan_memory(shape, settings, devices)
+    z, y, x = (side + sum(pad) for side, pad in zip(scan.data.shape, pads, strict=True))
+    plan = plan_memory((z, y, x), settings, devices)
     check_memory(plan, devices)
     return dataclasses.replace(settings, cut=plan.cut or settings.cut), plan
 
 
-def _read_references(scan: Scan, reference_path: str | None, mask_path: str | None):
-    """Reference and mask, None where not given."""
+def _read_references(
+    scan: Scan, reference_path: str | None, mask_path: str | None
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Read reference and mask; None for one that is not given."""
     reference = read_like(reference_path, scan, "reference") if reference_path else None
     mask = read_like(mask_path, scan, "mask") > 0 if mask_path else None
     if reference is not None and min(scan.data.shape) < 7:
@@ -152,7 +160,7 @@ def _read_references(scan: Scan, reference_path: str | None, mask_path: str | No
     return reference, mask
 
 
-def _previewer(path: Path, scan: Scan):
+def _previewer(path: Path, scan: Scan) -> Callable[[np.ndarray, int], None]:
     def preview(volume: np.ndarray, iteration: int) -> None:
         shown = {"noisy": scan.data, f"iteration {iteration}": volume}
         figures.draw_planes(path, shown, scan.affine, scan.data - volume)
@@ -160,7 +168,14 @@ def _previewer(path: Path, scan: Scan):
     return preview
 
 
-def _draw(planes_path, curves_path, scan, denoised: Denoised, settings, reference) -> None:
+def _draw(
+    planes_path: str,
+    curves_path: str,
+    scan: Scan,
+    denoised: Denoised,
+    settings: DenoiseSettings,
+    reference: np.ndarray | None,
+) -> None:
     shown = {"noisy": scan.data}
     if reference is not None:
         shown["reference"] = reference
@@ -175,6 +190,4 @@ def _draw(planes_path, curves_path, scan, denoised: Denoised, settings, referenc
 
 def _set_threads(threads: int | None) -> None:
     if threads:
-        import torch
-
         torch.set_num_threads(threads)

@@ -1,37 +1,39 @@
-"""Detail that a fit has smoothed away, taken back from the scan by a collaborative Wiener filter.
+"""Restore detail that a fit has smoothed away: a collaborative Wiener filter of the scan.
 
-The second step of BM4D (M. Maggioni et al., "Nonlocal transform-domain filter for volumetric data
-denoising and reconstruction", IEEE Transactions on Image Processing 22, 2013), written anew from
-the paper's formulas and with the fit in the place of that method's first step: like blocks of the
-fit are found and grouped, and in each group the cosine coefficients of the noisy volume are weighed
-by power / (power + noise power), the power being the fit's. Where the fit has structure, the scan's
-own coefficients come through.
+This is the second step of BM4D (M. Maggioni et al., "Nonlocal transform-domain filter for
+volumetric data denoising and reconstruction", IEEE Transactions on Image Processing 22, 2013),
+implemented from the paper's formulas. The fit replaces that method's first step: similar blocks of
+the fit are grouped, and in each group the cosine coefficients of the noisy volume are multiplied by
+power / (power + noise power), where the power is that of the fit. Where the fit has structure, the
+coefficients of the scan pass nearly unchanged.
 """
 
 import itertools
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-# Distance of neighbouring reference blocks, and the farthest like block, along each axis.
+# Distance of neighbouring reference blocks, and of the farthest similar block, along each axis.
 STEP_VOX, WINDOW_VOX = 2, 4
-# Blocks of a group.
+# Blocks in a group.
 GROUP = 16
-# Layers of reference blocks that are compared, and references that are filtered, at a time: memory.
+# Layers of reference blocks compared at a time and references filtered at a time, to limit memory.
 LAYERS, BATCH = 4, 4096
-# Of voxels beyond the border: no block that holds one is like any other.
+# Value of voxels beyond the border: no block that holds one is similar to any other.
 FAR = math.inf
 
 
 def restore_detail(noisy: Tensor, estimate: Tensor, level: float, block_vox: int) -> Tensor:
-    """The collaborative Wiener estimate.
+    """Filter the noisy volume by the collaborative Wiener filter that an estimate guides.
 
     Parameters
     ----------
     noisy, estimate : (z, y, x) float32 tensors on one device
-        Even noise in the first; no side shorter than `block_vox`.
+        The noise of the first has the same level everywhere; no side is shorter than
+        `block_vox`.
     level : float
         Standard deviation of the noise, more than 0.
     block_vox : int
@@ -53,7 +55,7 @@ def restore_detail(noisy: Tensor, estimate: Tensor, level: float, block_vox: int
     sums = torch.zeros_like(values)
     spread, within = cosine(GROUP).to(values), cosine_of_blocks(block_vox).to(values)
     inside = block_offsets(block_vox, shape).to(values.device)
-    for corners in _like_blocks(pair[1], block_vox):
+    for corners in _similar_blocks(pair[1], block_vox):
         for part in corners.split(BATCH):
             voxels = part[:, :, None] + inside
             noisy_part, power = spread @ values[:, voxels] @ within.T
@@ -69,9 +71,11 @@ def restore_detail(noisy: Tensor, estimate: Tensor, level: float, block_vox: int
     return level * (total / count)[inner]
 
 
-def _like_blocks(estimate: Tensor, block_vox: int):
-    """For layer after layer of reference blocks: flat indices of the corners of the blocks most
-    like each, (references, GROUP), the reference itself among them."""
+def _similar_blocks(estimate: Tensor, block_vox: int) -> Iterator[Tensor]:
+    """Find the blocks most similar to each reference block, a few layers of references at a time.
+
+    Yields flat indices of the blocks' corners, (references, GROUP); each group holds its reference.
+    """
     reach = WINDOW_VOX
     shape = estimate.shape
     bordered = functional.pad(estimate[None], (reach,) * 6, value=FAR)[0]
@@ -83,7 +87,7 @@ def _like_blocks(estimate: Tensor, block_vox: int):
         last = min(first + (LAYERS - 1) * STEP_VOX + block_vox, shape[0])
         here = estimate[first:last]
         distances = torch.stack([_distances(here, bordered, first, s, block_vox) for s in shifts])
-        # Among equals the block itself comes first, so that no voxel is left without a block.
+        # A block always comes first in its own group, so that every voxel lies in some block.
         distances[shifts.index((0, 0, 0))] = -1
         counts = distances.shape[1:]
         chosen = distances.flatten(1).topk(GROUP, dim=0, largest=False, sorted=True).indices.T
@@ -93,7 +97,9 @@ def _like_blocks(estimate: Tensor, block_vox: int):
         yield start.flatten()[:, None] + flat[chosen]
 
 
-def _distances(here: Tensor, bordered: Tensor, first: int, shift, block_vox: int) -> Tensor:
+def _distances(
+    here: Tensor, bordered: Tensor, first: int, shift: tuple[int, ...], block_vox: int
+) -> Tensor:
     """Mean squared difference of every reference block from the block that lies `shift` away."""
     starts = (first + WINDOW_VOX + shift[0], WINDOW_VOX + shift[1], WINDOW_VOX + shift[2])
     window = tuple(slice(s, s + side) for s, side in zip(starts, here.shape, strict=True))
@@ -102,7 +108,7 @@ def _distances(here: Tensor, bordered: Tensor, first: int, shift, block_vox: int
 
 
 def cosine(size: int) -> Tensor:
-    """The orthonormal cosine transform (DCT-II) as a (size, size) float32 matrix."""
+    """Return the orthonormal cosine transform (DCT-II) as a (size, size) float32 matrix."""
     order = torch.arange(size, dtype=torch.float64)
     lines = torch.cos(math.pi * (order[None] + 0.5) * order[:, None] / size)
     lines *= math.sqrt(2 / size)
@@ -111,12 +117,12 @@ def cosine(size: int) -> Tensor:
 
 
 def cosine_of_blocks(block_vox: int) -> Tensor:
-    """The same of a block's voxels, along all three axes: (block_vox**3, block_vox**3)."""
+    """Return `cosine` along all three axes of a block: a (block_vox**3, block_vox**3) matrix."""
     line = cosine(block_vox)
     return torch.kron(torch.kron(line, line), line)
 
 
 def block_offsets(block_vox: int, shape: tuple[int, ...]) -> Tensor:
-    """Flat indices of a block's voxels, relative to its corner, in a volume of a shape."""
+    """Flat indices of a block's voxels in a volume of a shape, relative to the block's corner."""
     z, y, x = torch.meshgrid(*[torch.arange(block_vox)] * 3, indexing="ij")
     return ((z * shape[1] + y) * shape[2] + x).flatten()

@@ -1,4 +1,4 @@
-"""Devices of a fit, and which unit of the network lives on which."""
+"""Devices and precision of a fit."""
 
 import contextlib
 import logging
@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from voxmill.config.denoising import FitPrecision
 from voxmill.runtime.cpu import cpu_flags
 from voxmill.runtime.devices import claim
 from voxmill.runtime.errors import VoxmillError
 
 log = logging.getLogger(__name__)
 
-# Instructions for bfloat16, of x86 (one of the first three) and of ARM.
+# CPU flags of instructions for bfloat16: three of x86, one of ARM.
 _BFLOAT16 = {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"}
 
 
@@ -20,19 +21,19 @@ _BFLOAT16 = {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"}
 def held_devices(
     names: Sequence[str], precision: str, record_path: str | None = None, task: str = ""
 ) -> Iterator[tuple[torch.device, ...]]:
-    """Hold as many GPUs as are named for as long as the block runs, so that no other job has them.
+    """Hold as many GPUs as are named while the block runs, so that no other job uses them.
 
-    Which GPUs these are is the cluster's choice, or that of `voxmill.runtime.devices.claim` on a
-    workstation: `cuda:0` is the first of those held. Arguments and errors as `resolve_devices`,
-    `record_path` and `task` as `claim`.
+    The cluster chooses the GPUs, or `voxmill.runtime.devices.claim` on a workstation: `cuda:0` is
+    the first of those held. Arguments and errors are those of `resolve_devices`; `record_path` and
+    `task` are those of `claim`.
     """
     if len(set(names)) < len(names) or not all(map(_known, names)):
-        resolve_devices(names, precision)  # says what is wrong
+        resolve_devices(names, precision)  # raises the error
     wanted = "auto" if "auto" in names else "cuda"
     number = sum(name != "cpu" for name in names)
     with claim(number, wanted, record_path, task) as held:
         if len(held.devices) < number:
-            # The CPU stands in for a GPU where tests allow it, but not for two.
+            # Tests may use the CPU in place of a GPU, but not in place of two.
             resolve_devices(names, precision)
         taken = iter(held.devices)
         yield resolve_devices([n if n == "cpu" else next(taken) for n in names], precision)
@@ -43,20 +44,21 @@ def _known(name: str) -> bool:
 
 
 def resolve_devices(names: Sequence[str], precision: str = "float32") -> tuple[torch.device, ...]:
-    """Devices by name, checked before anything is allocated.
+    """Look up devices by name, before anything is allocated.
 
     Parameters
     ----------
     names : sequence of str
-        One or two of "cpu", "cuda", "cuda:0", ...; "auto" is the first GPU, or the CPU.
+        One or two of "cpu", "cuda", "cuda:0", ...; "auto" is the first GPU, or the CPU if there
+        is none.
     precision : str
         Of the fit; float16 needs GPUs.
 
     Raises
     ------
     VoxmillError
-        If there are none or more than two, one is unknown, absent or named twice, or cannot
-        compute in the precision.
+        If there is no name or more than two, a device is unknown, missing or named twice, or one
+        cannot compute in the precision.
     """
     if isinstance(names, str) or not 1 <= len(names) <= 2:
         raise VoxmillError(f"devices: expected a list of one or two devices, found {names!r}")
@@ -64,23 +66,29 @@ def resolve_devices(names: Sequence[str], precision: str = "float32") -> tuple[t
     if len(set(devices)) < len(devices):
         raise VoxmillError(
             f"devices: {devices[0]} is named twice; name two GPUs, such as [cuda:0, cuda:1], or "
-            "one device alone."
+            "one device."
         )
     for device in devices:
         _check_precision(device, precision)
     return devices
 
 
-def resolve_precision(precision: str, devices: Sequence[torch.device]) -> str:
-    """The precision of a fit on these devices.
+def resolve_precision(precision: FitPrecision, devices: Sequence[torch.device]) -> FitPrecision:
+    """Choose the precision of a fit on these devices.
 
     Parameters
     ----------
     precision : str
-        Of `voxmill.denoising.settings.PRECISIONS`. `auto` is float16 on GPUs, bfloat16 on a CPU
-        that has instructions for it, else float32. bfloat16 on another CPU is slower than float32
-        by far: it is kept, with a warning in the log.
-    devices : from `resolve_devices`
+        One of `voxmill.config.denoising.PRECISIONS`. `auto` is float16 on GPUs, bfloat16 on a
+        CPU that has instructions for it, else float32. On other CPUs bfloat16 is far slower than
+        float32: it is kept, with a warning in the log.
+    devices : sequence of torch.device
+        From `resolve_devices`.
+
+    Returns
+    -------
+    str
+        A key of `voxmill.denoising.precision.DTYPES`.
     """
     on_cpu = any(device.type == "cpu" for device in devices)
     instructions = not _BFLOAT16.isdisjoint(cpu_flags().split())
@@ -90,7 +98,7 @@ def resolve_precision(precision: str, devices: Sequence[torch.device]) -> str:
     elif precision == "bfloat16" and on_cpu and not instructions:
         log.warning(
             "precision bfloat16: this CPU has no instructions for it and takes many times as long "
-            "as in float32; use `precision: auto` or float32."
+            "as with float32; use `precision: auto` or float32."
         )
     return precision
 
@@ -118,43 +126,14 @@ def _resolve(name: str) -> torch.device:
 def _check_precision(device: torch.device, precision: str) -> None:
     if precision == "float16" and device.type == "cpu":
         raise VoxmillError(
-            "precision float16: the CPU has no fast arithmetic for it; use float32 or bfloat16 "
-            "there, or a GPU."
+            "precision float16: the CPU has no fast arithmetic for it; use float32 or bfloat16, "
+            "or a GPU."
         )
     if precision == "bfloat16" and device.type == "cuda":
         with torch.cuda.device(device):
             supported = torch.cuda.is_bf16_supported(including_emulation=False)
         if not supported:
             raise VoxmillError(
-                f"precision bfloat16: {torch.cuda.get_device_name(device)} has none; use float16."
+                f"precision bfloat16: {torch.cuda.get_device_name(device)} does not support it; "
+                "use float16."
             )
-
-
-def place_units(
-    units: Sequence[str], devices: Sequence[torch.device], cut: str = "decoder"
-) -> dict[str, torch.device]:
-    """The device of every unit.
-
-    Parameters
-    ----------
-    units : sequence of str
-        Names of the network's units in the order in which they run.
-    devices : one or two devices
-    cut : str
-        The first unit on the second device; `decoder` is the first unit of the decoder.
-
-    Raises
-    ------
-    VoxmillError
-        If there is no such unit, or nothing before it.
-    """
-    if len(devices) == 1:
-        return dict.fromkeys(units, devices[0])
-    name = next(unit for unit in units if unit.startswith("merge")) if cut == "decoder" else cut
-    if name not in list(units)[1:]:
-        raise VoxmillError(
-            f"denoise setting cut: expected auto, decoder or one of {list(units)[1:]}, "
-            f"found {cut!r}"
-        )
-    first = list(units).index(name)
-    return {unit: devices[index >= first] for index, unit in enumerate(units)}

@@ -10,8 +10,9 @@ from voxmill.runtime.files import writing
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
-# Name, axis and position of the planes; the sagittal one beside the fissure, through a hemisphere.
+# Name, axis and relative position of each plane; the sagittal one goes through a hemisphere.
 PLANES = (("sagittal", 0, 0.4), ("coronal", 1, 0.5), ("axial", 2, 0.5))
 # Colour-blind-safe (Okabe & Ito).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
@@ -32,15 +33,17 @@ def draw_planes(
     path : path
         PNG.
     volumes : dict of str to (i, j, k) float array
-        By caption; all are drawn in the grey scale of the last one.
+        By caption; all use the grey scale of the last one.
     affine : (4, 4) array
-        Voxels to millimetres (RAS); planes are turned so that up is up and right is right.
+        Voxels to millimetres (RAS). Planes are drawn upright, the right side of the head on the
+        right.
     residual : (i, j, k) float array, optional
-        Noisy minus denoised, drawn last, in its own scale around 0: structure in it is signal
-        lost.
+        Noisy minus denoised, drawn last with its own scale around 0. Structure in it is lost
+        signal.
     sigma : float
-        Noise level, the unit of the residual's scale; 0: its own standard deviation.
+        Noise level, the unit of the residual's scale; 0: the standard deviation of the residual.
     title : str
+        Above all planes.
     """
     low, high = _grey_range(list(volumes.values())[-1])
     columns = [(caption, volume, "gray", low, high) for caption, volume in volumes.items()]
@@ -69,18 +72,18 @@ def draw_planes(
 
 
 def draw_curves(path: str | Path, rows: list[dict], best: tuple[int, ...], rule: str) -> None:
-    """Draw loss, stopping statistic and, where there was a reference, PSNR and SSIM.
+    """Draw loss, stopping statistic and, if they were computed, PSNR and SSIM.
 
     Parameters
     ----------
     path : path
         PNG.
     rows : list of dict
-        History of a fit (`voxmill.denoising.loop.COLUMNS`).
+        History of the fits, with keys of `voxmill.denoising.loop.COLUMNS`.
     best : tuple of int
-        For every fit the iteration whose output is its result: a vertical line.
+        For every fit, the iteration whose average output is its result: a vertical line.
     rule : str
-        The stopping rule, for the caption of its statistic.
+        The stopping rule, for the label of its statistic.
     """
     panels = [("loss", ["loss"]), (f"statistic ({rule})", ["statistic"])]
     if any("psnr" in row for row in rows):
@@ -96,7 +99,7 @@ def draw_curves(path: str | Path, rows: list[dict], best: tuple[int, ...], rule:
                 points = [(r["iteration"], r[key]) for r in rows if r["fit"] == fit and key in r]
                 points = [(x, y) for x, y in points if np.isfinite(y)]
                 if points:
-                    # Later fits are fainter and without a caption of their own.
+                    # Later fits are fainter and have no caption.
                     caption = captions.get(key, label) if fit == 1 else None
                     shade = 0.4 + 0.6 / fit
                     panel.plot(*zip(*points, strict=True), color=colour, alpha=shade, label=caption)
@@ -116,21 +119,20 @@ def _grey_range(volume: np.ndarray) -> tuple[float, float]:
 
 
 def _canonical(volume: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """The volume with axes to the right, to the front and up."""
-    turn = orientations.io_orientation(affine)
-    return orientations.apply_orientation(volume, turn)
+    """Reorder a volume so that its axes point right, to the front and up."""
+    return orientations.apply_orientation(volume, orientations.io_orientation(affine))
 
 
 def _canonical_sizes(affine: np.ndarray) -> list[float]:
     """Voxel sizes along the canonical axes, millimetres."""
-    turn = orientations.io_orientation(affine)[:, 0].astype(int)
+    order = orientations.io_orientation(affine)[:, 0].astype(int)
     sizes = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
     ordered = np.empty(3)
-    ordered[turn] = sizes
+    ordered[order] = sizes
     return ordered.tolist()
 
 
-def _save(figure, path: str | Path) -> None:
+def _save(figure: Figure, path: str | Path) -> None:
     with writing(path) as scratch:
         figure.savefig(scratch, dpi=100, metadata={"Software": "voxmill"})
     plt.close(figure)

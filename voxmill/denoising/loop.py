@@ -1,4 +1,4 @@
-"""Run a fit to its end: history, metrics, previews, progress, checkpoints, signals."""
+"""Run a fit to its end, with history, metrics, previews, progress, checkpoints and signals."""
 
 import logging
 import sys
@@ -33,22 +33,22 @@ COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Watch:
-    """What is done beside the fit.
+class RunOptions:
+    """What `run` does besides the iterations.
 
     Parameters
     ----------
     metrics : callable, optional
-        From the average output, a (z, y, x) tensor, to a dict of numbers for the history.
+        Gets the average output, a (z, y, x) tensor; returns a dict of numbers for the history.
     preview : callable, optional
-        Draws a picture of the average output; gets it and the number of the iteration.
+        Gets the average output and the number of the iteration; draws a picture.
     checkpoint_path : Path, optional
-        Where checkpoints go; removed by the caller when the results are written.
+        The file of the checkpoint; the caller removes it when the results are written.
     identity : str
         `checkpoint.fingerprint` of the fit.
     progress : bool
-        Whether to show a progress bar on a terminal and lines in the log: loss, stopping
-        statistic, time left.
+        Whether to show loss, stopping statistic and time left: a progress bar on a terminal, and
+        lines in the log.
     """
 
     metrics: Callable[[Tensor], dict] | None = None
@@ -58,31 +58,36 @@ class Watch:
     progress: bool = True
 
 
-def run(fit: Fit, watch: Watch) -> list[dict]:
-    """Iterate until the stopping rule, the last iteration or a signal.
+def run(fit: Fit, options: RunOptions) -> list[dict]:
+    """Iterate until the stopping rule or a signal ends the fit, or its last iteration is done.
+
+    Parameters
+    ----------
+    fit : Fit
+    options : RunOptions
 
     Returns
     -------
     list of dict
-        One row per iteration with the keys of `COLUMNS` (metrics only where they were taken, and
-        no number of the fit).
+        One row per iteration with keys of `COLUMNS`: no `fit`, and metrics only where they were
+        computed.
 
     Raises
     ------
     voxmill.denoising.checkpoint.Terminated
-        After SIGTERM or SIGUSR1, when the checkpoint is written.
+        After SIGTERM or SIGUSR1, once the checkpoint is written.
     VoxmillError
         If the fit diverges.
     """
     rows: list[dict] = []
-    if watch.checkpoint_path is not None:
-        rows = checkpoint.resume(watch.checkpoint_path, fit, watch.identity)
+    if options.checkpoint_path is not None:
+        rows = checkpoint.resume(options.checkpoint_path, fit, options.identity)
     start = time.monotonic() - (rows[-1]["seconds"] if rows else 0.0)
     logged = time.monotonic()
     bar = tqdm(
         total=fit.settings.iterations,
         initial=fit.iteration,
-        disable=not (watch.progress and sys.stderr.isatty()),
+        disable=not (options.progress and sys.stderr.isatty()),
         desc="fit",
         mininterval=0.5,
     )
@@ -91,37 +96,38 @@ def run(fit: Fit, watch: Watch) -> list[dict]:
             row = fit.step()
             row["seconds"] = round(time.monotonic() - start, 3)
             rows.append(row)
-            _look(fit, watch, row)
+            _evaluate(fit, options, row)
             bar.update()
             text = f"loss={row['loss']:.3g}, statistic={row['statistic']:.4g}"
             bar.set_postfix_str(text, refresh=False)
-            if watch.progress and time.monotonic() - logged > LOG_EVERY_S:
+            if options.progress and time.monotonic() - logged > LOG_EVERY_S:
                 logged = time.monotonic()
-                log.info("%s", _line(fit, row, text))
-            _checkpoint(fit, watch, rows, bool(received))
+                log.info("%s", _progress_line(fit, row, text))
+            _checkpoint(fit, options, rows, bool(received))
     return rows
 
 
-def _line(fit: Fit, row: dict, text: str) -> str:
-    """A line for the log, which has no bar."""
+def _progress_line(fit: Fit, row: dict, text: str) -> str:
+    """Format the progress for the log, which has no bar."""
     total = fit.settings.iterations
     left_s = row["seconds"] / row["iteration"] * (total - row["iteration"])
     return f"iteration {row['iteration']} of at most {total}: {text}, {left_s:.0f} s left"
 
 
-def _look(fit: Fit, watch: Watch, row: dict) -> None:
+def _evaluate(fit: Fit, options: RunOptions, row: dict) -> None:
+    """Add metrics to a row and draw the preview, in the iterations that are due."""
     number, settings = row["iteration"], fit.settings
-    if watch.metrics and (number % settings.metrics_every == 0 or fit.reason):
-        row.update(watch.metrics(fit.average))
-    if watch.preview and settings.preview_every and number % settings.preview_every == 0:
-        watch.preview(fit.average, number)
+    if options.metrics and (number % settings.metrics_every == 0 or fit.reason):
+        row.update(options.metrics(fit.average))
+    if options.preview and settings.preview_every and number % settings.preview_every == 0:
+        options.preview(fit.average, number)
 
 
-def _checkpoint(fit: Fit, watch: Watch, rows: list[dict], ending: bool) -> None:
-    if watch.checkpoint_path is not None and (
+def _checkpoint(fit: Fit, options: RunOptions, rows: list[dict], ending: bool) -> None:
+    if options.checkpoint_path is not None and (
         ending or fit.reason or fit.iteration % fit.settings.checkpoint_every == 0
     ):
-        checkpoint.save(watch.checkpoint_path, fit, rows, watch.identity)
+        checkpoint.save(options.checkpoint_path, fit, rows, options.identity)
     if ending and not fit.reason:
-        kept = f"; {watch.checkpoint_path} goes on from here" if watch.checkpoint_path else ""
+        kept = f"; the next run continues from {path}" if (path := options.checkpoint_path) else ""
         raise checkpoint.Terminated(f"ended by a signal after iteration {fit.iteration}{kept}")

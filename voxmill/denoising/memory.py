@@ -1,55 +1,56 @@
-"""How much memory a fit will need on each device, before anything is allocated.
+"""Predict the memory of a fit on each device, before anything is allocated.
 
 Two iterations of the real fit run on PyTorch's fake tensors, which have shapes and devices but no
-data, and every storage is counted from its birth to its death. Not counted: workspace of the
-convolution library, fragmentation, and the CUDA context (some hundred MB).
+data, and every storage is counted while it exists. Not counted: workspace of the convolution
+library, fragmentation, and the CUDA context (some hundred MB).
 """
 
 import dataclasses
 import logging
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from voxmill.denoising.devices import place_units
+from voxmill.config.denoising import DenoiseSettings
 from voxmill.denoising.fitting import Fit
-from voxmill.denoising.settings import DenoiseSettings
-from voxmill.denoising.volume import unit_names
+from voxmill.denoising.placement import place_units, unit_names
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.free_memory import free_bytes
 
 log = logging.getLogger(__name__)
 
-# Fake devices that stand for the first and the second: nothing checks that CUDA is there.
+# They represent the first and the second device: PyTorch does not check that they are CUDA.
 STAND_INS = (torch.device("cpu"), torch.device("meta"))
 
 _REMEDIES = {
     "cuda": "Use `precision: float16` or bfloat16, `checkpointing: true`, two devices, or fewer "
     "channels.",
     "cpu": "Use `checkpointing: true`, fewer channels or a GPU, or give the job more memory "
-    "(`--set-resources denoise_scan:mem_mb=...`); `precision: bfloat16` halves it, on CPUs that "
-    "have instructions for it.",
+    "(`--set-resources denoise_scan:mem_mb=...`). `precision: bfloat16` halves the memory, on CPUs "
+    "that have instructions for it.",
 }
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Predicted peak of memory.
+    """Predicted memory of a fit.
 
     Attributes
     ----------
     devices : tuple of str
+        Names of one or two devices.
     cut : str
         First unit on the second device; empty with one device.
     peak_bytes : tuple of int
-        Per device, the most that is alive at once during an iteration.
+        Per device, the most memory in use at once during an iteration.
     resting_bytes : tuple of int
-        Per device, what stays between iterations: weights, optimiser, volumes.
+        Per device, the memory in use between iterations: weights, optimiser, volumes.
     """
 
     devices: tuple[str, ...]
@@ -69,43 +70,51 @@ class MemoryPlan:
 
 
 class StorageCounter(TorchDispatchMode):
-    """Bytes of all tensors alive, per device, and their peak.
+    """Counts the bytes of all existing tensors per device, and their peak.
 
     Attributes
     ----------
     alive, peak : dict of torch.device to int
+        Bytes now, and the most since the last `reset_peak`.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.alive: dict[torch.device, int] = {}
         self.peak: dict[torch.device, int] = {}
         self._known: dict[int, weakref.ref] = {}
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self,
+        func: Callable,
+        types: Sequence[type],
+        args: tuple = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Run an operation and count the storages of its results."""
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
             if isinstance(leaf, torch.Tensor):
-                self._see(leaf)
+                self._count(leaf)
         return result
 
-    def _see(self, tensor: torch.Tensor) -> None:
+    def _count(self, tensor: torch.Tensor) -> None:
         storage, device = tensor.untyped_storage(), tensor.device
         key = storage._cdata
         if key in self._known:
             return
         size = storage.nbytes()
 
-        def gone(_):
+        def forget(_: weakref.ref) -> None:
             self.alive[device] -= size
             del self._known[key]
 
-        self._known[key] = weakref.ref(storage, gone)
+        self._known[key] = weakref.ref(storage, forget)
         self.alive[device] = self.alive.get(device, 0) + size
         self.peak[device] = max(self.peak.get(device, 0), self.alive[device])
 
     def reset_peak(self) -> None:
-        """Forget the peak so far."""
+        """Start a new peak from the bytes now."""
         self.peak = dict(self.alive)
 
 
@@ -119,12 +128,13 @@ def plan_memory(
     shape : (3,) tuple of int
         Of the padded volume.
     settings : DenoiseSettings
-    devices : one or two devices
+    devices : sequence of str or torch.device
+        One or two.
 
     Returns
     -------
     MemoryPlan
-        With the cut at which the fuller of the two devices holds least.
+        With `cut: auto`, of the cut at which the fuller of the two devices holds least.
     """
     names = tuple(str(device) for device in devices)
     units = unit_names(settings)
@@ -142,7 +152,7 @@ def plan_memory(
             plans[index] = MemoryPlan(names, units[index], *traced)
         return plans[index]
 
-    # A later cut puts more on the first device: find where the first becomes the fuller one.
+    # A later cut puts more on the first device: this search finds where it becomes the fuller one.
     low, high = 1, len(units) - 1
     while low < high:
         middle = (low + high) // 2
@@ -154,9 +164,14 @@ def plan_memory(
     return min(plans.values(), key=lambda planned: max(planned.peak_bytes))
 
 
-def _trace(shape, settings, devices, cut="decoder") -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _trace(
+    shape: tuple[int, ...],
+    settings: DenoiseSettings,
+    devices: Sequence[torch.device],
+    cut: str = "decoder",
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Peak and resting bytes per device of two iterations on fake tensors."""
-    # The rule's own state is small, and its arithmetic needs numbers that fake tensors lack.
+    # Other stopping rules need numbers, which fake tensors lack; the state of a rule is small.
     settings = dataclasses.replace(settings, stop=dataclasses.replace(settings.stop, rule="fixed"))
     placement = place_units(unit_names(settings), devices, cut)
     with FakeTensorMode(), StorageCounter() as counter:
@@ -164,25 +179,31 @@ def _trace(shape, settings, devices, cut="decoder") -> tuple[tuple[int, ...], tu
         for number in (1, 2):
             resting = dict(counter.alive)
             counter.reset_peak()
-            loss, output, wanted = fit.loss(number)
-            # As `Stepper.step`, less the loss scale, whose value a fake tensor does not have.
+            loss, output, loss_target = fit.loss(number)
+            # This is `Stepper.step` without the loss scale, which needs numbers.
             fit.stepper.optimiser.zero_grad(set_to_none=True)
             loss.backward()
             fit.stepper.optimiser.step()
             fit.average.lerp_(output, 0.01)
-            del loss, output, wanted
+            del loss, output, loss_target
     peak = tuple(counter.peak.get(device, 0) for device in devices)
     return peak, tuple(resting.get(device, 0) for device in devices)
 
 
 def check_memory(plan: MemoryPlan, devices: Sequence[torch.device]) -> None:
-    """Log a plan, and refuse one that does not fit into the free memory of its devices.
+    """Log a plan and check that it fits into the free memory of its devices.
+
+    Parameters
+    ----------
+    plan : MemoryPlan
+    devices : sequence of torch.device
+        Those of the plan.
 
     Raises
     ------
     VoxmillError
-        If a device has less free memory than the plan's peak; that of the CPU is what the job's
-        own limit leaves.
+        If a device has less free memory than the plan's peak; for the CPU, the limit of the job
+        counts.
     """
     log.info("%s", plan)
     for device, peak in zip(devices, plan.peak_bytes, strict=True):

@@ -1,16 +1,16 @@
-"""How far a volume is from a reference: PSNR and SSIM, over all voxels and in a mask."""
+"""PSNR and SSIM of a volume against a reference, over all voxels and in a mask."""
 
 import numpy as np
 from skimage.metrics import structural_similarity
 
 
 def compare(volume: np.ndarray, reference: np.ndarray, mask: np.ndarray | None = None) -> dict:
-    """PSNR and SSIM; the data range is the maximum of the reference.
+    """Compute PSNR and SSIM; the data range is the maximum of the reference.
 
     Parameters
     ----------
     volume, reference : (z, y, x) float arrays
-        No side shorter than the 7 voxels of scikit-image's window for SSIM.
+        No side is shorter than 7 voxels, scikit-image's window for SSIM.
     mask : (z, y, x) bool array, optional
         Voxels (of the brain) over which `psnr_mask` and `ssim_mask` are taken.
 
@@ -22,7 +22,7 @@ def compare(volume: np.ndarray, reference: np.ndarray, mask: np.ndarray | None =
     top = float(reference.max())
     _, similarity = structural_similarity(reference, volume, data_range=top, full=True)
     squares = (np.asarray(volume, np.float64) - reference) ** 2
-    # The mean of the map over the interior is scikit-image's own SSIM.
+    # The mean of local SSIM over the interior is scikit-image's own SSIM.
     inner = (slice(3, -3),) * 3
     found = {"psnr": psnr(squares.mean(), top), "ssim": float(similarity[inner].mean())}
     if mask is not None:
@@ -32,7 +32,7 @@ def compare(volume: np.ndarray, reference: np.ndarray, mask: np.ndarray | None =
 
 
 def psnr(mean_square_error: float, data_range: float) -> float:
-    """Peak signal-to-noise ratio in dB; infinite without an error."""
+    """Compute the peak signal-to-noise ratio in dB; it is infinite if the error is 0."""
     if mean_square_error == 0:
         return float("inf")
     return float(10 * np.log10(data_range**2 / mean_square_error))

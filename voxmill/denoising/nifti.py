@@ -1,10 +1,13 @@
-"""NIfTI in and out: geometry, header and the range of the data type are kept."""
+"""Read and write NIfTI; the output keeps the geometry, header and data type of the input."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import nibabel
 import numpy as np
+from nibabel.arrayproxy import ArrayProxy
+from nibabel.nifti1 import Nifti1Header, Nifti1Pair
 
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import writing
@@ -22,10 +25,10 @@ class Scan:
         Intensities in the file's own axis order and units (slope and intercept applied).
     affine : (4, 4) float array
         Voxel indices to millimetres.
-    header : nibabel header
+    header : Nifti1Header
         That of the file.
     slope, intercept : float
-        Of the stored numbers.
+        Intensity = slope * stored number + intercept.
     volume : int or None
         Which volume of a 4D file this is.
     """
@@ -33,14 +36,14 @@ class Scan:
     path: Path
     data: np.ndarray
     affine: np.ndarray
-    header: object = field(repr=False)
+    header: Nifti1Header = field(repr=False)
     slope: float = 1.0
     intercept: float = 0.0
     volume: int | None = None
 
 
 def read_scan(path: str | Path, volume: int | None = None, rician: bool = False) -> Scan:
-    """Read a 3D NIfTI file or one volume of a 4D one, and refuse what cannot be denoised.
+    """Read a 3D NIfTI file or one volume of a 4D file, and check that it can be denoised.
 
     Parameters
     ----------
@@ -49,21 +52,22 @@ def read_scan(path: str | Path, volume: int | None = None, rician: bool = False)
     volume : int, optional
         Volume of a 4D file, from 0.
     rician : bool
-        Whether the noise will be treated as Rician; magnitudes cannot be negative.
+        Whether the noise is treated as Rician: then intensities must not be negative.
 
     Raises
     ------
     VoxmillError
-        If the file is missing, unreadable, not 3D or 4D, of complex or RGB values, if the volume
-        is not given or out of range, the affine is singular, or intensities are not finite,
-        all alike, or negative where they must not be.
+        If the file is missing, unreadable, not 3D or 4D, or has complex or RGB values; if the
+        volume is missing or out of range; if the affine is singular; if intensities are not
+        finite, all equal, or negative though they must not be.
     """
     path = Path(path)
     image = _open(path)
     _check_affine(path, image.affine)
     index = _check_volume(path, image.shape, volume)
+    proxy = cast(ArrayProxy, image.dataobj)
     try:
-        data = np.asarray(image.dataobj[index], dtype=np.float32)
+        data = np.asarray(proxy[index], dtype=np.float32)
     except (OSError, EOFError, ValueError) as error:
         raise VoxmillError(f"{path}: its voxels cannot be read: {error}") from None
     _check_values(path, data, rician)
@@ -72,14 +76,21 @@ def read_scan(path: str | Path, volume: int | None = None, rician: bool = False)
         data=data,
         affine=image.affine,
         header=image.header.copy(),
-        slope=float(image.dataobj.slope),
-        intercept=float(image.dataobj.inter),
+        slope=float(proxy.slope),
+        intercept=float(proxy.inter),
         volume=volume,
     )
 
 
 def read_like(path: str | Path, scan: Scan, what: str) -> np.ndarray:
     """Read a 3D image on the grid of a scan: a reference or a mask.
+
+    Parameters
+    ----------
+    path : path
+    scan : Scan
+    what : str
+        What the errors call the image, such as "mask".
 
     Returns
     -------
@@ -107,7 +118,7 @@ def read_like(path: str | Path, scan: Scan, what: str) -> np.ndarray:
 def write_like(path: str | Path, data: np.ndarray, scan: Scan) -> None:
     """Write a volume with the affine, header and data type of a scan, whole or not at all.
 
-    Integers are rounded and cut to the range of the scan's type, with its slope and intercept.
+    Integers are rounded and clipped to the range of the scan's data type.
 
     Parameters
     ----------
@@ -122,20 +133,20 @@ def write_like(path: str | Path, data: np.ndarray, scan: Scan) -> None:
     stored = (np.asarray(data, np.float64) - scan.intercept) / scan.slope
     if np.issubdtype(kind, np.integer):
         limits = np.iinfo(kind)
-        # A float64 cannot hold the largest 64-bit integer: cut by its nearest smaller neighbour.
+        # float64 cannot hold the largest 64-bit integer: its next smaller number is the limit.
         top = np.nextafter(float(limits.max), 0) if kind.itemsize == 8 else limits.max
         stored = np.clip(np.rint(stored), limits.min, top)
     image = nibabel.Nifti1Image(stored.astype(kind), scan.affine, header)
     if isinstance(header, nibabel.Nifti2Header):
         image = nibabel.Nifti2Image(stored.astype(kind), scan.affine, header)
-    # nibabel fits a new slope unless the header has one.
+    # nibabel computes a new slope unless the header has one.
     image.header.set_slope_inter(scan.slope, scan.intercept)
     image.header["cal_min"] = image.header["cal_max"] = 0
     with writing(path) as scratch:
         nibabel.save(image, scratch)
 
 
-def _open(path: Path):
+def _open(path: Path) -> Nifti1Pair:
     if not path.exists():
         raise VoxmillError(f"{path}: this scan does not exist.")
     try:
@@ -153,13 +164,15 @@ def _open(path: Path):
 def _check_affine(path: Path, affine: np.ndarray) -> None:
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise VoxmillError(
-            f"{path}: its affine is singular or not finite, so its voxels have no place in space: "
+            f"{path}: its affine is singular or not finite, so its voxels have no positions: "
             f"{np.round(affine, 4).tolist()}. Repair the header (sform, qform)."
         )
 
 
-def _check_volume(path: Path, shape: tuple, volume: int | None) -> tuple:
-    """Index of the 3D volume in the file's array."""
+def _check_volume(
+    path: Path, shape: tuple[int, ...], volume: int | None
+) -> tuple[slice | int, ...]:
+    """Return the index of the 3D volume in the file's array."""
     if len(shape) == 3 or (len(shape) == 4 and shape[3] == 1 and volume is None):
         if volume not in (None, 0):
             raise VoxmillError(f"{path}: a 3D scan has no volume {volume}; leave `volume` out.")
@@ -168,7 +181,8 @@ def _check_volume(path: Path, shape: tuple, volume: int | None) -> tuple:
         raise VoxmillError(f"{path}: expected a 3D or 4D image, found {len(shape)}D: {shape}.")
     if volume is None:
         raise VoxmillError(
-            f"{path}: a series of {shape[3]} volumes: say which one to denoise with `volume`."
+            f"{path}: expected one volume, found a series of {shape[3]} volumes: say which one to "
+            "denoise with `volume`."
         )
     if not 0 <= volume < shape[3]:
         raise VoxmillError(
@@ -187,5 +201,5 @@ def _check_values(path: Path, data: np.ndarray, rician: bool) -> None:
     if rician and low < 0:
         raise VoxmillError(
             f"{path}: found intensities down to {low:g}, which a magnitude image with Rician noise "
-            "cannot have; set `noise: gaussian` for this scan, or give the magnitude image."
+            "cannot have; set `noise: gaussian` for this scan, or use the magnitude image."
         )

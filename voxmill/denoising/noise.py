@@ -1,4 +1,4 @@
-"""Rician noise of MR magnitude images: its level, its bias, and a transform that makes it even.
+"""Rician noise of MR magnitude images: its level, its bias, and a transform that evens it out.
 
 The magnitude of a signal nu with Gaussian noise of standard deviation sigma in its real and its
 imaginary part follows Rice's distribution: near 0 its mean lies above nu and its standard
@@ -9,16 +9,17 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import ndimage, special
 
-# Of a Rayleigh distribution (no signal) with sigma 1: mean and standard deviation.
+# Mean and standard deviation of a Rayleigh distribution (no signal) with sigma 1.
 RAYLEIGH_MEAN = np.sqrt(np.pi / 2)
 RAYLEIGH_STD = np.sqrt(2 - np.pi / 2)
-# Share of the object, its smoothest part, from which the noise level is estimated.
+# The noise level is estimated from this share of the object, the part with the least gradient.
 SMOOTH_SHARE = 0.2
 
 
-def rician_mean(signal, sigma=1.0):
+def rician_mean(signal: ArrayLike, sigma: float = 1.0) -> np.ndarray:
     """Mean of Rice's distribution.
 
     Parameters
@@ -31,34 +32,44 @@ def rician_mean(signal, sigma=1.0):
     Returns
     -------
     float array
-        sigma sqrt(pi / 2) L(-nu^2 / (2 sigma^2)), L the Laguerre polynomial of degree 1/2.
+        sigma sqrt(pi / 2) L(-nu^2 / (2 sigma^2)), where L is the Laguerre polynomial of degree 1/2.
     """
     t = (np.asarray(signal, float) / sigma) ** 2 / 4
     return sigma * RAYLEIGH_MEAN * ((1 + 2 * t) * special.i0e(t) + 2 * t * special.i1e(t))
 
 
-def rician_std(signal, sigma=1.0):
-    """Standard deviation of Rice's distribution; arguments as `rician_mean`."""
-    signal = np.asarray(signal, float)
-    # For large signals the difference of squares loses all digits; its series is
+def rician_std(signal: ArrayLike, sigma: float = 1.0) -> np.ndarray:
+    """Standard deviation of Rice's distribution; takes the arguments of `rician_mean`."""
+    values = np.asarray(signal, float)
+    # The difference of squares loses all digits for large signals; its series is
     # sigma^2 (1 - sigma^2 / (2 nu^2) - ...).
-    variance = 2 * sigma**2 + signal**2 - rician_mean(signal, sigma) ** 2
+    variance = 2 * sigma**2 + values**2 - rician_mean(values, sigma) ** 2
     with np.errstate(divide="ignore"):
-        series = sigma**2 * (1 - sigma**2 / (2 * signal**2))
-    return np.sqrt(np.where(signal > 100 * sigma, series, variance))
+        series = sigma**2 * (1 - sigma**2 / (2 * values**2))
+    return np.sqrt(np.where(values > 100 * sigma, series, variance))
 
 
-def remove_bias(mean, sigma: float):
-    """The signal whose Rician mean is given: what an average of many noisy scans still lacks.
+def remove_bias(mean: ArrayLike, sigma: float) -> np.ndarray:
+    """Compute the signal from its Rician mean, which even an average of many scans overestimates.
 
-    Means below that of pure noise, sigma sqrt(pi / 2), become 0.
+    Parameters
+    ----------
+    mean : float array
+        Means of magnitudes; those below the mean of pure noise, sigma sqrt(pi / 2), become 0.
+    sigma : float
+        Noise level in the units of `mean`.
+
+    Returns
+    -------
+    float array
+        Of the shape of `mean`.
     """
     signals, means = _mean_table()
     return _interpolate(np.asarray(mean, float) / sigma, means, signals) * sigma
 
 
-def add_rician(volume, sigma: float, seed: int):
-    """A volume with Rician noise.
+def add_rician(volume: np.ndarray, sigma: float, seed: int) -> np.ndarray:
+    """Add Rician noise to a volume.
 
     Parameters
     ----------
@@ -83,10 +94,10 @@ class Stabiliser:
     """A transform after which Rician noise has a standard deviation of about 1 everywhere.
 
     A. Foi, "Noise estimation and removal in MR imaging: the variance-stabilization approach",
-    ISBI 2011: stabilise, denoise as if Gaussian, and go back by the exact unbiased inverse, which
-    maps the expectation of the transformed data to the signal. Foi's transforms are optimised
-    tables; this one is built numerically: the integral of 1 / std over the mean, then refined by
-    dividing its slope by the standard deviation that is left.
+    ISBI 2011: stabilise, denoise as if the noise were Gaussian, and apply the exact unbiased
+    inverse, which maps the expectation of the transformed data to the signal. Foi's transforms are
+    optimised tables. This one is built numerically: it begins as the integral of 1 / std over the
+    mean; then its slope is divided by the remaining standard deviation, several times.
 
     Parameters
     ----------
@@ -96,30 +107,31 @@ class Stabiliser:
 
     sigma: float
 
-    def forward(self, volume):
-        """Volume with even noise: float array of the same shape."""
+    def forward(self, volume: ArrayLike) -> np.ndarray:
+        """Transform a volume to even noise: float array of the same shape."""
         values, transformed, _, _ = _stabilisation_table()
         return _interpolate(np.asarray(volume, float) / self.sigma, values, transformed)
 
-    def inverse(self, stabilised):
-        """Signal from a denoised stabilised volume, by the exact unbiased inverse."""
+    def inverse(self, stabilised: ArrayLike) -> np.ndarray:
+        """Compute the signal of a denoised stabilised volume: float array of the same shape."""
         _, _, signals, expectations = _stabilisation_table()
         return _interpolate(np.asarray(stabilised, float), expectations, signals) * self.sigma
 
 
-def _interpolate(x, nodes, values):
-    """Piecewise linear; above the last node with slope 1 (all tables end in their linear part)."""
+def _interpolate(x: np.ndarray, nodes: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Interpolate linearly; above the last node the slope is 1, as all tables end linearly."""
     return np.interp(x, nodes, values) + np.maximum(x - nodes[-1], 0)
 
 
 @functools.cache
-def _mean_table():
+def _mean_table() -> tuple[np.ndarray, np.ndarray]:
+    """Nodes of the Rician mean for sigma 1: signals and their means."""
     signals = np.concatenate((np.linspace(0, 10, 4001), np.geomspace(10.01, 1e3, 2000)))
     return signals, rician_mean(signals)
 
 
 @functools.cache
-def _stabilisation_table():
+def _stabilisation_table() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Nodes of the transform (value, transformed) and of its inverse (signal, expectation)."""
     signals = np.concatenate((np.linspace(0, 8, 401), np.linspace(8.1, 40, 320)))
     values = np.linspace(0, 50, 5001)
@@ -130,31 +142,31 @@ def _stabilisation_table():
     for _ in range(20):
         transformed = _integrate(slope, values)
         first = density @ transformed
-        left = np.sqrt(density @ transformed**2 - first**2)
-        # Damped: neighbouring signals share values, so a full step would overshoot.
-        slope /= np.interp(values, means, left) ** 0.5
+        remaining = np.sqrt(density @ transformed**2 - first**2)
+        # The step is damped: neighbouring signals share values, so a full one would overshoot.
+        slope /= np.interp(values, means, remaining) ** 0.5
     transformed = _integrate(slope, values)
     return values, transformed, signals, density @ transformed
 
 
-def _integrate(slope, nodes):
+def _integrate(slope: np.ndarray, nodes: np.ndarray) -> np.ndarray:
     steps = 0.5 * (slope[1:] + slope[:-1]) * np.diff(nodes)
     return np.concatenate(([0.0], np.cumsum(steps)))
 
 
-def _rician_density(value, signal):
-    """Rice's density for sigma 1, scaled Bessel function against overflow."""
+def _rician_density(value: np.ndarray, signal: np.ndarray) -> np.ndarray:
+    """Rice's density for sigma 1; the scaled Bessel function avoids overflow."""
     return value * np.exp(-((value - signal) ** 2) / 2) * special.i0e(value * signal)
 
 
-def estimate_sigma(volume) -> float:
-    """Noise level of a magnitude image from the image alone.
+def estimate_sigma(volume: np.ndarray) -> float:
+    """Estimate the noise level of a magnitude image from the image alone.
 
-    The median absolute deviation of the finest wavelet coefficients inside of the object, away
+    It is the median absolute deviation of the finest wavelet coefficients inside the object, away
     from edges, corrected for the Rician standard deviation at the object's signal (P. Coupe et
     al., "Robust Rician noise estimation for MR images", Medical Image Analysis 14, 2010, with the
-    correction of C. G. Koay and P. J. Basser, 2006). Voxels of exactly 0, as masks leave them,
-    take no part.
+    correction of C. G. Koay and P. J. Basser, 2006). Voxels of exactly 0, which masks leave, are
+    not used.
 
     Parameters
     ----------
@@ -164,7 +176,7 @@ def estimate_sigma(volume) -> float:
     Returns
     -------
     float
-        sigma in the units of `volume`; 0 where no noise can be told from the structure.
+        Sigma in the units of `volume`; 0 where noise cannot be told from structure.
     """
     even = tuple(slice(0, side - side % 2) for side in volume.shape)
     blocks = _blocks(np.asarray(volume, float)[even])
@@ -176,26 +188,26 @@ def estimate_sigma(volume) -> float:
         return 0.0
     object_ = valid & (local > _otsu(local[valid]))
     gradient = ndimage.gaussian_gradient_magnitude(local, 1.0)
-    # The gradient of block means says nothing about the noise within blocks: no bias by choice.
+    # The gradient of block means is independent of the noise within blocks: no selection bias.
     smooth = object_ & (gradient <= np.quantile(gradient[object_], SMOOTH_SHARE))
     measured = np.median(np.abs(detail[smooth])) / 0.6745
     return float(_undo_rician(measured, np.sqrt(np.mean(local[smooth] ** 2))))
 
 
-def _blocks(volume):
-    """View as (z, 2, y, 2, x, 2)."""
+def _blocks(volume: np.ndarray) -> np.ndarray:
+    """View a volume of even sides as (z, 2, y, 2, x, 2)."""
     z, y, x = (side // 2 for side in volume.shape)
     return volume.reshape(z, 2, y, 2, x, 2)
 
 
-def _otsu(values) -> float:
+def _otsu(values: np.ndarray) -> float:
     from skimage.filters import threshold_otsu
 
     return float(threshold_otsu(values)) if values.min() < values.max() else -np.inf
 
 
 def _undo_rician(std: float, mean: float) -> float:
-    """sigma from the standard deviation and the mean of magnitudes: a fixed point of Koay's."""
+    """Compute sigma from the std and the mean of magnitudes by Koay's fixed-point iteration."""
     if std <= 0:
         return 0.0
     if mean / std <= RAYLEIGH_MEAN / RAYLEIGH_STD:

@@ -1,7 +1,7 @@
 """Mixed precision: half-precision passes under float32 master weights and a scaled loss.
 
 P. Micikevicius et al., "Mixed precision training", 2017, https://arxiv.org/abs/1710.03740, with
-`torch.amp.GradScaler`. Which operation runs in which type is said by `voxmill.networks.skip3d`:
+`torch.amp.GradScaler`. `voxmill.networks.skip3d` decides which operation runs in which type:
 convolutions in the type of the input, norms and the output in float32.
 """
 
@@ -13,19 +13,19 @@ from torch import Tensor
 from voxmill.runtime.errors import VoxmillError
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-# Skipped steps in a row after which the scale is so small that gradients vanish: from 2**16, the
-# scale is then 2**-8.
+# After this many skipped steps in a row the scale has fallen from 2**16 to 2**-8, and gradients
+# vanish.
 MOST_SKIPPED = 24
 
 
 @dataclass(frozen=True)
 class StepReport:
-    """What became of one optimiser step.
+    """Result of one optimiser step.
 
     Attributes
     ----------
     skipped : bool
-        Whether it was left out because a gradient overflowed.
+        Whether the step was left out because a gradient overflowed.
     scale : float
         Factor on the loss in this step.
     """
@@ -35,14 +35,14 @@ class StepReport:
 
 
 class Stepper:
-    """Backward pass and optimiser step in one precision, with its log of scales and skips.
+    """Backward pass and optimiser step in one precision; counts skipped steps.
 
     Parameters
     ----------
     optimiser : torch.optim.Optimizer
         Over float32 weights.
     precision : str
-        A key of `DTYPES`; float16 alone needs a scaled loss.
+        A key of `DTYPES`; only float16 uses a scaled loss.
     device : str
         Type of the device that holds the loss, such as "cuda".
     """
@@ -55,7 +55,7 @@ class Stepper:
         self.skipped_in_a_row = 0
 
     def step(self, loss: Tensor) -> StepReport:
-        """Follow the gradient of a float32 loss.
+        """Take one step along the gradient of a float32 loss.
 
         Raises
         ------
@@ -71,13 +71,13 @@ class Stepper:
         self.skipped_in_a_row = self.skipped_in_a_row + 1 if skipped else 0
         if self.skipped_in_a_row >= MOST_SKIPPED:
             raise VoxmillError(
-                f"precision float16: {MOST_SKIPPED} steps in a row overflowed, the loss scale is "
-                f"down to {scale:g}; use bfloat16 or float32, or a lower learning rate."
+                f"precision float16: {MOST_SKIPPED} steps in a row overflowed and the loss scale "
+                f"fell to {scale:g}; use bfloat16 or float32, or a lower learning rate."
             )
         return StepReport(skipped, scale)
 
     def state_dict(self) -> dict:
-        """State for a checkpoint."""
+        """Return the state for a checkpoint."""
         return {
             "optimiser": self.optimiser.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -85,7 +85,7 @@ class Stepper:
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Go on from a checkpoint."""
+        """Restore the state of a checkpoint."""
         self.optimiser.load_state_dict(state["optimiser"])
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
@@ -93,13 +93,13 @@ class Stepper:
 
 
 def mean_square(output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Mean of squared differences, in float32 whatever the types of the arguments.
+    """Compute the mean of squared differences in float32 for arguments of any type.
 
     Parameters
     ----------
     output, target : float tensors of one shape
     weight : tensor of that shape, optional
-        1 where a voxel counts, 0 elsewhere; all zero gives 0.
+        1 where a voxel counts, 0 elsewhere; the result is 0 if no voxel counts.
     """
     squares = (output.float() - target.float()).square()
     if weight is None:

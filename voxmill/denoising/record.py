@@ -1,4 +1,4 @@
-"""What is kept of a fit beside its volume: a JSON record and a CSV table of the iterations."""
+"""Write the JSON record of a fit and the CSV table of its iterations."""
 
 import csv
 import importlib.metadata
@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 from voxmill import __version__
+from voxmill.config.denoising import DenoiseSettings, plain_settings
 from voxmill.denoising.loop import COLUMNS
 from voxmill.denoising.memory import MemoryPlan
-from voxmill.denoising.settings import DenoiseSettings, as_plain
 from voxmill.denoising.volume import Denoised
 from voxmill.runtime.files import write_json, writing
 
@@ -36,17 +36,16 @@ def write_record(
     denoised : Denoised
     settings : DenoiseSettings
     plan : MemoryPlan
-        The prediction, beside the measured peak.
+        The predicted peak memory; the measured one is recorded too.
     scan : dict
-        What the input was: path, digest, shape, volume.
+        What identifies the input: path, digest, shape, volume.
     metrics : dict, optional
-        Of the result against the reference, and of the noisy scan.
+        Of the noisy and of the denoised scan against the reference.
     """
     rows = denoised.rows
-    best = max((row for row in rows if "psnr" in row), key=lambda r: r["psnr"], default=None)
     content = {
         "scan": scan,
-        "settings": as_plain(settings),
+        "settings": plain_settings(settings),
         "seed": settings.seed,
         "noise_sigma": denoised.domain.sigma,
         "padding": [list(pair) for pair in denoised.domain.pads],
@@ -64,12 +63,13 @@ def write_record(
     }
     if metrics is not None:
         content["metrics"] = metrics
+        best = max((row for row in rows if "psnr" in row), key=lambda row: row["psnr"])
         content["best_in_hindsight"] = {k: best[k] for k in ("fit", "iteration", "psnr", "ssim")}
     write_json(path, content)
 
 
 def write_history(path: str | Path, rows: list[dict]) -> None:
-    """Write one line per iteration; a cell is empty where nothing was measured."""
+    """Write one line per iteration; columns without a value stay empty."""
     with writing(path) as scratch, open(scratch, "w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
         table.writeheader()
@@ -79,16 +79,16 @@ def write_history(path: str | Path, rows: list[dict]) -> None:
 
 
 def peak_bytes(devices: tuple[str, ...]) -> dict[str, int]:
-    """Most memory that this process held: on each GPU (by its allocator), and on the host."""
+    """Peak memory of this process on each GPU (PyTorch's allocator) and on the host."""
     peaks = {
         name: torch.cuda.max_memory_allocated(name) for name in devices if name.startswith("cuda")
     }
-    # Kilobytes on Linux.
+    # Linux reports kilobytes.
     return peaks | {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
 
 
 def versions() -> dict[str, str]:
-    """Versions of what computed, and the names of the GPUs."""
+    """Versions of Python and the packages, and the names of the GPUs."""
     found = {"voxmill": __version__, "python": platform.python_version()}
     found |= {name: importlib.metadata.version(name) for name in PACKAGES}
     for index in range(torch.cuda.device_count()):

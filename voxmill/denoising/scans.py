@@ -1,19 +1,25 @@
-"""The scans of a configuration, checked while the Snakefile is parsed: no voxel read, no torch."""
+"""The scans of a configuration, checked while the Snakefile is parsed.
+
+This reads no voxels and imports no torch.
+"""
 
 import hashlib
-import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
+from voxmill.config.denoising import DenoisingSection
+from voxmill.config.scans import ScanSection
 from voxmill.denoising import bids
-from voxmill.denoising.settings import DenoiseSettings, from_config
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import update_with_pieces
 
-# A scan is identified by its name, and a data set's scans by the data set's name before theirs.
+# Between the name of a data set and that of its scan.
 SEPARATOR = "_"
-# What a fingerprint reads of a file: little, as every job asks for those of all scans it knows.
+# A fingerprint reads this much of a file; it is little, as every job computes all fingerprints.
 PIECES, PIECE_BYTES = 16, 1 << 13
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -25,11 +31,11 @@ class Scan:
     name : str
         Its folder under results/.
     path : str
-        The NIfTI file; that of a phantom will be made.
+        The NIfTI file; a rule makes that of a phantom.
     volume : int or None
-        Volume of a 4D file.
+        Volume of a 4D file, from 0.
     reference, mask : str or None
-        Images on the same grid.
+        Noise-free image and brain mask on the same grid.
     phantom : dict or None
         Settings of a synthetic scan.
     dataset : str or None
@@ -48,7 +54,7 @@ class Scan:
     def fingerprint(self) -> str:
         """Hex digest of sizes and pieces of the user's files; empty for a phantom.
 
-        Touched or copied files keep it.
+        It does not depend on the files' times or folders.
         """
         if self.phantom is not None:
             return ""
@@ -62,7 +68,7 @@ class Scan:
 
 @dataclass(frozen=True)
 class Denoising:
-    """What the configuration says about denoising.
+    """The denoising of a configuration.
 
     Attributes
     ----------
@@ -80,12 +86,12 @@ class Denoising:
     devices: tuple[str, ...]
 
     def of_dataset(self, dataset: str) -> list[Scan]:
-        """Scans of a BIDS data set, in the order of `voxmill.denoising.bids.find_scans`."""
+        """List the scans of a BIDS data set in the order of `voxmill.denoising.bids.find_scans`."""
         return [scan for scan in self.scans.values() if scan.dataset == dataset]
 
     @property
     def gpus(self) -> int:
-        """GPUs that a job asks for on a cluster."""
+        """Number of GPUs that a job asks for on a cluster."""
         return sum(device != "cpu" for device in self.devices)
 
 
@@ -95,9 +101,9 @@ def load(config: dict, source: str = "config") -> Denoising:
     Parameters
     ----------
     config : dict
-        The whole configuration, defaults filled in.
+        The whole configuration with its defaults.
     source : str
-        What errors call it.
+        Its name in errors.
 
     Raises
     ------
@@ -105,18 +111,8 @@ def load(config: dict, source: str = "config") -> Denoising:
         Names the key or file, what was expected, what was found and what to do.
     """
     section = dict(config.get("denoising") or {})
-    devices = tuple(section.pop("devices", ["auto"]))
-    if not 1 <= len(devices) <= 2 or len(set(devices)) < len(devices):
-        raise VoxmillError(
-            f"{source}: denoising.devices: expected one device or two different ones, found "
-            f"{list(devices)}"
-        )
-    settings: DenoiseSettings = _named(f"{source}: denoising", from_config, section)
-    if settings.precision == "float16" and "cpu" in devices:
-        raise VoxmillError(
-            f"{source}: denoising.precision: float16 needs GPUs, found devices {list(devices)}; "
-            "use float32 or bfloat16."
-        )
+    devices = DenoisingSection.from_dict(section, source=source).devices
+    section.pop("devices", None)
     scans: dict[str, Scan] = {}
     datasets: dict[str, str] = {}
     for name, entry in (config.get("scans") or {}).items():
@@ -130,21 +126,14 @@ def load(config: dict, source: str = "config") -> Denoising:
 
 
 def _scans(name: str, entry: dict, key: str) -> list[Scan]:
-    kinds = [kind for kind in ("path", "phantom", "bids") if kind in entry]
-    if len(kinds) != 1:
-        raise VoxmillError(f"{key}: expected one of path, phantom and bids, found {kinds}")
-    extra = sorted(
-        set(entry) - {kinds[0]} - ({"volume", "reference", "mask"} if kinds[0] == "path" else set())
-    )
-    if extra:
-        raise VoxmillError(f"{key}.{extra[0]}: not known beside {kinds[0]}")
-    if kinds[0] == "bids":
+    ScanSection.from_dict(entry, key=key)
+    if "bids" in entry:
         found = _named(f"{key}.bids", bids.find_scans, entry["bids"])
         return [
             Scan(f"{name}{SEPARATOR}{scan.stem}", str(scan.path), dataset=name) for scan in found
         ]
     folder = f"results/{name}"
-    if kinds[0] == "phantom":
+    if "phantom" in entry:
         return [
             Scan(
                 name, f"{folder}/scan.nii.gz", reference=f"{folder}/reference.nii.gz",
@@ -158,14 +147,12 @@ def _scans(name: str, entry: dict, key: str) -> list[Scan]:
 
 
 def _check_file(path: str, key: str) -> None:
-    if not re.search(r"\.nii(\.gz)?$", path):
-        raise VoxmillError(f"{key}: expected a NIfTI file (.nii, .nii.gz), found {path}")
     if not Path(path).exists():
         raise VoxmillError(f"{key}: {path} does not exist.")
 
 
-def _named(key: str, function, argument):
-    """The function's result, its errors with the configuration's key before them."""
+def _named(key: str, function: Callable[[str], Result], argument: str) -> Result:
+    """Call a function; its errors get the configuration's key in front."""
     try:
         return function(argument)
     except VoxmillError as error:

@@ -1,23 +1,35 @@
 """When to stop a Deep Image Prior: it fits the scan first and the scan's noise later.
 
-A rule is fed every iteration and keeps the smallest value of its statistic; the result of the fit
-is the average output at that iteration.
+A rule sees every iteration and finds the one with the smallest value of its statistic; the result
+of the fit is the average output at that iteration.
 """
 
+import abc
 import math
 
 import torch
 from torch import Tensor
 
-from voxmill.denoising.settings import StopSettings
+from voxmill.config.denoising import StopSettings
 
-# Voxels over which the moving variance is taken: a sample, so that a window of 100 outputs of a
-# whole scan need not be kept.
+# Voxels of the moving variance: a sample, so that the window of 100 outputs fits into memory.
 SAMPLE_VOXELS = 20_000
 
 
-class _Rule:
-    """Keeps the best iteration and counts the iterations since."""
+class StoppingRule(abc.ABC):
+    """Finds the best iteration and ends the fit some iterations after it.
+
+    Attributes
+    ----------
+    statistic : float
+        Of the last iteration; nan if it has none.
+    best : float
+        The smallest statistic after the warm-up.
+    best_iteration : int
+        Its iteration, from 1; 0 if there is none yet.
+    reason : str
+        Why the fit ends; empty while it goes on.
+    """
 
     def __init__(self, settings: StopSettings):
         self.settings = settings
@@ -26,18 +38,20 @@ class _Rule:
         self.best_iteration = 0
         self.reason = ""
 
-    def update(self, iteration: int, output: Tensor, average: Tensor, target, wanted) -> bool:
-        """Look at one iteration; returns whether it is the best so far.
+    def update(
+        self, iteration: int, output: Tensor, average: Tensor, target: Tensor, loss_target: Tensor
+    ) -> bool:
+        """Take in one iteration; returns whether it is the best so far.
 
         Parameters
         ----------
         iteration : int
             From 1.
-        output, average, target, wanted : (z, y, x) float32 tensors on one device
-            Of this iteration; its average with the earlier ones; the noisy volume; what the loss
-            of this iteration wanted of it.
+        output, average, target, loss_target : (z, y, x) float32 tensors on one device
+            The output of this iteration, the average of the outputs so far, the noisy volume, and
+            the volume with which the loss of this iteration compares the output.
         """
-        self.statistic = self._measure(output, average, target, wanted)
+        self.statistic = self._measure(output, average, target, loss_target)
         if iteration <= self.settings.warmup or not math.isfinite(self.statistic):
             return False
         if self.statistic < self.best:
@@ -51,22 +65,28 @@ class _Rule:
         return False
 
     def state_dict(self) -> dict:
-        """State for a checkpoint."""
+        """Return the state for a checkpoint."""
         keys = ("statistic", "best", "best_iteration", "reason")
         return {key: getattr(self, key) for key in keys}
 
     def load_state_dict(self, state: dict) -> None:
-        """Go on from a checkpoint."""
+        """Restore the state of a checkpoint."""
         for key, value in state.items():
             setattr(self, key, value)
 
+    @abc.abstractmethod
+    def _measure(
+        self, output: Tensor, average: Tensor, target: Tensor, loss_target: Tensor
+    ) -> float:
+        """Compute the statistic of an iteration; nan if it has none. Arguments as `update`."""
 
-class VarianceRule(_Rule):
+
+class VarianceRule(StoppingRule):
     """Windowed moving variance of the outputs.
 
     H. Wang et al., "Early stopping for Deep Image Prior", 2021, https://arxiv.org/abs/2112.06074:
-    the mean squared distance of the last `window` outputs from their mean falls while the image
-    forms and rises when the noise comes in.
+    the mean squared distance of the last `window` outputs from their mean falls while the fit
+    learns the image, and rises when it begins to learn the noise.
 
     Parameters
     ----------
@@ -85,7 +105,9 @@ class VarianceRule(_Rule):
         self.window = torch.zeros(settings.window, count)
         self.seen = 0
 
-    def _measure(self, output: Tensor, average: Tensor, target: Tensor, wanted: Tensor) -> float:
+    def _measure(
+        self, output: Tensor, average: Tensor, target: Tensor, loss_target: Tensor
+    ) -> float:
         sample = self.sample.to(output.device)
         self.window[self.seen % len(self.window)] = output.flatten()[sample].cpu()
         self.seen += 1
@@ -94,13 +116,14 @@ class VarianceRule(_Rule):
         return self.window.var(dim=0, correction=0).mean().item()
 
     def state_dict(self) -> dict:
+        """Return the state for a checkpoint."""
         return {**super().state_dict(), "window": self.window.clone(), "seen": self.seen}
 
 
-class HeldOutRule(_Rule):
+class HeldOutRule(StoppingRule):
     """Error of the average output on voxels that neither the loss nor the network sees.
 
-    Their noise is independent of the other voxels', so fitting noise makes this error grow.
+    Their noise is independent of that of other voxels, so this error grows once noise is fitted.
 
     Parameters
     ----------
@@ -112,23 +135,31 @@ class HeldOutRule(_Rule):
         super().__init__(settings)
         self.voxels = held_out.flatten().nonzero()[:, 0]
 
-    def _measure(self, output: Tensor, average: Tensor, target: Tensor, wanted: Tensor) -> float:
+    def _measure(
+        self, output: Tensor, average: Tensor, target: Tensor, loss_target: Tensor
+    ) -> float:
         voxels = self.voxels.to(average.device)
         difference = average.flatten()[voxels] - target.flatten()[voxels]
         return difference.square().mean().item()
 
 
 class RecorruptedRule(HeldOutRule):
-    """Error of the average output on recorrupted pairs, at voxels that the loss never looks at.
+    """Error of the average output on recorrupted pairs, at voxels that the loss never uses.
 
-    The network sees these voxels as all others: what it would have to guess from neighbours says
-    little where noise is low. So the average strays from the noisy volume less than from the true
-    one, by twice its product with the noise. As the noises of the two volumes of a pair are
-    independent (T. Pang et al., "Recorrupted-to-Recorrupted", CVPR 2021), that product has the
-    expectation of the output's with the noise that the second volume of its pair got, which is
-    known. What the average of the outputs before adds to the latter is taken off, for its
-    expectation is zero: what is left is the divergence of S. Ramani et al., "Monte-Carlo SURE",
-    IEEE Trans. Image Process. 17 (2008). Its mean is taken over about `window` iterations.
+    The network sees these voxels like all others: guessing them from their neighbours would tell
+    little where noise is low. Therefore the average lies closer to the noisy volume than to the
+    true one, by twice its product with the noise. The noises of the two volumes of a pair are
+    independent (T. Pang et al., "Recorrupted-to-Recorrupted", CVPR 2021), so the product has the
+    same expectation as the product of the output with the noise of the second volume, which is
+    known. The average of the earlier outputs is subtracted from the output first: its product with
+    that noise has the expectation zero. The result is the divergence of S. Ramani et al.,
+    "Monte-Carlo SURE", IEEE Trans. Image Process. 17 (2008); its mean is taken over about `window`
+    iterations.
+
+    Parameters
+    ----------
+    settings : StopSettings
+    held_out : (z, y, x) bool tensor
     """
 
     def __init__(self, settings: StopSettings, held_out: Tensor):
@@ -136,12 +167,14 @@ class RecorruptedRule(HeldOutRule):
         self.optimism, self.seen = 0.0, 0
         self.before = torch.zeros(len(self.voxels))
 
-    def _measure(self, output: Tensor, average: Tensor, target: Tensor, wanted: Tensor) -> float:
+    def _measure(
+        self, output: Tensor, average: Tensor, target: Tensor, loss_target: Tensor
+    ) -> float:
         voxels = self.voxels.to(output.device)
-        output, average, target, wanted = (
-            v.flatten()[voxels] for v in (output, average, target, wanted)
+        output, average, target, loss_target = (
+            v.flatten()[voxels] for v in (output, average, target, loss_target)
         )
-        product = (output - self.before.to(output.device)) * (target - wanted)
+        product = (output - self.before.to(output.device)) * (target - loss_target)
         self.before = average
         self.seen += 1
         self.optimism += (2 * product.mean().item() - self.optimism) / min(
@@ -150,32 +183,41 @@ class RecorruptedRule(HeldOutRule):
         return (average - target).square().mean().item() + self.optimism
 
     def state_dict(self) -> dict:
+        """Return the state for a checkpoint."""
         state = {"optimism": self.optimism, "seen": self.seen, "before": self.before}
         return {**super().state_dict(), **state}
 
 
-class FixedRule(_Rule):
-    """Every iteration is better than the one before."""
+class FixedRule(StoppingRule):
+    """The last iteration is the result: each counts as better than the one before."""
 
-    def _measure(self, output: Tensor, average: Tensor, target: Tensor, wanted: Tensor) -> float:
+    def _measure(
+        self, output: Tensor, average: Tensor, target: Tensor, loss_target: Tensor
+    ) -> float:
         return math.nan
 
-    def update(self, iteration: int, output: Tensor, average: Tensor, target, wanted) -> bool:
+    def update(
+        self, iteration: int, output: Tensor, average: Tensor, target: Tensor, loss_target: Tensor
+    ) -> bool:
+        """Take in one iteration, which is the best so far."""
         self.best_iteration = iteration
         return True
 
 
-def make_rule(settings: StopSettings, held_out: Tensor, seed: int, recorrupted=False) -> _Rule:
-    """The stopping rule that the settings ask for.
+def make_rule(
+    settings: StopSettings, held_out: Tensor, seed: int, recorrupted: bool = False
+) -> StoppingRule:
+    """Make the stopping rule that the settings ask for.
 
     Parameters
     ----------
     settings : StopSettings
     held_out : (z, y, x) bool tensor
-        Voxels that the loss leaves out (none but for the rule `held_out`).
+        Voxels that the loss leaves out; all false unless the rule is `held_out`.
     seed : int
+        Of the sample of voxels of the rule `variance`.
     recorrupted : bool
-        Whether what the loss wants has another noise than what the network sees.
+        Whether the network and the loss get volumes with different noise (`input: recorrupted`).
     """
     if settings.rule == "variance":
         return VarianceRule(settings, held_out.numel(), seed)

@@ -1,4 +1,4 @@
-"""Lay denoised scans out as the derivatives of a BIDS data set."""
+"""Write denoised scans as the derivatives of a BIDS data set."""
 
 import os
 import shutil
@@ -20,16 +20,21 @@ def write_derivatives(
     output_path: str,
     source: str,
 ) -> None:
-    """Lay denoised scans out as a BIDS derivative data set.
+    """Write denoised scans and their sidecars as a BIDS derivative data set.
 
     Parameters
     ----------
     denoised_paths, record_paths : list of path
         Volume and record of each scan, in the order of `find_scans(source)`.
     output_path : path
-        The data set's `dataset_description.json`, written last; the images are put around it.
+        The data set's `dataset_description.json`, written last; its folder gets the images.
     source : path
         The raw BIDS folder.
+
+    Raises
+    ------
+    VoxmillError
+        If the raw folder breaks BIDS' rules or a record cannot be read.
     """
     root = Path(output_path).parent
     scans = find_scans(source)
@@ -42,7 +47,7 @@ def write_derivatives(
 
 
 def sidecar(scan: BidsScan, record_path: str | Path) -> dict:
-    """Metadata of one derivative image."""
+    """Metadata of one derivative image: those of the raw image and of its denoising."""
     record = read_json(record_path, "record of a denoised scan")
     raw = scan.path.with_name(f"{scan.stem}_T1w.json")
     content = read_json(raw, "BIDS sidecar") if raw.exists() else {}
@@ -71,7 +76,7 @@ def description(source: str | Path) -> dict:
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
-    """A hard link where the file system has them: the volume is not stored twice."""
+    """Make a hard link, so that the volume is not stored twice; copy where there are none."""
     target.unlink(missing_ok=True)
     try:
         os.link(source, target)

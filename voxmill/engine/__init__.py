@@ -1,0 +1,8 @@
+"""The numerics alone: a box of voxels in, probabilities out.
+
+`backends` has the registry and `forward`; each backend is a module of its own: `stencil` and
+`fourier` (C++ in `native/`, compiled by `build`), `gpu_fourier` and `gpu_direct` (Triton kernels),
+`torch_backends` (the reference), `runtimes` (OpenVINO and ONNX Runtime). `autograd` computes
+gradients for training. Jobs, memory plans and files are above it, in `voxmill.prediction`; the
+engine imports `voxmill.networks` and `voxmill.runtime` alone.
+"""

@@ -1,8 +1,8 @@
-"""Compile the native engine for this machine, once: the result is cached by source and CPU.
+"""The native engine's libraries: compiled for this machine once, then loaded from a cache.
 
-Also what all its libraries are told first: the shape of the network and of the box.
-
-The cache is `$XDG_CACHE_HOME/voxmill` or `.cache/voxmill` under the repository's root.
+The cache is `$XDG_CACHE_HOME/voxmill`, or `.cache/voxmill` under the repository's root; its key is
+made of sources, compiler and CPU. `NativeShape` and the functions below it describe a network and a
+box to the libraries.
 """
 
 import ctypes
@@ -13,26 +13,31 @@ import logging
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
+from voxmill.config.networks import MSDNetSettings
+from voxmill.engine.backend import Shape
 from voxmill.runtime.cpu import cpu_flags
+from voxmill.runtime.errors import VoxmillError
 
 logger = logging.getLogger(__name__)
 
 _FOLDER = Path(__file__).parent / "native"
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")
-_QUIET = ("-Wno-ignored-attributes",)  # alignment of vectors as template arguments
+_QUIET = ("-Wno-ignored-attributes",)  # templates drop the alignment of vector types as arguments
 
 
 def cache_folder() -> Path:
-    """Where compiled libraries are kept."""
+    """Folder of the compiled libraries."""
     if os.environ.get("XDG_CACHE_HOME"):
         return Path(os.environ["XDG_CACHE_HOME"]) / "voxmill"
     return Path(__file__).parents[2] / ".cache" / "voxmill"
 
 
 def compiler() -> str | None:
-    """Path of the C++ compiler: `$CXX`, else g++, else c++; None without one."""
+    """Path of the C++ compiler: `$CXX`, else g++, else c++; None if there is none."""
     for name in (os.environ.get("CXX"), "g++", "c++"):
         if name and (path := shutil.which(name)):
             return path
@@ -40,24 +45,24 @@ def compiler() -> str | None:
 
 
 def build(source: str, compiler_path: str, folder: Path | None = None) -> Path:
-    """The shared library of `native/<source>.cpp`, compiled if it isn't in the cache.
+    """Path of the shared library of `native/<source>.cpp`, compiled if it isn't in the cache.
 
     Parameters
     ----------
     source : str
-        Name without suffix.
+        Name of the source without its suffix.
     compiler_path : str
     folder : path, optional
-        The cache.
+        The cache; by default that of `cache_folder`.
 
     Returns
     -------
-    path
+    Path
 
     Raises
     ------
     subprocess.CalledProcessError
-        If the compiler fails; `stderr` has its words.
+        If the compiler fails; its `stderr` holds the compiler's message.
     """
     folder = folder or cache_folder()
     version = subprocess.run(
@@ -70,7 +75,7 @@ def build(source: str, compiler_path: str, folder: Path | None = None) -> Path:
     if library.exists():
         return library
     folder.mkdir(parents=True, exist_ok=True)
-    # One process compiles, others wait for it; the rename makes the library appear whole.
+    # One process compiles while others wait; the rename makes the whole library appear at once.
     with open(folder / f"{source}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not library.exists():
@@ -91,7 +96,7 @@ def build(source: str, compiler_path: str, folder: Path | None = None) -> Path:
 
 @functools.cache
 def load(source: str) -> ctypes.CDLL | str:
-    """The loaded library, or why there is none (warned about once a process)."""
+    """The loaded library, or the reason why there is none (logged as a warning, once a process)."""
     path = compiler()
     if path is None:
         reason = "there is no C++ compiler (g++)"
@@ -106,10 +111,24 @@ def load(source: str) -> ctypes.CDLL | str:
     return reason
 
 
-class NativeShape(ctypes.Structure):
-    """What the native code of every engine is told first: the network's shape and the box."""
+def loaded(source: str) -> ctypes.CDLL:
+    """The loaded library.
 
-    _fields_ = (
+    Raises
+    ------
+    VoxmillError
+        If there is none: the message says why.
+    """
+    library = load(source)
+    if isinstance(library, str):
+        raise VoxmillError(f"the native engine can't be used here: {library}")
+    return library
+
+
+class NativeShape(ctypes.Structure):
+    """First fields of each library's settings: the network's shape and the box."""
+
+    _fields_: ClassVar[Sequence[tuple[str, Any]]] = (
         ("inputs", ctypes.c_int32),
         ("outputs", ctypes.c_int32),
         ("depth", ctypes.c_int32),
@@ -118,12 +137,12 @@ class NativeShape(ctypes.Structure):
     )
 
 
-def native_shape(settings, box_shape) -> tuple:
+def native_shape(settings: MSDNetSettings, box_shape: Shape) -> tuple[int, int, int, int, Shape]:
     """Values of `NativeShape`'s fields."""
     return settings.inputs, settings.outputs, settings.depth, settings.width, tuple(box_shape)
 
 
-def native_dilations(settings):
+def native_dilations(settings: MSDNetSettings) -> ctypes.Array[ctypes.c_int32]:
     """The dilation of each layer, as a C array."""
     return (ctypes.c_int32 * settings.depth)(*map(settings.dilation, range(settings.depth)))
 

@@ -1,24 +1,33 @@
 """The native engine in the Fourier domain, for CPUs: sizes, memory and calls.
 
-All maps are kept as spectra of the padded box, so that a dilated 3 x 3 x 3 convolution is a
+All feature maps are kept as spectra of the padded box, so that a dilated 3 x 3 x 3 convolution is a
 pointwise product and a dilation costs nothing. With a zero boundary this is exact: after each
-layer everything outside of the box is set to zero, and a margin of the largest dilation keeps
-what wraps around out of it. See `native/engine.hpp`.
+layer everything outside of the box is set to zero, and a margin as wide as the largest dilation
+holds what wraps around. See `native/engine.hpp`.
 """
+
+from __future__ import annotations
 
 import ctypes
 import threading
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from voxmill.engine.build import NativeShape, load, native_dilations, native_shape
+from voxmill.config.networks import MSDNetSettings
+from voxmill.engine.backend import Shape
+from voxmill.engine.build import NativeShape, load, loaded, native_dilations, native_shape
 from voxmill.engine.transforms import lengths
-from voxmill.networks.stored import StoredNetwork, is_msdnet
-from voxmill.runtime.errors import VoxmillError
+from voxmill.networks.stored import Network, StoredNetwork, is_msdnet
 
-# Vector bytes of the native code; only the memory plan needs it, as an upper bound.
+if TYPE_CHECKING:
+    import torch
+
+    from voxmill.networks.msdnet import MSDNet
+
+# Bytes of the widest vectors: an upper bound, for the memory plan and the lengths of transforms.
 _VECTOR_BYTES = 64
-_PANEL_MAPS = 16  # as in native/storage.hpp
+_PANEL_MAPS = 16  # kPanelMaps in native/storage.hpp
 _NAMES = {np.dtype(np.float32): "float32", np.dtype(np.float64): "float64"}
 
 
@@ -30,8 +39,8 @@ class _Settings(NativeShape):
     )
 
 
-def available(network, device: str) -> str | None:
-    """None if the native engine runs this network here, else the reason why not."""
+def available(network: Network, device: str) -> str | None:
+    """None if the native engine can run this network here, else the reason why not."""
     if not is_msdnet(network):
         return f"it evaluates MS-D networks, not {type(network).__name__}"
     if device != "cpu":
@@ -40,7 +49,12 @@ def available(network, device: str) -> str | None:
     return library if isinstance(library, str) else None
 
 
-def predict_bytes(settings, box_shape, precision: str = "float32", training: bool = False) -> int:
+def predict_bytes(
+    settings: MSDNetSettings,
+    box_shape: Shape,
+    precision: str = "float32",
+    training: bool = False,
+) -> int:
     """Peak bytes of one evaluation: the spectra, the columns of one layer, and the result.
 
     Parameters
@@ -48,21 +62,21 @@ def predict_bytes(settings, box_shape, precision: str = "float32", training: boo
     settings : MSDNetSettings
     box_shape : (3,) ints
     precision : str
-        "float32" or "float64"; "bfloat16" for spectra at rest in 32 bits a complex number (finer
-        than two bfloat16: `Half` in native/simd.hpp), with sums in float32.
+        "float32" or "float64", or "shared16": spectra in 32 bits a complex number (see
+        native/shared16.hpp), sums in float32.
     training : bool
         Whether gradients are computed too.
     """
-    half = precision == "bfloat16"
-    size = 4 if half else np.dtype(precision).itemsize
+    shared = precision == "shared16"
+    size = 4 if shared else np.dtype(precision).itemsize
     lanes = _VECTOR_BYTES // size
     pz, py, px = lengths(settings, box_shape, lanes)
     planes, y_blocks, x_blocks = pz // 2 + 1, -(-py // lanes), -(-box_shape[2] // lanes)
-    maps = settings.maps_before(settings.depth)
-    # `| 1` as in native/grid.hpp.
+    maps = settings.channels_before(settings.depth)
+    # Odd numbers of vectors, as in native/grid.hpp.
     spectrum = (planes * px * y_blocks | 1) * 2 * _VECTOR_BYTES
     columns = planes * (box_shape[1] * x_blocks | 1) * 2 * _VECTOR_BYTES
-    if half:
+    if shared:
         panel = min(_PANEL_MAPS - 1 + max(settings.width, settings.outputs), maps)
         total = spectrum * maps // 2 + spectrum * panel
     else:
@@ -75,7 +89,14 @@ def predict_bytes(settings, box_shape, precision: str = "float32", training: boo
 
 
 class Workspace:
-    """Scratch that the gradients of one box need; boxes of a batch share it in turn.
+    """Scratch for the gradients of one box; the boxes of a batch use it one after another.
+
+    Parameters
+    ----------
+    library : CDLL
+        The native library.
+    size : int
+        Bytes.
 
     Raises
     ------
@@ -83,21 +104,21 @@ class Workspace:
         If the system does not give the memory.
     """
 
-    def __init__(self, library, size: int):
+    def __init__(self, library: ctypes.CDLL, size: int) -> None:
         self._library, self.size = library, size
         library.voxmill_allocate.restype = library.voxmill_address.restype = ctypes.c_void_p
         self._storage = library.voxmill_allocate(ctypes.c_size_t(size))
         if not self._storage:
-            raise MemoryError(f"native engine: no {size} bytes for gradients")
+            raise MemoryError(f"native engine: the system does not give {size} bytes for gradients")
         self.address = library.voxmill_address(ctypes.c_void_p(self._storage))
 
-    def __del__(self):
+    def __del__(self) -> None:
         if getattr(self, "_storage", None):
             self._library.voxmill_free(ctypes.c_void_p(self._storage))
 
 
 class Engine:
-    """One network's shape on one shape of box: its memory, and the calls that use it.
+    """The memory for one shape of network and one shape of box, and the calls that use it.
 
     Parameters
     ----------
@@ -108,24 +129,32 @@ class Engine:
         float32 or float64.
     training : bool
         Keep what `backward` needs.
-    half : bool
-        Keep spectra in 32 bits a complex number; for float32 without training.
+    shared16 : bool
+        Keep spectra in 32 bits a complex number (see native/shared16.hpp); for float32 without
+        training.
 
     Raises
     ------
     MemoryError
         If the system does not give the memory.
+    VoxmillError
+        If there is no native library here.
     """
 
-    def __init__(self, settings, box_shape, dtype=np.float32, training=False, half=False):
-        if half and (training or np.dtype(dtype) != np.float32):
-            raise ValueError("bfloat16 spectra are for evaluation in float32")
-        library = load("fourier")
-        if isinstance(library, str):
-            raise VoxmillError(f"the native engine can't be used here: {library}")
+    def __init__(
+        self,
+        settings: MSDNetSettings,
+        box_shape: Shape,
+        dtype: Any = np.float32,
+        training: bool = False,
+        shared16: bool = False,
+    ) -> None:
+        if shared16 and (training or np.dtype(dtype) != np.float32):
+            raise ValueError("shared16: expected float32 without training")
+        library = loaded("fourier")
         self.settings, self.box_shape = settings, tuple(box_shape)
-        self.dtype, self.training, self.half = np.dtype(dtype), training, half
-        self._library, self._name = library, "bfloat16" if half else _NAMES[self.dtype]
+        self.dtype, self.training, self.shared16 = np.dtype(dtype), training, shared16
+        self._library, self._name = library, "shared16" if shared16 else _NAMES[self.dtype]
         lanes = _VECTOR_BYTES // self.dtype.itemsize
         native = _Settings(
             *native_shape(settings, self.box_shape),
@@ -135,25 +164,25 @@ class Engine:
         )
         create = self._function("create")
         create.restype = ctypes.c_void_p
-        self._handle = create(ctypes.byref(native))
+        self._handle: int | None = create(ctypes.byref(native))
         if not self._handle:
             library.voxmill_problem.restype = ctypes.c_char_p
             raise MemoryError(f"native engine: {library.voxmill_problem().decode()}")
 
-    def _function(self, name: str):
+    def _function(self, name: str) -> Any:
         return getattr(self._library, f"voxmill_{name}_{self._name}")
 
     def close(self) -> None:
-        """Free the memory, for another engine of this process first."""
+        """Free the memory; the next engine of this process may take it over."""
         if self._handle:
             self._function("destroy")(ctypes.c_void_p(self._handle))
             self._handle = None
 
-    def __del__(self):
+    def __del__(self) -> None:
         if getattr(self, "_handle", None):
             self.close()
 
-    def _pointer(self, array, shape):
+    def _pointer(self, array: np.ndarray | None, shape: Shape) -> ctypes.c_void_p | None:
         if array is None:
             return None
         if array.shape != tuple(shape) or array.dtype != self.dtype:
@@ -162,7 +191,7 @@ class Engine:
             raise ValueError("expected a C-contiguous array")
         return ctypes.c_void_p(array.ctypes.data)
 
-    def forward(self, parameters, volume, threads: int) -> np.ndarray:
+    def forward(self, parameters: np.ndarray, volume: np.ndarray, threads: int) -> np.ndarray:
         """Logits (outputs, z, y, x) of a volume (inputs, z, y, x).
 
         Parameters
@@ -188,7 +217,14 @@ class Engine:
         size.restype = ctypes.c_size_t
         return Workspace(self._library, size(ctypes.c_void_p(self._handle)))
 
-    def backward(self, parameters, logits_gradient, workspace, threads: int, volume_wanted=False):
+    def backward(
+        self,
+        parameters: np.ndarray,
+        logits_gradient: np.ndarray,
+        workspace: Workspace,
+        threads: int,
+        volume_wanted: bool = False,
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         """Gradients after a `forward` with the same parameters.
 
         Parameters
@@ -223,17 +259,17 @@ class Engine:
         return gradient, volume_gradient
 
 
-def parameter_count(settings) -> int:
-    """Numbers in the flat array of parameters."""
+def parameter_count(settings: MSDNetSettings) -> int:
+    """Length of the flat array of parameters."""
     return sum(int(np.prod(shape)) for shape in settings.tensor_shapes().values())
 
 
-def tensors(network) -> list:
+def tensors(network: MSDNet) -> list[torch.Tensor]:
     """The network's tensors in the order of the flat array."""
     return [*network.weights, *network.biases, network.final_weight, network.final_bias]
 
 
-def flat_parameters(network) -> np.ndarray:
+def flat_parameters(network: StoredNetwork | MSDNet) -> np.ndarray:
     """Weights layer by layer, biases, final weights, final biases, in one array."""
     stored = StoredNetwork.of_msdnet(network)
     layers = range(stored.settings.depth)
@@ -245,24 +281,26 @@ def flat_parameters(network) -> np.ndarray:
 _kept = threading.local()
 
 
-def run(network, volume, device: str, precision: str, threads: int) -> np.ndarray:
+def run(
+    network: StoredNetwork | MSDNet, volume: np.ndarray, device: str, precision: str, threads: int
+) -> np.ndarray:
     """Probabilities; see `voxmill.engine.backends.forward`.
 
-    The memory is kept for the next box, since a block follows a block and fresh pages cost as
-    much as some layers do; `release` gives it back.
+    The memory is kept for the next box, which usually has the same shape: fresh pages take as long
+    as some layers. `release` gives it back.
     """
     engine = getattr(_kept, "engine", None)
-    wanted = (network.settings, volume.shape[1:], precision == "bfloat16")
-    if engine is None or (engine.settings, engine.box_shape, engine.half) != wanted:
+    wanted = (network.settings, volume.shape[1:], precision == "shared16")
+    if engine is None or (engine.settings, engine.box_shape, engine.shared16) != wanted:
         if engine is not None:
             engine.close()
-        engine = _kept.engine = Engine(*wanted[:2], half=wanted[2])
+        engine = _kept.engine = Engine(*wanted[:2], shared16=wanted[2])
     logits = engine.forward(flat_parameters(network), volume, threads)
     return sigmoid(logits)
 
 
 def release() -> None:
-    """Give back the memory that is kept for the next box."""
+    """Free the memory that is kept for the next box."""
     engine = getattr(_kept, "engine", None)
     if engine is not None:
         engine.close()
@@ -273,9 +311,10 @@ def release() -> None:
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """Sigmoid in place, without overflow."""
+    """Sigmoid, in place and without overflow."""
     np.clip(logits, -80.0, 80.0, out=logits)
     np.negative(logits, out=logits)
     np.exp(logits, out=logits)
     logits += 1.0
-    return np.reciprocal(logits, out=logits)
+    np.reciprocal(logits, out=logits)
+    return logits

@@ -1,7 +1,19 @@
 """What both engines for GPUs share; importing this module imports neither torch nor Triton."""
 
+from __future__ import annotations
+
 import contextlib
 import importlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from voxmill.networks.msdnet import MSDNet
 
 PRECISIONS = ("float32", "float16")
 SIZES = {"float32": 4, "float16": 2}
@@ -9,8 +21,8 @@ SIZES = {"float32": 4, "float16": 2}
 DOT_PRECISION = {"float32": "tf32x3", "float16": "ieee"}
 
 
-def available(network, device: str, kernels: str) -> str | None:
-    """None if an engine with these kernels runs the network on the device, else why not.
+def available(network: nn.Module, device: str, kernels: str) -> str | None:
+    """None if an engine with these kernels can run the network on the device, else why not.
 
     Parameters
     ----------
@@ -33,10 +45,10 @@ def available(network, device: str, kernels: str) -> str | None:
 
 
 def kernels_problem(kernels: str) -> str | None:
-    """Why the Triton kernels of a module can't be had, or None.
+    """Why the Triton kernels of a module can't be used, or None.
 
-    A broken installation of Triton fails in many ways (no package, no driver, no compiler); each
-    of them means that plain PyTorch has to do.
+    A broken installation of Triton raises errors of many types (no package, no driver, no
+    compiler); after any of them plain PyTorch is used.
     """
     try:
         importlib.import_module(kernels)
@@ -46,8 +58,8 @@ def kernels_problem(kernels: str) -> str | None:
 
 
 @contextlib.contextmanager
-def on_device(device: str):
-    """Make a GPU the current one: Triton launches its kernels there. Nothing on the CPU."""
+def on_device(device: str) -> Iterator[None]:
+    """Make a GPU the current one, on which Triton launches its kernels; a CPU changes nothing."""
     import torch
 
     with torch.no_grad():
@@ -58,13 +70,19 @@ def on_device(device: str):
             yield
 
 
-def probabilities(logits, network, volume, device: str, precision: str):
-    """What `logits(network, volume on the device, precision)` gives, as probabilities on the host.
+def probabilities(
+    logits: Callable[[MSDNet, torch.Tensor, str], torch.Tensor],
+    network: MSDNet,
+    volume: np.ndarray,
+    device: str,
+    precision: str,
+) -> np.ndarray:
+    """Probabilities on the host, from an engine's logits on the device.
 
     Parameters
     ----------
     logits : function
-        Of one of the engines.
+        The engine: of a network, a volume on the device and a precision.
     network : MSDNet
     volume : (inputs, z, y, x) float32 array
     device, precision : str
@@ -77,9 +95,15 @@ def probabilities(logits, network, volume, device: str, precision: str):
 
     with on_device(device):
         result = logits(network, torch.from_numpy(volume).to(device), precision)
-        return result.sigmoid_().cpu().numpy()
+        host: np.ndarray = result.sigmoid_().cpu().numpy()
+        return host
 
 
 def power_of_two(number: int) -> int:
-    """The least power of two that is at least `number`: what Triton's blocks are made of."""
+    """The least power of two that is at least `number`; the edges of Triton's blocks are such."""
     return 1 << max(0, number - 1).bit_length()
+
+
+def filled_up(number: int, multiple: int) -> int:
+    """The least multiple of `multiple` that is at least `number`."""
+    return -(-number // multiple) * multiple

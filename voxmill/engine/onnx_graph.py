@@ -1,10 +1,14 @@
-"""An MS-D network as an ONNX graph, for the runtimes that read one; needs `onnx`, not torch."""
+"""An MS-D network as an ONNX graph, for runtimes that read one; it needs `onnx`, not torch."""
+
+from typing import Any
 
 import numpy as np
 
+from voxmill.config.networks import MSDNetSettings
 
-def model_bytes(settings, tensors: dict[str, np.ndarray]) -> bytes:
-    """The network, serialised; any batch and box.
+
+def model_bytes(settings: MSDNetSettings, tensors: dict[str, np.ndarray]) -> bytes:
+    """The serialised network, for any batch and box.
 
     Parameters
     ----------
@@ -22,19 +26,24 @@ def model_bytes(settings, tensors: dict[str, np.ndarray]) -> bytes:
         for name, count in (("volume", settings.inputs), ("probability", settings.outputs))
     ]
     made = helper.make_graph(graph.nodes, "msdnet", value[:1], value[1:], graph.constants)
-    # The oldest versions that have these operators as they are used here: any runtime reads them.
+    # The oldest versions that define these operators as used here, so that any runtime reads them.
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     checker.check_model(model)
-    return model.SerializeToString()
+    serialised: bytes = model.SerializeToString()
+    return serialised
 
 
 class _Graph:
-    """Nodes and constants under names that don't clash."""
+    """Nodes and constants, each under a name of its own."""
 
-    def __init__(self, tensors):
-        self.tensors, self.nodes, self.constants = tensors, [], []
+    def __init__(self, tensors: dict[str, np.ndarray]) -> None:
+        self.tensors = tensors
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
 
-    def add(self, operator: str, inputs: list[str], name: str | None = None, **attributes) -> str:
+    def add(
+        self, operator: str, inputs: list[str], name: str | None = None, **attributes: Any
+    ) -> str:
         from onnx import helper
 
         name = name or f"v{len(self.nodes)}"
@@ -49,14 +58,14 @@ class _Graph:
         return name
 
     def conv(self, maps: str, weight: np.ndarray, bias: np.ndarray, dilation: int) -> str:
-        """A zero-padded dilated convolution, or a pointwise one for a two-axis weight."""
+        """A zero-padded dilated convolution; a pointwise one if the weight has two axes."""
         if weight.ndim == 2:
             weight, dilation = weight[:, :, None, None, None], 0
         inputs = [maps, self.constant(weight), self.constant(bias)]
         return self.add("Conv", inputs, dilations=[max(dilation, 1)] * 3, pads=[dilation] * 6)
 
 
-def _logits(graph: _Graph, settings) -> str:
+def _logits(graph: _Graph, settings: MSDNetSettings) -> str:
     maps = "volume"
     for layer in range(settings.depth):
         weight, bias = graph.tensors[f"weights.{layer}"], graph.tensors[f"biases.{layer}"]

@@ -1,17 +1,29 @@
 """OpenVINO and ONNX Runtime as backends, for CPU nodes that have one of them."""
 
+from __future__ import annotations
+
 import hashlib
 import importlib.util
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from voxmill.config.networks import MSDNetSettings
+from voxmill.engine.backend import Shape
 from voxmill.engine.onnx_graph import model_bytes
 
-# The last compiled network: compiling takes seconds, and block follows block.
-_last: dict = {}
+if TYPE_CHECKING:
+    from torch import nn
+
+    from voxmill.networks.msdnet import MSDNet
+
+Evaluator = Callable[[np.ndarray], np.ndarray]
+# The last compiled network: compiling takes seconds, and the next block needs the same one.
+_last: dict[tuple[Any, ...], Evaluator] = {}
 
 
-def _unavailable(network, device: str, package: str) -> str | None:
+def _unavailable(network: nn.Module, device: str, package: str) -> str | None:
     from voxmill.networks.msdnet import MSDNet
 
     if not isinstance(network, MSDNet):
@@ -22,44 +34,49 @@ def _unavailable(network, device: str, package: str) -> str | None:
     return f"the package {missing[0]} is not installed" if missing else None
 
 
-def openvino_available(network, device: str) -> str | None:
+def openvino_available(network: nn.Module, device: str) -> str | None:
     """None if OpenVINO can run the network here, else the reason why not."""
     return _unavailable(network, device, "openvino")
 
 
-def onnxruntime_available(network, device: str) -> str | None:
+def onnxruntime_available(network: nn.Module, device: str) -> str | None:
     """None if ONNX Runtime can run the network here, else the reason why not."""
     return _unavailable(network, device, "onnxruntime")
 
 
-def openvino_run(network, volume, device, precision, threads) -> np.ndarray:
+def openvino_run(
+    network: MSDNet, volume: np.ndarray, device: str, precision: str, threads: int
+) -> np.ndarray:
     """Probabilities; see `voxmill.engine.backends.forward`."""
     evaluate = _compiled(openvino_evaluator, network, precision, threads)
     return np.array(evaluate(volume[None])[0])
 
 
-def onnxruntime_run(network, volume, device, precision, threads) -> np.ndarray:
+def onnxruntime_run(
+    network: MSDNet, volume: np.ndarray, device: str, precision: str, threads: int
+) -> np.ndarray:
     """Probabilities; see `voxmill.engine.backends.forward`."""
     evaluate = _compiled(onnxruntime_evaluator, network, precision, threads)
-    return evaluate(volume[None])[0]
+    probabilities: np.ndarray = evaluate(volume[None])[0]
+    return probabilities
 
 
-def openvino_predict_bytes(settings, box_shape, precision: str) -> int:
-    """Peak bytes of `openvino_run`: two sets of all maps and one layer's copy in blocks."""
+def openvino_predict_bytes(settings: MSDNetSettings, box_shape: Shape, precision: str) -> int:
+    """Peak bytes of `openvino_run`: all feature maps twice, and one layer's copy in blocks."""
     return _bytes(settings, box_shape, {"float32": 4, "bfloat16": 2}[precision])
 
 
-def onnxruntime_predict_bytes(settings, box_shape, precision: str) -> int:
-    """Peak bytes of `onnxruntime_run`: all maps before and after a layer is appended."""
+def onnxruntime_predict_bytes(settings: MSDNetSettings, box_shape: Shape, precision: str) -> int:
+    """Peak bytes of `onnxruntime_run`: all feature maps before and after a layer is appended."""
     return _bytes(settings, box_shape, 4)
 
 
-def _bytes(settings, box_shape, size: int) -> int:
-    maps = settings.maps_before(settings.depth)
-    return size * int(np.prod(box_shape)) * (2 * maps + settings.width + settings.outputs)
+def _bytes(settings: MSDNetSettings, box_shape: Shape, size: int) -> int:
+    channels = settings.channels_before(settings.depth)
+    return size * int(np.prod(box_shape)) * (2 * channels + settings.width + settings.outputs)
 
 
-def openvino_evaluator(model: bytes, precision: str, threads: int):
+def openvino_evaluator(model: bytes, precision: str, threads: int) -> Evaluator:
     """A function from a batch to its probabilities, compiled by OpenVINO for the CPU."""
     import openvino
 
@@ -70,7 +87,7 @@ def openvino_evaluator(model: bytes, precision: str, threads: int):
     return lambda batch: compiled({"volume": batch})["probability"]
 
 
-def onnxruntime_evaluator(model: bytes, precision: str, threads: int):
+def onnxruntime_evaluator(model: bytes, precision: str, threads: int) -> Evaluator:
     """A function from a batch to its probabilities, by ONNX Runtime on the CPU."""
     import onnxruntime
 
@@ -82,7 +99,12 @@ def onnxruntime_evaluator(model: bytes, precision: str, threads: int):
     return lambda batch: session.run(None, {"volume": batch})[0]
 
 
-def _compiled(evaluator, network, precision: str, threads: int):
+def _compiled(
+    evaluator: Callable[[bytes, str, int], Evaluator],
+    network: MSDNet,
+    precision: str,
+    threads: int,
+) -> Evaluator:
     tensors = {k: v.detach().cpu().numpy() for k, v in network.state_dict().items()}
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):

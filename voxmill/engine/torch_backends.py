@@ -1,16 +1,20 @@
-"""The PyTorch backends: the reference, and the same sums in an order that oneDNN does fast."""
+"""The PyTorch backends: the reference, and the same sums in an order that is fast in oneDNN."""
 
 import contextlib
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional
 
 from voxmill.networks.msdnet import MSDNet
 
 
 @contextlib.contextmanager
-def torch_threads(threads: int):
+def torch_threads(threads: int) -> Iterator[None]:
     """Set torch's number of CPU threads inside the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -26,32 +30,39 @@ def _device_problem(device: str) -> str | None:
     return None
 
 
-def _run(function, network, volume, device, precision, threads) -> np.ndarray:
-    """Call `function(network, batch)` and return its result, mostly the sigmoid, in float32."""
+def _run(
+    logits: Callable[[Any, torch.Tensor], torch.Tensor],
+    network: nn.Module,
+    volume: np.ndarray,
+    device: str,
+    precision: str,
+    threads: int,
+) -> np.ndarray:
+    """The sigmoid of `logits(network, batch)`, float32 on the host."""
     kind = getattr(torch, precision)
-    moved = network if kind == torch.float32 and device == "cpu" else None
-    if moved is None:
-        import copy
-
+    moved = network
+    if kind != torch.float32 or device != "cpu":
         moved = copy.deepcopy(network).to(device, kind)
-    # cuDNN would round float32 to TensorFloat-32, which has the mantissa of a float16.
+    # By default cuDNN rounds float32 to TensorFloat-32, which has the mantissa of float16.
     exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
     with torch_threads(threads), torch.no_grad(), exact:
         batch = torch.from_numpy(volume)[None].to(device, kind)
-        result = function(moved, batch)[0].float()
-        result.sigmoid_()
-        return result.cpu().numpy()
+        result = logits(moved, batch)[0].float()
+        probabilities: np.ndarray = result.sigmoid_().cpu().numpy()
+        return probabilities
 
 
 # --- the reference ---------------------------------------------------------------------------
 
 
-def plain_available(network, device: str) -> str | None:
-    """PyTorch runs every network on every device that torch sees."""
+def plain_available(network: nn.Module, device: str) -> str | None:
+    """None if torch sees the device, else the reason why not; it runs every network."""
     return _device_problem(device)
 
 
-def plain_run(network, volume, device, precision, threads) -> np.ndarray:
+def plain_run(
+    network: nn.Module, volume: np.ndarray, device: str, precision: str, threads: int
+) -> np.ndarray:
     """Evaluate the network by its own `forward`: the reference."""
     return _run(lambda net, batch: net(batch), network, volume, device, precision, threads)
 
@@ -59,24 +70,27 @@ def plain_run(network, volume, device, precision, threads) -> np.ndarray:
 # --- right-looking ----------------------------------------------------------------------------
 
 
-def fast_available(network, device: str) -> str | None:
-    """The right-looking order is written for MS-D networks."""
+def fast_available(network: nn.Module, device: str) -> str | None:
+    """None for an MS-D network on a device that torch sees, else the reason why not."""
     if not isinstance(network, MSDNet):
         return f"it evaluates MS-D networks, not {type(network).__name__}"
     return _device_problem(device)
 
 
-def fast_run(network, volume, device, precision, threads) -> np.ndarray:
-    """Evaluate an MS-D network cycle by cycle, see `right_looking`."""
+def fast_run(
+    network: MSDNet, volume: np.ndarray, device: str, precision: str, threads: int
+) -> np.ndarray:
+    """Evaluate an MS-D network cycle by cycle; see `right_looking`."""
     return _run(right_looking, network, volume, device, precision, threads)
 
 
 def right_looking(network: MSDNet, volume: torch.Tensor) -> torch.Tensor:
-    """Logits of a batch, each cycle of maps pushed at once into all later layers.
+    """Logits of a batch; each cycle of feature maps is added at once to all later layers.
 
-    As soon as a cycle of maps is complete, its part of every later layer of one dilation is one
-    convolution with many output maps, which libraries compute some ten times faster than many
-    with one. A layer's slot in the buffer holds its partial sums first and its map later.
+    As soon as a cycle of feature maps is complete, its contribution to all later layers of one
+    dilation is one convolution with many output channels, which libraries compute about ten times
+    faster than many convolutions with one. A layer's slot in the buffer holds its partial sums
+    first and its feature maps later.
 
     Parameters
     ----------
@@ -100,19 +114,24 @@ def right_looking(network: MSDNet, volume: torch.Tensor) -> torch.Tensor:
             mine = slots[:, layer * width : (layer + 1) * width]
             if layer > start:
                 maps = slots[:, start * width : layer * width]
-                weight = network.weights[layer][:, settings.maps_before(start) :]
+                weight = network.weights[layer][:, settings.channels_before(start) :]
                 mine += _dilated(maps, weight, settings.dilation(layer))
             mine += network.biases[layer][:, None, None, None]
             mine.relu_()
         maps = slots[:, start * width : stop * width]
-        first, last = settings.maps_before(start), settings.maps_before(stop)
+        first, last = settings.channels_before(start), settings.channels_before(stop)
         logits += functional.conv3d(maps, _pointwise(network.final_weight[:, first:last]))
         _push(network, slots, maps, first_map=first, first_layer=stop)
     return logits
 
 
-def _push(network, slots, maps, first_map: int, first_layer: int) -> None:
-    """Add what `maps` give to all layers from `first_layer` on, one convolution a dilation."""
+def _push(
+    network: MSDNet, slots: torch.Tensor, maps: torch.Tensor, first_map: int, first_layer: int
+) -> None:
+    """Add the contributions of `maps` to all layers from `first_layer` on.
+
+    There is one convolution for each dilation.
+    """
     settings = network.settings
     cycle, width = len(settings.dilations), settings.width
     last_map = first_map + maps.shape[1]
@@ -126,8 +145,8 @@ def _push(network, slots, maps, first_map: int, first_layer: int) -> None:
             ]
 
 
-def _dilated(maps, weight, dilation: int):
-    """Zero-padded dilated convolution, through oneDNN where torch would unfold the input."""
+def _dilated(maps: torch.Tensor, weight: torch.Tensor, dilation: int) -> torch.Tensor:
+    """Zero-padded dilated convolution, by oneDNN on CPUs, where torch may unfold the input."""
     reach = (dilation,) * 3
     if maps.device.type == "cpu" and torch.backends.mkldnn.is_available():
         return torch.mkldnn_convolution(
@@ -136,5 +155,5 @@ def _dilated(maps, weight, dilation: int):
     return functional.conv3d(maps, weight, padding=dilation, dilation=dilation)
 
 
-def _pointwise(weight):
+def _pointwise(weight: torch.Tensor) -> torch.Tensor:
     return weight[:, :, None, None, None]

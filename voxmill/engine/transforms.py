@@ -1,21 +1,29 @@
-"""Lengths of the Fourier transforms of a box: pure geometry."""
+"""Lengths of the Fourier transforms of a box."""
 
 import functools
+
+from voxmill.config.networks import MSDNetSettings
+from voxmill.engine.backend import Shape
 
 _SMOOTH_PRIMES = (2, 3, 5, 7)
 
 
 @functools.cache
 def fft_length(least: int, lanes: int = 1) -> int:
-    """Length of a transform: at least `least`, made of 2, 3, 5 and 7, cheap to compute.
+    """The cheapest length of at least `least` whose prime factors are 2, 3, 5 and 7.
 
     Parameters
     ----------
     least : int
         Voxels of the box plus its margin.
     lanes : int
-        Numbers in a vector, where the transformed axis is cut in vectors: what is left of the
-        last one is paid for too.
+        Numbers in a vector, where the transformed axis is divided into vectors: an incomplete
+        last one costs as much as a whole one.
+
+    Examples
+    --------
+    >>> fft_length(37), fft_length(64)
+    (40, 64)
     """
     return min(
         (n for n in range(least, 2 * least + 1) if _is_smooth(n)),
@@ -31,7 +39,7 @@ def _is_smooth(n: int) -> bool:
 
 
 def _odd_factors(n: int) -> int:
-    """Number of prime factors above 2, each of them a slower pass than one of 4 or 8."""
+    """Number of prime factors above 2: a pass for one of them is slower than one for 4 or 8."""
     count = 0
     for prime in _SMOOTH_PRIMES[1:]:
         while n % prime == 0:
@@ -40,11 +48,19 @@ def _odd_factors(n: int) -> int:
     return count
 
 
-def lengths(settings, box_shape, lanes: int = 16) -> tuple[int, int, int]:
+def lengths(settings: MSDNetSettings, box_shape: Shape, lanes: int = 16) -> tuple[int, int, int]:
     """Lengths of the transforms along z, y, x.
 
-    A dilation as large as the box reaches from nowhere in it to nowhere in it, so the margin is
-    never more than the box less one.
+    A tap whose dilation is at least the box's edge only reads zeros, so that it needs no margin:
+    the margin is less than the edge.
+
+    Parameters
+    ----------
+    settings : MSDNetSettings
+    box_shape : (3,) ints
+        Voxels, z, y, x.
+    lanes : int
+        Numbers in a vector; the axis y is divided into vectors.
     """
     margins = [
         max((d for d in settings.dilations[: settings.depth] if d < n), default=0)

@@ -1,20 +1,22 @@
 """Triton kernels of the direct engine for GPUs; `gpu_direct` calls them in order.
 
-What the maps of one panel give to layers of one dilation is a matrix product: rows are voxels,
-columns the maps of these layers, and what is summed over are 27 taps times the panel's maps. The
-maps of a panel lie beside each other at each voxel, so a tap is one run of memory, shifted.
+The contribution of one panel to the layers of one dilation is a matrix product: its rows are
+voxels, its columns the feature maps of these layers, and it sums over 27 taps times the panel's
+feature maps. The feature maps of a panel lie beside each other at each voxel, so that a tap reads
+contiguous memory.
 
 Layouts, slowest axis first:
 
-    panel    [z][y][x][map, filled up to `channels`]
+    panel    [z][y][x][feature map, filled up to `channels`]
     sums     [slot][z][y][x]
-    weights  [tap][map of the panel, filled up to `channels`][target, filled up]
+    weights  [tap][feature map of the panel, filled up to `channels`][target, filled up]
 """
 
 import triton
 import triton.language as tl
 
-# Triton would compile anew for arguments that are 1 or multiples of 16, which these are at times.
+# Triton compiles a variant for arguments that are 1 or multiples of 16. These sometimes are, and a
+# variant gains nothing.
 _ANY = ("ready", "targets", "dilation", "channel")
 
 
@@ -24,7 +26,7 @@ def _products(
     dilation, TAPS: tl.constexpr, VOXELS: tl.constexpr, TARGETS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """What the panel's first `ready` maps give to `TARGETS` maps at `VOXELS` voxels."""
+    """Contributions of the panel's first `ready` channels to `TARGETS` channels at `VOXELS`."""
     z, y, x = voxel // box_x // box_y, voxel // box_x % box_y, voxel % box_x
     total = tl.zeros([VOXELS, TARGETS], tl.float32)
     for tap in range(TAPS):
@@ -39,8 +41,8 @@ def _products(
             place = (tz.to(tl.int64) * box_y + ty) * box_x + tx
         for first in range(0, ready, 16):
             channel = first + tl.arange(0, 16)
-            # Whole vectors, so maps that aren't ready come along, and some of them may change
-            # meanwhile; their weights are zero.
+            # Loads are whole vectors and include channels that are not ready, which another program
+            # may be writing; their weights are zero.
             a = tl.load(
                 panel + place[:, None] * channels + channel[None, :],
                 mask=inside[:, None], other=0.0,
@@ -58,7 +60,7 @@ def push(
     box_z, box_y, box_x, dilation,
     TAPS: tl.constexpr, VOXELS: tl.constexpr, TARGETS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Add what a panel gives to the sums in `slots` (one a target)."""
+    """Add a panel's contributions to the sums in `slots` (one for each target)."""
     voxel = tl.program_id(0) * VOXELS + tl.arange(0, VOXELS)
     target = tl.program_id(1) * TARGETS + tl.arange(0, TARGETS)
     total = _products(
@@ -77,7 +79,7 @@ def finish(
     box_z, box_y, box_x, dilation, PUSHED: tl.constexpr,
     TAPS: tl.constexpr, VOXELS: tl.constexpr, TARGETS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Make a layer's maps, from `channel` on: its sums so far, its own panel's part, bias, ReLU."""
+    """Compute a layer's feature maps, from its sums and its own panel, at `channel` and on."""
     voxel = tl.program_id(0) * VOXELS + tl.arange(0, VOXELS)
     target = tl.program_id(1) * TARGETS + tl.arange(0, TARGETS)
     total = _products(
@@ -89,7 +91,7 @@ def finish(
         from_sums = sums + target.to(tl.int64)[None, :] * count + voxel[:, None]
         total += tl.load(from_sums, mask=mask, other=0.0)
     total += tl.load(bias + target, mask=target < targets, other=0.0)[None, :]
-    # Written so that NaN stays NaN.
+    # Not a maximum, which would turn NaN into zero.
     total = tl.where(total < 0.0, 0.0, total)
     to = panel + voxel.to(tl.int64)[:, None] * channels + (channel + target)[None, :]
     tl.store(to, total, mask=mask)

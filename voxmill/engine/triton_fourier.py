@@ -1,17 +1,17 @@
 """Triton kernels of the Fourier engine for GPUs; `gpu_fourier` calls them in order.
 
-A line is a pair of frequencies (kz, ky); along it runs kx. The spectrum of one map's 3 x 3 x 3
-kernel with dilation d is, along a line, `G0 + cos(kx d) Gs + i sin(kx d) Gd` with three complex
-numbers that depend on the line alone. So what all earlier maps give to a panel of layers is one
-matrix product per line (real and imaginary parts written out, three products at once), and
-cosine and sine multiply its result. `kernel_table` computes the G from the 27 weights,
-`pull` is the product: on tensor cores, with sums in float32.
+A line is a pair of frequencies (kz, ky); kx varies along it. On a line, the spectrum of a 3 x 3 x 3
+kernel with dilation d is `G0 + cos(kx d) Gs + i sin(kx d) Gd` with three complex numbers that
+depend on the line alone. The contribution of all earlier feature maps to a panel of layers is
+therefore one matrix product per line (real and imaginary parts written out, three products at
+once), whose result is multiplied by the cosine and the sine. `kernel_table` computes the G from the
+27 weights; `pull` computes the product on tensor cores, with sums in float32.
 
 Layouts, slowest axis first:
 
-    spectra  [map][re, im][line][kx, a line filled up to whole vectors]    rounded to the storage
-    sums     [map of the panel][line][kx][re, im]                          float32
-    table    [line of a slab][re, im][G0, Gs, iGd][target][source][re, im] as the spectra
+    spectra  [feature map][re, im][line][kx, filled up to whole vectors]     float32 or float16
+    sums     [feature map of the panel][line][kx][re, im]                    float32
+    table    [line of a slab][re, im][G0, Gs, iGd][target][source][re, im]   as the spectra
 
 Lines and sources are filled up with zeros to whole vectors, so that loads are wide.
 """
@@ -19,7 +19,8 @@ Lines and sources are filled up with zeros to whole vectors, so that loads are w
 import triton
 import triton.language as tl
 
-# Triton would compile anew for arguments that are 1 or multiples of 16, which these are at times.
+# Triton compiles a variant for arguments that are 1 or multiples of 16. These sometimes are, and a
+# variant gains nothing.
 _ANY = ("first_line", "lines", "targets", "sources")
 _UNALIGNED = ("bias", "final_weights", "phases", "unit")
 
@@ -32,8 +33,9 @@ def kernel_table(
 ):  # fmt: skip
     """Fill the table of a slab of lines, for one target and `SOURCES` sources a program.
 
-    `weights` (9, 3, targets, sources) hold, for each step along z and y, the sums over x that
-    belong to 1, cos and i sin; row `phases[target]` of the cosines and sines has its dilation.
+    `weights` (9, 3, targets, sources) hold, for each tap along z and y, the combinations of the
+    taps along x that belong to 1, cos and i sin. Row `phases[target]` of the cosines and sines is
+    for the target's dilation.
     """
     local = tl.program_id(0) * LINES + tl.arange(0, LINES)
     source = tl.program_id(1) * SOURCES + tl.arange(0, SOURCES)
@@ -81,10 +83,10 @@ def pull(
     ADD: tl.constexpr, TARGETS: tl.constexpr, COLUMNS: tl.constexpr, SOURCES: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Sums of `TARGETS` maps on `COLUMNS` frequencies of one line, over all sources.
+    """Sums of `TARGETS` feature maps on `COLUMNS` frequencies of one line, over all sources.
 
-    `map_stride` counts numbers from a map's real part to its imaginary part and from there to
-    the next map; `sums_stride` complex numbers from map to map.
+    `map_stride` counts numbers from the real part of a map to its imaginary part, and from there to
+    the next map; `sums_stride` counts complex numbers from map to map.
     """
     blocks = tl.cdiv(columns, COLUMNS)
     local = tl.program_id(0) // blocks
@@ -133,10 +135,11 @@ def activate(
     real, logits, bias, final_weights, scale, length_z, length_y, length_x, box_z, box_y, box_x,
     voxels, final_stride, outputs, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """Scale, bias and ReLU inside of the box, zero outside, in place; add its part to the logits.
+    """Scale, bias and ReLU inside of the box, zero outside, in place; add the map to the logits.
 
-    `real` (length_z, length_y, length_x) is one map on the padded box, `final_weights[0]`,
-    `[final_stride]`, ... its weights in the last layer, `logits` (outputs, z, y, x) of the box.
+    `real` (length_z, length_y, length_x) is one feature map on the padded box, `final_weights[0]`,
+    `[final_stride]`, ... are its weights in the last layer, `logits` (outputs, z, y, x) belong to
+    the box.
     """
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     x = (tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS))[None, :]
@@ -145,7 +148,7 @@ def activate(
     padded = (row < length_z * length_y)[:, None] & (x < length_x)
     at = real + row.to(tl.int64)[:, None] * length_x + x
     value = tl.load(at, mask=inside, other=0.0) * scale + tl.load(bias)
-    # Written so that NaN stays NaN.
+    # Not a maximum, which would turn NaN into zero.
     value = tl.where(inside, tl.where(value < 0.0, 0.0, value), 0.0)
     tl.store(at, value, mask=padded)
     to = logits + (z * box_y + y).to(tl.int64)[:, None] * box_x + x
@@ -160,7 +163,7 @@ def store_spectrum(
     spectra, spectrum, unit, lines, columns, row_stride, map_stride,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """Round one complex spectrum into its place, in units of `unit[0]`."""
+    """Store one complex spectrum in its place, divided by `unit[0]` and rounded."""
     line = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None]
     x = (tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS))[None, :]
     inside = (line < lines) & (x < columns)

@@ -7,67 +7,35 @@ Proc. R. Soc. B 207, 1980). The volume is read block by block, and the cells don
 blocks.
 """
 
-import dataclasses
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import numpy as np
+import pandas as pd
 from scipy import ndimage
 
 from voxmill.cells.maxima import ball, local_maxima, margin
 from voxmill.cells.table import COLUMNS
-from voxmill.evaluation.matching import check_lengths, incremental_matching
-from voxmill.runtime.errors import VoxmillError
-from voxmill.tiles.grid import grow, inside
-from voxmill.volumes.blocks import ArrayVolume, SerialReader, block_list, map_blocks
+from voxmill.config.baseline import DogSettings
+from voxmill.evaluation.thresholds import best_threshold
+from voxmill.geometry import Box, VoxelSize
+from voxmill.volumes.blocks import ArrayVolume, SerialReader, map_blocks
+from voxmill.volumes.protocols import ReadableVolume
 
 SIGMA_RATIO = 1.6
 
 
-@dataclass(frozen=True)
-class DogSettings:
-    """How the difference of Gaussians finds cells.
-
-    Parameters
-    ----------
-    cell_diameter_um : float
-        Typical cell diameter, micrometres.
-    scales : tuple of float
-        Filter scales to try, relative to the best one for a ball of that diameter. More than one
-        needs a truth to choose by (see `find_cells_oracle`).
-    min_distance_um : float, optional
-        Least distance of two cells; half a diameter by default.
-    threshold : float
-        Least response, grey values.
-    block_vox : int
-        Edge of a block; without influence on the cells.
-    """
-
-    cell_diameter_um: float
-    scales: tuple[float, ...] = (0.7, 0.85, 1.0, 1.2, 1.45)
-    min_distance_um: float | None = None
-    threshold: float = 0.0
-    block_vox: int = 192
-
-    def __post_init__(self):
-        object.__setattr__(self, "scales", tuple(self.scales))
-        if self.min_distance_um is None:
-            object.__setattr__(self, "min_distance_um", self.cell_diameter_um / 2)
-        for key in ("cell_diameter_um", "min_distance_um", "block_vox"):
-            value = getattr(self, key)
-            if not isinstance(value, int | float) or not 0 < value < np.inf:
-                raise VoxmillError(f"dog setting {key}: expected a number > 0, found {value!r}")
-        if not self.scales or any(not 0 < s < np.inf for s in self.scales):
-            raise VoxmillError(
-                f"dog setting scales: expected numbers > 0, found {list(self.scales)}"
-            )
-
-
-def find_cells_dog(volume, settings: DogSettings, voxel_size_um, scale: float = 1.0, threads=1):
+def find_cells_dog(
+    volume: np.ndarray | ReadableVolume,
+    settings: DogSettings,
+    voxel_size_um: Iterable[float],
+    scale: float = 1.0,
+    threads: int = 1,
+) -> tuple[np.ndarray, np.ndarray]:
     """Local maxima of the difference of Gaussians.
 
     Parameters
     ----------
-    volume : (z, y, x) array, or object with `shape` and `read_window(start, stop)`
+    volume : (z, y, x) array or ReadableVolume
         Grey values.
     settings : DogSettings
     voxel_size_um : (3,) float
@@ -84,80 +52,55 @@ def find_cells_dog(volume, settings: DogSettings, voxel_size_um, scale: float = 
     scores : (N,) float array
         Response, grey values.
     """
-    size = check_lengths(voxel_size_um)
-    if isinstance(volume, np.ndarray):
-        volume = ArrayVolume(volume)
-    reader = SerialReader(volume)
-    sigma = scale * settings.cell_diameter_um / (2 * np.sqrt(3)) / size
+    size = VoxelSize.of(voxel_size_um)
+    reader = SerialReader(ArrayVolume(volume) if isinstance(volume, np.ndarray) else volume)
+    whole = Box.from_shape(reader.shape)
+    sigma = scale * settings.cell_diameter_um / (2 * np.sqrt(3)) / size.array
     reach = np.ceil(4 * SIGMA_RATIO * sigma).astype(int)
     apart = ball(settings.min_distance_um, size)
     around = ball(settings.min_distance_um / 2, size, at_least_vox=1)
-    # Below or at 0 nothing is brighter than its surroundings.
+    # At 0 or below nothing is brighter than its surroundings.
     threshold = max(settings.threshold, 1e-6)
 
-    def work(start, stop):
-        window = grow(start, stop, margin(apart, around), volume.shape)
-        outer = grow(*window, reach, volume.shape)
+    def work(block: Box):
+        window = block.grow(margin(apart, around), within=whole)
+        outer = window.grow(reach, within=whole)
         grey = reader.read_window(*outer).astype(np.float32)
-        response = difference_of_gaussians(grey, sigma)[inside(*window, outer[0])]
-        return local_maxima(response, start, stop, window[0], threshold, apart, around)[:2]
+        response = difference_of_gaussians(grey, sigma)[window.relative_to(outer.start).slices]
+        return local_maxima(response, block, window.start, threshold, apart, around)[:2]
 
-    blocks = block_list(volume.shape, int(settings.block_vox))
+    blocks = whole.blocks(int(settings.block_vox))
     parts = list(map_blocks(work, blocks, threads, "difference of Gaussians"))
     points, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.lexsort((points[:, 2], points[:, 1], points[:, 0], -scores))
     return points[order], scores[order]
 
 
-def difference_of_gaussians(grey, sigma_vox):
-    """G(sigma) - G(1.6 sigma) of a float32 array; `sigma_vox` z, y, x."""
+def difference_of_gaussians(grey: np.ndarray, sigma_vox: np.ndarray) -> np.ndarray:
+    """G(sigma) - G(1.6 sigma) of a (z, y, x) float32 array; `sigma_vox` (3,), z, y, x."""
     reach = [int(r) for r in np.ceil(4 * SIGMA_RATIO * np.asarray(sigma_vox))]
-    # Both with one radius: the window of a block then reaches as far as both need.
+    # Both get the radius of the wider one: a block's window then reaches as far as both need.
     narrow = ndimage.gaussian_filter(grey, sigma_vox, mode="nearest", radius=reach)
     wide = np.asarray(sigma_vox) * SIGMA_RATIO
     return narrow - ndimage.gaussian_filter(grey, wide, mode="nearest", radius=reach)
 
 
-def best_threshold(truth, points, scores, max_distance_um, voxel_size_um) -> tuple[float, float]:
-    """The threshold with the largest F1, and that F1.
-
-    Parameters
-    ----------
-    truth : (N, 3) array
-    points, scores : (M, 3) and (M,) arrays
-        Detections in voxels, in any order.
-    max_distance_um, voxel_size_um
-        As in `voxmill.evaluation.matching.match_points`.
-
-    Returns
-    -------
-    threshold, f1 : float
-        The score of the last detection kept; (inf, 0) without a detection or truth.
-    """
-    if not len(points) or not len(truth):
-        return float("inf"), 0.0
-    order = np.argsort(-scores, kind="stable")
-    gains = incremental_matching(truth, points[order], max_distance_um, voxel_size_um)
-    kept = np.arange(1, len(points) + 1)
-    f1 = 2 * np.cumsum(gains >= 0) / (kept + len(truth))
-    # A threshold keeps all detections of one score or none.
-    sorted_scores = scores[order]
-    last_of_score = np.append(sorted_scores[1:] != sorted_scores[:-1], True)
-    f1 = np.where(last_of_score, f1, -1)
-    best = int(np.argmax(f1))
-    return float(sorted_scores[best]), float(f1[best])
-
-
 def find_cells_oracle(
-    volume, truth, settings: DogSettings, voxel_size_um, max_distance_um, threads=1
-):
-    """The best that the filter can do on this very volume: scale and threshold chosen by its truth.
+    volume: np.ndarray | ReadableVolume,
+    truth: np.ndarray,
+    settings: DogSettings,
+    voxel_size_um: Iterable[float],
+    max_distance_um: float,
+    threads: int = 1,
+) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
+    """The best that the filter can do on a volume, its scale and threshold chosen by ground truth.
 
-    An upper bound, not a method: no user has the truth of the volume at hand.
+    This is an upper bound and not a method: whoever wants the cells of a volume does not have its
+    ground truth.
 
     Parameters
     ----------
-    volume : (z, y, x) array or opened volume
+    volume : (z, y, x) array or ReadableVolume
     truth : (N, 3) float array
         True cells, voxels.
     settings : DogSettings
@@ -185,31 +128,15 @@ def find_cells_oracle(
     return best
 
 
-def cells_table(points, scores, voxel_size_um):
-    """Points and scores as a table with the columns of cells.csv (without a volume: NaN)."""
-    import pandas as pd
-
-    size = np.asarray(voxel_size_um, dtype=float)
+def cells_table(
+    points: np.ndarray, scores: np.ndarray, voxel_size_um: Iterable[float]
+) -> pd.DataFrame:
+    """Points and scores as a table with the columns of cells.csv; their volume is unknown, NaN."""
+    size = VoxelSize.of(voxel_size_um)
     order = np.lexsort((points[:, 2], points[:, 1], points[:, 0]))
     points, scores = points[order], scores[order]
     none = np.full(len(points), np.nan)
-    numbers = np.column_stack([points, points * size, scores, none])
+    numbers = np.column_stack([points, size.to_um(points), scores, none])
     table = pd.DataFrame(numbers, columns=list(COLUMNS)[1:])
     table.insert(0, "id", np.arange(1, len(table) + 1))
     return table
-
-
-def dog_settings(settings: dict) -> DogSettings:
-    """Settings from a config's section.
-
-    Raises
-    ------
-    VoxmillError
-        If a key is unknown or missing, or a value is out of range.
-    """
-    known = [f.name for f in dataclasses.fields(DogSettings)]
-    if unknown := sorted(set(settings) - set(known)):
-        raise VoxmillError(f"dog: unknown key {unknown[0]!r}; expected some of {known}")
-    if "cell_diameter_um" not in settings:
-        raise VoxmillError("dog: missing key 'cell_diameter_um'")
-    return DogSettings(**settings)

@@ -1,5 +1,7 @@
 """Check a ground truth against its volume and write it as points."""
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -9,17 +11,25 @@ from voxmill.runtime.jobs import job, logger
 
 
 @job
-def check_ground_truth(*, truth_path, kind, shape, voxel_size_um, output_path) -> None:
-    """Check a truth against its volume and write it as a table of points in voxels.
+def check_ground_truth(
+    *,
+    truth_path: str,
+    kind: str | None,
+    shape: Sequence[int],
+    voxel_size_um: Iterable[float],
+    output_path: str,
+) -> None:
+    """Check a ground truth against its volume and write it as a table of points in voxels.
 
     Parameters
     ----------
     truth_path, output_path : path
+        The ground truth, and the CSV with columns z_vox, y_vox, x_vox.
     kind, shape, voxel_size_um
-        As in `read_truth`.
+        As in `voxmill.evaluation.ground_truth.read_truth`; so are the errors.
     """
     points = read_truth(truth_path, kind, shape, voxel_size_um)
-    # Rounded to four decimals a point just inside of the last face must stay inside.
+    # A point just inside of the last face must stay inside when it is rounded to four decimals.
     points = np.minimum(points, np.asarray(shape) - 0.5001)
     table = pd.DataFrame(points, columns=["z_vox", "y_vox", "x_vox"])
     with writing(output_path) as scratch:

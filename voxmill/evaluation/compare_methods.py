@@ -35,6 +35,7 @@ def compare_methods(*, evaluation_paths: list[str], methods: list[str], output_p
     evaluation_paths : list of path
         What `evaluate_cells` wrote, in the order of `methods`.
     methods : list of str
+        Networks, and "baseline".
     output_path : path
     """
     evaluations = read_evaluations(methods, evaluation_paths)
@@ -57,6 +58,7 @@ def _html_row(tag: str, cells: list[str]) -> str:
 
 
 def read_evaluations(methods: list[str], paths: list) -> dict[str, dict]:
+    """What `evaluate_cells` wrote for each method, by the method's name."""
     return {
         method: read_json(path, "evaluation") for method, path in zip(methods, paths, strict=True)
     }

@@ -1,18 +1,23 @@
 """Cells against ground truth: in all, tile by tile and point by point."""
 
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from voxmill.cells.table import read_cells
-from voxmill.evaluation.matches import Frame, Outcome, make_outcome, tile_of_points
-from voxmill.evaluation.matching import check_lengths, check_points
-from voxmill.evaluation.metrics import METRICS, EvaluationSettings, scores_of
-from voxmill.runtime.errors import VoxmillError
+from voxmill.config.evaluation import EvaluationSettings
+from voxmill.evaluation.ground_truth import check_inside, read_truth
+from voxmill.evaluation.matches import Frame, Matches, match_cells, tile_of_points
+from voxmill.evaluation.matching import check_distance, check_points
+from voxmill.evaluation.metrics import METRICS, scores_of
+from voxmill.geometry import Box, VoxelSize
 from voxmill.runtime.files import write_json, writing
 from voxmill.runtime.jobs import job, logger
-from voxmill.tiles.grid import parse_region
+from voxmill.tiles.grid import Tile
+from voxmill.tiles.plan import read_plan
 
 STATUS = ("TP", "FP", "FN")
 
@@ -27,13 +32,13 @@ class Evaluation:
         Settings, and every metric of `voxmill.evaluation.metrics.METRICS` by its name; plain JSON
         values.
     tiles : pandas.DataFrame
-        First the row "all", then a row per tile in the region. A point belongs to the tile whose
-        core holds its nearest voxel: `n_truth` and `n_found` are the points of the tile that
-        count; a true positive stands in the row of its true point. The rows of tiles add up to
-        the first.
+        First the row "all", then a row for each tile in the region. A point belongs to the tile
+        whose core holds its nearest voxel; `n_truth` and `n_found` are the points of the tile that
+        count. A true positive counts in the row of its true point. The rows of the tiles add up
+        to the first row.
     matches : pandas.DataFrame
-        A row per true positive (at the found place, with the true one beside it), false positive
-        and false negative, in absolute coordinates.
+        A row for each true positive (at the found place, with the true one beside it), false
+        positive and false negative, in absolute coordinates.
     """
 
     results: dict
@@ -42,9 +47,14 @@ class Evaluation:
 
 
 def evaluate(
-    truth, cells, settings: EvaluationSettings, voxel_size_um, volume_shape, tiles=()
+    truth: np.ndarray,
+    cells: pd.DataFrame,
+    settings: EvaluationSettings,
+    voxel_size_um: Iterable[float],
+    volume_shape: Sequence[int],
+    tiles: Sequence[Tile] = (),
 ) -> Evaluation:
-    """Compare cells with the truth.
+    """Compare cells with the ground truth.
 
     Parameters
     ----------
@@ -54,39 +64,40 @@ def evaluate(
         With the columns id, z_vox, y_vox, x_vox and score, as `voxmill.cells.table.read_cells`
         gives.
     settings : EvaluationSettings
-        See `voxmill.evaluation.matches.Outcome` for what counts at the edge of a region of
+        See `voxmill.evaluation.matches.Matches` for what counts at the edge of a region of
         interest.
     voxel_size_um : (3,) float
     volume_shape : (3,) int
-    tiles : list of dict
-        `name`, and `start` and `stop` (3,) of the core, of every tile of the volume; cores form a
-        grid. Without them there are no rows of tiles and no seams.
+    tiles : sequence of Tile
+        Every tile of the volume; their cores form a grid. Without them there are no rows of tiles
+        and no seams.
 
     Raises
     ------
     VoxmillError
-        If the region is impossible, or points are no points.
+        If the region is impossible, or a coordinate of a point is missing or not finite.
     """
-    size = check_lengths(voxel_size_um, settings.max_distance_um)
-    shape = tuple(int(n) for n in volume_shape)
-    region = parse_region(settings.region, shape) if settings.region else ((0, 0, 0), shape)
-    frame = Frame(shape, size, region, list(tiles))
+    size = VoxelSize.of(voxel_size_um)
+    check_distance(settings.max_distance_um)
+    whole = Box.from_shape(volume_shape)
+    region = Box.parse(settings.region, whole.shape) if settings.region else whole
+    frame = Frame(whole.shape, size, region, tiles)
     found = check_points(cells[["z_vox", "y_vox", "x_vox"]].to_numpy(float), "cells")
     scores = cells["score"].to_numpy(float)
-    outcome = make_outcome(
+    matches = match_cells(
         check_points(truth, "truth"), found, scores, frame, settings.max_distance_um
     )
-    results = {"settings": asdict(settings), "volume_shape": list(shape)}
-    results |= {"voxel_size_um": size.tolist(), "region": [list(corner) for corner in region]}
-    results |= {name: metric(outcome, settings) for name, metric in METRICS.items()}
-    return Evaluation(results, _tile_table(outcome), _match_table(outcome, cells["id"].to_numpy()))
+    results = {"settings": asdict(settings), "volume_shape": list(whole.shape)}
+    results |= {"voxel_size_um": list(size), "region": region.to_lists()}
+    results |= {name: metric(matches, settings) for name, metric in METRICS.items()}
+    return Evaluation(results, _tile_table(matches), _match_table(matches, cells["id"].to_numpy()))
 
 
-def _tile_table(outcome: Outcome) -> pd.DataFrame:
-    frame = outcome.frame
-    places, kinds = outcome.events
+def _tile_table(matches: Matches) -> pd.DataFrame:
+    frame = matches.frame
+    places, kinds = matches.events
     found = np.concatenate(
-        [outcome.found[outcome.true_positives[:, 1]], outcome.found[outcome.false_positives]]
+        [matches.found[matches.true_positives[:, 1]], matches.found[matches.false_positives]]
     )
     rows = [_tile_row("all", frame.region, np.bincount(kinds, minlength=3), len(found))]
     tile_of_event = tile_of_points(places, frame.tiles)
@@ -96,20 +107,16 @@ def _tile_table(outcome: Outcome) -> pd.DataFrame:
     np.add.at(counts, (tile_of_event, kinds), 1)
     n_found = np.bincount(tile_of_found[tile_of_found >= 0], minlength=n_tiles)
     for k, tile in enumerate(frame.tiles):
-        overlap = np.minimum(tile["stop"], frame.region[1]) > np.maximum(
-            tile["start"], frame.region[0]
-        )
         # A pair's found point may lie in a tile beside the region.
-        if overlap.all() or n_found[k]:
-            box = (tile["start"], tile["stop"])
-            rows.append(_tile_row(tile["name"], box, counts[k], n_found[k]))
+        if tile.core.overlaps(frame.region) or n_found[k]:
+            rows.append(_tile_row(tile.name, tile.core, counts[k], n_found[k]))
     return pd.DataFrame(rows)
 
 
-def _tile_row(name: str, box, counts, n_found) -> dict:
+def _tile_row(name: str, box: Box, counts: np.ndarray, n_found: int) -> dict:
     tp, fp, fn = (int(n) for n in counts)
     corners = {
-        f"{axis}_{end}": int(value)
+        f"{axis}_{end}": value
         for end, corner in zip(("start", "stop"), box, strict=True)
         for axis, value in zip("zyx", corner, strict=True)
     }
@@ -121,35 +128,42 @@ def _tile_row(name: str, box, counts, n_found) -> dict:
     )
 
 
-def _match_table(outcome: Outcome, cell_ids) -> pd.DataFrame:
-    """One row per event, sorted by z, y, x; truth rows count from 1."""
-    nothing = np.full((max(len(outcome.truth), len(outcome.found), 1), 3), np.nan)
-    rows, columns = outcome.true_positives.T
-    false, missed = outcome.false_positives, outcome.false_negatives
-    places = np.concatenate([outcome.found[columns], outcome.found[false], outcome.truth[missed]])
+def _match_table(matches: Matches, cell_ids: np.ndarray) -> pd.DataFrame:
+    """A row for each event, sorted by z, y, x; rows of the ground truth count from 1."""
+    nothing = np.full((max(len(matches.truth), len(matches.found), 1), 3), np.nan)
+    rows, columns = matches.true_positives.T
+    false, missed = matches.false_positives, matches.false_negatives
+    places = np.concatenate([matches.found[columns], matches.found[false], matches.truth[missed]])
     true_places = np.concatenate(
-        [outcome.truth[rows], nothing[: len(false)], outcome.truth[missed]]
+        [matches.truth[rows], nothing[: len(false)], matches.truth[missed]]
     )
-    table = pd.DataFrame({"status": np.repeat(STATUS, outcome.counts)})
+    table = pd.DataFrame({"status": np.repeat(STATUS, matches.counts)})
     table[["z_vox", "y_vox", "x_vox"]] = places
-    table[["z_um", "y_um", "x_um"]] = places * outcome.frame.voxel_size_um
+    table[["z_um", "y_um", "x_um"]] = matches.frame.voxel_size_um.to_um(places)
     table[["truth_z_vox", "truth_y_vox", "truth_x_vox"]] = true_places
     absent, unscored = nothing[: len(missed), 0], nothing[: len(false), 0]
-    table["distance_um"] = np.concatenate([outcome.distances_um, unscored, absent])
+    table["distance_um"] = np.concatenate([matches.distances_um, unscored, absent])
     found_rows = np.concatenate([columns, false])
-    table["score"] = np.concatenate([outcome.scores[found_rows], absent])
+    table["score"] = np.concatenate([matches.scores[found_rows], absent])
     table["cell_id"] = pd.array([*cell_ids[found_rows].tolist(), *[None] * len(missed)], "Int64")
     table["truth_row"] = pd.array(
         [*(rows + 1).tolist(), *[None] * len(false), *(missed + 1).tolist()], "Int64"
     )
-    names = np.array([*(tile["name"] for tile in outcome.frame.tiles), ""], dtype=object)
-    table["tile"] = names[tile_of_points(places, outcome.frame.tiles)]
+    names = np.array([*(tile.name for tile in matches.frame.tiles), ""], dtype=object)
+    table["tile"] = names[tile_of_points(places, matches.frame.tiles)]
     return table.sort_values(["z_vox", "y_vox", "x_vox", "status"], ignore_index=True)
 
 
 @job
 def evaluate_cells(
-    *, plan_path, truth_path, cells_path, json_path, csv_path, matches_path, settings: dict
+    *,
+    plan_path: str,
+    truth_path: str,
+    cells_path: str,
+    json_path: str,
+    csv_path: str,
+    matches_path: str,
+    settings: dict,
 ) -> None:
     """Compare a table of cells with a table of true points.
 
@@ -158,32 +172,33 @@ def evaluate_cells(
     plan_path : path
         Plan of the volume: shape, voxel size, tiles.
     truth_path : path
-        Points in voxels, as `voxmill.evaluation.ground_truth.check_ground_truth` writes them.
+        Points in voxels, as `voxmill.evaluation.check_ground_truth` writes them.
     cells_path : path
     json_path, csv_path, matches_path : path
-        Outputs: all metrics, a row per tile, a row per true or found cell.
+        Outputs: all metrics, a row for each tile, a row for each true or found cell.
     settings : dict
         See `EvaluationSettings`.
-    """
-    from voxmill.evaluation.ground_truth import check_inside, read_truth
-    from voxmill.tiles.plan import read_plan
 
-    known = [field.name for field in fields(EvaluationSettings)]
-    if unknown := sorted(set(settings) - set(known)):
-        raise VoxmillError(f"evaluation: unknown key {unknown[0]!r}; expected some of {known}")
+    Raises
+    ------
+    VoxmillError
+        If an input is missing or broken, a point lies outside of the volume, or a setting is
+        unknown or out of range.
+    """
     plan = read_plan(plan_path)
-    shape, size = plan["source"]["shape"], plan["source"]["voxel_size_um"]
+    shape, size = plan.volume.shape, VoxelSize.of(plan.volume.voxel_size_um)
     truth, cells = read_truth(truth_path, "points", shape, size), read_cells(cells_path)
-    check_inside(cells_path, cells[["z_vox", "y_vox", "x_vox"]].to_numpy(float), shape, size)
-    checked = EvaluationSettings(**settings)
-    result = evaluate(truth, cells, checked, size, shape, plan["tiles"])
+    places = cells[["z_vox", "y_vox", "x_vox"]].to_numpy(float)
+    check_inside(cells_path, places, Box.from_shape(shape), size)
+    checked = EvaluationSettings.from_dict(settings)
+    result = evaluate(truth, cells, checked, size, shape, plan.tiles)
     write_json(json_path, result.results)
     _write_csv(csv_path, result.tiles, "%.6f")
     _write_csv(matches_path, result.matches, "%.4f")
     logger.info("%s against %s\n%s", cells_path, truth_path, table({"cells": result.results}))
 
 
-def _write_csv(path, rows: pd.DataFrame, float_format: str) -> None:
+def _write_csv(path: str | Path, rows: pd.DataFrame, float_format: str) -> None:
     with writing(path) as scratch:
         rows.to_csv(scratch, index=False, float_format=float_format, lineterminator="\n")
 
@@ -201,17 +216,17 @@ TABLE_COLUMNS = (
 
 
 def table_rows(evaluations: dict[str, dict]) -> list[list[str]]:
-    """Evaluations side by side, a head and a row per method.
+    """Evaluations side by side: a head, and a row for each method.
 
     Parameters
     ----------
     evaluations : dict of str to dict
-        `Evaluation.results` (or what is read from evaluation.json) by the name of the method.
+        `Evaluation.results`, or what was read from evaluation.json, by the method's name.
 
     Returns
     -------
     list of list of str
-        F1 with its bootstrap interval; "-" where something isn't defined.
+        "-" where something is not defined.
     """
     lines = [
         ["method", *(title for title, _, _ in TABLE_COLUMNS), "F1 95 %", "F1 seams / interior"]

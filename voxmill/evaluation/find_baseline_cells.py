@@ -1,7 +1,8 @@
 """Find cells by the best difference of Gaussians for a volume with ground truth."""
 
 from voxmill.cells.table import write_cells
-from voxmill.evaluation.baselines import cells_table, dog_settings, find_cells_oracle
+from voxmill.config.baseline import DogSettings
+from voxmill.evaluation.baselines import cells_table, find_cells_oracle
 from voxmill.evaluation.ground_truth import read_truth
 from voxmill.runtime.jobs import job, logger
 from voxmill.volumes import open_volume, read_header
@@ -11,18 +12,23 @@ from voxmill.volumes import open_volume, read_header
 def find_baseline_cells(
     *, volume: dict, truth_path: str, output_path: str, settings: dict, threads: int
 ) -> None:
-    """Write cells.csv of the best difference of Gaussians for this very volume.
+    """Write cells.csv of the difference of Gaussians that suits this very volume best.
 
     Parameters
     ----------
     volume : dict
         Arguments of `voxmill.volumes.read_header`.
     truth_path : path
-        Checked truth, see `voxmill.evaluation.ground_truth`.
+        What `voxmill.evaluation.check_ground_truth` wrote.
     output_path : path
     settings : dict
         Keys of `DogSettings`, and `max_distance_um`, the matching distance.
     threads : int
+
+    Raises
+    ------
+    VoxmillError
+        If an input can't be read, or a setting is unknown, missing or out of range.
     """
     settings = dict(settings)
     max_distance_um = settings.pop("max_distance_um")
@@ -30,7 +36,12 @@ def find_baseline_cells(
     truth = read_truth(truth_path, "points", header.shape, header.voxel_size_um)
     with open_volume(header) as source:
         points, scores, choice = find_cells_oracle(
-            source, truth, dog_settings(settings), header.voxel_size_um, max_distance_um, threads
+            source,
+            truth,
+            DogSettings.from_dict(settings),
+            header.voxel_size_um,
+            max_distance_um,
+            threads,
         )
     write_cells(output_path, cells_table(points, scores, header.voxel_size_um))
     logger.info("%d cells by difference of Gaussians, %s", len(points), choice)

@@ -1,19 +1,20 @@
 """Ground truth of several kinds, read as points in the frame of its volume.
 
-A new kind is a function `(path, shape, voxel_size_um) -> (N, 3) points` and one line in `TRUTH`.
+A new kind is a function `(path, frame, voxel size) -> (N, 3) points` and one line in `TRUTH`.
 Volumes are read block by block and never as a whole.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from voxmill.cells.components import find_components, find_labels
-from voxmill.evaluation.matching import check_lengths
+from voxmill.geometry import Box, VoxelSize
 from voxmill.runtime.errors import VoxmillError
-from voxmill.volumes.blocks import SerialReader, block_list, map_blocks
+from voxmill.volumes import LABEL_DTYPES, Windows, open_volume, read_header
+from voxmill.volumes.blocks import SerialReader, map_blocks
 
 # Column names of a table of points and whether their unit is the micrometre.
 POINT_COLUMNS = (
@@ -27,7 +28,9 @@ TABLE_SUFFIXES = {".csv": ",", ".txt": ",", ".tsv": "\t"}
 BLOCK_VOX = 192
 
 
-def read_truth(path, kind, shape, voxel_size_um) -> np.ndarray:
+def read_truth(
+    path: str | Path, kind: str | None, shape: Sequence[int], voxel_size_um: Iterable[float]
+) -> np.ndarray:
     """Read a ground truth.
 
     Parameters
@@ -35,11 +38,11 @@ def read_truth(path, kind, shape, voxel_size_um) -> np.ndarray:
     path : path
         A table of points, or a volume of the shape `shape`.
     kind : str or None
-        A key of `TRUTH`; None for a table, which can be nothing else.
+        A key of `TRUTH`; None for a table, which can only hold points.
     shape : (3,) int
-        Shape of the volume that the truth belongs to, z, y, x.
+        Shape of the volume that the ground truth belongs to, z, y, x.
     voxel_size_um : (3,) float
-        Its voxel size, z, y, x.
+        That volume's voxel size, z, y, x.
 
     Returns
     -------
@@ -52,29 +55,30 @@ def read_truth(path, kind, shape, voxel_size_um) -> np.ndarray:
         If the file can't be read, its kind is unclear or unknown, or it is in another frame: a
         volume of another shape, or points outside of the volume.
     """
-    size = check_lengths(voxel_size_um)
-    shape = tuple(int(n) for n in shape)
+    size, frame = VoxelSize.of(voxel_size_um), Box.from_shape(shape)
     if kind is None:
         kind = _infer_kind(path)
     if kind not in TRUTH:
-        raise VoxmillError(f"{path}: expected a truth of kind {', '.join(TRUTH)}, found {kind!r}.")
-    points = TRUTH[kind](path, shape, size)
-    check_inside(path, points, shape, size)
+        raise VoxmillError(
+            f"{path}: expected a ground truth of kind {', '.join(TRUTH)}, found {kind!r}."
+        )
+    points = TRUTH[kind](path, frame, size)
+    check_inside(path, points, frame, size)
     return points
 
 
-def _infer_kind(path) -> str:
+def _infer_kind(path: str | Path) -> str:
     if Path(path).suffix.lower() in TABLE_SUFFIXES:
         return "points"
     raise VoxmillError(
-        f"{path}: what this truth is can't be told from the file. Set the key `kind` beside its "
-        "path to voxels (voxels equal to 1 are centroids), labels (one number a cell) or mask "
-        "(connected components are cells)."
+        f"{path}: the kind of this ground truth can't be told from the file. Set the key `kind` "
+        "beside its path to voxels (voxels equal to 1 are centroids), labels (one number for each "
+        "cell) or mask (connected components are cells)."
     )
 
 
-def check_inside(path, points, shape, size) -> None:
-    """Refuse points outside of a volume, whose nearest voxel is none of it.
+def check_inside(path: str | Path, points: np.ndarray, frame: Box, size: VoxelSize) -> None:
+    """Refuse points outside of a volume: those whose nearest voxel is not one of its voxels.
 
     Parameters
     ----------
@@ -82,15 +86,17 @@ def check_inside(path, points, shape, size) -> None:
         The points' file, for the message.
     points : (N, 3) float array
         Voxels, z, y, x.
-    shape, size : (3,)
-        Shape and voxel size (micrometres) of the volume.
+    frame : Box
+        The whole volume.
+    size : VoxelSize
+        Of the volume.
 
     Raises
     ------
     VoxmillError
         Naming how many are outside, the first, and the likely cause.
     """
-    outside = ((points < -0.5) | (points >= np.asarray(shape) - 0.5)).any(axis=1)
+    outside = ~frame.contains(points)
     if not outside.any():
         return
     first = ", ".join(f"{coordinate:g}" for coordinate in points[outside][0])
@@ -98,39 +104,35 @@ def check_inside(path, points, shape, size) -> None:
         "Usual causes: columns in another axis order, micrometres under the names of voxels, or "
         "points of another volume."
     )
-    if _all_inside(points[:, ::-1], shape):
+    if frame.contains(points[:, ::-1]).all():
         hint = "In the order x, y, z all lie inside: correct the names of the columns."
-    elif _all_inside(points / size, shape):
+    elif frame.contains(size.to_vox(points)).all():
         hint = "As micrometres all lie inside: name the columns z_um,y_um,x_um."
     raise VoxmillError(
-        f"{path}: expected points inside the volume of shape {shape} (z, y, x), found "
+        f"{path}: expected points inside the volume of shape {frame.shape} (z, y, x), found "
         f"{int(outside.sum())} of {len(points)} outside, the first at z, y, x = ({first}). {hint}"
     )
 
 
-def _all_inside(points, shape) -> bool:
-    return bool(((points >= -0.5) & (points < np.asarray(shape) - 0.5)).all())
-
-
-def _read_table(path, shape, size) -> np.ndarray:
+def _read_table(path: str | Path, frame: Box, size: VoxelSize) -> np.ndarray:
     separator = TABLE_SUFFIXES.get(Path(path).suffix.lower(), ",")
     try:
         table = pd.read_csv(path, sep=separator, skipinitialspace=True)
     except FileNotFoundError:
-        raise VoxmillError(f"{path}: this truth does not exist. Correct its path.") from None
+        raise VoxmillError(f"{path}: this ground truth does not exist. Correct its path.") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise VoxmillError(f"{path}: expected a table of points (CSV), found {error}") from None
     for names, micrometres in POINT_COLUMNS:
         if all(name in table.columns for name in names):
             points = _numbers(path, table, names)
-            return points / size if micrometres else points
+            return size.to_vox(points) if micrometres else points
     raise VoxmillError(
         f"{path}: expected the columns {' or '.join(','.join(c) for c, _ in POINT_COLUMNS)}, found "
         f"{', '.join(map(str, table.columns[:12]))}."
     )
 
 
-def _numbers(path, table, names) -> np.ndarray:
+def _numbers(path: str | Path, table: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
     columns = [pd.to_numeric(table[name], errors="coerce").astype(float) for name in names]
     points = np.column_stack(columns)
     bad = np.argwhere(~np.isfinite(points))
@@ -143,67 +145,65 @@ def _numbers(path, table, names) -> np.ndarray:
     return points
 
 
-def _open(path, shape):
-    """Open a truth volume after checking its shape; a context manager."""
-    from voxmill.volumes import LABEL_DTYPES, open_volume, read_header
-
+def _open(path: str | Path, frame: Box) -> Windows:
+    """Open a ground truth volume after checking its shape; a context manager."""
     header = read_header(path, dtypes=LABEL_DTYPES)
-    if tuple(header.shape) != shape:
-        hint = "Is it the truth of another volume, or cropped or resampled?"
-        if tuple(header.shape)[::-1] == shape:
+    if tuple(header.shape) != frame.shape:
+        hint = "Is it the ground truth of another volume, or cropped or resampled?"
+        if tuple(header.shape)[::-1] == frame.shape:
             hint = "Its axes are in the order x, y, z: transpose it."
         raise VoxmillError(
-            f"{path}: expected a truth of the volume's shape {shape} (z, y, x), found "
+            f"{path}: expected a ground truth of the volume's shape {frame.shape} (z, y, x), found "
             f"{tuple(header.shape)}. {hint}"
         )
     return open_volume(header)
 
 
-def _read_voxels(path, shape, size) -> np.ndarray:
+def _read_voxels(path: str | Path, frame: Box, size: VoxelSize) -> np.ndarray:
     """Voxels equal to 1."""
-    with _open(path, shape) as volume:
+    with _open(path, frame) as volume:
         reader = SerialReader(volume)
 
-        def work(start, stop):
-            window = reader.read_window(start, stop)
-            return np.argwhere(window == 1) + np.asarray(start, dtype=float), window.max()
+        def work(block: Box):
+            window = reader.read_window(*block)
+            return np.argwhere(window == 1) + np.asarray(block.start, dtype=float), window.max()
 
-        parts = list(map_blocks(work, block_list(shape, BLOCK_VOX), 1, "truth"))
+        parts = list(map_blocks(work, frame.blocks(BLOCK_VOX), 1, "ground truth"))
     points = np.concatenate([found for found, _ in parts])
     largest = max(value for _, value in parts)
     if not len(points) and largest > 0:
         raise VoxmillError(
             f"{path}: expected voxels equal to 1 at the centroids, found none (the largest value "
-            f"is {largest}). If its non-zero voxels are cells, its kind is mask or labels."
+            f"is {largest}). If its nonzero voxels are cells, its kind is mask or labels."
         )
     return points[np.lexsort(points.T[::-1])]
 
 
-def _read_labels(path, shape, size) -> np.ndarray:
+def _read_labels(path: str | Path, frame: Box, size: VoxelSize) -> np.ndarray:
     """Centroid of every label."""
-    with _open(path, shape) as volume:
+    with _open(path, frame) as volume:
         try:
-            centroids = find_labels(volume, BLOCK_VOX, description="truth").centroids
+            centroids = find_labels(volume, BLOCK_VOX, description="ground truth").centroids
         except VoxmillError as error:
             raise VoxmillError(f"{path}: {error}") from None
     return centroids[np.lexsort(centroids.T[::-1])]
 
 
-def _read_mask(path, shape, size) -> np.ndarray:
-    """Centroid of every 26-connected component of the non-zero voxels."""
-    with _open(path, shape) as volume:
+def _read_mask(path: str | Path, frame: Box, size: VoxelSize) -> np.ndarray:
+    """Centroid of every 26-connected component of the nonzero voxels."""
+    with _open(path, frame) as volume:
         reader = SerialReader(volume)
         regions = find_components(
-            lambda start, stop: (reader.read_window(start, stop) != 0, None),
-            shape,
+            lambda box: (reader.read_window(*box) != 0, None),
+            frame.shape,
             BLOCK_VOX,
-            description="truth",
+            description="ground truth",
         )
     centroids = regions.centroids
     return centroids[np.lexsort(centroids.T[::-1])]
 
 
-TRUTH: dict[str, Callable] = {
+TRUTH: dict[str, Callable[[str | Path, Box, VoxelSize], np.ndarray]] = {
     "points": _read_table,
     "voxels": _read_voxels,
     "labels": _read_labels,

@@ -5,13 +5,14 @@
 detections, from which the exact precision-recall curve follows.
 
 Both look only at pairs within the distance (KD-tree). `match_points` solves every connected
-component of that graph for itself: components of one pair in one step, small ones as dense
+component of that graph on its own: components of one pair in one step, small ones as dense
 assignment problems (`scipy.optimize.linear_sum_assignment`, after Crouse, IEEE Trans. Aerosp.
 Electron. Syst. 2016), the rest as one sparse problem (LAPJVsp, Jonker & Volgenant, Computing
 1987; `scipy.sparse.csgraph.min_weight_full_bipartite_matching`).
 """
 
 import itertools
+from collections.abc import Iterable
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -19,6 +20,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, min_weight_full_bipartite_matching
 from scipy.spatial import KDTree
 
+from voxmill.geometry import VoxelSize
 from voxmill.runtime.errors import VoxmillError
 
 # A pair whose distance equals the limit in decimals must not depend on rounding.
@@ -29,7 +31,9 @@ DENSE_ENTRIES = 400
 MOST_EDGES = 2e7
 
 
-def match_points(truth, found, max_distance_um, voxel_size_um):
+def match_points(
+    truth: np.ndarray, found: np.ndarray, max_distance_um: float, voxel_size_um: Iterable[float]
+) -> np.ndarray:
     """Match found points to true ones, one to one: most pairs first, then least total distance.
 
     The number of pairs is exact; the total distance is the least to within
@@ -43,7 +47,7 @@ def match_points(truth, found, max_distance_um, voxel_size_um):
         Detected centroids, the same units and order.
     max_distance_um : float
         Pairs at this distance or less may be matched, micrometres.
-    voxel_size_um : (3,) float array
+    voxel_size_um : (3,) float
         Edge lengths of a voxel, z, y, x.
 
     Returns
@@ -89,10 +93,12 @@ def match_points(truth, found, max_distance_um, voxel_size_um):
     return pairs[np.argsort(pairs[:, 0], kind="stable")]
 
 
-def incremental_matching(truth, found, max_distance_um, voxel_size_um):
+def incremental_matching(
+    truth: np.ndarray, found: np.ndarray, max_distance_um: float, voxel_size_um: Iterable[float]
+) -> np.ndarray:
     """Size of the largest matching for every prefix of the detections.
 
-    One augmenting path is looked for from every new detection (Kuhn's algorithm). A detection
+    An augmenting path is looked for from every new detection (Kuhn's algorithm). A detection
     without one stays unmatched for good, and what its search reached is never searched again, so
     that all failing searches together visit every pair once.
 
@@ -161,10 +167,12 @@ def _flip(row, came_from, partner, start):
         row = held[taker]
 
 
-def near_pairs(truth, found, max_distance_um, voxel_size_um):
+def near_pairs(
+    truth: np.ndarray, found: np.ndarray, max_distance_um: float, voxel_size_um: Iterable[float]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """All pairs of a true and a found point within the distance, by KD-tree.
 
-    Distances are taken from differences in voxels, so that shifting both sets by whole voxels
+    Distances are computed from differences in voxels, so that shifting both sets by whole voxels
     changes none of them.
 
     Returns
@@ -174,12 +182,13 @@ def near_pairs(truth, found, max_distance_um, voxel_size_um):
     distances_um : (E,) float array
         Their distances, at most `max_distance_um` (1e-9 of it more, for rounding).
     """
-    size = check_lengths(voxel_size_um, max_distance_um)
+    size = VoxelSize.of(voxel_size_um)
+    check_distance(max_distance_um)
     limit = max_distance_um * (1 + DISTANCE_TOLERANCE)
     if not len(truth) or not len(found):
         empty = np.zeros(0, dtype=np.int64)
         return empty, empty, np.zeros(0)
-    trees = KDTree(truth * size), KDTree(found * size)
+    trees = KDTree(size.to_um(truth)), KDTree(size.to_um(found))
     reach = max_distance_um * (1 + 1e-6)
     n_edges = trees[0].count_neighbors(trees[1], reach)
     if n_edges > MOST_EDGES:
@@ -190,7 +199,7 @@ def near_pairs(truth, found, max_distance_um, voxel_size_um):
         )
     near = trees[0].sparse_distance_matrix(trees[1], reach, output_type="ndarray")
     rows, columns = near["i"].astype(np.int64), near["j"].astype(np.int64)
-    distances = np.sqrt((((truth[rows] - found[columns]) * size) ** 2).sum(axis=1))
+    distances = np.sqrt((size.to_um(truth[rows] - found[columns]) ** 2).sum(axis=1))
     keep = distances <= limit
     return rows[keep], columns[keep], distances[keep]
 
@@ -199,8 +208,8 @@ def _integer_costs(distances, max_distance_um, smaller_side):
     """Distances as whole numbers, and the cost of a point that stays unmatched.
 
     With whole numbers below 2**53 all sums of the solvers are exact in float64. One pair more may
-    lengthen the total by the whole of a largest matching, `smaller_side` times the largest cost,
-    so `forbidden` is above that: the number of pairs always wins.
+    raise the total by at most `smaller_side` times the largest cost; `forbidden` is above that, so
+    that the number of pairs always comes first.
     """
     bits = min(30, 49 - int(np.ceil(np.log2(smaller_side + 2))))
     # From 1, not 0: the sparse solver takes a zero for "no pair".
@@ -249,7 +258,7 @@ def _match_sparse(rows, columns, costs, forbidden):
     return np.column_stack([row_ids[chosen_rows[real]], column_ids[chosen_columns[real]]])
 
 
-def check_points(points, name):
+def check_points(points: np.ndarray, name: str) -> np.ndarray:
     """Return `points` as an (N, 3) float array; an empty sequence is (0, 3).
 
     Raises
@@ -270,21 +279,14 @@ def check_points(points, name):
     return points
 
 
-def check_lengths(voxel_size_um, max_distance_um=1.0):
-    """Return the voxel size as a (3,) float array after checking it and the distance.
+def check_distance(max_distance_um: float) -> None:
+    """Refuse a matching distance that is not positive and finite.
 
     Raises
     ------
     VoxmillError
-        If one of them is not positive and finite, or the voxel size is not three numbers.
     """
-    size = np.asarray(voxel_size_um, dtype=np.float64)
-    if size.shape != (3,) or not np.isfinite(size).all() or (size <= 0).any():
-        raise VoxmillError(
-            f"voxel_size_um: expected three lengths above 0 (z, y, x), found {voxel_size_um!r}"
-        )
     if not (np.isfinite(max_distance_um) and max_distance_um > 0):
         raise VoxmillError(
             f"max_distance_um: expected a distance above 0, found {max_distance_um!r}"
         )
-    return size

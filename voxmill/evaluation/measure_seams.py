@@ -1,71 +1,40 @@
 """A certificate of a stitched volume: what the cutting into tiles changed at its seams.
 
-Windows that straddle seams are predicted once more, with as much context as the network can see
+Windows that straddle seams are predicted once more, with a halo as large as the network can see
 (up to a limit), and compared with the stitched prediction: probabilities and cells.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import numpy as np
 
-from voxmill.cells.find_cells import CellSettings, cells_of_volume
+from voxmill.cells.find_cells import cells_of_volume
+from voxmill.config.cells import CellSettings
+from voxmill.config.prediction import PredictionSettings
+from voxmill.config.seams import SeamSettings
 from voxmill.evaluation.matching import match_points
+from voxmill.geometry import Box
 from voxmill.networks import models
-from voxmill.prediction.box import PredictionSettings, on_claimed_device
+from voxmill.prediction.box import on_claimed_device
 from voxmill.prediction.measure_halo import richest_boxes
-from voxmill.prediction.surroundings import ContextPredictor
-from voxmill.runtime.errors import VoxmillError
+from voxmill.prediction.volume_predictor import VolumePredictor
 from voxmill.runtime.files import read_json, write_json
 from voxmill.runtime.jobs import job, logger, progress
-from voxmill.tiles.grid import Triple, grow, inside
 from voxmill.tiles.plan import read_plan
 from voxmill.volumes import open_volume, read_header
 from voxmill.volumes.blocks import ArrayVolume
-
-# A sample as large as the volume: three windows a tile, within these limits.
-_LEAST_WINDOWS, _MOST_WINDOWS = 12, 120
+from voxmill.volumes.protocols import ReadableVolume
 
 
-@dataclass(frozen=True)
-class SeamSettings:
-    """How seams are sampled.
-
-    Parameters
-    ----------
-    windows : int, optional
-        How many windows, each centred on a seam; those with the most contrast of four times as
-        many are taken. None: three for each tile, at least 12 and at most 120.
-    window_vox : int
-        Edge length of a window.
-    tolerance : float
-        Largest difference in probability that the halo was chosen for; for the report alone.
-    seed : int
-        Of the places.
-    """
-
-    windows: int | None = None
-    window_vox: int = 32
-    tolerance: float = 1e-3
-    seed: int = 0
-
-    def __post_init__(self):
-        for key, least in (("windows", 1), ("window_vox", 2)):
-            value = getattr(self, key)
-            if key == "windows" and value is None:
-                continue
-            if not isinstance(value, int) or value < least:
-                raise VoxmillError(f"seams.{key}: expected an integer >= {least}, found {value!r}")
-
-    def windows_of(self, tiles: int) -> int:
-        """Windows for a volume of so many tiles."""
-        if self.windows is not None:
-            return self.windows
-        return min(max(3 * tiles, _LEAST_WINDOWS), _MOST_WINDOWS)
-
-
-def seam_starts(shape: Triple, tile_shape: Triple, size: Triple, number: int, seed: int):
+def seam_starts(
+    shape: Sequence[int],
+    tile_shape: Sequence[int],
+    size: Sequence[int],
+    number: int,
+    seed: int,
+) -> np.ndarray:
     """Corners of boxes that are centred on faces, edges and corners between tiles.
 
     Parameters
@@ -86,7 +55,7 @@ def seam_starts(shape: Triple, tile_shape: Triple, size: Triple, number: int, se
     starts = []
     for index in range(number if cut_axes else 0):
         start = [int(rng.integers(0, n - s + 1)) for n, s in zip(shape, size, strict=True)]
-        # A face for sure; each other axis is put on a seam half of the time: edges and corners.
+        # Always on a face; along each other axis on a seam half of the time: edges and corners.
         first = cut_axes[index % len(cut_axes)]
         for axis in cut_axes:
             if axis == first or rng.random() < 0.5:
@@ -96,7 +65,13 @@ def seam_starts(shape: Triple, tile_shape: Triple, size: Triple, number: int, se
     return np.array(starts, dtype=int).reshape(-1, 3)
 
 
-def compare_cells(reference, stitched, settings: CellSettings, voxel_size_um, core) -> dict:
+def compare_cells(
+    reference: np.ndarray,
+    stitched: np.ndarray,
+    settings: CellSettings,
+    voxel_size_um: Iterable[float],
+    core: Box,
+) -> dict:
     """Cells of two predictions of one box that have no partner in the other.
 
     Parameters
@@ -105,8 +80,8 @@ def compare_cells(reference, stitched, settings: CellSettings, voxel_size_um, co
         Probabilities.
     settings : CellSettings
     voxel_size_um : (3,) float
-    core : tuple of slice
-        Only cells within are compared; the rest of the box is their context.
+    core : Box
+        Only cells within it are compared; the rest of the arrays are their surroundings.
 
     Returns
     -------
@@ -119,8 +94,7 @@ def compare_cells(reference, stitched, settings: CellSettings, voxel_size_um, co
         table = cells_of_volume(ArrayVolume(probability), settings, voxel_size_um)
         tables.append(table[["z_vox", "y_vox", "x_vox"]].to_numpy())
     pairs = match_points(*tables, settings.min_distance_um / 2, voxel_size_um)
-    lower, upper = np.array([(part.start, part.stop) for part in core]).T - 0.5
-    within = [((points >= lower) & (points < upper)).all(axis=1) for points in tables]
+    within = [core.contains(points) for points in tables]
     alone = [np.ones(len(points), bool) for points in tables]
     for column, mask in enumerate(alone):
         mask[pairs[:, column]] = False
@@ -146,7 +120,7 @@ def measure_seams(
     threads: int,
     gpus: int = 0,
 ) -> None:
-    """Write how far the stitched volume is from one predicted with far more context.
+    """Write how far the stitched volume is from one predicted with a far larger halo.
 
     Parameters
     ----------
@@ -155,36 +129,41 @@ def measure_seams(
     plan_path, statistics_path, weights_path, probability_path : path
     output_path : path
         JSON: `largest` and `mean` absolute difference of probability, `cells` compared, `gained`
-        and `lost` cells (absolute voxels), and the same for each window.
+        and `lost` cells (absolute voxels), and the same for each window; `halo_vox` of the plan and
+        `reference_halo_vox` of the windows.
     settings, cells, prediction : dict
-        See `SeamSettings`, `voxmill.cells.find_cells.CellSettings`, `PredictionSettings`.
+        See `SeamSettings`, `CellSettings`, `PredictionSettings`.
     threads, gpus : int
+
+    Raises
+    ------
+    VoxmillError
+        If an input can't be read, a setting is out of range, or the device is absent.
     """
-    settings, cells = SeamSettings(**settings), CellSettings.from_dict(cells)
-    prediction = PredictionSettings(**prediction)
+    settings, cells = SeamSettings.from_dict(settings), CellSettings.from_dict(cells)
+    prediction = PredictionSettings.from_dict(prediction)
     plan, statistics = read_plan(plan_path), read_json(statistics_path, "statistics")
     card, network = models.load_stored(weights_path)
     header = read_header(**volume)
     size = tuple(min(settings.window_vox, n) for n in header.shape)
-    tile_shape = tuple(plan["tile_shape_vox"])
-    number = settings.windows_of(len(plan["tiles"]))
-    starts = seam_starts(header.shape, tile_shape, size, 4 * number, settings.seed)
+    number = settings.windows_of(len(plan.tiles))
+    starts = seam_starts(header.shape, plan.tile_shape_vox, size, 4 * number, settings.seed)
     claimed = on_claimed_device(prediction, gpus, output_path)
     with (
         claimed as prediction,
         open_volume(header) as source,
         open_volume(read_header(probability_path)) as stitched,
     ):
-        predictor = ContextPredictor(card, network, source, statistics, prediction, threads)
-        context = predictor.largest_context()
-        predict_box = partial(predictor.predict, context_vox=context)
+        predictor = VolumePredictor(card, network, source, statistics, prediction, threads)
+        halo = predictor.largest_halo()
+        predict_box = partial(predictor.predict, halo_vox=halo)
         boxes = richest_boxes(predictor.read, starts, size, number)
         rows = [
             compare_window(box, predict_box, stitched, cells, header.voxel_size_um)
             for box in progress(boxes, len(boxes), "window", "looking at seams")
         ]
-    result = summarise(rows) | {"tolerance": settings.tolerance, "context_vox": context}
-    write_json(output_path, result | {"halo_vox": plan["halo_vox"], "windows": rows})
+    result = summarise(rows) | {"tolerance": settings.tolerance, "reference_halo_vox": halo}
+    write_json(output_path, result | {"halo_vox": list(plan.halo_vox), "windows": rows})
     logger.info(
         "%d windows at seams: largest difference %.3g, mean %.3g; %d cells, %d gained, %d lost",
         len(rows), result["largest"], result["mean"], result["cells"],
@@ -192,17 +171,23 @@ def measure_seams(
     )  # fmt: skip
 
 
-def compare_window(box, predict_box, stitched, settings: CellSettings, voxel_size_um) -> dict:
-    """Compare one box of the stitched prediction with one predicted with more context.
+def compare_window(
+    box: Box,
+    predict_box: Callable[[Box], np.ndarray],
+    stitched: ReadableVolume,
+    settings: CellSettings,
+    voxel_size_um: Iterable[float],
+) -> dict:
+    """Compare one box of the stitched prediction with the same box predicted with a larger halo.
 
     Parameters
     ----------
-    box : (start, stop)
+    box : Box
         Absolute voxels.
     predict_box : callable
-        (start, stop) -> (z, y, x) probability with full context.
-    stitched
-        Opened volume of the stitched probability.
+        Box -> (z, y, x) probability with the larger halo.
+    stitched : ReadableVolume
+        The stitched probability.
     settings : CellSettings
     voxel_size_um : (3,) float
 
@@ -213,19 +198,20 @@ def compare_window(box, predict_box, stitched, settings: CellSettings, voxel_siz
     """
     # A cell of the box depends on what lies around it.
     reach_um = 2 * settings.min_distance_um + 4 * settings.smoothing_um
-    margin = tuple(math.ceil(reach_um / edge) + 2 for edge in voxel_size_um)
-    around = grow(*box, margin, stitched.shape)
-    reference, found = predict_box(*around), stitched.read_window(*around)
-    core = inside(*box, around[0])
-    difference = np.abs(reference[core] - found[core])
+    margin = [math.ceil(reach_um / edge) + 2 for edge in voxel_size_um]
+    around = box.grow(margin, within=Box.from_shape(stitched.shape))
+    reference, found = predict_box(around), stitched.read_window(*around)
+    core = box.relative_to(around.start)
+    difference = np.abs(reference[core.slices] - found[core.slices])
     cells = compare_cells(reference, found, settings, voxel_size_um, core)
-    origin = np.array(around[0])
+    origin = np.array(around.start)
     cells |= {
         key: (np.reshape(cells[key], (-1, 3)) + origin).tolist() for key in ("gained", "lost")
     }
+    start, stop = box.to_lists()
     return {
-        "start": list(box[0]),
-        "stop": list(box[1]),
+        "start": start,
+        "stop": stop,
         "largest": float(difference.max()),
         "mean": float(difference.mean()),
         **cells,
@@ -233,7 +219,7 @@ def compare_window(box, predict_box, stitched, settings: CellSettings, voxel_siz
 
 
 def summarise(rows: list[dict]) -> dict:
-    """The windows of `compare_window` in one: largest of all, mean of the means, all cells."""
+    """The windows of `compare_window` together: the largest of all, the mean, all cells."""
     return {
         "largest": max((row["largest"] for row in rows), default=0.0),
         "mean": float(np.mean([row["mean"] for row in rows])) if rows else 0.0,

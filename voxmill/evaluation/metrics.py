@@ -1,71 +1,24 @@
-"""Metrics of an evaluation: pure functions of an `Outcome`, each with its line in `METRICS`.
+"""Metrics of an evaluation: pure functions of `Matches`, each with its line in `METRICS`.
 
-What isn't defined (precision without a found cell, recall without a true one, F1 without either)
+What is not defined (precision without a found cell, recall without a true one, F1 without either)
 is None, which JSON writes as null.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
-from voxmill.evaluation.matches import Outcome, near_seams
-from voxmill.runtime.errors import VoxmillError
+from voxmill.config.evaluation import EvaluationSettings
+from voxmill.evaluation.matches import Matches, near_seams
 
 # The curve against the threshold is thinned to this many rows for the file.
 CURVE_ROWS = 200
 CONFIDENCE = 0.95
-# The bootstrap's blocks: so many along an axis, none shorter than so many matching distances.
+# The bootstrap's blocks: at most so many along an axis, none shorter than so many matching
+# distances, and at least so many that hold a point.
 BLOCKS_AN_AXIS = 4
 BLOCK_DISTANCES = 4
 LEAST_BLOCKS = 10
-
-
-@dataclass(frozen=True)
-class EvaluationSettings:
-    """How cells are compared with truth.
-
-    Parameters
-    ----------
-    max_distance_um : float
-        No pair farther apart than this is matched, micrometres.
-    distances_um : tuple of float
-        Distances of the curve of F1 against distance.
-    bootstrap_samples : int
-        Samples for the interval of F1; 0 for none.
-    seed : int
-        Of the bootstrap.
-    region : str or None
-        Region of interest "z0:z1, y0:y1, x0:x1", absolute voxels, half-open.
-    """
-
-    max_distance_um: float
-    distances_um: tuple[float, ...] = ()
-    bootstrap_samples: int = 1000
-    seed: int = 0
-    region: str | None = None
-
-    def __post_init__(self):
-        object.__setattr__(self, "distances_um", tuple(self.distances_um))
-        for key, values in (
-            ("max_distance_um", (self.max_distance_um,)),
-            ("distances_um", self.distances_um),
-        ):
-            for value in values:
-                if not _is_number(value) or not 0 < value < np.inf:
-                    raise VoxmillError(
-                        f"evaluation setting {key}: expected a distance above 0, found {value!r}"
-                    )
-        for key in ("bootstrap_samples", "seed"):
-            value = getattr(self, key)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-                raise VoxmillError(
-                    f"evaluation setting {key}: expected an integer >= 0, found {value!r}"
-                )
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def precision(tp: int, fp: int, fn: int) -> float | None:
@@ -100,100 +53,99 @@ def scores_of(tp: int, fp: int, fn: int) -> dict:
     }
 
 
-def average_precision(outcome: Outcome, settings: EvaluationSettings) -> float | None:
+def average_precision(matches: Matches, settings: EvaluationSettings) -> float | None:
     """Area under precision against recall, a sum of steps without interpolation.
 
     Each step of recall counts with the precision at its end, as in scikit-learn's
     `average_precision_score`; true cells that are never found add nothing.
     """
-    n_truth = int(outcome.truth_inside.sum())
-    if not n_truth:
+    curve = matches.by_threshold
+    if not curve.n_truth:
         return None
-    _, tp, fp = outcome.by_threshold
+    tp = curve.true_positives
     steps = np.diff(tp, prepend=0)
-    return float((steps * tp / np.maximum(tp + fp, 1)).sum() / n_truth)
+    return float((steps * tp / np.maximum(curve.found, 1)).sum() / curve.n_truth)
 
 
-def localisation_error_um(outcome: Outcome, settings: EvaluationSettings) -> float | None:
+def localisation_error_um(matches: Matches, settings: EvaluationSettings) -> float | None:
     """Mean distance of the matched pairs, micrometres."""
-    return float(outcome.distances_um.mean()) if len(outcome.distances_um) else None
+    return float(matches.distances_um.mean()) if len(matches.distances_um) else None
 
 
-def localisation_error_median_um(outcome: Outcome, settings: EvaluationSettings) -> float | None:
+def localisation_error_median_um(matches: Matches, settings: EvaluationSettings) -> float | None:
     """Median distance of the matched pairs, micrometres."""
-    return float(np.median(outcome.distances_um)) if len(outcome.distances_um) else None
+    return float(np.median(matches.distances_um)) if len(matches.distances_um) else None
 
 
-def count_error(outcome: Outcome, settings: EvaluationSettings) -> int:
+def count_error(matches: Matches, settings: EvaluationSettings) -> int:
     """Found minus true cells; below zero: too few were found."""
-    _, fp, fn = outcome.counts
+    _, fp, fn = matches.counts
     return fp - fn
 
 
-def count_error_relative(outcome: Outcome, settings: EvaluationSettings) -> float | None:
+def count_error_relative(matches: Matches, settings: EvaluationSettings) -> float | None:
     """The count error over the number of true cells."""
-    tp, fp, fn = outcome.counts
+    tp, fp, fn = matches.counts
     return _ratio(fp - fn, tp + fn)
 
 
-def f1_against_threshold(outcome: Outcome, settings: EvaluationSettings) -> list[dict]:
-    """Scores at thresholds from the highest on, at most `CURVE_ROWS` of them.
+def f1_against_threshold(matches: Matches, settings: EvaluationSettings) -> list[dict]:
+    """Scores at thresholds, the highest first, at most `CURVE_ROWS` of them.
 
-    Cells below the threshold that they were found with are unknown: the curve ends there.
+    Nothing is known of cells below the threshold with which cells were found: the curve ends there.
     """
-    n_thresholds = len(outcome.by_threshold[0])
+    n_thresholds = len(matches.by_threshold.thresholds)
     chosen = np.unique(np.linspace(0, n_thresholds - 1, CURVE_ROWS).astype(int))
-    return [_threshold_row(outcome, k) for k in chosen] if n_thresholds else []
+    return [_threshold_row(matches, k) for k in chosen] if n_thresholds else []
 
 
-def best_threshold(outcome: Outcome, settings: EvaluationSettings) -> dict | None:
-    """The threshold of the largest F1 (the highest such), among all scores."""
-    _, tp, fp = outcome.by_threshold
-    n_truth = int(outcome.truth_inside.sum())
-    if not len(tp) or not n_truth:
+def threshold_of_best_f1(matches: Matches, settings: EvaluationSettings) -> dict | None:
+    """Scores at the threshold of the largest F1 (the highest such), among all scores."""
+    curve = matches.by_threshold
+    if not len(curve.thresholds) or not curve.n_truth:
         return None
-    return _threshold_row(outcome, int(np.argmax(2 * tp / np.maximum(tp + fp + n_truth, 1))))
+    return _threshold_row(matches, curve.best)
 
 
-def _threshold_row(outcome: Outcome, k: int) -> dict:
-    thresholds, tp, fp = outcome.by_threshold
-    fn = int(outcome.truth_inside.sum()) - tp[k]
-    return {"threshold": float(thresholds[k])} | scores_of(tp[k], fp[k], fn)
+def _threshold_row(matches: Matches, k: int) -> dict:
+    curve = matches.by_threshold
+    tp, fp = curve.true_positives[k], curve.false_positives[k]
+    return {"threshold": float(curve.thresholds[k])} | scores_of(tp, fp, curve.n_truth - tp)
 
 
-def f1_against_distance(outcome: Outcome, settings: EvaluationSettings) -> list[dict]:
+def f1_against_distance(matches: Matches, settings: EvaluationSettings) -> list[dict]:
     """Scores at each of the matching distances."""
     return [
-        {"distance_um": float(distance)} | scores_of(*outcome.at_distance(distance).counts)
+        {"distance_um": float(distance)} | scores_of(*matches.at_distance(distance).counts)
         for distance in settings.distances_um
     ]
 
 
-def seams(outcome: Outcome, settings: EvaluationSettings) -> dict | None:
+def seams(matches: Matches, settings: EvaluationSettings) -> dict | None:
     """Scores within one matching distance of a seam between tiles, and in the tiles' interior."""
-    if not outcome.frame.tiles:
+    if not matches.frame.tiles:
         return None
-    places, kinds = outcome.events
-    near = near_seams(places, outcome.frame, outcome.max_distance_um)
+    places, kinds = matches.events
+    near = near_seams(places, matches.frame, matches.max_distance_um)
     return {
         name: scores_of(*np.bincount(kinds[chosen], minlength=3))
         for name, chosen in (("near", near), ("interior", ~near))
     }
 
 
-def f1_interval(outcome: Outcome, settings: EvaluationSettings) -> dict | None:
+def f1_interval(matches: Matches, settings: EvaluationSettings) -> dict | None:
     """Bootstrap interval of F1 (percentiles), over blocks of space where there are enough.
 
     Errors come in clusters (a dark vessel, a badly stained layer), so that drawing single points
     would give too narrow an interval: the region is cut into up to 4 x 4 x 4 blocks, and whole
-    blocks are drawn with replacement. The blocks are not the tiles: the interval must not depend
-    on how a volume was cut. With fewer than ten blocks that hold a point, too few to draw from,
-    single points are drawn instead; `unit` says which.
+    blocks are drawn with replacement. The blocks are not the tiles, as the interval must not depend
+    on how a volume was cut. Where fewer than ten blocks hold a point, which is too few to draw
+    from, single points are drawn instead; `unit` says which.
     """
-    places, kinds = outcome.events
+    places, kinds = matches.events
     if not len(kinds) or not settings.bootstrap_samples:
         return None
-    blocks = _blocks_of(places, outcome)
+    blocks = _blocks_of(places, matches)
     unit = "blocks" if len(np.unique(blocks)) >= LEAST_BLOCKS else "points"
     _, units = np.unique(blocks if unit == "blocks" else np.arange(len(kinds)), return_inverse=True)
     counts = np.zeros((units.max() + 1, 3))
@@ -216,18 +168,18 @@ def f1_interval(outcome: Outcome, settings: EvaluationSettings) -> dict | None:
     }
 
 
-def _blocks_of(places, outcome: Outcome) -> np.ndarray:
+def _blocks_of(places, matches: Matches) -> np.ndarray:
     """Number of the bootstrap's block that each place lies in."""
-    start, stop = (np.asarray(corner) for corner in outcome.frame.region)
-    extent_um = (stop - start) * outcome.frame.voxel_size_um
-    fit = extent_um // (BLOCK_DISTANCES * outcome.max_distance_um)
+    start, stop = (np.asarray(corner) for corner in matches.frame.region)
+    extent_um = matches.frame.voxel_size_um.to_um(stop - start)
+    fit = extent_um // (BLOCK_DISTANCES * matches.max_distance_um)
     along = np.clip(fit, 1, BLOCKS_AN_AXIS).astype(int)
     place = ((places - (start - 0.5)) * along // (stop - start)).astype(int)
     return np.ravel_multi_index(tuple(np.clip(place, 0, along - 1).T), along)
 
 
 def _from_counts(function: Callable) -> Callable:
-    return lambda outcome, settings: function(*outcome.counts)
+    return lambda matches, settings: function(*matches.counts)
 
 
 METRICS: dict[str, Callable] = {
@@ -245,7 +197,7 @@ METRICS: dict[str, Callable] = {
     "localisation_error_median_um": localisation_error_median_um,
     "count_error": count_error,
     "count_error_relative": count_error_relative,
-    "best_threshold": best_threshold,
+    "best_threshold": threshold_of_best_f1,
     "f1_against_threshold": f1_against_threshold,
     "f1_against_distance": f1_against_distance,
     "seams": seams,

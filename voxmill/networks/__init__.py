@@ -1,51 +1,46 @@
-"""Networks: one file each, one registry line each.
+"""The networks' architectures (a file and a line in `NETWORKS` for each) and the model cards.
 
-`SETTINGS` (torch-free) says which names exist and checks their settings; `build` makes the module.
+This module and the settings import no torch: `NETWORKS` says which networks exist, and `build`
+makes a torch module. `models` reads and writes trained models.
 """
 
-from voxmill.networks.settings import ExportedSettings, MSDNetSettings
-from voxmill.runtime.errors import VoxmillError
+from __future__ import annotations
 
-# name: (settings dataclass, module that defines the network, its class there)
-NETWORKS = {
-    "msdnet": (MSDNetSettings, "voxmill.networks.msdnet", "MSDNet"),
-    # Not built but loaded whole, by `voxmill.networks.models.load`.
-    "exported": (ExportedSettings, "voxmill.networks.exported", "Exported"),
+from typing import TYPE_CHECKING
+
+from voxmill.config.networks import (
+    NETWORK_SETTINGS,
+    ExportedSettings,
+    MSDNetSettings,
+    check_settings,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["NETWORKS", "NetworkSettings", "build", "check_settings"]
+
+NetworkSettings = MSDNetSettings | ExportedSettings
+
+# name: (settings, module that defines the network, its class there)
+NETWORKS: dict[str, tuple[type[NetworkSettings], str, str]] = {
+    "msdnet": (NETWORK_SETTINGS["msdnet"], "voxmill.networks.msdnet", "MSDNet"),
+    # `voxmill.networks.models.load` loads it whole; `build` does not apply.
+    "exported": (NETWORK_SETTINGS["exported"], "voxmill.networks.exported", "Exported"),
 }
 
 
-def check_settings(network: str, settings: dict):
-    """Settings of a network as its frozen dataclass.
-
-    Raises
-    ------
-    VoxmillError
-        If the network is not registered, or a setting is unknown or out of range.
-    """
-    if network not in NETWORKS:
-        raise VoxmillError(f"network: expected one of {sorted(NETWORKS)}, found {network!r}")
-    kind = NETWORKS[network][0]
-    unknown = sorted(set(settings) - set(kind.__dataclass_fields__))
-    if unknown:
-        raise VoxmillError(
-            f"{network} setting {unknown[0]}: unknown; expected some of "
-            f"{sorted(kind.__dataclass_fields__)}"
-        )
-    try:
-        return kind(**settings)
-    except TypeError as error:
-        raise VoxmillError(f"{network} settings: {error}") from None
-
-
-def build(network: str, settings, seed: int = 0):
+def build(network: str, settings: NetworkSettings, seed: int = 0) -> nn.Module:
     """A network with seeded initial weights (a torch module on the CPU).
 
     Parameters
     ----------
     network : str
         A key of `NETWORKS`.
-    settings : the network's settings dataclass
+    settings : MSDNetSettings
+        The network's settings.
     seed : int
+        Of the initial weights.
     """
     import importlib
 
@@ -53,4 +48,5 @@ def build(network: str, settings, seed: int = 0):
 
     _, module, name = NETWORKS[network]
     generator = torch.Generator().manual_seed(seed)
-    return getattr(importlib.import_module(module), name)(settings, generator)
+    made: nn.Module = getattr(importlib.import_module(module), name)(settings, generator)
+    return made

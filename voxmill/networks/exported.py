@@ -1,20 +1,23 @@
-"""Any network as a program of `torch.export`, in place of one of ours.
+"""Any network as a program of `torch.export`, in place of one of voxmill's.
 
 The program maps a float32 batch (batch, inputs, z, y, x) to logits (batch, outputs, z, y, x) of
 the same edges, and must have been exported with dynamic z, y and x. A `.pt2` file can hold pickled
 parts: load only programs whose source you trust.
 """
 
+from pathlib import Path
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from voxmill.networks.settings import ExportedSettings
+from voxmill.config.networks import ExportedSettings
 from voxmill.runtime.errors import VoxmillError
 
 
 class Exported(nn.Module):
-    """A program with the interface of our networks.
+    """A program with the interface of voxmill's networks.
 
     Parameters
     ----------
@@ -25,10 +28,10 @@ class Exported(nn.Module):
     Raises
     ------
     VoxmillError
-        If the file is no program of `torch.export`.
+        If the file is not a program of `torch.export`.
     """
 
-    def __init__(self, settings: ExportedSettings, path):
+    def __init__(self, settings: ExportedSettings, path: str | Path) -> None:
         super().__init__()
         self.settings, self.path = settings, str(path)
         try:
@@ -38,8 +41,8 @@ class Exported(nn.Module):
                 f"{path}: expected a program saved by torch.export.save, found: {error}"
             ) from None
 
-    def eval(self):
-        """The network itself: a program was exported in one mode for good."""
+    def eval(self) -> Self:
+        """The network itself: the mode of a program was fixed when it was exported."""
         return self
 
     def forward(self, volume: Tensor) -> Tensor:
@@ -55,7 +58,7 @@ class Exported(nn.Module):
         pad = [end for n in reversed(edges) for end in (0, -n % multiple)]
         padded = functional.pad(volume, pad)
         try:
-            logits = self.program(padded)
+            logits: Tensor = self.program(padded)
         except (RuntimeError, AssertionError) as error:
             if "memory" in str(error).lower():
                 raise
@@ -68,4 +71,6 @@ class Exported(nn.Module):
             raise VoxmillError(
                 f"{self.path}: expected logits of shape {expected}, found {tuple(logits.shape)}"
             )
-        return logits[(..., *(slice(n) for n in edges))]
+        z, y, x = edges
+        cropped: Tensor = logits[..., :z, :y, :x]
+        return cropped

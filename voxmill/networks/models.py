@@ -1,75 +1,83 @@
-"""Trained models: `<name>.safetensors` and its card `<name>.json`.
+"""Trained models: weights `<name>.safetensors` and a card `<name>.json`.
 
 A model may also be a program of `torch.export` (`<name>.pt2`), see `voxmill.networks.exported`.
 
-The card is checked against the weights' header without torch, so that the Snakefile can refuse a
-wrong file before any job starts; `load` alone needs torch.
+The card is checked against the weights' header without torch, so that a wrong file is refused
+before any job starts; `save` and `load` need torch.
 """
+
+from __future__ import annotations
 
 import dataclasses
 import json
 import struct
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-from voxmill.networks import check_settings
+from voxmill.config.base import (
+    Checked,
+    Count,
+    Positive,
+    Section,
+    Share,
+    Text,
+    TripleUm,
+    section,
+    setting,
+)
+from voxmill.config.cells import CellSettings
+from voxmill.config.networks import ExportedSettings, NetworkKind, check_settings
+from voxmill.config.normalisation import Normalisation
+from voxmill.networks.stored import Network, StoredNetwork, module_of
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import read_json, sha256, write_json, writing
+
+if TYPE_CHECKING:
+    from torch import nn
 
 CARD_VERSION = 1
 
 
-@dataclass(frozen=True)
-class ModelCard:
-    """What is known about a model; `predict` needs nothing beside it.
+@section("model card")
+class ModelCard(Section):
+    """What is known about a model; a prediction needs nothing beside it."""
 
-    Parameters
-    ----------
-    name : str
-        The model's name, as in its file name.
-    network : str
-        A key of `voxmill.networks.NETWORKS`.
-    settings : dict
-        The network's settings.
-    outputs : tuple of str
-        Meaning of each output map; the first is "centroid" or, where the network learnt masks
-        instead, "mask".
-    normalisation : dict
-        `low` and `high`: percentiles of the whole volume that become 0 and 1; `clip`: normalised
-        values are clipped to [-clip, clip].
-    threshold : float
-        Probability from which a maximum is a cell, or a voxel a component's, chosen on validation
-        data alone.
-    voxel_size_um : tuple of float, optional
-        Voxel size (z, y, x) of the training data.
-    cell_diameter_um : float, optional
-        Typical cell diameter in the training data.
-    finder : dict
-        Settings of the cell finder that the threshold was chosen with, but for the threshold (see
-        `voxmill.cells.find_cells.CellSettings`); empty where the model doesn't say.
-    training, metrics : dict
-        How it was trained (code, data digests, seeds, steps) and what it reached.
-    weights_sha256 : str
-        Digest of the weights file, so that a card and weights of two models don't mix.
-    """
-
-    name: str
-    network: str
-    settings: dict
-    outputs: tuple[str, ...] = ("centroid",)
-    normalisation: dict = field(default_factory=lambda: {"low": 5.0, "high": 99.0, "clip": 10.0})
-    threshold: float = 0.5
-    voxel_size_um: tuple[float, float, float] | None = None
-    cell_diameter_um: float | None = None
-    finder: dict = field(default_factory=dict)
-    training: dict = field(default_factory=dict)
-    metrics: dict = field(default_factory=dict)
-    weights_sha256: str = ""
-    card_version: int = CARD_VERSION
+    name: Text
+    """The model's name, as in its file name."""
+    network: NetworkKind
+    """A key of `voxmill.networks.NETWORKS`."""
+    settings: dict[str, Any]
+    """The network's settings."""
+    outputs: tuple[Text, ...] = ("centroid",)
+    """Meaning of each output map; the first is "centroid" or, where the network learnt masks
+    instead, "mask"."""
+    normalisation: Annotated[dict[str, Any], Checked(Normalisation)] = setting(
+        factory=lambda: Normalisation().plain()
+    )
+    """How grey values become the network's input."""
+    threshold: Share = 0.5
+    """Probability from which a maximum is a cell, or a voxel a component's, chosen on validation
+    data alone."""
+    voxel_size_um: TripleUm | None = None
+    """Voxel size (z, y, x) of the training data."""
+    cell_diameter_um: Positive | None = None
+    """Typical cell diameter in the training data."""
+    detector: Annotated[dict[str, Any], Checked(CellSettings)] = setting(factory=dict)
+    """Settings of the detector that the threshold was chosen with, without the threshold; empty
+    where the model doesn't say."""
+    training: dict[str, Any] = setting(factory=dict)
+    """How it was trained: code, digests of the data, seeds, steps. Models that are shared say in
+    `source` where the training data come from, and in `licence` under which licence."""
+    metrics: dict[str, Any] = setting(factory=dict)
+    """Its scores on validation data."""
+    weights_sha256: Text = ""
+    """Digest of the weights file, so that a card and weights of two models don't mix."""
+    card_version: Count = CARD_VERSION
+    """Of this list of keys."""
 
     @property
     def receptive_radius_vox(self) -> int:
-        """The theoretical context of the network on each side, voxels."""
+        """The theoretical halo of the network on each side, voxels."""
         return check_settings(self.network, self.settings).receptive_radius_vox
 
 
@@ -89,21 +97,15 @@ def read_card(weights_path: str | Path) -> ModelCard:
     """
     path = card_path(weights_path)
     content = read_json(path, "model card")
-    known = {f.name for f in dataclasses.fields(ModelCard)}
-    required = {"name", "network", "settings", "normalisation", "threshold", "weights_sha256"}
-    if unknown := sorted(set(content) - known):
-        raise VoxmillError(f"{path}: unknown key {unknown[0]!r}; expected some of {sorted(known)}")
-    if missing := sorted(required - set(content)):
-        raise VoxmillError(f"{path}: missing key {missing[0]!r} of a model card")
-    for key in ("outputs", "voxel_size_um"):
-        if content.get(key) is not None:
-            content[key] = tuple(content[key])
-    card = ModelCard(**content)
+    for key in ("normalisation", "threshold", "weights_sha256"):
+        if key not in content:
+            raise VoxmillError(f"{path}: missing key {key!r} of a model card")
+    card = ModelCard.from_dict(content, key="", source=str(path))
     try:
         settings = check_settings(card.network, card.settings)
     except VoxmillError as error:
         raise VoxmillError(f"{path}: {error}") from None
-    if card.network == "exported":
+    if isinstance(settings, ExportedSettings):
         if not Path(weights_path).exists():
             raise VoxmillError(f"{weights_path}: this program does not exist.")
     else:
@@ -148,41 +150,39 @@ def tensor_shapes(weights_path: str | Path) -> dict[str, tuple[int, ...]]:
         raise VoxmillError(f"{path}: expected weights as safetensors, found {error}") from None
 
 
-def save(path: str | Path, network, card: ModelCard) -> ModelCard:
-    """Write weights and card; returns the card with the weights' digest."""
+def save(path: str | Path, network: nn.Module, card: ModelCard) -> ModelCard:
+    """Write weights and card; return the card with the weights' digest."""
     from safetensors.torch import save_file
 
     with writing(path) as scratch:
         state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
         save_file(state, scratch)
-        # safetensors makes files that only their owner can read; colleagues share models.
+        # safetensors writes files that only their owner can read; models are shared.
         scratch.chmod(0o644)
     card = dataclasses.replace(card, weights_sha256=sha256(path))
     write_json(card_path(path), dataclasses.asdict(card))
     return card
 
 
-def load(weights_path: str | Path):
-    """Read a model: its card and its network with the weights, in eval mode on the CPU.
+def load(weights_path: str | Path) -> tuple[ModelCard, Any]:
+    """Read a model: its card, and its network as a torch module in eval mode on the CPU.
 
     Raises
     ------
     VoxmillError
         As `load_stored`.
     """
-    from voxmill.networks.stored import module_of
-
     card, network = load_stored(weights_path)
     return card, module_of(network)
 
 
-def load_stored(weights_path: str | Path):
+def load_stored(weights_path: str | Path) -> tuple[ModelCard, Network]:
     """Read a model without torch: its card, and its network for `voxmill.engine.backends`.
 
     Returns
     -------
     card : ModelCard
-    network : StoredNetwork, or a torch module where the model is a program of `torch.export`
+    network : StoredNetwork, or a torch module if the model is a program of `torch.export`
 
     Raises
     ------
@@ -197,12 +197,10 @@ def load_stored(weights_path: str | Path):
             f"was written for {card.weights_sha256[:12]}...: take both from the same model."
         )
     settings = check_settings(card.network, card.settings)
-    if card.network == "exported":
+    if isinstance(settings, ExportedSettings):
         from voxmill.networks.exported import Exported
 
         return card, Exported(settings, weights_path)
     from safetensors.numpy import load_file
-
-    from voxmill.networks.stored import StoredNetwork
 
     return card, StoredNetwork(card.network, settings, load_file(weights_path))

@@ -8,22 +8,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from voxmill.networks.settings import MSDNetSettings
+from voxmill.config.networks import MSDNetSettings
 
 
 class MSDNet(nn.Module):
-    """Every layer sees the input and all earlier maps through dilated 3 x 3 x 3 convolutions.
+    """Each layer convolves the input and all earlier feature maps with dilated 3 x 3 x 3 kernels.
 
-    The boundary is zero: outside of the array every map, not only the input, is zero. Keep it so.
-    The Fourier engine is exact with this boundary alone, because it sets each map to zero outside
-    of the box after each layer.
+    The boundary is zero: outside of the array not only the input but every feature map is zero. It
+    must stay so: the Fourier engine is exact with this boundary alone, because it sets each feature
+    map to zero outside of the box after each layer.
 
     Parameters
     ----------
     settings : MSDNetSettings
     generator : torch.Generator, optional
-        Source of the initial weights: He-normal, scaled by the number of inputs of a layer, so
-        that maps keep their variance at any depth.
+        Source of the initial weights: He-normal, scaled by the number of a layer's input channels,
+        so that feature maps keep their variance at any depth.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class MSDNet(nn.Module):
     final_bias : (outputs,) Parameter
     """
 
-    def __init__(self, settings: MSDNetSettings, generator: torch.Generator | None = None):
+    def __init__(self, settings: MSDNetSettings, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.settings = settings
         shapes = settings.tensor_shapes()

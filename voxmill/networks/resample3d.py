@@ -1,11 +1,12 @@
-"""Padding, upsampling and downsampling of 3D maps whose gradients repeat bit for bit.
+"""Padding, upsampling and downsampling of feature maps, with gradients that repeat bit for bit.
 
 PyTorch's own backward passes of reflection padding and trilinear upsampling add with atomics on
-CUDA, so that two runs differ in the last bits and a resumed fit would leave the trajectory of an
-uninterrupted one. Here the forward passes are PyTorch's and the backward passes are sums of slices.
+CUDA, so that two runs differ in the last bits, and a resumed fit would differ from an uninterrupted
+one. Here the forward passes are PyTorch's, and the backward passes are sums of slices.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,17 +17,17 @@ AXES = (-3, -2, -1)
 
 class _ReflectionPad(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, maps: Tensor, width: int) -> Tensor:
+    def forward(ctx: Any, maps: Tensor, width: int) -> Tensor:
         ctx.width = width
         return functional.pad(maps, (width,) * 6, mode="reflect")
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         width = ctx.width
         for axis in AXES:
             length = gradient.shape[axis] - 2 * width
             inner = gradient.narrow(axis, width, length).clone()
-            # Voxel i of the left margin mirrors voxel width - i, as one line reversed does.
+            # Voxel i of the left margin mirrors voxel width - i: add the margin in reverse order.
             inner.narrow(axis, 1, width).add_(gradient.narrow(axis, 0, width).flip(axis))
             right = gradient.narrow(axis, width + length, width).flip(axis)
             inner.narrow(axis, length - 1 - width, width).add_(right)
@@ -36,11 +37,11 @@ class _ReflectionPad(torch.autograd.Function):
 
 class _UpsampleTrilinear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, maps: Tensor) -> Tensor:
+    def forward(ctx: Any, maps: Tensor) -> Tensor:
         return functional.interpolate(maps, scale_factor=2, mode="trilinear", align_corners=False)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         for axis in AXES:
             length = gradient.shape[axis] // 2
             pairs = gradient.unflatten(axis, (length, 2))
@@ -57,7 +58,7 @@ class _UpsampleTrilinear(torch.autograd.Function):
 
 
 def reflection_pad(maps: Tensor, width: int) -> Tensor:
-    """Mirror a map at its borders, the border voxels themselves not repeated.
+    """Pad feature maps with their mirror image; the border voxels themselves are not repeated.
 
     Parameters
     ----------
@@ -66,11 +67,14 @@ def reflection_pad(maps: Tensor, width: int) -> Tensor:
     width : int
         Voxels added on each of the six sides.
     """
-    return _ReflectionPad.apply(maps, width) if width else maps
+    if not width:
+        return maps
+    padded: Tensor = _ReflectionPad.apply(maps, width)  # type: ignore[no-untyped-call]
+    return padded
 
 
 def upsample(maps: Tensor, mode: str, shape: tuple[int, int, int]) -> Tensor:
-    """Double a map and cut it to `shape`.
+    """Double the edges of feature maps and crop them to `shape`.
 
     Parameters
     ----------
@@ -78,10 +82,10 @@ def upsample(maps: Tensor, mode: str, shape: tuple[int, int, int]) -> Tensor:
     mode : str
         "nearest" or "trilinear" (borders as `align_corners=False`).
     shape : (3,) tuple of int
-        Each side twice that of `maps`, or one less: the side that was halved was odd.
+        Each edge twice that of `maps`, or one less where the edge that was halved was odd.
     """
     if mode == "trilinear":
-        doubled = _UpsampleTrilinear.apply(maps)
+        doubled: Tensor = _UpsampleTrilinear.apply(maps)  # type: ignore[no-untyped-call]
     else:
         doubled = functional.interpolate(maps, scale_factor=2, mode="nearest")
     return doubled[..., : shape[0], : shape[1], : shape[2]]
@@ -91,8 +95,8 @@ def lanczos2_kernel() -> Tensor:
     """The one-dimensional kernel that halves a signal: 8 weights with the sum 1.
 
     A sinc of half the bandwidth, windowed by the central lobe of a sinc twice as wide (Lanczos'
-    window with two lobes), sampled at half voxels: outputs lie midway between two inputs, as those
-    of a mean over pairs do.
+    window with two lobes), sampled at half voxels: an output lies midway between two inputs, as the
+    mean of a pair does.
 
     Returns
     -------
@@ -104,7 +108,7 @@ def lanczos2_kernel() -> Tensor:
 
 
 def downsample_lanczos2(maps: Tensor) -> Tensor:
-    """Halve a map with Lanczos' kernel along each axis; borders repeat the outermost voxel.
+    """Halve feature maps with Lanczos' kernel along each axis; the outermost voxels are repeated.
 
     Parameters
     ----------

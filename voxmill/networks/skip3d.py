@@ -3,33 +3,43 @@
 D. Ulyanov, A. Vedaldi, V. Lempitsky, "Deep Image Prior", 2017, https://arxiv.org/abs/1711.10925
 (their network for denoising; every 2D operation in its 3D form).
 
-    x0 -> down0 -> x1 -> down1 -> ... -> xN          down: two convolutions, the first halves
-    |              |                     |           skip: one convolution of few channels
+    x0 -> down0 -> x1 -> down1 -> ... -> xN          down: two convolutions, the first one halves
+    |              |                     |           skip: a convolution with few channels
     skip0          skip1                 |           merge: upsample, join with the skip, norm
     |              |                     |           up: a convolution; mix: a 1 x 1 x 1 one
     y <- head <- mix0, up0, merge0 <- ... <- mixN-1, upN-1, mergeN-1
 
-Weights are float32 and stay so: a convolution casts them to the type of the map that it gets, and
-autograd casts their gradient back. The type of the input thereby chooses the precision of the
-whole pass, on any device, and the float32 weights are the master copy of mixed precision.
+Weights are always float32: a convolution casts them to the type of its input, and autograd casts
+their gradient back. The type of the volume therefore sets the precision of the whole pass, on any
+device, and the float32 weights are the master copy of mixed precision.
 """
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from voxmill.config.skip3d import Skip3DSettings
 from voxmill.networks.resample3d import downsample_lanczos2, reflection_pad, upsample
-from voxmill.networks.skip3d_settings import Skip3DSettings
 
 
 class Conv(nn.Module):
     """A convolution that keeps the size (at stride 1) or halves it, rounding up (at stride 2)."""
 
-    def __init__(self, inputs, outputs, kernel, settings, generator, stride=1, bias=None):
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        settings: Skip3DSettings,
+        generator: torch.Generator | None,
+        stride: int = 1,
+        bias: bool | None = None,
+    ) -> None:
         super().__init__()
         self.kernel, self.stride, self.radius = kernel, stride, kernel // 2
         self.reflects = settings.padding != "zero"
@@ -37,7 +47,7 @@ class Conv(nn.Module):
         bound = 1.0 / math.sqrt(inputs * kernel**3)
         shape = (outputs, inputs, kernel, kernel, kernel)
         self.weight = nn.Parameter(torch.empty(shape).uniform_(-bound, bound, generator=generator))
-        self.bias = None
+        self.bias: nn.Parameter | None = None
         if settings.bias if bias is None else bias:
             self.bias = nn.Parameter(
                 torch.empty(outputs).uniform_(-bound, bound, generator=generator)
@@ -55,39 +65,45 @@ class Conv(nn.Module):
         return functional.conv3d(maps, weight, bias, self.stride, padding).to(kind)
 
     def _misread(self, maps: Tensor) -> bool:
-        """Whether PyTorch may compute the weights' gradient from memory that isn't the maps'.
+        """Whether PyTorch may read memory outside of the feature maps for the weights' gradient.
 
-        Its bfloat16 kernels for CPUs (oneDNN; seen with PyTorch 2.13 on AVX-512) do where a side
-        is not longer than the kernel: random numbers, NaN, or a crash.
+        Its bfloat16 kernels for CPUs do (oneDNN; seen with PyTorch 2.13 on AVX-512) where an edge
+        is not longer than the kernel; the gradient is then random, NaN, or the process crashes.
         """
         small = self.kernel > 1 and min(maps.shape[2:]) <= self.kernel
         return small and maps.dtype == torch.bfloat16 and maps.device.type == "cpu"
 
 
 class Norm(nn.Module):
-    """Batch norm by the statistics of the volume at hand, in float32 for maps of any type."""
+    """Batch norm with the volume's own statistics, in float32 for feature maps of any type."""
 
-    def __init__(self, channels):
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, maps: Tensor) -> Tensor:
-        # Float32 weights make PyTorch reduce half-precision maps in float32 without a copy.
-        return functional.batch_norm(maps, None, None, self.weight, self.bias, training=True)
+        # With float32 weights PyTorch reduces half-precision feature maps in float32, uncopied.
+        normed: Tensor = functional.batch_norm(
+            maps, None, None, self.weight, self.bias, training=True
+        )
+        return normed
 
 
 class Activation(nn.Module):
     """The settings' non-linearity; overwrites its input, which no norm needs for its gradient."""
 
-    def __init__(self, settings):
+    def __init__(self, settings: Skip3DSettings) -> None:
         super().__init__()
         self.kind = settings.activation
-        self.module = settings.activation() if callable(settings.activation) else None
+        self.module: nn.Module | None = None
+        if callable(settings.activation):
+            self.module = settings.activation()
 
     def forward(self, maps: Tensor) -> Tensor:
         if self.module is not None:
-            return self.module(maps)
+            activated: Tensor = self.module(maps)
+            return activated
         if self.kind == "leaky_relu":
             return functional.leaky_relu_(maps, 0.2)
         if self.kind == "elu":
@@ -98,18 +114,28 @@ class Activation(nn.Module):
 class Block(nn.Sequential):
     """Convolution, norm, activation."""
 
-    def __init__(self, inputs, outputs, kernel, settings, generator, halve=None):
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        settings: Skip3DSettings,
+        generator: torch.Generator | None,
+        halve: str | None = None,
+    ) -> None:
         strided = halve == "stride"
-        layers = [Conv(inputs, outputs, kernel, settings, generator, stride=2 if strided else 1)]
+        layers: list[nn.Module] = [
+            Conv(inputs, outputs, kernel, settings, generator, stride=2 if strided else 1)
+        ]
         if halve and not strided:
             layers.append(Halve(halve))
         super().__init__(*layers, Norm(outputs), Activation(settings))
 
 
 class Halve(nn.Module):
-    """A map of half the size, odd sides rounded up."""
+    """Halves the edges of feature maps; odd edges are rounded up."""
 
-    def __init__(self, kind):
+    def __init__(self, kind: str) -> None:
         super().__init__()
         self.kind = kind
 
@@ -117,23 +143,25 @@ class Halve(nn.Module):
         if self.kind == "lanczos2":
             return downsample_lanczos2(maps)
         pool = functional.avg_pool3d if self.kind == "average" else functional.max_pool3d
-        return pool(maps, kernel_size=2, stride=2, ceil_mode=True)
+        halved: Tensor = pool(maps, kernel_size=2, stride=2, ceil_mode=True)
+        return halved
 
 
 class Merge(nn.Module):
-    """The map from below, doubled and joined with the skip connection, under one norm."""
+    """Doubles the coarser feature maps, joins the skip connection to them, and normalises both."""
 
-    def __init__(self, channels, settings):
+    def __init__(self, channels: int, settings: Skip3DSettings) -> None:
         super().__init__()
         self.norm, self.mode = Norm(channels), settings.upsampling
 
     def forward(self, below: Tensor, skip: Tensor | None, shape: tuple[int, int, int]) -> Tensor:
         maps = upsample(below, self.mode, shape)
-        return self.norm(maps if skip is None else torch.cat((skip, maps), dim=1))
+        merged: Tensor = self.norm(maps if skip is None else torch.cat((skip, maps), dim=1))
+        return merged
 
 
 class Skip3D(nn.Module):
-    """The network as a chain of units, each of which may live on a device of its own.
+    """The network as a chain of units, each of which may be on its own device.
 
     Parameters
     ----------
@@ -145,14 +173,14 @@ class Skip3D(nn.Module):
     ----------
     units : ModuleDict
         In the order in which they run: skip0, down0, skip1, ..., merge1, up1, mix1, merge0, ...,
-        head. Cutting this order in two is how the network is spread over two devices.
+        head. A network on two devices has the first units on one and the rest on the other.
     devices : dict of str to torch.device
-        Where each unit lives, filled by `place`; a missing unit takes what it gets, where it is.
+        Device of each unit, set by `place`; a unit without an entry computes where its input is.
     checkpointed : bool
-        Recompute the maps inside a unit in the backward pass instead of keeping them.
+        Recompute the feature maps inside a unit in the backward pass instead of keeping them.
     """
 
-    def __init__(self, settings: Skip3DSettings, generator: torch.Generator | None = None):
+    def __init__(self, settings: Skip3DSettings, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.settings = settings
         self.units = nn.ModuleDict()
@@ -170,12 +198,12 @@ class Skip3D(nn.Module):
         devices : dict of str to torch.device
             A device for every unit.
         channels_last : bool
-            Lay kernels out with the channel as the fastest axis, for inputs laid out so.
+            Store kernels with the channel as the fastest axis, for volumes that are stored so.
         """
         self.layout = torch.channels_last_3d if channels_last else torch.preserve_format
         for name, unit in self.units.items():
             for module in unit.modules():
-                # New parameters, not Module.to: that one fails on the fake tensors of a plan.
+                # New parameters: Module.to fails on the fake tensors of a memory plan.
                 for key, weight in list(module.named_parameters(recurse=False)):
                     kind = self.layout if weight.dim() == 5 else torch.preserve_format
                     moved = weight.detach().to(devices[name], memory_format=kind)
@@ -189,16 +217,16 @@ class Skip3D(nn.Module):
         Parameters
         ----------
         volume : (batch, inputs, z, y, x) float tensor
-            Of any floating type, which is that of the pass; no side shorter than
+            Its floating type is that of the whole pass; no edge shorter than
             `settings.least_side_vox`.
 
         Returns
         -------
         (batch, outputs, z, y, x) float32 tensor
-            On the device of the last unit; within (0, 1) if the settings ask for a sigmoid.
+            On the device of the last unit; within (0, 1) where the settings have a sigmoid.
         """
         skips: list[Tensor | None] = []
-        shapes = []
+        shapes: list[tuple[int, ...]] = []
         maps = volume
         for scale in range(self.settings.scales):
             shapes.append(tuple(maps.shape[2:]))
@@ -213,21 +241,24 @@ class Skip3D(nn.Module):
         output = self._run("head", maps).float()
         return torch.sigmoid(output) if self.settings.sigmoid else output
 
-    def _run(self, name: str, *inputs):
+    def _run(self, name: str, *inputs: Any) -> Tensor:
         unit, device = self.units[name], self.devices.get(name)
         if device is not None:
-            inputs = [t.to(device) if isinstance(t, Tensor) else t for t in inputs]
+            inputs = tuple(t.to(device) if isinstance(t, Tensor) else t for t in inputs)
+        maps: Tensor
         if self.checkpointed and torch.is_grad_enabled():
             maps = checkpoint(unit, *inputs, use_reentrant=False, preserve_rng_state=False)
         else:
             maps = unit(*inputs)
         if self.layout is torch.channels_last_3d:
-            # A map of one channel has either layout, and its convolution may choose the other one.
+            # One channel fits both layouts, and its convolution may have chosen the other one.
             maps = maps.contiguous(memory_format=self.layout)
         return maps
 
 
-def _units(settings: Skip3DSettings, generator) -> Iterator[tuple[str, nn.Module]]:
+def _units(
+    settings: Skip3DSettings, generator: torch.Generator | None
+) -> Iterator[tuple[str, nn.Module]]:
     """Names and modules in the order in which they run."""
     seen = settings.inputs
     for scale, (down, skip) in enumerate(zip(settings.down, settings.skip, strict=True)):

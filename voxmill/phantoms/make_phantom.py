@@ -1,11 +1,11 @@
-"""Synthetic light-sheet volumes with exactly known cells, hard on purpose.
+"""Synthetic light-sheet volumes whose cells are known exactly; they are difficult on purpose.
 
-What makes cell detection hard in cleared tissue is all here: layers of different density, tilted
+They contain what makes cell detection hard in cleared tissue: layers of different density, tilted
 ellipsoids of varied size and brightness with process stubs, some with a dark nucleus, touching
-neighbours, fibres and specks that are no cells, dark vessels, a slowly varying background, shadows
-of the light sheet (stripes), loss of light with depth, blur that is worse along the optical axis,
-photon and camera noise. Every true cell stays brighter than its surroundings by more than the
-noise: the difficulty is in telling cells from the rest, not in seeing the invisible.
+neighbours, fibres and specks that are not cells, dark vessels, a slowly varying background, shadows
+of the light sheet (stripes), loss of light with depth, blur that is stronger along the optical
+axis, photon and camera noise. Every true cell is brighter than its surroundings by more than the
+noise: the task is to tell cells from other structures, not to find invisible ones.
 """
 
 from pathlib import Path
@@ -13,17 +13,17 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from voxmill.config.phantoms import PhantomSettings
 from voxmill.phantoms import parts
-from voxmill.phantoms.settings import PhantomSettings, phantom_settings
 from voxmill.runtime.files import write_text
 from voxmill.runtime.jobs import job
 from voxmill.volumes import write_planes
 
-__all__ = ["PhantomSettings", "draw_phantom", "make_phantom", "phantom_settings", "write_truth"]
+__all__ = ["PhantomSettings", "draw_phantom", "make_phantom", "write_truth"]
 
 
 def draw_phantom(settings: PhantomSettings) -> tuple[np.ndarray, np.ndarray]:
-    """A phantom and its cells.
+    """Draw a phantom and the positions of its cells.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def draw_phantom(settings: PhantomSettings) -> tuple[np.ndarray, np.ndarray]:
     volume : (z, y, x) uint16 array
         Grey values.
     truth : (N, 3) float array
-        Centres of all cells, voxels, z, y, x; cells near a face are cut by it.
+        Centres of all cells in voxels, z, y, x; a face of the volume cuts the cells near it.
     """
     rng = np.random.default_rng(settings.seed)
     size = np.array(settings.voxel_size_um)
@@ -65,14 +65,14 @@ def make_phantom(*, volume_path: str | Path, truth_path: str | Path, settings: d
     volume_path, truth_path : path
         The volume, and the table with columns z_vox, y_vox, x_vox.
     settings : dict
-        Keys of `PhantomSettings`; absent ones have their defaults.
+        Keys of `PhantomSettings`; missing ones have their defaults.
 
     Raises
     ------
     VoxmillError
         If a setting is unknown or out of range.
     """
-    checked = phantom_settings(settings)
+    checked = PhantomSettings.from_dict(settings)
     volume, truth = draw_phantom(checked)
     write_planes(volume_path, volume, volume.shape, volume.dtype, checked.voxel_size_um)
     write_truth(truth_path, truth)

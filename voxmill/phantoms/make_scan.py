@@ -1,14 +1,11 @@
-"""A synthetic T1 scan of a brain-like object, with exact truth, for the demo and the tests."""
-
-from dataclasses import dataclass
+"""A synthetic T1 scan of a brain-like object with its noise-free image, for demo and tests."""
 
 import nibabel
 import numpy as np
 from scipy import ndimage
 
+from voxmill.config.scans import ScanPhantomSettings
 from voxmill.denoising.noise import add_rician
-from voxmill.denoising.settings import integer, number
-from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import writing
 from voxmill.runtime.jobs import job
 
@@ -16,49 +13,17 @@ from voxmill.runtime.jobs import job
 WHITE, GREY, DEEP_GREY, FLUID = 400.0, 270.0, 310.0, 90.0
 
 
-@dataclass(frozen=True)
-class PhantomSettings:
-    """Settings of `draw_scan`.
+def draw_scan(settings: ScanPhantomSettings) -> tuple[np.ndarray, np.ndarray]:
+    """Draw white matter, a folded cortex, ventricles and deep nuclei in an uneven coil field.
 
     Parameters
     ----------
-    shape_vox : (3,) tuple of int
-        x, y, z as in the NIfTI file: left to right, back to front, bottom to top.
-    voxel_size_mm : float
-        Edge length of the cubic voxels.
-    noise_percent : float
-        Noise level in percent of the maximum.
-    seed : int
-        Of the folds and of the noise.
-    """
-
-    shape_vox: tuple[int, int, int] = (64, 72, 64)
-    voxel_size_mm: float = 2.0
-    noise_percent: float = 9.0
-    seed: int = 0
-
-    def __post_init__(self):
-        object.__setattr__(self, "shape_vox", tuple(self.shape_vox))
-        if len(self.shape_vox) != 3:
-            raise VoxmillError(f"phantom setting shape_vox: expected 3, found {self.shape_vox}")
-        for side in self.shape_vox:
-            integer("phantom.shape_vox", side, 8)
-        integer("phantom.seed", self.seed, 0)
-        number("phantom.voxel_size_mm", self.voxel_size_mm, 0, 100, "> 0", above=True)
-        number("phantom.noise_percent", self.noise_percent, 0, 100, "from 0 to 100")
-
-
-def draw_scan(settings: PhantomSettings) -> tuple[np.ndarray, np.ndarray]:
-    """White matter under a folded cortex, ventricles and deep nuclei, in an uneven coil field.
-
-    Parameters
-    ----------
-    settings : PhantomSettings
+    settings : ScanPhantomSettings
 
     Returns
     -------
     reference : float32 array of the settings' shape
-        Noise-free magnitudes, 0 outside of the brain.
+        Noise-free magnitudes, 0 outside the brain.
     mask : bool array
         The brain.
     """
@@ -66,8 +31,8 @@ def draw_scan(settings: PhantomSettings) -> tuple[np.ndarray, np.ndarray]:
     x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in settings.shape_vox), indexing="ij")
     radius = np.sqrt((x / 0.78) ** 2 + (y / 0.9) ** 2 + (z / 0.8) ** 2)
     half = 0.4 * min(settings.shape_vox)
-    # Voxels to the fluid: at the surface, in the sulci (where smooth noise crosses 0, in the outer
-    # part), in the fissure between the hemispheres.
+    # Distance in voxels to the nearest fluid: outside the surface, in the sulci (where smooth noise
+    # crosses 0 in the outer part) and in the fissure between the hemispheres.
     folds = _smooth_noise(random, settings.shape_vox, width=0.055)
     slope = np.sqrt(sum(part**2 for part in np.gradient(folds))) + 1e-6
     sulci = np.abs(folds) / slope + half * np.clip(0.62 - radius, 0, None)
@@ -88,12 +53,12 @@ def draw_scan(settings: PhantomSettings) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _step(distance_vox: np.ndarray) -> np.ndarray:
-    """1 where the distance is positive, 0 where negative, with an edge of one voxel."""
+    """Return 1 where the distance is positive and 0 where negative, with an edge of one voxel."""
     return np.clip(0.5 + distance_vox, 0, 1)
 
 
 def _smooth_noise(random: np.random.Generator, shape: tuple, width: float) -> np.ndarray:
-    """Noise of variance 1 and of a grain of `width` times the shape."""
+    """Draw noise of variance 1, smoothed over `width` times each side."""
     noise = random.normal(size=shape)
     noise = ndimage.gaussian_filter(noise, [width * side for side in shape])
     return (noise - noise.mean()) / noise.std()
@@ -101,15 +66,20 @@ def _smooth_noise(random: np.random.Generator, shape: tuple, width: float) -> np
 
 @job
 def make_scan(*, scan_path: str, reference_path: str, mask_path: str, settings: dict) -> None:
-    """Write a phantom as NIfTI: the noisy scan (int16), its truth and its brain mask.
+    """Write a phantom as NIfTI: the noisy scan (int16), the noise-free reference and the mask.
 
     Parameters
     ----------
     scan_path, reference_path, mask_path : path
     settings : dict
-        Of `PhantomSettings`.
+        Keys of `ScanPhantomSettings`; missing ones have their defaults.
+
+    Raises
+    ------
+    VoxmillError
+        If a setting is out of range.
     """
-    chosen = PhantomSettings(**settings)
+    chosen = ScanPhantomSettings.from_dict(settings)
     reference, mask = draw_scan(chosen)
     noisy = add_rician(reference, chosen.noise_percent / 100 * reference.max(), chosen.seed)
     affine = np.diag([*[chosen.voxel_size_mm] * 3, 1.0])

@@ -1,51 +1,86 @@
-"""What a phantom is made of: cells, fibres, specks, vessels, background, and how it is lit."""
+"""The parts of a phantom: cells, fibres, specks, vessels, background and illumination.
+
+Lengths and positions are in micrometres, axis order z, y, x; `extent` is the size of the volume.
+"""
+
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from voxmill.phantoms.settings import PhantomSettings
+from voxmill.config.phantoms import PhantomSettings
 
 
-def _number(rng, per_mm3: float, extent_um) -> int:
+def _number(rng: np.random.Generator, per_mm3: float, extent_um: np.ndarray) -> int:
+    """Draw a number of things of a density."""
     return int(rng.poisson(per_mm3 * np.prod(np.asarray(extent_um)) * 1e-9))
 
 
-def _directions(rng, number: int) -> np.ndarray:
+def _directions(rng: np.random.Generator, number: int) -> np.ndarray:
+    """Draw random unit vectors: (number, 3)."""
     vectors = rng.standard_normal((number, 3))
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def _walk(rng, start, direction, length_um, step_um, bend) -> np.ndarray:
-    """Points of a smooth random curve, (K, 3) in micrometres."""
+def _curve(
+    rng: np.random.Generator,
+    start: np.ndarray,
+    direction: np.ndarray,
+    length_um: float,
+    step_um: float,
+    bend: float,
+) -> np.ndarray:
+    """Draw points of a smooth random curve: (K, 3)."""
     steps = max(int(length_um / step_um), 2)
-    turns = rng.standard_normal((steps, 3)) * bend
-    headings = direction + np.cumsum(turns, axis=0)
+    changes = rng.standard_normal((steps, 3)) * bend
+    headings = direction + np.cumsum(changes, axis=0)
     headings /= np.linalg.norm(headings, axis=1, keepdims=True)
     return start + np.cumsum(headings, axis=0) * step_um
 
 
-def vessels(rng, settings: PhantomSettings, extent) -> tuple[np.ndarray, np.ndarray]:
-    """Points along the vessels and the radius there, micrometres."""
-    points, radii = [np.zeros((0, 3))], [np.zeros(0)]
+def vessels(
+    rng: np.random.Generator, settings: PhantomSettings, extent: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw vessels.
+
+    Returns
+    -------
+    points : (K, 3) float array
+        Points along the vessels.
+    radii : (K,) float array
+        Radius of the vessel at each point.
+    """
+    paths, path_radii = [np.zeros((0, 3))], [np.zeros(0)]
     for _ in range(_number(rng, settings.vessels_per_mm3, extent)):
         radius = settings.cell_diameter_um * rng.uniform(0.25, 0.9)
         start = rng.uniform(0, extent)
         for sign in (1, -1):
             heading = _directions(rng, 1)[0] * sign
-            path = _walk(rng, start, heading, extent.max() / 2, radius / 2, 0.06)
-            points.append(path)
-            radii.append(np.full(len(path), radius))
-    points, radii = np.concatenate(points), np.concatenate(radii)
+            path = _curve(rng, start, heading, extent.max() / 2, radius / 2, 0.06)
+            paths.append(path)
+            path_radii.append(np.full(len(path), radius))
+    points, radii = np.concatenate(paths), np.concatenate(path_radii)
     near = ((points > -radii[:, None]) & (points < extent + radii[:, None])).all(axis=1)
     return points[near], radii[near]
 
 
-def place_cells(rng, settings: PhantomSettings, extent, vessels):
-    """Centres (N, 3) and mean radii (N,) in micrometres.
+def place_cells(
+    rng: np.random.Generator,
+    settings: PhantomSettings,
+    extent: np.ndarray,
+    vessels: tuple[np.ndarray, np.ndarray],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the positions and sizes of cells.
 
-    No cell is centred outside: of a rim that reaches in, nobody could tell on which side of the
-    face its centre lies.
+    No cell has its centre outside the volume: from the visible part of such a cell one could not
+    tell on which side of the face its centre lies.
+
+    Returns
+    -------
+    centres : (N, 3) float array
+    radii : (N,) float array
+        Mean radius of each cell.
     """
     low, high = np.zeros(3), extent
     wanted = _number(rng, settings.density_per_mm3, extent)
@@ -86,8 +121,10 @@ def place_cells(rng, settings: PhantomSettings, extent, vessels):
     return centres[:placed], radii[:placed]
 
 
-def _window(centre_um, reach_um, settings: PhantomSettings):
-    """Slices of the voxels within reach of a point, and their offsets from it in micrometres."""
+def _window(
+    centre_um: np.ndarray, reach_um: float, settings: PhantomSettings
+) -> tuple[tuple[slice, ...], Sequence[np.ndarray]] | None:
+    """Slices of the voxels within reach of a point and their offsets from it; None if outside."""
     slices, offsets = [], []
     for axis in range(3):
         size = settings.voxel_size_um[axis]
@@ -100,19 +137,25 @@ def _window(centre_um, reach_um, settings: PhantomSettings):
     return tuple(slices), np.meshgrid(*offsets, indexing="ij", sparse=True)
 
 
-def draw_cells(light, rng, settings: PhantomSettings, centres, radii) -> None:
+def draw_cells(
+    light: np.ndarray,
+    rng: np.random.Generator,
+    settings: PhantomSettings,
+    centres: np.ndarray,
+    radii: np.ndarray,
+) -> None:
     """Add tilted ellipsoids with soft rims, nuclei and stubs; a median cell has brightness 1."""
     for centre, radius in zip(centres, radii, strict=True):
         axes = np.exp(rng.normal(0.0, 0.16, 3))
         axes *= radius / np.prod(axes) ** (1 / 3)
         tilt = np.linalg.qr(rng.standard_normal((3, 3)))[0] / axes
-        # Clipped: a cell far dimmer than the background's texture would be a cell for nobody.
+        # Clipped: no method could find a cell far dimmer than the background's texture.
         bright = np.exp(settings.brightness_spread * np.clip(rng.standard_normal(), -1.25, 2.0))
         hollow = rng.uniform(0.4, 0.8) if rng.random() < settings.hollow else 0.0
         stubs = rng.poisson(settings.stubs_per_cell)
         directions, lengths = _directions(rng, stubs), rng.uniform(1.5, 4.5, stubs) * radius
         for direction, length in zip(directions, lengths, strict=True):
-            path = _walk(rng, centre + direction * radius * 0.8, direction, length, 1.0, 0.1)
+            path = _curve(rng, centre + direction * radius * 0.8, direction, length, 1.0, 0.1)
             taper = np.linspace(0.9, 0.35, len(path))
             _draw_tube(light, settings, path, 0.3 * radius * taper, bright * taper)
         if (window := _window(centre, axes.max() + 2.0, settings)) is None:
@@ -123,13 +166,19 @@ def draw_cells(light, rng, settings: PhantomSettings, centres, radii) -> None:
         np.maximum(light[slices], bright * profile, out=light[slices])
 
 
-def _rim(r, radius_um):
-    """1 inside, 0 outside, a soft step about 1 micrometre wide."""
+def _rim(r: np.ndarray, radius_um: float) -> np.ndarray:
+    """Return 1 inside and 0 outside, with a soft step about 1 micrometre wide."""
     return np.clip(0.5 - r * radius_um, 0, 1).astype(np.float32)
 
 
-def _draw_tube(light, settings: PhantomSettings, path, radii, brights) -> None:
-    """Draw spheres along a path; where things overlap the brighter one is seen."""
+def _draw_tube(
+    light: np.ndarray,
+    settings: PhantomSettings,
+    path: np.ndarray,
+    radii: np.ndarray,
+    brights: np.ndarray,
+) -> None:
+    """Draw spheres along a path; where things overlap, the brighter one is kept."""
     for point, radius, bright in zip(path, radii, brights, strict=True):
         if (window := _window(point, radius + 1.0, settings)) is None:
             continue
@@ -139,46 +188,55 @@ def _draw_tube(light, settings: PhantomSettings, path, radii, brights) -> None:
         np.maximum(light[slices], value, out=light[slices])
 
 
-def draw_fibres(light, rng, settings: PhantomSettings, extent) -> None:
-    """Add bright fibres that swell here and there."""
+def draw_fibres(
+    light: np.ndarray, rng: np.random.Generator, settings: PhantomSettings, extent: np.ndarray
+) -> None:
+    """Add bright fibres with swellings."""
     for _ in range(_number(rng, settings.fibres_per_mm3, extent)):
         length = settings.cell_diameter_um * rng.uniform(5, 13)
-        path = _walk(rng, rng.uniform(0, extent), _directions(rng, 1)[0], length, 1.2, 0.12)
-        # Varicosities: a fibre swells here and there, as axons do.
+        path = _curve(rng, rng.uniform(0, extent), _directions(rng, 1)[0], length, 1.2, 0.12)
+        # Axons have such swellings, called varicosities.
         swell = 1 + 0.4 * np.maximum(np.sin(np.arange(len(path)) / rng.uniform(3, 8)), 0)
         radius = settings.cell_diameter_um * rng.uniform(0.075, 0.135)
         bright = np.full(len(path), rng.uniform(0.6, 2.2))
         _draw_tube(light, settings, path, radius * swell, bright)
 
 
-def draw_specks(light, rng, settings: PhantomSettings, extent) -> None:
+def draw_specks(
+    light: np.ndarray, rng: np.random.Generator, settings: PhantomSettings, extent: np.ndarray
+) -> None:
     """Add bright specks much smaller than a cell."""
     for _ in range(_number(rng, settings.specks_per_mm3, extent)):
         radius = settings.cell_diameter_um * rng.uniform(0.08, 0.16)
         centre, bright = rng.uniform(0, extent), rng.uniform(1.0, 5.0)
-        _draw_tube(light, settings, [centre], [radius], [bright])
+        _draw_tube(light, settings, centre[None], np.array([radius]), np.array([bright]))
 
 
-def _smooth_noise(rng, shape, cells) -> np.ndarray:
-    """Smooth noise of about unit variance: a coarse random grid, interpolated."""
-    coarse = rng.standard_normal(cells)
+def _smooth_noise(
+    rng: np.random.Generator, shape: tuple[int, ...], grid_shape: np.ndarray
+) -> np.ndarray:
+    """Draw smooth noise of about unit variance: a coarse random grid, interpolated."""
+    coarse = rng.standard_normal(grid_shape)
     factors = np.array(shape) / np.array(coarse.shape)
     return ndimage.zoom(coarse, factors, order=1, mode="nearest", grid_mode=True).astype(np.float32)
 
 
-def background(rng, settings: PhantomSettings, extent) -> np.ndarray:
-    """Photons of the background: texture of several cell diameters and a finer one."""
+def background(
+    rng: np.random.Generator, settings: PhantomSettings, extent: np.ndarray
+) -> np.ndarray:
+    """Draw the photons of the background, with a coarse and a finer texture."""
     total = np.ones(settings.shape_vox, np.float32)
     for diameters, share in ((7.0, 0.7), (2.5, 0.3)):
-        cells = np.maximum(extent / (diameters * settings.cell_diameter_um), 2).astype(int)
-        total += (
-            share * settings.background_variation * _smooth_noise(rng, settings.shape_vox, cells)
-        )
+        grid_shape = np.maximum(extent / (diameters * settings.cell_diameter_um), 2).astype(int)
+        noise = _smooth_noise(rng, settings.shape_vox, grid_shape)
+        total += share * settings.background_variation * noise
     return np.float32(settings.background_photons) * np.maximum(total, 0.1)
 
 
-def darken_vessels(light, settings: PhantomSettings, vessels) -> None:
-    """Take the light out of the vessels."""
+def darken_vessels(
+    light: np.ndarray, settings: PhantomSettings, vessels: tuple[np.ndarray, np.ndarray]
+) -> None:
+    """Limit the light inside the vessels to a share of the background."""
     for point, radius in zip(*vessels, strict=True):
         if (window := _window(point, radius + 1.0, settings)) is None:
             continue
@@ -189,15 +247,15 @@ def darken_vessels(light, settings: PhantomSettings, vessels) -> None:
         light[slices] = np.where(inside, np.minimum(light[slices], dark), light[slices])
 
 
-def illumination(rng, settings: PhantomSettings) -> np.ndarray:
-    """Relative light: loss with depth, shadows along x, flicker from plane to plane."""
+def illumination(rng: np.random.Generator, settings: PhantomSettings) -> np.ndarray:
+    """Draw the relative light: loss with depth, shadows along x, flicker from plane to plane."""
     planes, rows, columns = settings.shape_vox
     depth_um = np.arange(planes) * settings.voxel_size_um[0]
     light = np.exp(-depth_um / settings.attenuation_um)
     light = light * (1 + 0.03 * rng.standard_normal(planes))
     shadows = ndimage.gaussian_filter(rng.standard_normal((planes, rows)), (0.8, 2.0))
     shadows = np.clip(shadows / shadows.std() - 0.5, 0, 2) / 2
-    # A shadow begins somewhere along the sheet's way and fades.
+    # A shadow starts somewhere along x, where the light sheet passes, and fades.
     start = rng.uniform(-0.5, 0.8, (planes // 8 + 1, rows // 16 + 1))
     start = ndimage.zoom(start, (planes / start.shape[0], rows / start.shape[1]), order=1)
     along = np.linspace(0, 1, columns)[None, None, :] - start[:planes, :rows, None]

@@ -2,62 +2,25 @@
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from voxmill.prediction.flips import ALL_AXES
+from voxmill.config.prediction import PredictionSettings
+from voxmill.geometry import Box, Triple
 from voxmill.prediction.memory import predict_in_blocks
 from voxmill.runtime import devices
 from voxmill.runtime.errors import VoxmillError
-from voxmill.tiles.grid import Triple
-
-PRECISIONS = ("float32", "bfloat16", "float16")
-
-
-@dataclass(frozen=True)
-class PredictionSettings:
-    """How a network is run; what it is stands in its card.
-
-    Parameters
-    ----------
-    backend : str
-        "auto" or a key of `voxmill.engine.backends.BACKENDS`.
-    device : str
-        "auto" (a GPU where the job sees one), "cpu" or "cuda".
-    precision : str
-        "float32", or where the backend has it "bfloat16" or "float16".
-    flips : bool
-        Predict the mean over the eight mirror images of each box, at eight times the cost.
-    """
-
-    backend: str = "auto"
-    device: str = "auto"
-    precision: str = "float32"
-    flips: bool = False
-
-    @property
-    def flip_axes(self) -> tuple[int, ...]:
-        """Axes that `voxmill.prediction.flips` mirrors."""
-        return ALL_AXES if self.flips else ()
-
-    def __post_init__(self):
-        for key, allowed in (("device", ("auto", "cpu", "cuda")), ("precision", PRECISIONS)):
-            if getattr(self, key) not in allowed:
-                raise VoxmillError(
-                    f"prediction.{key}: expected one of {list(allowed)}, "
-                    f"found {getattr(self, key)!r}"
-                )
-        if not isinstance(self.flips, bool):
-            raise VoxmillError(f"prediction.flips: expected true or false, found {self.flips!r}")
 
 
 def predict(
-    network,
+    network: Any,
     voxels: np.ndarray,
     settings: PredictionSettings,
     threads: int,
-    core: tuple[Triple, Triple] | None = None,
+    core: Box | None = None,
     halo: Triple | None = None,
     origin: Triple = (0, 0, 0),
 ) -> np.ndarray:
@@ -72,22 +35,27 @@ def predict(
     settings : PredictionSettings
     threads : int
         CPU threads to use.
-    core : pair of (3,) int, optional
-        Start and stop of what is wanted; by default the whole box.
+    core : Box, optional
+        The part that is wanted, in the coordinates of `voxels`; by default all of them.
     halo : (3,) int, optional
-        Context that is kept where memory is short and the box is cut in blocks; by default the
+        Halo of each block where memory is short and the box is cut into blocks; by default the
         theoretical one.
     origin : (3,) int
-        Where the box starts in the whole volume.
+        The first voxel of the box in the whole volume.
 
     Returns
     -------
     (outputs, z, y, x) float32 array
         Probabilities of the core.
+
+    Raises
+    ------
+    VoxmillError
+        If the device is absent, no block fits the memory, or the backend can't run the network.
     """
-    whole = ((0, 0, 0), voxels.shape)
+    core = Box.from_shape(voxels.shape) if core is None else core
     return predict_in_blocks(
-        network, voxels[None], core or whole, halo or (network.settings.receptive_radius_vox,) * 3,
+        network, voxels[None], core, halo or (network.settings.receptive_radius_vox,) * 3,
         settings.backend, resolve_device(settings.device), settings.precision, threads,
         flip_axes=settings.flip_axes, origin=origin,
     )  # fmt: skip
@@ -117,12 +85,15 @@ def resolve_device(device: str) -> str:
 
 @contextlib.contextmanager
 def on_claimed_device(
-    settings: PredictionSettings, gpus: int, output_path, record_path=None
+    settings: PredictionSettings,
+    gpus: int,
+    output_path: str | Path,
+    record_path: str | Path | None = None,
 ) -> Iterator[PredictionSettings]:
     """Hold a job's device while the block runs; yields the settings with that device.
 
-    Arguments and errors as `voxmill.runtime.devices.claim`; the output names the task.
+    Arguments and errors as of `voxmill.runtime.devices.claim`; the output names the task.
     """
     with devices.claim(gpus, settings.device, record_path, str(output_path)) as held:
-        # The device's number is the claim's business: the job sees no other.
+        # Without its number: the job sees no other device than the one it holds.
         yield replace(settings, device=held.devices[0].partition(":")[0])

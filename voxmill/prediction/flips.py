@@ -13,7 +13,8 @@ def over_flips(
 ) -> np.ndarray:
     """Mean of the predictions of all mirror images, each mirrored back.
 
-    Costs 2^len(axes) evaluations. The boundary stays zero: a mirrored box has mirrored borders.
+    This costs 2^len(axes) evaluations. Outside of a mirrored box the network sees zeros, as it does
+    outside of the box itself.
 
     Parameters
     ----------

@@ -1,94 +1,71 @@
-"""Measure how much context a trained network needs on a given volume.
+"""Measure how large a halo a trained network needs on a given volume.
 
-The theoretical receptive field of a deep MS-D net (the sum of its dilations) is far larger than
-the context that matters, and a halo is paid for in every tile.
+The theoretical halo of a deep MS-D net (the sum of its dilations) is far larger than what matters,
+and every tile pays for its halo.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from voxmill.config.prediction import PredictionSettings
+from voxmill.config.tiles import HaloSettings
+from voxmill.geometry import Box
 from voxmill.networks import models
-from voxmill.prediction.box import PredictionSettings, on_claimed_device
-from voxmill.prediction.surroundings import CONTEXTS_VOX, ContextPredictor
-from voxmill.runtime.errors import VoxmillError
+from voxmill.prediction.box import on_claimed_device
+from voxmill.prediction.volume_predictor import HALOS_VOX, VolumePredictor
 from voxmill.runtime.files import read_json, write_json
 from voxmill.runtime.jobs import job, logger, progress
-from voxmill.tiles.grid import Triple
 from voxmill.volumes import open_volume, read_header
 
 
-@dataclass(frozen=True)
-class HaloSettings:
-    """How the halo is measured.
-
-    Parameters
-    ----------
-    tolerance : float
-        Largest change of a probability in the core that a missing context may cause.
-    windows : int
-        How many windows of the volume are tried, the brightest of a sample among them.
-    core_vox : int
-        Edge length of the core in each window.
-    seed : int
-        Of the places.
-    """
-
-    tolerance: float = 1e-3
-    windows: int = 6
-    core_vox: int = 24
-    seed: int = 0
-
-    def __post_init__(self):
-        if not 0 < self.tolerance < 1:
-            raise VoxmillError(
-                f"tiles.halo_tolerance: expected a number between 0 and 1, found {self.tolerance}"
-            )
-
-
-def errors_by_halo(predict_box, cores: list, radius_vox: int) -> dict:
-    """Largest change of the core's probability against the full context, for each halo.
+def errors_by_halo(
+    predict_box: Callable[[Box, int], np.ndarray], cores: Sequence[Box], radius_vox: int
+) -> dict[int, float]:
+    """Largest difference of the cores' probability from that with the largest halo, for each halo.
 
     Parameters
     ----------
     predict_box : callable
-        (start, stop, context in voxels) -> (z, y, x) probability of the box.
-    cores : list of (start, stop)
-        Boxes in absolute voxels.
+        (box, halo in voxels) -> (z, y, x) probability of the box.
+    cores : sequence of Box
+        Absolute voxels.
     radius_vox : int
-        The context that stands for the whole volume.
+        The halo that stands for the whole volume.
 
     Returns
     -------
     dict of int to float
         Halo in voxels: largest absolute difference over all cores.
     """
-    halos = [h for h in CONTEXTS_VOX if h < radius_vox]
+    halos = [h for h in HALOS_VOX if h < radius_vox]
     errors = dict.fromkeys(halos, 0.0)
     for core in progress(cores, len(cores), "window", "measuring the halo"):
-        reference = predict_box(*core, radius_vox)
+        reference = predict_box(core, radius_vox)
         for halo in halos:
-            change = np.abs(predict_box(*core, halo) - reference).max()
+            change = np.abs(predict_box(core, halo) - reference).max()
             errors[halo] = max(errors[halo], float(change))
     return errors
 
 
-def random_starts(shape: Triple, size: Triple, number: int, seed: int) -> np.ndarray:
+def random_starts(shape: Sequence[int], size: Sequence[int], number: int, seed: int) -> np.ndarray:
     """Corners of random boxes inside a volume, (number, 3) int."""
     rng = np.random.default_rng(seed)
     return rng.integers(0, np.array(shape) - size + 1, size=(number, 3))
 
 
-def richest_boxes(read_box, starts: np.ndarray, size: Triple, number: int) -> list:
+def richest_boxes(
+    read_box: Callable[[Box], np.ndarray], starts: np.ndarray, size: Sequence[int], number: int
+) -> list[Box]:
     """Of boxes with given corners those with the most contrast.
 
-    Bright structure is where a network's output depends on context; empty background agrees with
-    any halo.
+    A network's output depends on the halo where there is bright structure; on empty background any
+    halo gives the same.
 
     Parameters
     ----------
     read_box : callable
-        (start, stop) -> (z, y, x) array.
+        Box -> (z, y, x) array.
     starts : (N, 3) int array
         Corners of the candidates.
     size : (3,) int
@@ -97,10 +74,11 @@ def richest_boxes(read_box, starts: np.ndarray, size: Triple, number: int) -> li
 
     Returns
     -------
-    list of (start, stop)
+    list of Box
+        The one with the most contrast first.
     """
-    boxes = [(tuple(map(int, a)), tuple(map(int, a + np.array(size)))) for a in starts]
-    spread = [float(np.std(read_box(*box))) for box in boxes]
+    boxes = [Box.from_shape(size, start) for start in starts]
+    spread = [float(np.std(read_box(box))) for box in boxes]
     order = np.argsort(spread)[::-1][:number]
     return [boxes[i] for i in order]
 
@@ -119,8 +97,8 @@ def measure_halo(
 ) -> None:
     """Write the smallest halo within the tolerance, and the error of each halo tried.
 
-    Where no candidate holds the tolerance, the halo is the theoretical receptive radius, or the
-    largest candidate where that is smaller than the radius (the log then warns).
+    Where no candidate keeps to the tolerance, the halo is the theoretical one, or the largest
+    candidate where that is smaller (the log then warns).
 
     Parameters
     ----------
@@ -134,16 +112,21 @@ def measure_halo(
     threads : int
     gpus : int
         GPUs that the job asked for; see `voxmill.runtime.devices.claim`.
+
+    Raises
+    ------
+    VoxmillError
+        If an input can't be read, a setting is out of range, or the device is absent.
     """
-    settings = HaloSettings(**settings)
-    prediction = PredictionSettings(**prediction)
+    settings = HaloSettings.from_dict(settings)
+    prediction = PredictionSettings.from_dict(prediction)
     card, network = models.load_stored(weights_path)
     statistics = read_json(statistics_path, "statistics")
     header = read_header(**volume)
     claimed = on_claimed_device(prediction, gpus, output_path)
     with claimed as prediction, open_volume(header) as source:
-        predictor = ContextPredictor(card, network, source, statistics, prediction, threads)
-        radius = predictor.largest_context()
+        predictor = VolumePredictor(card, network, source, statistics, prediction, threads)
+        radius = predictor.largest_halo()
         size = tuple(min(settings.core_vox, n) for n in header.shape)
         starts = random_starts(header.shape, size, 4 * settings.windows, settings.seed)
         cores = richest_boxes(predictor.read, starts, size, settings.windows)

@@ -1,57 +1,47 @@
-"""Memory planned before it is taken: the blocks of a tile that fit, and what to do if one doesn't.
+"""Memory planned before it is used: the blocks of a tile that fit, and what to do if one doesn't.
 
 Importing this module does not import torch.
 """
 
-import itertools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from voxmill.engine.backends import choose
+from voxmill.geometry import Box, Triple
 from voxmill.prediction.flips import over_flips
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.free_memory import free_bytes
-from voxmill.tiles.grid import Triple, grow
 
 logger = logging.getLogger(__name__)
 
-# Of the free memory, what a plan may use: the rest is for other data of the job.
+# The share of the free memory that blocks may use: the rest is for other data of the job.
 SHARE = 0.85
 
 
 @dataclass(frozen=True)
 class Block:
-    """A part of a tile that is evaluated at once; voxels of the tile's window, z, y, x.
+    """A part of a tile that is evaluated at once, in the coordinates of the tile's window.
 
     Parameters
     ----------
-    core : pair of (3,) int
-        Start and stop of what is kept of the result.
-    box : pair of (3,) int
-        Start and stop of what the network sees: the core and its halo, clipped at the window.
+    core : Box
+        What is kept of the result.
+    box : Box
+        What the network sees: the core and its halo, clipped at the window.
     """
 
-    core: tuple[Triple, Triple]
-    box: tuple[Triple, Triple]
-
-    @property
-    def box_shape(self) -> Triple:
-        """Voxels of the box."""
-        return tuple(b - a for a, b in zip(*self.box, strict=True))
-
-    @property
-    def core_shape(self) -> Triple:
-        """Voxels of the core."""
-        return tuple(b - a for a, b in zip(*self.core, strict=True))
+    core: Box
+    box: Box
 
 
 def plan_blocks(
     window_shape: Triple,
-    core: tuple[Triple, Triple],
+    core: Box,
     halo: Triple,
     needed: Callable[[Triple], int],
     budget_bytes: int,
@@ -63,16 +53,16 @@ def plan_blocks(
     ----------
     window_shape : (3,) int
         Voxels of the tile with its halo.
-    core : pair of (3,) int
-        Start and stop of the tile's core in the window.
+    core : Box
+        The tile's core in the window.
     halo : (3,) int
-        Context that each block's core needs, clipped at the window.
+        Halo of each block's core, clipped at the window.
     needed : callable
         Box shape -> bytes.
     budget_bytes : int
     multiple : int
-        Boxes start and stop at multiples of it, so that a network that pools does so as on the
-        whole; the window's edges are multiples too.
+        Boxes start and stop at multiples of it, so that a network that pools puts the same voxels
+        together as in the whole window, whose edges are multiples too.
 
     Returns
     -------
@@ -86,58 +76,49 @@ def plan_blocks(
     """
     cuts = [1, 1, 1]
     while True:
-        blocks = [_block(part, halo, window_shape, multiple) for part in _parts(core, cuts)]
-        worst = max(blocks, key=lambda block: np.prod(block.box_shape, dtype=float))
-        if needed(worst.box_shape) <= budget_bytes:
+        blocks = [_block(part, halo, window_shape, multiple) for part in core.split(cuts)]
+        worst = max(blocks, key=lambda block: block.box.size)
+        if needed(worst.box.shape) <= budget_bytes:
             return blocks
-        if max(worst.core_shape) == 1:
+        if max(worst.core.shape) == 1:
             raise VoxmillError(
                 f"memory: one voxel with its halo of {halo} voxels needs "
-                f"{_gib(needed(worst.box_shape))}, there are {_gib(budget_bytes)}. Give the job "
+                f"{_gib(needed(worst.box.shape))}, there are {_gib(budget_bytes)}. Give the job "
                 "more memory or choose a smaller halo."
             )
-        cuts[int(np.argmax(worst.core_shape))] += 1
+        cuts[int(np.argmax(worst.core.shape))] += 1
 
 
-def _parts(core, cuts):
-    """Boxes that partition `core`, `cuts[axis]` of them along each axis."""
-    edges = [
-        [a + (b - a) * i // n for i in range(n + 1)] for a, b, n in zip(*core, cuts, strict=True)
-    ]
-    for part in itertools.product(*(itertools.pairwise(e) for e in edges)):
-        start, stop = zip(*part, strict=True)
-        yield start, stop
+def _block(core: Box, halo: Triple, window_shape: Triple, multiple: int) -> Block:
+    box = core.grow(halo, within=Box.from_shape(window_shape))
+    start = [a // multiple * multiple for a in box.start]
+    return Block(core, Box(start, [b + -b % multiple for b in box.stop]))
 
 
-def _block(core, halo, window_shape, multiple: int) -> Block:
-    start, stop = grow(*core, halo, window_shape)
-    start = tuple(a // multiple * multiple for a in start)
-    return Block(core, (start, tuple(b + -b % multiple for b in stop)))
-
-
-def shape_multiple(network) -> int:
+def shape_multiple(network: Any) -> int:
     """What the edges of a network's boxes must be multiples of."""
     return getattr(network.settings, "shape_multiple", 1)
 
 
-def _aligned(volume: np.ndarray, core, origin: Triple, multiple: int):
-    """The volume padded with zeros so that its place and edges are multiples, and its core."""
+def _aligned(
+    volume: np.ndarray, core: Box, origin: Triple, multiple: int
+) -> tuple[np.ndarray, Box]:
+    """The volume padded with zeros so that its origin and edges are multiples, and its core."""
     front = [a % multiple for a in origin]
     pads = [(f, -(f + n) % multiple) for f, n in zip(front, volume.shape[1:], strict=True)]
-    moved = tuple(tuple(a + f for a, f in zip(side, front, strict=True)) for side in core)
-    return np.pad(volume, [(0, 0), *pads]), moved
+    return np.pad(volume, [(0, 0), *pads]), core.shifted_by(front)
 
 
-def box_bytes(backend, settings, precision: str, box_shape: Triple) -> int:
+def box_bytes(backend: Any, settings: Any, precision: str, box_shape: Triple) -> int:
     """Peak bytes of a box: its voxels, and what the backend needs for it."""
     voxels = 4 * settings.inputs * int(np.prod(box_shape))
     return backend.predict_bytes(settings, box_shape, precision) + voxels
 
 
 def predict_in_blocks(
-    network,
+    network: Any,
     volume: np.ndarray,
-    core: tuple[Triple, Triple],
+    core: Box,
     halo: Triple,
     backend: str = "auto",
     device: str = "cpu",
@@ -149,18 +130,17 @@ def predict_in_blocks(
 ) -> np.ndarray:
     """Probabilities of a tile's core, in the largest blocks that fit the memory.
 
-    A block that runs out of memory all the same is halved, with those after it, and the log says
-    so.
+    If a block runs out of memory all the same, it and those after it are halved, and the log warns.
 
     Parameters
     ----------
     network : torch module
     volume : (inputs, z, y, x) float32 array
         The tile with its halo, normalised.
-    core : pair of (3,) int
-        Start and stop of the tile's core in the volume.
+    core : Box
+        The tile's core in the volume.
     halo : (3,) int
-        Context of a block.
+        Halo of each block.
     backend, device, precision, threads
         See `voxmill.engine.backends.forward`.
     budget_bytes : int, optional
@@ -168,8 +148,8 @@ def predict_in_blocks(
     flip_axes : tuple of int
         Test-time augmentation, see `voxmill.prediction.flips`.
     origin : (3,) int
-        Where the tile's window starts in the whole volume: a network that pools puts the same
-        voxels together in every tile.
+        The first voxel of the tile's window in the whole volume, so that a network that pools puts
+        the same voxels together in every tile.
 
     Returns
     -------
@@ -188,35 +168,31 @@ def predict_in_blocks(
     if multiple > 1:
         volume, core = _aligned(volume, core, origin, multiple)
     blocks = plan_blocks(volume.shape[1:], core, halo, needed, budget, multiple)
-    largest = max((block.box_shape for block in blocks), key=np.prod)
+    largest = max((block.box for block in blocks), key=lambda box: box.size).shape
     logger.info(
         "memory: %d block(s) of up to %s voxels, %s of %s",
         len(blocks), "x".join(map(str, largest)), _gib(needed(largest)), _gib(budget),
     )  # fmt: skip
-    shape = (network.settings.outputs, *(b - a for a, b in zip(*core, strict=True)))
-    result = np.empty(shape, np.float32)
+    result = np.empty((network.settings.outputs, *core.shape), np.float32)
     while blocks:
         block = blocks.pop(0)
-        inside = (slice(None), *(slice(a, b) for a, b in zip(*block.box, strict=True)))
-        box = np.ascontiguousarray(volume[inside], dtype=np.float32)
+        box = np.ascontiguousarray(volume[:, *block.box.slices], dtype=np.float32)
         part = _run_or_none(
             lambda v: chosen.run(network, v, device, precision, threads), box, flip_axes, device
         )
         if part is None:
-            limit = needed(block.box_shape) // 2
+            limit = needed(block.box.shape) // 2
             cut = partial(_block, halo=halo, window_shape=volume.shape[1:], multiple=multiple)
             blocks = _halved([block, *blocks], cut, needed, limit)
             continue
-        to = _slices(block.core, core[0])
-        result[to] = part[_slices(block.core, block.box[0])]
+        kept = part[:, *block.core.relative_to(block.box.start).slices]
+        result[:, *block.core.relative_to(core.start).slices] = kept
     return result
 
 
-def _slices(box, origin):
-    return (slice(None), *(slice(a - o, b - o) for a, b, o in zip(*box, origin, strict=True)))
-
-
-def _run_or_none(run: Callable, box, flip_axes, device: str):
+def _run_or_none(
+    run: Callable, box: np.ndarray, flip_axes: tuple[int, ...], device: str
+) -> np.ndarray | None:
     """The mean over flips of what `run` gives, or None if it ran out of memory."""
     try:
         return over_flips(run, box, flip_axes) if flip_axes else run(box)
@@ -238,26 +214,31 @@ def _run_or_none(run: Callable, box, flip_axes, device: str):
     return None
 
 
-def _halved(blocks: list[Block], cut, needed, limit: int) -> list[Block]:
+def _halved(
+    blocks: list[Block],
+    cut: Callable[[Box], Block],
+    needed: Callable[[Triple], int],
+    limit: int,
+) -> list[Block]:
     """Blocks cut at the middle of their longest edge until each needs `limit` bytes at most.
 
-    A halo does not shrink with its block: a block of few voxels may stay above the limit, then
-    halving its core is all that can be done.
+    A halo does not shrink with its block: a block of few voxels may stay above the limit. Halving
+    its core is then all that can be done.
     """
     smaller = []
     for block in blocks:
-        if needed(block.box_shape) <= limit:
+        if needed(block.box.shape) <= limit:
             smaller.append(block)
             continue
-        if max(block.core_shape) == 1:
+        if max(block.core.shape) == 1:
             raise VoxmillError(
-                f"memory: a block of one voxel with its halo ({block.box_shape} voxels) ran out of "
+                f"memory: a block of one voxel with its halo ({block.box.shape} voxels) ran out of "
                 "memory. Give the job more memory or choose a smaller halo."
             )
         cuts = [1, 1, 1]
-        cuts[int(np.argmax(block.core_shape))] = 2
-        halves = [cut(part) for part in _parts(block.core, cuts)]
-        if max(needed(half.box_shape) for half in halves) > limit and max(block.core_shape) > 2:
+        cuts[int(np.argmax(block.core.shape))] = 2
+        halves = [cut(part) for part in block.core.split(cuts)]
+        if max(needed(half.box.shape) for half in halves) > limit and max(block.core.shape) > 2:
             smaller += _halved(halves, cut, needed, limit)
         else:
             smaller += halves

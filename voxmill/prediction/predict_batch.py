@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from voxmill.prediction.box import PredictionSettings, on_claimed_device
+from voxmill.config.prediction import PredictionSettings
+from voxmill.prediction.box import on_claimed_device
 from voxmill.prediction.predictor import Predictor, made_with
 from voxmill.runtime.files import write_json
 from voxmill.runtime.jobs import job, logger
@@ -26,8 +27,8 @@ def predict_batch(
     """Write the predictions of several tiles with one start, one device and one model.
 
     Each is a file of its own, the same as `predict_tile` writes. Where the manifest is missing,
-    an earlier try was stopped: its whole predictions, made with the same settings and code, are
-    kept. Where it is there, all are made anew.
+    an earlier attempt may have been stopped: its complete predictions are kept if they were made
+    with the same settings and code. Where the manifest is there, all are made anew.
 
     Parameters
     ----------
@@ -38,10 +39,10 @@ def predict_batch(
     manifest_path : path
         JSON, written at the end: name, path, key, bytes and checksum of each prediction.
     plan_path, statistics_path, weights_path, settings, code, threads, gpus, record_path
-        As of `predict_tile`; so are the errors.
+        As of `voxmill.prediction.predict_tile`; so are the errors.
     """
     inputs = (plan_path, statistics_path, weights_path)
-    settings = PredictionSettings(**settings)
+    settings = PredictionSettings.from_dict(settings)
     pairs = [(path, str(Path(predictions_folder) / Path(path).name)) for path in tile_paths]
     resumed = not Path(manifest_path).exists()
     with on_claimed_device(settings, gpus, manifest_path, record_path) as held:

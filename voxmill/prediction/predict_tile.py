@@ -1,6 +1,7 @@
-"""Predict one tile: a job."""
+"""Predict one tile in a job of its own."""
 
-from voxmill.prediction.box import PredictionSettings, on_claimed_device
+from voxmill.config.prediction import PredictionSettings
+from voxmill.prediction.box import on_claimed_device
 from voxmill.prediction.predictor import Predictor, made_with
 from voxmill.runtime.jobs import job
 
@@ -19,12 +20,12 @@ def predict_tile(
     gpus: int = 0,
     record_path: str | None = None,
 ) -> None:
-    """Write the prediction of one tile: its core only, the first output map, float32.
+    """Write the prediction of one tile: the first output map of its core, float32.
 
     Parameters
     ----------
     tile_path, plan_path, statistics_path, weights_path : path
-        Inputs; the tile's file is named after it, the model's card lies beside the weights.
+        Inputs; the tile's file has the tile's name, the model's card lies beside the weights.
     output_path : path
         A TIFF file that carries the tile's key, the model's digest and a checksum.
     settings : dict
@@ -44,7 +45,7 @@ def predict_tile(
         there.
     """
     inputs = (plan_path, statistics_path, weights_path)
-    settings = PredictionSettings(**settings)
+    settings = PredictionSettings.from_dict(settings)
     with on_claimed_device(settings, gpus, output_path, record_path) as held:
         predictor = Predictor(*inputs, held, made_with(settings, code), threads)
         predictor.run([(tile_path, output_path)])

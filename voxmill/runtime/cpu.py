@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def cpu_flags() -> str:
-    """What `-march=native` depends on: the machine's name and its instruction sets."""
+    """What `-march=native` depends on: architecture, model name and instruction sets."""
     flags = ""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():

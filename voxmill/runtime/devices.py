@@ -1,8 +1,8 @@
-"""Which device a job may use: never one that another job has, never silently none.
+"""Which device a job may use: not one that another job holds, and not the CPU without saying so.
 
-A cluster hands a job its GPUs through `CUDA_VISIBLE_DEVICES`. On a workstation nothing does, so
-jobs there take a GPU by locking a file that names it, and wait while all are taken. Each job
-leaves a record (see `voxmill.runtime.records`).
+A cluster assigns GPUs to a job through `CUDA_VISIBLE_DEVICES`. A workstation does not, so jobs
+there take a GPU by locking a file that is named after it, and wait while all GPUs are taken. Each
+job leaves a record (see `voxmill.runtime.records`).
 """
 
 import contextlib
@@ -34,7 +34,7 @@ class Claim:
     devices : tuple of str
         Names for PyTorch: `("cuda:0",)`, `("cuda:0", "cuda:1")` or `("cpu",)`.
     visible : tuple of str
-        What `CUDA_VISIBLE_DEVICES` names: indices or UUIDs of the node's GPUs; empty without GPU.
+        Names in `CUDA_VISIBLE_DEVICES`: indices or UUIDs of the node's GPUs; empty on the CPU.
     node : str
         Name of the node.
     """
@@ -48,22 +48,23 @@ class Claim:
 def claim(
     gpus: int = 1, device: str = "auto", record_path: str | Path | None = None, task: str = ""
 ) -> Iterator[Claim]:
-    """Hold a job's devices for as long as the block runs, and record what it did.
+    """Hold a job's devices while the block runs, and record the job.
 
-    Inside a SLURM job the devices are those that SLURM handed out; elsewhere the first free ones
-    of this machine, waited for if all are taken. Call it before anything starts CUDA.
+    In a SLURM job the devices are those that SLURM assigned; elsewhere the first free ones of this
+    machine, after a wait if all are taken. Call it before anything starts CUDA.
 
     Parameters
     ----------
     gpus : int
         GPUs that the job asked for; 0 means the CPU.
     device : {"auto", "cpu", "cuda"}
-        `cpu` uses no GPU even if one was asked for. `cuda` fails where there is none. `auto` does
-        so in a SLURM job that asked for GPUs, and uses the CPU on a machine without any.
+        `cpu` uses no GPU even if the job asked for one. `cuda` fails where there is none. `auto`
+        also fails in a SLURM job that asked for GPUs and sees none; on a machine without GPUs it
+        uses the CPU.
     record_path : path, optional
-        File of records, one JSON object a line, appended to at the start and at the end.
+        File of records, one JSON object a line, to which the job appends.
     task : str
-        What the record calls this job, such as the output that it makes.
+        What the record calls this job, such as its output.
 
     Yields
     ------
@@ -72,9 +73,9 @@ def claim(
     Raises
     ------
     VoxmillError
-        If `device` is unknown, or GPUs were asked for and cannot be used: the message names the
-        node and the reason. The environment variable VOXMILL_ALLOW_CPU=1 computes on the CPU
-        then, for tests on machines without GPUs.
+        If `device` is unknown, or the job asked for GPUs that cannot be used: the message names
+        the node and the reason. With the environment variable VOXMILL_ALLOW_CPU=1 the job then
+        computes on the CPU, for tests on machines without GPUs.
     """
     if device not in DEVICES:
         raise VoxmillError(f"device: expected one of {', '.join(DEVICES)}, found {device!r}.")
@@ -98,7 +99,7 @@ def claim(
 
 @contextlib.contextmanager
 def _claimed(gpus: int, device: str) -> Iterator[Claim]:
-    """Yield the devices, whoever hands them out here."""
+    """Yield the devices, whether SLURM or a lock assigns them."""
     node = node_name()
     if gpus == 0 or device == "cpu":
         yield Claim(("cpu",), (), node)
@@ -126,14 +127,14 @@ def _claimed(gpus: int, device: str) -> Iterator[Claim]:
 
 
 def visible_gpus() -> list[str]:
-    """GPUs that this process may see: `CUDA_VISIBLE_DEVICES`, else all of a workstation's.
+    """GPUs that this process may see: `CUDA_VISIBLE_DEVICES`, else all of a workstation.
 
-    In a SLURM job only the variable counts: a GPU that SLURM did not hand out is another's.
+    In a SLURM job the variable alone counts: other GPUs may belong to other jobs.
     """
     variable = os.environ.get("CUDA_VISIBLE_DEVICES")
     if variable is not None:
         seen = [name.strip() for name in variable.split(",")]
-        # CUDA ignores what follows the first name that it does not know; -1 is the usual one.
+        # CUDA ignores all names after the first unknown one, usually -1.
         return [name for name in seen if name and name not in ("-1", "NoDevFiles")]
     if "SLURM_JOB_ID" in os.environ:
         return []
@@ -141,12 +142,12 @@ def visible_gpus() -> list[str]:
 
 
 def _cards() -> int:
-    """Number of NVIDIA cards whose device files this machine shows."""
+    """Number of NVIDIA cards, by their device files."""
     return sum(bool(re.fullmatch(r"nvidia\d+", path.name)) for path in Path("/dev").glob("nvidia*"))
 
 
 def node_name() -> str:
-    """Name of this node, as SLURM calls it inside a job."""
+    """Name of this node: in a SLURM job the one that SLURM uses."""
     return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
@@ -199,7 +200,7 @@ def _cpu_allowed() -> bool:
 
 @contextlib.contextmanager
 def _slots(seen: list[str], gpus: int) -> Iterator[list[str]]:
-    """Lock `gpus` of the machine's GPUs; the locks die with this process, however it ends."""
+    """Lock `gpus` of the machine's GPUs; the locks end with this process, however it ends."""
     with contextlib.ExitStack() as stack:
         while True:
             with contextlib.ExitStack() as attempt:
@@ -210,7 +211,7 @@ def _slots(seen: list[str], gpus: int) -> Iterator[list[str]]:
                 if len(taken) == gpus:
                     stack.push(attempt.pop_all())
                     break
-            # Holding some while waiting for the others could block two jobs for ever.
+            # Two jobs that each hold some GPUs and wait for more could wait for ever.
             time.sleep(_POLL_S)
         yield taken
 
@@ -221,7 +222,7 @@ def _locked(name: str, stack: contextlib.ExitStack) -> bool:
     path = folder / f"{re.sub(r'[^A-Za-z0-9-]', '_', name)}.lock"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        # Every user of a workstation shares its GPUs, hence the folder and the files.
+        # All users of a workstation share its GPUs: all may write here.
         with contextlib.suppress(PermissionError):
             folder.chmod(0o1777)
         path.touch(exist_ok=True)

@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "voxmill"
@@ -86,9 +87,10 @@ def _tree(path: Path) -> ast.Module:
     """The syntax tree of a file without docstrings."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
-        if isinstance(getattr(node, "body", None), list):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
             # Strings that stand alone document a module, class, function or constant.
-            node.body = [child for child in node.body if not _is_text(child)]
+            body[:] = [child for child in body if not _is_text(child)]
     return tree
 
 
@@ -158,7 +160,7 @@ def _cpp_tokens(text: str) -> str:
 
 def _digest_of(path: Path, contents: Callable[[list[str]], bytes]) -> bytes:
     named, digest = _names(path), hashlib.sha256()
-    waiting: list = [_tree(path)]
+    waiting: list[Any] = [_tree(path)]
     while waiting:
         node = waiting.pop()
         if isinstance(node, list):

@@ -1,9 +1,10 @@
-"""The one error that a user is meant to read."""
+"""The error for users."""
 
 
 class VoxmillError(ValueError):
-    """Bad input or settings: names the file or key, what was expected, what was found, what to do.
+    """Bad input or bad settings.
 
-    Scripts print it without a traceback (see `voxmill.runtime.jobs`); everything else is a bug of
-    ours and keeps its traceback.
+    The message names the file or key, what was expected, what was found and what to do. Jobs print
+    it without a traceback (see `voxmill.runtime.jobs`); any other exception is a bug of voxmill and
+    keeps its traceback.
     """

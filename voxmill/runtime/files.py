@@ -1,5 +1,7 @@
 """Output files that are whole or absent, with one writer at a time."""
 
+from __future__ import annotations
+
 import contextlib
 import fcntl
 import hashlib
@@ -7,30 +9,36 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from voxmill.runtime.errors import VoxmillError
 
 
 @contextlib.contextmanager
 def writing(path: str | Path) -> Iterator[Path]:
-    """Yield a scratch path beside `path`; rename it into place when the block ends well.
+    """Yield a scratch path beside `path`; rename it to `path` if the block raises nothing.
 
-    A lock beside the output keeps a second writer off: after a killed scheduler its job children
-    run on, and a rerun would write the same tile. The lock dies with its process.
+    A lock beside the output prevents a second writer: when a scheduler is killed its jobs go on,
+    and a rerun would write the same tile. The lock ends with its process.
 
     Parameters
     ----------
     path : path
         The final output. Its folder is created.
 
+    Yields
+    ------
+    Path
+        The scratch file to write.
+
     Raises
     ------
     VoxmillError
-        If another living process is writing the same output.
+        If another running process is writing the same output.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last: writers such as nibabel choose the format by it.
+    # The suffix stays last: writers such as nibabel choose the format by the suffix.
     scratch = path.with_name(f".{os.uname().nodename}-{os.getpid()}.{path.name}")
     lock_path = path.with_name(f".{path.name}.lock")
     with _locked(lock_path) as free:
@@ -57,8 +65,8 @@ def _locked(lock_path: Path) -> Iterator[bool]:
             except BlockingIOError:
                 yield False
                 return
-            # The last holder may have removed the file between our open and our lock: a lock on
-            # a removed file keeps nobody off.
+            # The last holder may have removed the file between our open and our lock; a lock on a
+            # removed file prevents nothing.
             with contextlib.suppress(FileNotFoundError):
                 if os.fstat(lock.fileno()).st_ino == os.stat(lock_path).st_ino:
                     yield True
@@ -76,13 +84,19 @@ def write_json(path: str | Path, content: object) -> None:
     write_text(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
 
 
-def read_json(path: str | Path, what: str = "JSON file") -> dict:
+def read_json(path: str | Path, what: str = "JSON file") -> dict[str, Any]:
     """Read a JSON object.
+
+    Parameters
+    ----------
+    path : path
+    what : str
+        The role of the file, for messages.
 
     Raises
     ------
     VoxmillError
-        If the file is missing or is not a JSON object; `what` names its role.
+        If the file is missing or is not a JSON object.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -96,13 +110,25 @@ def read_json(path: str | Path, what: str = "JSON file") -> dict:
 
 
 def sha256(path: str | Path) -> str:
-    """Hex SHA-256 digest of a file, read in pieces."""
+    """Hexadecimal SHA-256 digest of a file, which is read in pieces."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def update_with_pieces(digest, path: str | Path, samples: int, sample_bytes: int) -> None:
-    """Feed a digest with a file's size and evenly spaced pieces of its bytes."""
+def update_with_pieces(
+    digest: hashlib._Hash, path: str | Path, samples: int, sample_bytes: int
+) -> None:
+    """Update a digest with a file's size and evenly spaced pieces of its bytes.
+
+    Parameters
+    ----------
+    digest : hashlib object
+    path : path
+    samples : int
+        Number of pieces; neighbouring ones overlap in a small file.
+    sample_bytes : int
+        Length of a piece.
+    """
     size = os.path.getsize(path)
     digest.update(str(size).encode())
     last = max(0, size - sample_bytes)

@@ -1,23 +1,29 @@
-"""Memory that this process may still take; importing this module does not import torch."""
+"""Memory that this process may still allocate; importing this module does not import torch."""
 
 import contextlib
 import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 from voxmill.runtime.errors import VoxmillError
 
 
 def free_bytes(device: str = "cpu") -> int:
-    """Memory that this process may still take on a device.
+    """Bytes that this process may still allocate on a device.
 
-    On the CPU the least of: what the system has, what the job's control groups leave, what the
-    address space limit leaves.
+    On a CPU this is the least of the system's available memory, what the limits of the job's
+    control groups leave, and what the limit of the address space leaves.
+
+    Parameters
+    ----------
+    device : str
+        As PyTorch names it: "cpu", "cuda:0".
     """
     if device.startswith("cuda"):
         import torch
 
-        torch.cuda.empty_cache()  # what torch keeps of earlier blocks is free for the next ones
-        return torch.cuda.mem_get_info(torch.device(device))[0]
+        torch.cuda.empty_cache()  # memory that torch keeps from earlier blocks
+        return int(torch.cuda.mem_get_info(torch.device(device))[0])
     free = [_meminfo("MemAvailable"), *_cgroup_free()]
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     if soft != resource.RLIM_INFINITY:
@@ -29,15 +35,17 @@ def _meminfo(key: str) -> int:
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith(key + ":"):
             return 1024 * int(line.split()[1])
-    raise VoxmillError(f"/proc/meminfo: expected a line {key}, found none")
+    raise VoxmillError(f"/proc/meminfo: expected a line {key}, found none. Voxmill needs Linux.")
 
 
 def _address_space() -> int:
     return resource.getpagesize() * int(Path("/proc/self/statm").read_text().split()[0])
 
 
-def _cgroup_free(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")):
-    """What each control group with a memory limit, from the job's own upwards, leaves."""
+def _cgroup_free(
+    root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")
+) -> Iterator[int]:
+    """Bytes left by each control group with a memory limit, from the job's own one upwards."""
     with contextlib.suppress(OSError):
         for line in own.read_text().splitlines():
             _, controllers, path = line.split(":", 2)
@@ -52,7 +60,7 @@ def _cgroup_free(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/se
                 if group == base.parent:
                     break
                 with contextlib.suppress(OSError, ValueError):
-                    # File pages are given up when memory is short.
+                    # The system drops file pages when memory is short.
                     free = int((group / names[0]).read_text()) - int((group / names[1]).read_text())
                     yield free + _file_pages(group)
 

@@ -1,4 +1,4 @@
-"""What every job does around its work: a log, versions, seconds, and errors without a traceback."""
+"""What surrounds the work of every job: log, versions, seconds, and errors without a traceback."""
 
 import contextlib
 import functools
@@ -9,8 +9,9 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -22,17 +23,21 @@ logger = logging.getLogger("voxmill")
 PACKAGES = ("numpy", "tifffile", "nibabel", "scipy", "scikit-image", "torch")
 LOG_EVERY_S = 10.0
 
+Item = TypeVar("Item")
+Given = TypeVar("Given")
+Result = TypeVar("Result")
 
-def job(function: Callable) -> Callable:
-    """Make a keyword-only file-level function into a job: it takes `log_path` in addition.
 
-    The log (a file, and standard error) gets the versions at the start, everything that is logged
-    meanwhile, and the seconds and the peak memory at the end. A `VoxmillError` is printed as one
-    message and ends the process with status 1, without a traceback.
+def job(function: Callable[..., Result]) -> Callable[..., Result]:
+    """Make a job of a function of files: it then takes `log_path` too, and keywords alone.
+
+    The log (a file, and standard error) holds the versions at the start, all messages of the
+    library, and the seconds and the peak memory at the end. A `VoxmillError` is printed as one
+    message without a traceback and ends the process with status 1.
     """
 
     @functools.wraps(function)
-    def run(*, log_path: str | Path | None = None, **keywords):
+    def run(*, log_path: str | Path | None = None, **keywords: Any) -> Result:
         with _logging_to(log_path):
             _log_start(function.__name__)
             start = time.perf_counter()
@@ -41,7 +46,7 @@ def job(function: Callable) -> Callable:
             except VoxmillError as error:
                 logger.error("%s", error)
                 raise SystemExit(1) from None
-            except SystemExit as end:  # an orderly end, such as a checkpoint after SIGTERM
+            except SystemExit as end:  # a planned end, such as a checkpoint after SIGTERM
                 logger.warning("%s: %s", function.__name__, end)
                 raise
             except BaseException:
@@ -54,8 +59,8 @@ def job(function: Callable) -> Callable:
     return run
 
 
-def progress(items: Iterable, total: int, unit: str, what: str) -> Iterator:
-    """Pass `items` through with a bar on a terminal and a line in the log every few seconds.
+def progress(items: Iterable[Item], total: int, unit: str, what: str) -> Iterator[Item]:
+    """Yield `items`, with a bar on a terminal and a line in the log every few seconds.
 
     Parameters
     ----------
@@ -63,7 +68,7 @@ def progress(items: Iterable, total: int, unit: str, what: str) -> Iterator:
     total : int
         How many there are.
     unit, what : str
-        What one item is ("plane"), and what is being done ("stitching").
+        What one item is ("plane"), and what is done with it ("stitching").
     """
     start = last = time.perf_counter()
     bar = tqdm(items, total=total, unit=unit, desc=what, disable=not sys.stderr.isatty())
@@ -76,8 +81,13 @@ def progress(items: Iterable, total: int, unit: str, what: str) -> Iterator:
             logger.info("%s: %d of %d %ss, about %.0f s left", what, done, total, unit, left_s)
 
 
-def overlapped(items: Sequence, read: Callable, compute: Callable, write: Callable) -> None:
-    """Treat items in turn: the next is read and the last is written while one is computed.
+def overlapped(
+    items: Sequence[Item],
+    read: Callable[[Item], Given],
+    compute: Callable[[Item, Given], Result],
+    write: Callable[[Item, Result], object],
+) -> None:
+    """Process items in order: one is computed while the next is read and the last one is written.
 
     At most two results of `read` and two of `compute` are in memory at a time.
 
@@ -85,17 +95,17 @@ def overlapped(items: Sequence, read: Callable, compute: Callable, write: Callab
     ----------
     items : sequence
     read : function of an item
-    compute : function of an item and what `read` gave; runs in the calling thread
-    write : function of an item and what `compute` gave
+    compute : function of an item and the result of `read`; runs in the calling thread
+    write : function of an item and the result of `compute`
 
     Raises
     ------
     Exception
-        The first of any of the three; items after it are not treated.
+        The first one of any of the three functions; later items are not processed.
     """
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         ahead = [reader.submit(read, item) for item in items[:1]]
-        behind = []
+        behind: list[Future[object]] = []
         for index, item in enumerate(items):
             given = ahead.pop().result()
             ahead += [reader.submit(read, item) for item in items[index + 1 : index + 2]]
@@ -108,7 +118,7 @@ def overlapped(items: Sequence, read: Callable, compute: Callable, write: Callab
 
 
 def log_rate(what: str, voxels: int, seconds: float) -> None:
-    """Log how fast voxels were treated."""
+    """Log how fast voxels were processed."""
     rate = voxels / max(seconds, 1e-9) / 1e6
     logger.info("%s: %d voxels in %.2f s, %.3f Mvoxel/s", what, voxels, seconds, rate)
 
@@ -122,7 +132,7 @@ def _logging_to(log_path: str | Path | None) -> Iterator[None]:
     for handler in handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(handler)
-    # On a terminal and in a cluster's own log the warnings are enough.
+    # A terminal and a cluster's own log get the warnings alone.
     handlers[0].setLevel(logging.WARNING)
     level = logger.level
     logger.setLevel(logging.INFO)

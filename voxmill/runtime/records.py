@@ -1,7 +1,7 @@
-"""Records that jobs leave of themselves: when, where and on what they ran.
+"""Records of jobs: when, where and on which devices they ran.
 
-A record is a JSON object on a line of a file beside the job's log; a job appends one at its start,
-when it has its devices, and at its end. The table of a run is made from them.
+A record is a JSON object on one line of a file beside the job's log. A job appends one at its
+start, one when it has its devices, and one at its end. The table of a run is made from these files.
 """
 
 import contextlib
@@ -15,12 +15,25 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 RECORD_SUFFIX = ".jobs.jsonl"
 
 
-def start_record(task: str, node: str, gpus: int, device: str) -> dict:
-    """What is known of a job at its start."""
+def start_record(task: str, node: str, gpus: int, device: str) -> dict[str, Any]:
+    """What is known about a job at its start.
+
+    Parameters
+    ----------
+    task : str
+        What the record calls the job, such as its output.
+    node : str
+        Name of the node.
+    gpus : int
+        GPUs that the job asked for.
+    device : str
+        The setting: "auto", "cpu" or "cuda".
+    """
     names = {
         "job_id": "SLURM_JOB_ID",
         "array_job_id": "SLURM_ARRAY_JOB_ID",
@@ -40,8 +53,8 @@ def start_record(task: str, node: str, gpus: int, device: str) -> dict:
     }
 
 
-def _job_facts(job_id: str | None) -> dict:
-    """What SLURM says of this job; asked now, since it forgets a job minutes after its end."""
+def _job_facts(job_id: str | None) -> dict[str, str]:
+    """What SLURM says about this job; it forgets a job a few minutes after the job's end."""
     if job_id is None or shutil.which("scontrol") is None:
         return {}
     try:
@@ -62,7 +75,7 @@ def _job_facts(job_id: str | None) -> dict:
         ("allocated", "StartTime"),
     ):
         with contextlib.suppress(KeyError, ValueError):
-            # SLURM gives local time with no zone.
+            # SLURM gives local time without a zone.
             local = datetime.fromisoformat(facts[name]).astimezone()
             kept[key] = local.astimezone(UTC).isoformat(timespec="milliseconds")
     for key, name in (
@@ -76,8 +89,8 @@ def _job_facts(job_id: str | None) -> dict:
     return kept
 
 
-def peak_memory() -> dict:
-    """Peak memory of this process, and of its GPUs where it used one, MB."""
+def peak_memory() -> dict[str, float]:
+    """Peak memory of this process, and of its GPUs if it used any, MB."""
     peak = {"peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)}
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
@@ -91,8 +104,16 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def append(path: str | Path | None, record: dict) -> None:
-    """Append one line in one write, so that a killed job leaves no half of one."""
+def append(path: str | Path | None, record: dict[str, Any]) -> None:
+    """Append one line with one write, so that a killed job leaves no part of a line.
+
+    Parameters
+    ----------
+    path : path or None
+        The file of records; None appends nothing.
+    record : dict
+        JSON values.
+    """
     if path is None:
         return
     Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -105,7 +126,10 @@ def append(path: str | Path | None, record: dict) -> None:
 
 
 def record_path(log_path: str | Path) -> Path:
-    """File of records that belongs to a job's log.
+    """The file of records that belongs to a job's log.
+
+    Examples
+    --------
 
     >>> record_path("logs/a/predict_tile/z0000.log").as_posix()
     'logs/a/predict_tile/z0000.jobs.jsonl'

@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Arguments before and after `--`: ours, and Snakemake's."""
+    """Split arguments at `--` into those of this command and those of Snakemake."""
     if "--" not in arguments:
         return arguments, []
     at = arguments.index("--")
@@ -45,39 +45,41 @@ def _parser() -> argparse.ArgumentParser:
     _common_options(command)
     command.add_argument("--csv", type=Path, help="also write the table to this file")
     command.set_defaults(function=_table)
-    # Run by the last job of `array`, not by people.
+    # Users do not run this command: the last job of `array` does.
     command = commands.add_parser("continue")
     command.add_argument("folder", type=Path)
     command.set_defaults(function=lambda options: array.go_on(options.folder))
     return parser
 
 
-def _add_array(commands) -> None:
+def _add_array(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     command = commands.add_parser("array", help="predict as job arrays, one task a tile")
     _common_options(command)
     command.add_argument("--limit", type=_count, default=0, help="tasks at the same time (0: all)")
     command.add_argument("--retries", type=_count, default=2, help="further tries of failed tiles")
     command.add_argument("--chunk", type=_count, default=0, help="most tasks in one array")
-    command.add_argument("--stage-cpus", type=_count, default=4, help="cores before and after")
+    command.add_argument(
+        "--stage-cpus", type=_count, default=4, help="cores of the jobs before and after"
+    )
     command.add_argument("--stage-minutes", type=_count, default=240, help="their walltime")
     command.add_argument("targets", nargs="*", help="what to make at the end (default: all)")
     command.set_defaults(function=_array)
 
 
-def _add_resume(commands) -> None:
-    command = commands.add_parser("resume", help="go on after a run whose scheduler was killed")
+def _add_resume(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser("resume", help="continue a run whose scheduler was killed")
     _common_options(command)
     which = command.add_mutually_exclusive_group()
-    which.add_argument("--cancel", action="store_true", help="cancel what still runs or waits")
+    which.add_argument("--cancel", action="store_true", help="cancel jobs that run or wait")
     which.add_argument(
         "--cancel-pending",
         action="store_true",
-        help="cancel what has not started; wait for the rest",
+        help="cancel jobs that wait; let the others end",
     )
     command.add_argument(
-        "--poll", type=float, default=15, help="seconds between looks at the queue"
+        "--poll", type=float, default=15, help="seconds between checks of the queue"
     )
-    command.add_argument("--no-run", action="store_true", help="tidy up, but start no new run")
+    command.add_argument("--no-run", action="store_true", help="clean up, but start no new run")
     command.add_argument("targets", nargs="*", help="what to make (default: all)")
     command.set_defaults(function=_resume)
 

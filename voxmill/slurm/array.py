@@ -1,16 +1,15 @@
 """The prediction stage as SLURM job arrays: one task a tile (or a batch of tiles).
 
-`submit` hands SLURM three kinds of jobs and returns; nothing has to stay running on the login
-node:
+`submit` submits three kinds of jobs and returns; no process keeps running on the login node:
 
-1. one job that makes what the predictions need (the tiles), where any of it is missing,
-2. arrays with one task a tile, each running Snakemake for exactly its tile,
+1. one job that makes the input of the predictions (the tiles), if any of it is missing,
+2. arrays with one task a tile; each task runs Snakemake for its tile alone,
 3. one job that starts when all tasks have ended: it submits the failed tiles again with more
-   memory and time, or runs the rest of the workflow, or names what failed.
+   memory and time, or runs the rest of the workflow, or names the tiles that failed.
 
-Each task records its tile as done in Snakemake's own way, so that the main run, now or later,
-finds it done. Tasks run beside each other in one working directory: without Snakemake's lock,
-which would allow only one, and with one file of records for each output.
+Each task records its tile as Snakemake does, so that any later run finds it done. Tasks run at the
+same time in one working directory: without Snakemake's lock, which would allow only one, and with
+one file of records for each output.
 """
 
 import json
@@ -47,7 +46,7 @@ class ArrayRun:
     profile : str
         Profile with the cluster's settings.
     name : str
-        Names the run's jobs and its folder below logs/slurm.
+        Name of the run's jobs and of its folder below logs/slurm.
     limit : int
         Tasks that may run at the same time; 0 for no limit.
     chunk : int
@@ -55,7 +54,7 @@ class ArrayRun:
     retries : int
         How often failed tiles are submitted again.
     attempt : int
-        Which try this is, from 1: rules ask for more memory and time with it.
+        Number of this try, from 1; rules ask for more memory and time with each.
     stage_cpus, stage_minutes : int
         Cores and walltime of the jobs before and after the arrays.
     """
@@ -88,13 +87,20 @@ class Stages:
 
 
 def submit(run: ArrayRun, say: Callable[[str], None] = print) -> list[str]:
-    """Submit everything that is left to do; return the numbers of the jobs.
+    """Submit all jobs that are left to do; returns their job numbers.
+
+    Parameters
+    ----------
+    run : ArrayRun
+        Its `name` and `attempt` are set here.
+    say : callable
+        Gets each line of progress.
 
     Raises
     ------
     VoxmillError
-        If jobs of this working directory are still in SLURM's queue, if Snakemake finds the
-        workflow wrong, or if SLURM refuses a job.
+        If jobs of this working directory are still in SLURM's queue, Snakemake reports an error in
+        the workflow, or SLURM refuses a job.
     """
     prefix = commands.profile_prefix(run.profile)
     busy = commands.jobs_of(Path(run.directory), prefix)
@@ -102,7 +108,7 @@ def submit(run: ArrayRun, say: Callable[[str], None] = print) -> list[str]:
         raise VoxmillError(
             f"{len(busy)} job(s) of this folder are still in SLURM's queue (the first is "
             f"{busy[0].job_id}, {busy[0].name}): two runs would make the same tiles. Wait for "
-            "them, or `make resume` (python -m voxmill.slurm resume)."
+            "them, or run `make resume` (python -m voxmill.slurm resume)."
         )
     stamp = time.strftime("%Y%m%d-%H%M%S")
     run = replace(run, name=f"{prefix}_array_{stamp}_{os.getpid()}", attempt=1)
@@ -115,17 +121,19 @@ def submit(run: ArrayRun, say: Callable[[str], None] = print) -> list[str]:
 
 
 def go_on(folder: str | Path, say: Callable[[str], None] = print) -> int:
-    """What the job after the arrays does; return its exit status.
+    """Do the work of the job after the arrays; returns its exit status.
 
     Parameters
     ----------
     folder : path
-        The run's folder, as `submit` made it.
+        The run's folder, made by `submit`.
+    say : callable
+        Gets each line of progress.
     """
     run = ArrayRun(**json.loads((Path(folder) / "run.json").read_text(encoding="utf-8")))
     stages = left_to_do(run)
     if stages.before:
-        say(f"What the predictions need is not there: {stages.before[0].output} and more.")
+        say(f"Input of the predictions is missing: {', '.join(stages.before[0].output)} and more.")
         say(f"See the log of the job before the arrays, {run.folder}/before.log")
         return 1
     if stages.predictions and run.attempt <= run.retries:
@@ -137,16 +145,16 @@ def go_on(folder: str | Path, say: Callable[[str], None] = print) -> int:
         say(f"{len(stages.predictions)} tile(s) failed in all {run.attempt} tries:")
         for job in stages.predictions:
             say(f"  {job.output[0]}  (log: {', '.join(job.log) or 'none'})")
-        say(f"SLURM's logs are in {run.folder}. Nothing that was made is lost: submit again.")
+        say(f"SLURM's logs are in {run.folder}. The other tiles are kept: submit again.")
         return 1
-    say("All tiles are there; the rest of the workflow follows.")
+    say("All tiles are done; the rest of the workflow follows.")
     limits = _stage_limits(run, stages.after)
     rest = ["-m", "snakemake", *_common(run), *limits, "--", *run.targets]
     return subprocess.call([sys.executable, *rest])
 
 
 def left_to_do(run: ArrayRun) -> Stages:
-    """Ask Snakemake what is left, with the resources of this attempt."""
+    """Ask Snakemake which jobs are left, with the resources of this attempt."""
     arguments = [*_common(run), "--attempt", str(run.attempt)]
     for_tiles = planned_jobs([*arguments, "--", STAGE])
     everything = planned_jobs([*arguments, "--", *run.targets])
@@ -183,7 +191,7 @@ def _submit_round(
     try:
         for start in range(0, len(jobs), size):
             part = jobs[start : start + size]
-            # A limit holds for one array: those that have one follow each other.
+            # A limit applies to one array, so arrays with a limit run one after the other.
             waits = [f"afterok:{job}" for job in before]
             waits += [f"afterany:{arrays[-1]}"] if arrays and run.limit else []
             arrays.append(_submit_array(run, part, tasks, start, ",".join(waits)))
@@ -197,7 +205,7 @@ def _submit_round(
             _script(run, ["-m", "voxmill.slurm", "continue", str(run.folder)]),
         )
     except VoxmillError:
-        # Without what follows, the arrays would end with nobody to look at the result.
+        # Without the job that follows them, nothing would check the result of the arrays.
         commands.run(["scancel", "--quiet", *before, *arrays])
         raise
     say(f"{last}: the job that follows; its log is {run.folder}/after-{run.attempt}.log")
@@ -217,11 +225,11 @@ def _submit_array(
         *commands.resource_options(most(jobs), max(job.threads for job in jobs)),
     ]
     if after:
-        # A dependency that can no longer hold would otherwise pend for ever.
+        # Otherwise a job whose dependency can no longer be met would wait for ever.
         options += [f"--dependency={after}", "--kill-on-invalid-dep=yes"]
     arguments = [
         *("-m", "snakemake", *_common(run), "--executor", "local"),
-        # The lock would allow one task at a time; each task makes one file that no other makes.
+        # The lock would allow one task at a time; no two tasks make the same file.
         *("--nolock", "--allowed-rules", *_rules(jobs)),
         *("--attempt", str(run.attempt), "--retries", "0"),
     ]
@@ -235,7 +243,7 @@ def _rules(jobs: list[PlannedJob]) -> list[str]:
 
 
 def most(jobs: list[PlannedJob]) -> dict:
-    """Resources that are enough for each of the jobs: the largest number of each.
+    """Return resources that are enough for each of the jobs: the largest number of each.
 
     >>> job = PlannedJob("r", [], [], [], {"mem_mb": 10, "qos": "a"}, 1)
     >>> most([job, replace(job, resources={"mem_mb": 30, "qos": "a"})])
@@ -255,7 +263,7 @@ def _common(run: ArrayRun) -> list[str]:
 
 
 def _stage_options(run: ArrayRun, jobs: list[PlannedJob]) -> list[str]:
-    """Options of sbatch for a job that runs other jobs of the workflow inside it."""
+    """Options of sbatch for a job that runs other jobs of the workflow."""
     memory = _stage_memory_mb(run, jobs)
     resources = most(jobs) | {"runtime": run.stage_minutes, "mem_mb": memory}
     return [
@@ -266,7 +274,7 @@ def _stage_options(run: ArrayRun, jobs: list[PlannedJob]) -> list[str]:
 
 
 def _stage_limits(run: ArrayRun, jobs: list[PlannedJob]) -> list[str]:
-    """Arguments that keep Snakemake inside the allocation of a stage's job."""
+    """Arguments of Snakemake that keep it within the resources of its own job."""
     resources = most(jobs) | {"mem_mb": _stage_memory_mb(run, jobs)}
     limits = [f"{name}={resources[name]}" for name in ("mem_mb", "gpu") if resources.get(name)]
     limits = ["--resources", *limits] if limits else []
@@ -274,7 +282,7 @@ def _stage_limits(run: ArrayRun, jobs: list[PlannedJob]) -> list[str]:
 
 
 def _stage_memory_mb(run: ArrayRun, jobs: list[PlannedJob]) -> int:
-    """Memory for as many jobs as there are cores, but 4 GB a core unless one job needs more."""
+    """Memory for one job a core, at most 4 GB a core unless one job needs more."""
     wanted = sorted((int(job.resources.get("mem_mb", 0)) for job in jobs), reverse=True)
     if not wanted:
         return 0
@@ -282,7 +290,7 @@ def _stage_memory_mb(run: ArrayRun, jobs: list[PlannedJob]) -> int:
 
 
 def _script(run: ArrayRun, arguments: list[str], rest: str = "") -> str:
-    """Batch script that runs Python where the workflow was submitted, and keeps its status."""
+    """Batch script that runs Python in the folder of the submission and returns its status."""
     here = shlex.quote(os.getcwd())
     return (
         "#!/bin/bash\n"

@@ -1,4 +1,4 @@
-"""SLURM's own commands: submit, list, cancel; and the settings that matter here."""
+"""SLURM's commands (submit, list, cancel) and the settings that this package needs."""
 
 import getpass
 import os
@@ -14,7 +14,7 @@ import yaml
 from voxmill.runtime.errors import VoxmillError
 
 PREFIX = "voxmill"
-# States in which a job may still write; a completing one has ended its work but not its cleanup.
+# States in which a job may still write files.
 ALIVE = "PENDING,RUNNING,SUSPENDED,COMPLETING,CONFIGURING,REQUEUED,REQUEUE_HOLD,STOPPED,RESIZING"
 
 
@@ -26,13 +26,12 @@ class QueuedJob:
     ----------
     job_id : str
         As squeue writes it; `12_[3-7]` are the tasks of an array that have not started.
-    name, state, comment, workdir : str
+    name, state, workdir : str
     """
 
     job_id: str
     name: str
     state: str
-    comment: str
     workdir: str
 
 
@@ -42,12 +41,21 @@ def run(
     environment: dict[str, str] | None = None,
     timeout_s: float = 120,
 ) -> str:
-    """Standard output of a SLURM command.
+    """Run a SLURM command and return its standard output.
+
+    Parameters
+    ----------
+    command : list of str
+    stdin : str, optional
+        Standard input.
+    environment : dict, optional
+        Instead of that of this process.
+    timeout_s : float
 
     Raises
     ------
     VoxmillError
-        If it is not installed, fails or does not answer; the message has what it said.
+        If it is not installed, fails or does not answer in time; the message holds its errors.
     """
     try:
         done = subprocess.run(
@@ -68,54 +76,54 @@ def run(
     if done.returncode:
         raise VoxmillError(
             f"{shlex.join(command[:6])} ...: failed with status {done.returncode}: "
-            f"{done.stderr.strip() or 'it said nothing'}"
+            f"{done.stderr.strip() or 'it printed no error'}"
         )
     return done.stdout
 
 
 def jobs_of(directory: Path, prefix: str = PREFIX) -> list[QueuedJob]:
-    """This user's unfinished jobs with a name prefix that work in a folder.
+    """List this user's unfinished jobs that have a name prefix and work in a folder.
 
     Parameters
     ----------
     directory : path
-        The workflow's working directory: other copies of the workflow are left alone.
+        The workflow's working directory; jobs of other copies of the workflow are left out.
     prefix : str
         `slurm-jobname-prefix` of the profile.
     """
     separator = "\x1f"
-    columns = separator.join(("%i", "%j", "%T", "%k", "%Z"))
+    columns = separator.join(("%i", "%j", "%T", "%Z"))
     user = f"--user={getpass.getuser()}"
     text = run(["squeue", "--noheader", user, f"--states={ALIVE}", "--format", columns])
     found = []
     for line in text.splitlines():
         fields = line.split(separator)
-        if len(fields) != 5:
+        if len(fields) != 4:
             continue
-        job = QueuedJob(fields[0], fields[1], fields[2], fields[3], fields[4])
+        job = QueuedJob(*fields)
         if job.name.startswith(f"{prefix}_") and _same_folder(job.workdir, directory):
             found.append(job)
     return found
 
 
 def cancel(jobs: Iterable[QueuedJob]) -> None:
-    """Cancel jobs; one that has just ended is no error."""
-    # Square brackets name the waiting tasks of an array, which scancel takes without them.
+    """Cancel jobs; those that have just ended are ignored."""
+    # squeue adds the limit of an array, such as %2, to its waiting tasks; scancel refuses that.
     ids = [re.sub(r"_\[([\d,-]+)(%\d+)?\]", r"_[\1]", job.job_id) for job in jobs]
     for start in range(0, len(ids), 200):
         run(["scancel", "--quiet", *ids[start : start + 200]])
 
 
 def submit(options: list[str], script: str) -> str:
-    """Submit a batch script; return the job's number."""
-    # A job that submits another must not hand on what SLURM told it about itself.
+    """Submit a batch script; returns the job number."""
+    # A job that submits another must not pass on the variables that describe itself.
     kept = {
         name: value
         for name, value in os.environ.items()
         if name == "SLURM_CONF" or not name.startswith(("SLURM_", "SBATCH_", "CUDA_VISIBLE"))
     }
     answer = run(["sbatch", "--parsable", *options], stdin=script, environment=kept)
-    # A federation answers "12;cluster"; some sites print a greeting before.
+    # A federation answers "12;cluster"; some sites print a greeting first.
     numbers = re.findall(r"^(\d+)(?:;\S+)?$", answer, flags=re.MULTILINE)
     if not numbers:
         raise VoxmillError(f"sbatch: expected a job number, found {answer.strip()!r}.")
@@ -123,13 +131,13 @@ def submit(options: list[str], script: str) -> str:
 
 
 def max_array_size() -> int:
-    """The cluster's MaxArraySize: indices of an array's tasks stay below it."""
+    """Read the cluster's MaxArraySize; the index of an array task is always below it."""
     found = re.search(r"^MaxArraySize\s*=\s*(\d+)", run(["scontrol", "show", "config"]), re.M)
     return int(found[1]) if found else 1001
 
 
 def resource_options(resources: dict, threads: int) -> list[str]:
-    """Options of sbatch for a job's resources, named as the executor plugin names them.
+    """Return options of sbatch for resources that are named as in Snakemake's SLURM executor.
 
     >>> resource_options({"mem_mb": 4000, "runtime": 60, "gpu": 1, "gpu_model": "a100"}, 2)
     ['--cpus-per-task=2', '--mem=4000', '--time=60', '--gpus=a100:1']
@@ -154,7 +162,7 @@ def resource_options(resources: dict, threads: int) -> list[str]:
 
 
 def profile_prefix(profile: str) -> str:
-    """Job-name prefix that a Snakemake profile sets."""
+    """Read the prefix of job names that a Snakemake profile sets."""
     for folder in (Path(profile), Path("profiles") / profile):
         for path in sorted(folder.glob("config*.yaml")):
             settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}

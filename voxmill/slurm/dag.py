@@ -1,7 +1,7 @@
 """Ask Snakemake which jobs it would run, with their resources.
 
-`snakemake --dry-run` prints no resources for rules that have a message; its log events carry
-them. They are read by a filter on its logger, in a process of its own.
+`snakemake --dry-run` prints no resources for rules that have a message, but its log events hold
+them. This module runs Snakemake in a separate process with a filter on its logger that reads them.
 """
 
 import json
@@ -12,6 +12,7 @@ import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from voxmill.runtime.errors import VoxmillError
 
@@ -28,7 +29,7 @@ class PlannedJob:
     input, output, log : list of str
         Files, relative to the working directory.
     resources : dict
-        Numbers and texts by name.
+        Numbers and strings by name.
     threads : int
     """
 
@@ -41,18 +42,18 @@ class PlannedJob:
 
 
 def planned_jobs(arguments: list[str]) -> list[PlannedJob]:
-    """Jobs that `snakemake ARGUMENTS` would run now.
+    """List the jobs that `snakemake ARGUMENTS` would run now.
 
     Raises
     ------
     VoxmillError
-        If Snakemake refuses; the message has what it said.
+        If Snakemake fails; the message holds its output.
     """
     with tempfile.TemporaryDirectory() as folder:
         found = Path(folder) / "jobs.json"
         done = subprocess.run(
             [sys.executable, "-m", "voxmill.slurm.dag", str(found), *arguments],
-            # A dry run has no executor that would tell the rules that they are on a cluster.
+            # In a dry run no executor tells the rules that they run on a cluster.
             env=os.environ | {ON_CLUSTER: "1"},
             capture_output=True,
             text=True,
@@ -66,39 +67,41 @@ def planned_jobs(arguments: list[str]) -> list[PlannedJob]:
 
 
 class _Recorder(logging.Filter):
-    """Keeps what Snakemake logs about each job; lets everything pass."""
+    """Keeps the jobs that Snakemake logs; rejects no record."""
 
     def __init__(self) -> None:
         super().__init__()
         self.jobs: list[PlannedJob] = []
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if getattr(record, "event", None) is not None and hasattr(record, "rule_name"):
-            self._keep(record)
+        """Keep the record's job, if it has one."""
+        # Snakemake adds attributes to its records that logging does not know.
+        fields = vars(record)
+        named = {"rule_name", "resources", "output"} <= fields.keys()
+        if named and fields.get("event") is not None:
+            self._keep(fields)
         return True
 
-    def _keep(self, record: logging.LogRecord) -> None:
-        if not hasattr(record, "resources") or not hasattr(record, "output"):
-            return
+    def _keep(self, fields: dict[str, Any]) -> None:
         resources = {
             name: value
-            for name, value in record.resources.items()
+            for name, value in fields["resources"].items()
             if not name.startswith("_") and type(value) in (int, float, str)
         }
         self.jobs.append(
             PlannedJob(
-                rule=record.rule_name,
-                input=[str(path) for path in record.input],
-                output=[_plain(path) for path in record.output],
-                log=[str(path) for path in record.log],
+                rule=fields["rule_name"],
+                input=[str(path) for path in fields["input"]],
+                output=[_plain(path) for path in fields["output"]],
+                log=[str(path) for path in fields["log"]],
                 resources=resources,
-                threads=record.threads,
+                threads=fields["threads"],
             )
         )
 
 
-def _plain(path) -> str:
-    """An output's path, without what Snakemake's log adds to some.
+def _plain(path: object) -> str:
+    """Return an output's path without the remark that Snakemake's log adds to some.
 
     >>> _plain("a/b.json (update)")
     'a/b.json'

@@ -1,9 +1,10 @@
-"""Go on after a run whose scheduler was killed, with no tile lost and none made twice.
+"""Continue a run whose scheduler was killed, with no tile lost and none made twice.
 
 The scheduler is the `snakemake` process that submits jobs. When it is killed, the jobs that it
-submitted run on and finish their files, but nobody notes with which settings these were made: a
-later change of the settings would not make them anew. `resume` waits for the jobs (or cancels
-them), notes what they finished, removes the dead scheduler's lock, and starts a new run.
+submitted continue and finish their files, but no record says with which settings these were made:
+a later change of the settings would not make them again. `resume` waits for the jobs (or cancels
+them), records the files that they finished, removes the dead scheduler's lock, and starts a new
+run.
 """
 
 import base64
@@ -35,11 +36,11 @@ class Resume:
     profile : str
         Profile with the cluster's settings.
     cancel : {"none", "pending", "all"}
-        Jobs that are cancelled rather than waited for.
+        Jobs to cancel instead of waiting for them.
     poll_s : float
-        Seconds between looks at the queue.
+        Seconds between checks of the queue.
     run : bool
-        Start a new run at the end.
+        Whether to start a new run at the end.
     """
 
     directory: Path
@@ -52,12 +53,23 @@ class Resume:
 
 
 def resume(settings: Resume, say: Callable[[str], None] = print) -> int:
-    """Wait for or cancel the orphans, adopt their tiles, unlock, and run; return the exit status.
+    """Wait for the killed run's jobs or cancel them, keep their tiles, and start a new run.
+
+    Parameters
+    ----------
+    settings : Resume
+    say : callable
+        Gets each line of progress.
+
+    Returns
+    -------
+    int
+        Exit status of the new run; 0 without one.
 
     Raises
     ------
     VoxmillError
-        If the run's scheduler is still alive on this machine, or SLURM does not answer.
+        If the run's scheduler still runs on this machine, or SLURM does not answer.
     """
     alive = live_schedulers(settings.directory)
     if alive:
@@ -74,39 +86,39 @@ def resume(settings: Resume, say: Callable[[str], None] = print) -> int:
     if removed:
         say(
             f"Removed {len(removed)} such file(s), the first {removed[0]}: code or configuration "
-            "was edited after the killed run began, so they may have been made with either."
+            "was edited after the killed run began, so either version may have made them."
         )
     _snakemake([*base, "--unlock"])
     if not settings.run:
         return 0
-    say("Going on.")
+    say("The new run starts.")
     return subprocess.call([sys.executable, "-m", "snakemake", *base, "--", *settings.targets])
 
 
 def settle(settings: Resume, say: Callable[[str], None] = print) -> None:
-    """Return when no job of the working directory is in SLURM's queue any more."""
+    """Wait until no job of the working directory is in SLURM's queue; cancel jobs as set."""
     prefix = commands.profile_prefix(settings.profile)
     last = ""
     while jobs := commands.jobs_of(settings.directory, prefix):
         pending = [job for job in jobs if job.state == "PENDING"]
-        doomed = {"none": [], "pending": pending, "all": jobs}[settings.cancel]
-        if doomed:
-            commands.cancel(doomed)
+        cancelled = {"none": [], "pending": pending, "all": jobs}[settings.cancel]
+        if cancelled:
+            commands.cancel(cancelled)
         now = f"{len(jobs) - len(pending)} running, {len(pending)} waiting"
         if now != last:
-            say(f"Jobs of the killed run: {now}{', cancelling' if doomed else ''} ...")
+            say(f"Jobs of the killed run: {now}{', cancelling' if cancelled else ''} ...")
             last = now
-        time.sleep(min(settings.poll_s, 1) if doomed else settings.poll_s)
+        time.sleep(min(settings.poll_s, 1) if cancelled else settings.poll_s)
 
 
 def adopt(directory: Path, arguments: list[str], targets: list[str]) -> tuple[list[str], list[str]]:
-    """Note in Snakemake's records which files the jobs of a dead scheduler finished.
+    """Add the files that jobs of a dead scheduler finished to Snakemake's records.
 
-    A job that ends well removes the mark of being incomplete from its files by itself; the record
-    of the settings that they were made with is the scheduler's to write. Files of the dead run
-    without such a record are therefore whole. They get one (`snakemake --touch`), unless code or
-    configuration was edited since the run began: then nobody knows what they were made with, and
-    they are removed. What Snakemake would make again for other reasons is left to it.
+    A job that succeeds removes the mark of incomplete files itself, but only the scheduler records
+    the settings with which they were made. Files of the dead run without mark and record are
+    therefore complete. They get a record (`snakemake --touch`), unless code or configuration was
+    edited since the run began: then the version that made them is unknown, and they are removed.
+    Files that Snakemake would make again for other reasons are left alone.
 
     Parameters
     ----------
@@ -132,7 +144,7 @@ def adopt(directory: Path, arguments: list[str], targets: list[str]) -> tuple[li
     _snakemake([*arguments, "--unlock"])
     jobs = planned_jobs([*arguments, "--", *targets])
     again = {path for job in jobs for path in job.output}
-    # Files whose record is older than they are: made anew by the dead run, with new settings.
+    # Files that are newer than their record: the dead run made them again with new settings.
     replaced = [job for job in jobs if job.output and set(job.output) <= set(found)]
     for job in replaced:
         if again.isdisjoint(job.input) and _in_order(directory, job):
@@ -145,7 +157,7 @@ def adopt(directory: Path, arguments: list[str], targets: list[str]) -> tuple[li
 
 
 def unrecorded_files(directory: Path) -> list[str]:
-    """Finished outputs of the locked run that Snakemake has no record of, or only an older one."""
+    """List finished outputs of the locked run that have no record of Snakemake or an older one."""
     began_s = _run_began_s(directory)
     found = []
     for lock in _locks(directory, "output"):
@@ -162,7 +174,7 @@ def unrecorded_files(directory: Path) -> list[str]:
 
 
 def record_path(directory: Path, kind: str, name: str) -> Path:
-    """Snakemake's file about an output: its path in base64, cut where file names end.
+    """Return Snakemake's file about an output: its path in base64, cut at the longest file name.
 
     >>> record_path(Path("w"), "metadata", "a.tif").as_posix()
     'w/.snakemake/metadata/YS50aWY='
@@ -184,7 +196,7 @@ def _run_began_s(directory: Path) -> float:
 
 
 def _in_order(directory: Path, job: PlannedJob) -> bool:
-    """Whether a job's outputs are newer than its inputs."""
+    """Whether a job's outputs are at least as new as its inputs."""
     try:
         made = [(directory / path).stat().st_mtime for path in job.output]
         read = [(directory / path).stat().st_mtime for path in job.input]
@@ -194,7 +206,7 @@ def _in_order(directory: Path, job: PlannedJob) -> bool:
 
 
 def live_schedulers(directory: Path) -> list[int]:
-    """Processes of this machine that run snakemake in a folder and are no jobs themselves."""
+    """List processes of this machine that run snakemake in a folder and are not jobs themselves."""
     found = []
     for process in Path("/proc").iterdir():
         if not process.name.isdigit() or int(process.name) == os.getpid():
@@ -205,7 +217,7 @@ def live_schedulers(directory: Path) -> list[int]:
             in_job = b"SLURM_JOB_ID=" in (process / "environ").read_bytes()
         except OSError:
             continue
-        # A job of the local executor is marked as one; a cluster's job runs inside SLURM.
+        # Jobs of the local executor have `--mode`; jobs of a cluster run inside SLURM.
         job = b"--mode" in words or in_job
         if inside and not job and any(_is_snakemake(words, index) for index in (0, 1, 2)):
             found.append(int(process.name))
@@ -217,11 +229,11 @@ def _is_snakemake(words: list[bytes], index: int) -> bool:
 
 
 def _wait_for_local_jobs(settings: Resume, say: Callable[[str], None]) -> None:
-    """Wait for scripts of a killed run without cluster: they run on as well."""
+    """Wait for scripts of a killed run without cluster, which continue as well."""
     said = False
     while _local_jobs(settings.directory):
         if not said:
-            say("Jobs of the killed run still compute on this machine; waiting ...")
+            say("Jobs of the killed run still run on this machine; waiting ...")
             said = True
         time.sleep(min(settings.poll_s, 2))
 

@@ -1,4 +1,4 @@
-"""What a run cost: seconds, waiting, GPU-seconds, tries, memory of predictions, fits, trainings."""
+"""The cost of a run: seconds, waits, GPU-seconds, tries and memory of its heavy jobs."""
 
 import csv
 import json
@@ -15,28 +15,28 @@ from voxmill.runtime.records import RECORD_SUFFIX
 
 @dataclass(frozen=True)
 class Row:
-    """One task of the last run that made it.
+    """One task of the last run that made its output.
 
     Attributes
     ----------
     task : str
         The output.
     status : str
-        `done`, `failed`, or `vanished` for a job that was killed before it could say so.
+        `done`, `failed`, or `vanished` for a job that was killed before it recorded its end.
     node, devices : str
-        Where the last try ran, and the GPUs that it saw.
+        Node of the last try, and the GPUs that it saw.
     seconds : float
         Of the last try, from start to end.
     wait_s : float
-        Between the moment it could have started and the moment it had its resources, or its GPU.
+        From the time when it could have started until it had its resources, or its GPU.
     gpu_seconds : float
-        Of all tries: GPUs held, times seconds held.
+        GPUs held times seconds, summed over all tries.
     retries : int
         Tries before the last one.
     memory_mb, gpu_memory_mb : float
         Peak of the last try.
     job : str
-        SLURM's number of the job.
+        SLURM's job number, or `host:process` outside SLURM.
     """
 
     task: str
@@ -53,12 +53,12 @@ class Row:
 
 
 def read(directory: Path) -> list[Row]:
-    """Rows of all tasks whose jobs left records below a working directory's `logs`.
+    """Read the rows of all tasks whose jobs left records below a working directory's `logs`.
 
     Raises
     ------
     VoxmillError
-        If there are none.
+        If there are no records.
     """
     paths = sorted((Path(directory) / "logs").rglob(f"*{RECORD_SUFFIX}"))
     if not paths:
@@ -70,20 +70,20 @@ def read(directory: Path) -> list[Row]:
 
 
 def read_tries(path: Path) -> list[dict]:
-    """One record a try, in order, each with what its last line says."""
+    """Read one record a try, in order; the last line of each try counts."""
     tries: dict[tuple, dict] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
             record = json.loads(line)
         except json.JSONDecodeError:
-            # The node went down while it wrote.
+            # The job was killed while it wrote this line.
             continue
         tries[(record["start"], record["node"], record["pid"])] = record
     return list(tries.values())
 
 
 def row(tries: list[dict]) -> Row:
-    """The row of one task: its last try and the failed ones just before it."""
+    """Make the row of one task from its last try and the failed tries just before it."""
     last = tries[-1]
     chain = 1
     while chain < len(tries) and tries[-chain - 1].get("status") != "done":
@@ -104,7 +104,7 @@ def row(tries: list[dict]) -> Row:
 
 
 def formatted(rows: list[Row]) -> str:
-    """The table as text, with a line of sums."""
+    """Format the table as text with a line of totals."""
     header = ("task", "status", "node", "GPU", "s", "wait s", "GPU s", "retries", "MB", "GPU MB")
     lines = [
         (
@@ -126,7 +126,7 @@ def formatted(rows: list[Row]) -> str:
 
 
 def summary(rows: list[Row]) -> str:
-    """One line about all tasks."""
+    """Summarise all tasks in one line."""
     done = sum(each.status == "done" for each in rows)
     return (
         f"{done} of {len(rows)} done; median {median(r.seconds for r in rows):.1f} s, "
@@ -146,14 +146,14 @@ def write_csv(path: Path, rows: Iterable[Row]) -> None:
 
 
 def _wait_s(record: dict) -> float:
-    """Waiting in SLURM's queue; outside of SLURM, waiting for a free GPU."""
+    """Seconds in SLURM's queue; outside SLURM, seconds until a GPU was free."""
     if "allocated" in record and "eligible" in record:
         return max(_seconds(record, "eligible", "allocated"), 0.0)
     return _seconds(record, "start", "claimed")
 
 
 def _gpu_seconds(record: dict) -> float:
-    """GPUs held times seconds; SLURM's allocation starts before the job's own clock."""
+    """GPUs times seconds; SLURM allocates GPUs before the job's own record starts."""
     start = "allocated" if "allocated" in record else "claimed"
     return len(record.get("visible", ())) * _seconds(record, start, "end")
 

@@ -1,15 +1,16 @@
 """Cut a tile with its halo out of a volume."""
 
 import time
+from typing import Any
 
 from voxmill.runtime.jobs import job, log_rate
-from voxmill.tiles.plan import find_tile, read_plan
+from voxmill.tiles.plan import read_plan
 from voxmill.volumes import check_finite, open_volume, read_header, write_tile
 
 
 @job
-def cut_tile(*, volume: dict, plan_path: str, tile: str, output_path: str) -> None:
-    """Write one tile: core and halo, in the source's dtype.
+def cut_tile(*, volume: dict[str, Any], plan_path: str, tile: str, output_path: str) -> None:
+    """Write one tile, its core with the halo around it, in the volume's dtype.
 
     Parameters
     ----------
@@ -24,13 +25,15 @@ def cut_tile(*, volume: dict, plan_path: str, tile: str, output_path: str) -> No
     Raises
     ------
     VoxmillError
-        If the volume can't be read there or holds NaN or infinite voxels.
+        If the plan has no such tile, or the volume can't be read there or holds NaN or infinite
+        voxels.
     """
     start = time.perf_counter()
-    box, key = find_tile(read_plan(plan_path), tile, plan_path)
+    planned = read_plan(plan_path).tile(tile)
+    window = planned.window
     header = read_header(**volume)
     with open_volume(header) as source:
-        voxels = source.read_window(box.window_start, box.window_stop)
-    check_finite(voxels, header.path, box.window_start)
-    write_tile(output_path, voxels, header.voxel_size_um, box.window_start, {"tile": key})
+        voxels = source.read_window(*window)
+    check_finite(voxels, header.path, window.start)
+    write_tile(output_path, voxels, header.voxel_size_um, window.start, {"tile": planned.key})
     log_rate("cut", voxels.size, time.perf_counter() - start)

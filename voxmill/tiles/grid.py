@@ -1,48 +1,49 @@
-"""Pure geometry of tiles: cores that partition a volume, halos around them. No I/O, no torch."""
+"""Where tiles lie: cores that partition a volume, and halos around them."""
 
-import itertools
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from voxmill.geometry import Box, Triple
 from voxmill.runtime.errors import VoxmillError
-
-Triple = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A core, and the window around it that is cut out of the volume.
+    """A core, and the window around it that is cut out of the volume; absolute voxels.
 
     Parameters
     ----------
-    core_start, core_stop : (3,) int
-        The core in absolute voxels, z, y, x, half-open. Cores partition the volume.
-    window_start, window_stop : (3,) int
-        Core plus halo, clipped at the volume's border.
+    core : Box
+        The cores of a grid partition the volume.
+    window : Box
+        The core and its halo, clipped at the volume's border.
+
+    Examples
+    --------
+    >>> tile = Tile(core=Box((0, 0, 4), (4, 4, 8)), window=Box((0, 0, 2), (6, 6, 10)))
+    >>> tile.name
+    'z0000_y0000_x0004'
+    >>> print(tile.core_in_window)
+    0:4, 0:4, 2:6
     """
 
-    core_start: Triple
-    core_stop: Triple
-    window_start: Triple
-    window_stop: Triple
+    core: Box
+    window: Box
 
     @property
     def name(self) -> str:
         """The core's absolute origin, so that a listing reads as a map: z0000_y0768_x0512."""
-        return tile_name(self.core_start)
+        return tile_name(self.core.start)
 
     @property
-    def core_shape(self) -> Triple:
-        return _minus(self.core_stop, self.core_start)
+    def slab(self) -> str:
+        """Name of the slab that the tile belongs to."""
+        return slab_name(self.core.start[0])
 
     @property
-    def window_shape(self) -> Triple:
-        return _minus(self.window_stop, self.window_start)
-
-    @property
-    def core_in_window(self) -> tuple[slice, slice, slice]:
-        """Where the core lies in an array of the window."""
-        return inside(self.core_start, self.core_stop, self.window_start)
+    def core_in_window(self) -> Box:
+        """The core in the coordinates of an array of the window."""
+        return self.core.relative_to(self.window.start)
 
 
 def tile_name(core_start: Triple) -> str:
@@ -50,98 +51,52 @@ def tile_name(core_start: Triple) -> str:
     return "z{:04d}_y{:04d}_x{:04d}".format(*core_start)
 
 
-def tile_start(name: str) -> Triple:
-    """The core's origin that a tile's name tells."""
-    return tuple(int(part[1:]) for part in name.split("_"))
-
-
 def slab_name(z_start: int) -> str:
     """Name of the slab of tiles whose cores start at plane `z_start`."""
     return f"z{z_start:04d}"
 
 
-def grid_starts(shape: Triple, tile_shape: Triple) -> list[Triple]:
-    """Origins of the cores, z slowest.
-
-    Parameters
-    ----------
-    shape, tile_shape : (3,) int
-        The volume and the largest core, voxels; cores at the far edges are smaller where the
-        volume's shape is no multiple.
-
-    Raises
-    ------
-    VoxmillError
-        If a tile is not larger than zero, or the volume is empty.
-    """
-    _check_shape("tiles.shape_vox", tile_shape, least=1)
-    _check_shape("volume shape", shape, least=1)
-    axes = (range(0, n, t) for n, t in zip(shape, tile_shape, strict=True))
-    return list(itertools.product(*axes))
+def grid_starts(shape: Sequence[int], tile_shape: Sequence[int]) -> list[Triple]:
+    """Origins of the cores, z slowest; see `plan_tiles`."""
+    return [core.start for core in _cores(shape, tile_shape)]
 
 
-def plan_tiles(shape: Triple, tile_shape: Triple, halo_vox: Triple) -> list[Tile]:
-    """Cut a volume's box into tiles.
+def plan_tiles(
+    shape: Sequence[int], tile_shape: Sequence[int], halo_vox: Sequence[int]
+) -> list[Tile]:
+    """Cut a volume into tiles.
 
     Parameters
     ----------
     shape : (3,) int
         The volume, voxels.
     tile_shape : (3,) int
-        The largest core, voxels.
+        The largest core, voxels; cores at the far edges are smaller where the volume's shape is
+        not a multiple of it.
     halo_vox : (3,) int
-        Context on each side of a core, voxels, clipped at the volume's border.
+        Halo on each side of a core, voxels, clipped at the volume's border.
+
+    Returns
+    -------
+    list of Tile
+        z slowest.
 
     Raises
     ------
     VoxmillError
-        If a tile is not larger than zero or a halo is negative.
+        If a tile is not larger than zero, a halo is negative, or the volume is empty.
     """
     _check_shape("tiles.halo_vox", halo_vox, least=0)
-    tiles = []
-    for start in grid_starts(shape, tile_shape):
-        stop = tuple(min(a + t, n) for a, t, n in zip(start, tile_shape, shape, strict=True))
-        tiles.append(Tile(start, stop, *grow(start, stop, halo_vox, shape)))
-    return tiles
+    volume = Box.from_shape(shape)
+    return [Tile(core, core.grow(halo_vox, within=volume)) for core in _cores(shape, tile_shape)]
 
 
-def grow(start: Triple, stop: Triple, by: Triple, shape: Triple) -> tuple[Triple, Triple]:
-    """A box grown by voxels on every side and clipped at the volume's border: start and stop."""
-    lower = tuple(max(int(a) - int(h), 0) for a, h in zip(start, by, strict=True))
-    upper = tuple(min(int(b) + int(h), int(n)) for b, h, n in zip(stop, by, shape, strict=True))
-    return lower, upper
+def _cores(shape: Sequence[int], tile_shape: Sequence[int]) -> list[Box]:
+    _check_shape("tiles.shape_vox", tile_shape, least=1)
+    _check_shape("volume shape", shape, least=1)
+    return Box.from_shape(shape).blocks(tile_shape)
 
 
-def inside(start: Triple, stop: Triple, origin: Triple) -> tuple[slice, slice, slice]:
-    """Where a box lies in an array whose first voxel is `origin`."""
-    return tuple(slice(a - o, b - o) for a, b, o in zip(start, stop, origin, strict=True))
-
-
-def parse_region(text: str, shape: Triple) -> tuple[Triple, Triple]:
-    """Start and stop of a region written as "z0:z1, y0:y1, x0:x1", absolute voxels, half-open.
-
-    Raises
-    ------
-    VoxmillError
-        If the text is no such region, or the region is empty or leaves the volume.
-    """
-    match = re.fullmatch(r"\s*,\s*".join([r"(\d+)\s*:\s*(\d+)"] * 3), text.strip())
-    if match is None:
-        raise VoxmillError(f'region: expected "z0:z1, y0:y1, x0:x1", found {text!r}')
-    numbers = [int(number) for number in match.groups()]
-    start, stop = tuple(numbers[::2]), tuple(numbers[1::2])
-    if any(not 0 <= a < b <= n for a, b, n in zip(start, stop, shape, strict=True)):
-        raise VoxmillError(
-            f"region: expected a part of the volume of shape {tuple(shape)} (z, y, x) that is not "
-            f"empty, found {text!r}"
-        )
-    return start, stop
-
-
-def _check_shape(key: str, values: Triple, least: int) -> None:
+def _check_shape(key: str, values: Sequence[int], least: int) -> None:
     if len(values) != 3 or any(isinstance(v, bool) or int(v) != v or v < least for v in values):
         raise VoxmillError(f"{key}: expected three integers >= {least} (z, y, x), found {values}")
-
-
-def _minus(a: Triple, b: Triple) -> Triple:
-    return tuple(p - q for p, q in zip(a, b, strict=True))

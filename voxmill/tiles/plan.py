@@ -1,70 +1,230 @@
-"""The plan of a volume: the boxes of its tiles, written once and read by every job."""
+"""The plan of a volume: its tiles and their halo, written once and read by every later job."""
 
 import hashlib
 import json
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+from voxmill.geometry import Triple
 from voxmill.runtime.errors import VoxmillError
-from voxmill.runtime.files import read_json
-from voxmill.tiles.grid import Tile, Triple, plan_tiles, slab_name
+from voxmill.runtime.files import read_json, write_json
+from voxmill.tiles.grid import Tile, plan_tiles
+from voxmill.tiles.records import Record
 
 # What to do about a broken tile: Snakemake sees no difference until the file is gone.
 REMAKE = "Delete it and run again: it alone is made anew, with what depends on it."
+REMAKE_PLAN = "Delete the file and run again: the volume is planned anew."
 
 
-def make_plan(source: dict, fingerprint: str, tile_shape_vox: Triple, halo_vox: Triple) -> dict:
-    """Plan of a volume as plain JSON values.
+@dataclass(frozen=True)
+class PlannedVolume:
+    """What a plan says about its volume.
 
     Parameters
     ----------
-    source : dict
-        `shape` (3,), `dtype` (name) and `voxel_size_um` (3,) of the volume.
-    fingerprint : str
-        Of the volume's content; part of every tile's key, so that tiles of two volumes, grids or
-        halos never mix.
-    tile_shape_vox, halo_vox : (3,) int
-        Largest core, and context on each side.
+    shape : (3,) int
+        Voxels, z, y, x.
+    dtype : str
+        Name of the voxels' type.
+    voxel_size_um : (3,) float
+        Edge lengths of a voxel, z, y, x, micrometres.
     """
-    tiles = plan_tiles(tuple(source["shape"]), tile_shape_vox, halo_vox)
-    return {
-        "source": source,
-        "fingerprint": fingerprint,
-        "tile_shape_vox": list(tile_shape_vox),
-        "halo_vox": list(halo_vox),
-        "tiles": [_entry(tile, source, fingerprint) for tile in tiles],
-    }
+
+    shape: Triple
+    dtype: str
+    voxel_size_um: tuple[float, float, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """The volume as plain JSON values."""
+        return {
+            "shape": list(self.shape),
+            "dtype": self.dtype,
+            "voxel_size_um": list(self.voxel_size_um),
+        }
 
 
-def _entry(tile: Tile, source: dict, fingerprint: str) -> dict:
-    boxes = {name: list(value) for name, value in asdict(tile).items()}
-    identity = json.dumps([boxes, source, fingerprint], sort_keys=True)
-    return {
-        "name": tile.name,
-        "slab": slab_name(tile.core_start[0]),
-        "start": boxes["core_start"],
-        "stop": boxes["core_stop"],
-        "window_start": boxes["window_start"],
-        "window_stop": boxes["window_stop"],
-        "key": hashlib.sha256(identity.encode()).hexdigest()[:16],
-    }
+@dataclass(frozen=True)
+class PlannedTile(Tile):
+    """A tile of a plan.
+
+    Parameters
+    ----------
+    core, window : Box
+        As of `Tile`.
+    key : str
+        Digest of the tile's boxes and of the volume, so that tiles of two volumes, grids or halos
+        never mix.
+    """
+
+    key: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The tile as plain JSON values."""
+        return {
+            "name": self.name,
+            "slab": self.slab,
+            "start": list(self.core.start),
+            "stop": list(self.core.stop),
+            "window_start": list(self.window.start),
+            "window_stop": list(self.window.stop),
+            "key": self.key,
+        }
 
 
-def read_plan(path: str | Path) -> dict:
-    """Read a plan file."""
-    return read_json(path, "plan")
+@dataclass(frozen=True)
+class Plan:
+    """The tiles of a volume.
+
+    Parameters
+    ----------
+    volume : PlannedVolume
+    fingerprint : str
+        Of the volume's content; part of every tile's key.
+    tile_shape_vox, halo_vox : (3,) int
+        The largest core, and the halo on each side.
+    tiles : tuple of PlannedTile
+        z slowest.
+    origin : str
+        What errors call the plan: its file.
+    """
+
+    volume: PlannedVolume
+    fingerprint: str
+    tile_shape_vox: Triple
+    halo_vox: Triple
+    tiles: tuple[PlannedTile, ...]
+    origin: str = field(default="plan", compare=False)
+
+    @cached_property
+    def _by_name(self) -> dict[str, PlannedTile]:
+        return {tile.name: tile for tile in self.tiles}
+
+    @cached_property
+    def _by_slab(self) -> dict[str, list[PlannedTile]]:
+        slabs: dict[str, list[PlannedTile]] = {}
+        for tile in self.tiles:
+            slabs.setdefault(tile.slab, []).append(tile)
+        return slabs
+
+    def tile(self, name: str) -> PlannedTile:
+        """The tile of a name.
+
+        Raises
+        ------
+        VoxmillError
+            If the plan has no such tile.
+        """
+        if name not in self._by_name:
+            raise VoxmillError(
+                f"{self.origin}: expected tile {name}, found {len(self.tiles)} others."
+            )
+        return self._by_name[name]
+
+    def slab(self, name: str) -> list[PlannedTile]:
+        """The tiles of a slab: those whose cores start at the same plane.
+
+        Raises
+        ------
+        VoxmillError
+            If the plan has no such slab.
+        """
+        if name not in self._by_slab:
+            raise VoxmillError(f"{self.origin}: expected tiles of slab {name}, found none.")
+        return self._by_slab[name]
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as plain JSON values."""
+        return {
+            "source": self.volume.to_json(),
+            "fingerprint": self.fingerprint,
+            "tile_shape_vox": list(self.tile_shape_vox),
+            "halo_vox": list(self.halo_vox),
+            "tiles": [tile.to_json() for tile in self.tiles],
+        }
 
 
-def find_tile(plan: dict, name: str, plan_path: str | Path = "plan") -> tuple[Tile, str]:
-    """A tile of a plan and its key.
+def make_plan(
+    volume: PlannedVolume,
+    fingerprint: str,
+    tile_shape_vox: Sequence[int],
+    halo_vox: Sequence[int],
+) -> Plan:
+    """Plan the tiles of a volume.
+
+    Parameters
+    ----------
+    volume : PlannedVolume
+    fingerprint : str
+        Of the volume's content, see `voxmill.volumes.fingerprint`.
+    tile_shape_vox, halo_vox : (3,) int
+        The largest core, and the halo on each side.
 
     Raises
     ------
     VoxmillError
-        If the plan has no such tile.
+        If a tile is not larger than zero, a halo is negative, or the volume is empty.
     """
-    for entry in plan["tiles"]:
-        if entry["name"] == name:
-            keys = ("start", "stop", "window_start", "window_stop")
-            return Tile(*(tuple(entry[key]) for key in keys)), entry["key"]
-    raise VoxmillError(f"{plan_path}: expected tile {name}, found {len(plan['tiles'])} others.")
+    tiles = plan_tiles(volume.shape, tile_shape_vox, halo_vox)
+    planned = (PlannedTile(t.core, t.window, _key(t, volume, fingerprint)) for t in tiles)
+    return Plan(volume, fingerprint, _triple(tile_shape_vox), _triple(halo_vox), tuple(planned))
+
+
+def _key(tile: Tile, volume: PlannedVolume, fingerprint: str) -> str:
+    boxes = {
+        "core_start": list(tile.core.start),
+        "core_stop": list(tile.core.stop),
+        "window_start": list(tile.window.start),
+        "window_stop": list(tile.window.stop),
+    }
+    identity = json.dumps([boxes, volume.to_json(), fingerprint], sort_keys=True)
+    return hashlib.sha256(identity.encode()).hexdigest()[:16]
+
+
+def _triple(values: Sequence[int]) -> Triple:
+    z, y, x = values
+    return z, y, x
+
+
+def write_plan(path: str | Path, plan: Plan) -> None:
+    """Write a plan as JSON; the same plan gives the same bytes."""
+    write_json(path, plan.to_json())
+
+
+def read_plan(path: str | Path) -> Plan:
+    """Read a plan that `write_plan` wrote.
+
+    Raises
+    ------
+    VoxmillError
+        If the file is missing or no JSON object, a key is missing or holds another type of value,
+        or a tile's name is not that of its core; the message names file, key and what to do.
+    """
+    record = Record(read_json(path, "plan"), str(path), REMAKE_PLAN)
+    source = record.object("source")
+    return Plan(
+        volume=PlannedVolume(
+            source.triple("shape"), source.text("dtype"), source.lengths("voxel_size_um")
+        ),
+        fingerprint=record.text("fingerprint"),
+        tile_shape_vox=record.triple("tile_shape_vox"),
+        halo_vox=record.triple("halo_vox"),
+        tiles=tuple(_read_tile(entry) for entry in record.objects("tiles")),
+        origin=str(path),
+    )
+
+
+def _read_tile(record: Record) -> PlannedTile:
+    tile = PlannedTile(
+        core=record.box("start", "stop"),
+        window=record.box("window_start", "window_stop"),
+        key=record.text("key"),
+    )
+    for key, expected in (("name", tile.name), ("slab", tile.slab)):
+        if (found := record.text(key)) != expected:
+            raise record.error(
+                f"{key}: expected {expected}, as the core starts there, found {found}"
+            )
+    return tile

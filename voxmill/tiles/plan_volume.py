@@ -1,16 +1,23 @@
 """Plan the tiles of a volume."""
 
-from voxmill.runtime.files import read_json, write_json
+from collections.abc import Sequence
+from typing import Any
+
+from voxmill.geometry import Triple
+from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.files import read_json
 from voxmill.runtime.jobs import job, logger
-from voxmill.tiles.grid import Triple
-from voxmill.tiles.plan import make_plan
+from voxmill.tiles.plan import PlannedVolume, make_plan, write_plan
+from voxmill.tiles.records import Record
 from voxmill.volumes import read_header
+
+REMAKE_HALO = "Delete the file and run again: the halo is measured anew."
 
 
 @job
 def plan_volume(
     *,
-    volume: dict,
+    volume: dict[str, Any],
     fingerprint: str,
     tile_shape_vox: Triple,
     halo_vox: Triple | None,
@@ -24,26 +31,42 @@ def plan_volume(
     volume : dict
         Arguments of `voxmill.volumes.read_header`.
     fingerprint : str
-        See `make_plan`.
+        Of the volume's content, see `voxmill.volumes.fingerprint`.
     tile_shape_vox : (3,) int
+        The largest core, voxels.
     halo_vox : (3,) int or None
         None: the largest of the measured halos, one file for each network.
     halo_paths : list of path
         What `measure_halo` wrote.
     output_path : path
+
+    Raises
+    ------
+    VoxmillError
+        If the volume can't be read or has no voxel size, a measured halo is broken, or the tiles
+        are impossible.
     """
     header = read_header(**volume)
-    if halo_vox is None:
-        measured = [read_json(path, "halo measurement")["halo_vox"] for path in halo_paths]
-        halo_vox = tuple(max(values) for values in zip(*measured, strict=True))
-    source = {
-        "shape": list(header.shape),
-        "dtype": str(header.dtype),
-        "voxel_size_um": list(header.voxel_size_um),
-    }
-    plan = make_plan(source, fingerprint, tuple(tile_shape_vox), tuple(halo_vox))
-    write_json(output_path, plan)
+    if header.voxel_size_um is None:
+        raise VoxmillError(
+            f"{header.path}: expected a voxel size in the header, found none. Set voxel_size_um of "
+            "the volume (z, y, x, micrometres)."
+        )
+    halo = _largest_halo(halo_paths) if halo_vox is None else halo_vox
+    planned = PlannedVolume(header.shape, header.dtype, header.voxel_size_um)
+    plan = make_plan(planned, fingerprint, tile_shape_vox, halo)
+    write_plan(output_path, plan)
     logger.info(
         "%s: %d tiles of up to %s voxels with a halo of %s in a volume of %s",
-        volume["path"], len(plan["tiles"]), tile_shape_vox, halo_vox, header.shape,
+        volume["path"], len(plan.tiles), plan.tile_shape_vox, plan.halo_vox, header.shape,
     )  # fmt: skip
+
+
+def _largest_halo(paths: Sequence[str]) -> Triple:
+    """The largest halo along each axis of those in files that `measure_halo` wrote."""
+    measured = [
+        Record(read_json(path, "halo measurement"), str(path), REMAKE_HALO).triple("halo_vox")
+        for path in paths
+    ]
+    z, y, x = (max(values) for values in zip(*measured, strict=True))
+    return z, y, x

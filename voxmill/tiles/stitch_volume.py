@@ -1,27 +1,40 @@
 """Assemble predicted cores into one volume, plane by plane."""
 
 import contextlib
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
-from voxmill.runtime.files import read_json
 from voxmill.runtime.jobs import job, log_rate, progress
-from voxmill.tiles.plan import REMAKE, read_plan
-from voxmill.volumes import tile_pages, write_planes
+from voxmill.tiles.plan import read_plan
+from voxmill.tiles.slab import PredictedCore, read_slab
+from voxmill.volumes import write_planes
+
+Plane = npt.NDArray[Any]
 
 
-def assemble_slab(tiles: list[dict], pages: dict, plane_shape: tuple) -> Iterator[np.ndarray]:
+class Pages(Protocol):
+    """The planes of a core."""
+
+    def read(self, z: int, /) -> Plane:
+        """The (y, x) plane `z` of the core."""
+
+
+def assemble_slab(
+    cores: Sequence[PredictedCore], pages: Mapping[str, Pages], plane_shape: Sequence[int]
+) -> Iterator[Plane]:
     """Planes of one slab of tiles from the planes of the tiles' cores.
 
     Parameters
     ----------
-    tiles : list of dict
-        `name`, `start` and `stop` (z, y, x) of each core; all span the same planes and together
-        they cover each plane once.
+    cores : sequence of PredictedCore
+        All span the same planes, and together they cover each plane once.
     pages : dict
-        For each tile's name an object whose `read(index)` is a (y, x) plane of its core.
+        The planes of each core, by the tile's name.
     plane_shape : (2,) int
 
     Yields
@@ -29,12 +42,12 @@ def assemble_slab(tiles: list[dict], pages: dict, plane_shape: tuple) -> Iterato
     (y, x) array
         A fresh plane. One plane is in memory at a time.
     """
-    for index in range(tiles[0]["stop"][0] - tiles[0]["start"][0]):
-        parts = {tile["name"]: pages[tile["name"]].read(index) for tile in tiles}
-        plane = np.empty(plane_shape, parts[tiles[0]["name"]].dtype)
-        for tile in tiles:
-            (_, y0, x0), (_, y1, x1) = tile["start"], tile["stop"]
-            plane[y0:y1, x0:x1] = parts[tile["name"]]
+    for index in range(cores[0].core.shape[0]):
+        parts = {core.name: pages[core.name].read(index) for core in cores}
+        plane = np.empty(plane_shape, parts[cores[0].name].dtype)
+        for core in cores:
+            _, rows, columns = core.core.slices
+            plane[rows, columns] = parts[core.name]
         yield plane
 
 
@@ -53,27 +66,30 @@ def stitch_volume(
         Probability, float32, with axes and voxel size in its metadata.
     compression : str
         Of the output: "none" or "zlib".
+
+    Raises
+    ------
+    VoxmillError
+        If a manifest is broken, or a prediction is missing or damaged.
     """
     start = time.perf_counter()
-    plan = read_plan(plan_path)
-    shape = tuple(plan["source"]["shape"])
-    manifests = [read_json(path, "slab manifest")["tiles"] for path in manifest_paths]
-    planes = progress(_planes(manifests, shape), shape[0], "plane", "stitching")
-    compression = None if compression == "none" else compression
+    volume = read_plan(plan_path).volume
+    slabs = [read_slab(path) for path in manifest_paths]
+    planes = progress(_planes(slabs, volume.shape), volume.shape[0], "plane", "stitching")
     write_planes(
-        output_path, planes, shape, np.float32, plan["source"]["voxel_size_um"], compression
+        output_path,
+        planes,
+        volume.shape,
+        np.float32,
+        volume.voxel_size_um,
+        None if compression == "none" else compression,
     )
-    log_rate("stitched", int(np.prod(shape)), time.perf_counter() - start)
+    log_rate("stitched", math.prod(volume.shape), time.perf_counter() - start)
 
 
-def _planes(manifests: list[list[dict]], shape: tuple) -> Iterator[np.ndarray]:
-    for tiles in sorted(manifests, key=lambda tiles: tiles[0]["start"][0]):
+def _planes(slabs: list[list[PredictedCore]], shape: Sequence[int]) -> Iterator[Plane]:
+    for cores in sorted(slabs, key=lambda cores: cores[0].core.start[0]):
         # Only this slab's files are open: a process may not hold thousands.
         with contextlib.ExitStack() as stack:
-            pages = {tile["name"]: stack.enter_context(open_core(tile)) for tile in tiles}
-            yield from assemble_slab(tiles, pages, shape[1:])
-
-
-def open_core(tile: dict):
-    shape = tuple(b - a for a, b in zip(tile["start"], tile["stop"], strict=True))
-    return tile_pages(tile["path"], shape, np.float32, tile["keys"], REMAKE)
+            pages = {core.name: stack.enter_context(core.open()) for core in cores}
+            yield from assemble_slab(cores, pages, shape[1:])

@@ -1,7 +1,11 @@
-"""Training of a network from centroids.
+"""Train a network to find cells, from the centroids or masks of labelled volumes.
 
-`settings`: what is chosen. `sources`: volumes, their truth, where patches may lie. `targets`:
-what the network should answer. `augmentation`: random changes of a patch. `validation`: F1 through
-the workflow's own cell finder. `checkpoints`: whole files to resume from. `trainer`: the
-state and its steps. `loop`: the training. `job`: files in, model, card and curves out.
+Settings are in `voxmill.config.training`. A module imports only from those above it in this list:
+
+- `targets`: the values that the network learns. `sources`: volumes with their ground truth, and the
+  patches drawn from them. `augmentation`: random changes of a patch.
+- `validation`: F1 on held-out boxes, with the detector of the workflow. `checkpoints`: files from
+  which a training resumes.
+- `trainer`: the state of a training and its steps. `loop`: all steps. `curves`: table and figure.
+- `train_network`: the job; files in, model, card and curves out.
 """

@@ -1,43 +1,52 @@
-"""Random changes of a patch that leave its cells where they are, or move them along."""
+"""Random changes of a patch and of its targets."""
 
 import numpy as np
 from scipy import ndimage
 
-from voxmill.training.settings import ROTATIONS, Augmentation
+from voxmill.config.training import ROTATIONS, Augmentation
 
 
-def augment(patch, maps, voxel_size_um, settings: Augmentation, rng):
-    """Change a patch and the maps that belong to it.
+def augment(
+    patch: np.ndarray,
+    targets: np.ndarray,
+    voxel_size_um: tuple[float, float, float],
+    settings: Augmentation,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Change a patch and its targets at random.
 
     Parameters
     ----------
     patch : (z, y, x) float32 array
         Normalised intensities.
-    maps : (·, z, y, x) float32 array
-        Targets and weights: moved along, values untouched.
+    targets : (channels, z, y, x) float32 array
+        Mirrored and rotated with the patch; their values stay.
     voxel_size_um : (3,) float
-        Only axes of one voxel size and one length are exchanged.
+        Only axes of equal voxel size and equal length are exchanged.
     settings : Augmentation
     rng : numpy.random.Generator
 
     Returns
     -------
-    patch, maps : arrays of the same shapes
+    patch, targets : arrays of the same shapes
     """
     if settings.flip:
         for axis in range(3):
             if rng.random() < 0.5:
-                patch, maps = np.flip(patch, axis), np.flip(maps, axis + 1)
+                patch, targets = np.flip(patch, axis), np.flip(targets, axis + 1)
     for a, b in ROTATIONS[settings.rotate]:
         if voxel_size_um[a] == voxel_size_um[b] and patch.shape[a] == patch.shape[b]:
-            turns = int(rng.integers(4))
-            patch = np.rot90(patch, turns, (a, b))
-            maps = np.rot90(maps, turns, (a + 1, b + 1))
-    return np.ascontiguousarray(_intensities(patch, settings, rng)), np.ascontiguousarray(maps)
+            quarters = int(rng.integers(4))
+            patch = np.rot90(patch, quarters, (a, b))
+            targets = np.rot90(targets, quarters, (a + 1, b + 1))
+    patch = _change_intensities(patch, settings, rng)
+    return np.ascontiguousarray(patch), np.ascontiguousarray(targets)
 
 
-def _intensities(patch, settings: Augmentation, rng):
-    # Half of the patches stay as sharp and as clean as they are.
+def _change_intensities(
+    patch: np.ndarray, settings: Augmentation, rng: np.random.Generator
+) -> np.ndarray:
+    # A quarter of the patches is blurred, and half of them get noise.
     if settings.blur_vox and rng.random() < 0.25:
         patch = ndimage.gaussian_filter(patch, rng.uniform(0, settings.blur_vox), mode="nearest")
     scale = np.float32(np.exp(rng.uniform(-settings.scale, settings.scale)))

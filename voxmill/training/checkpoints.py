@@ -1,10 +1,13 @@
-"""Checkpoints: one safetensors file, replaced whole, with everything that a resume needs.
+"""Checkpoints: one safetensors file with everything that a training needs to resume.
 
-Random numbers need no storing: every step draws from a generator seeded by (seed, step).
+The file is always replaced whole. It holds no state of random numbers, as each step draws from a
+generator with the seed (seed, step).
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,7 +19,14 @@ from voxmill.runtime.files import writing
 VERSION = "1"
 
 
-def save_checkpoint(path, network, average, best, optimizer, progress: dict) -> None:
+def save_checkpoint(
+    path: str | Path,
+    network: torch.nn.Module,
+    average: Mapping[str, torch.Tensor],
+    best: Mapping[str, torch.Tensor],
+    optimizer: torch.optim.Optimizer,
+    progress: dict[str, Any],
+) -> None:
     """Write a checkpoint, whole or not at all.
 
     Parameters
@@ -24,10 +34,10 @@ def save_checkpoint(path, network, average, best, optimizer, progress: dict) -> 
     path : path
     network : torch module
     average, best : dict of str to tensor
-        Moving average of the weights, and its best so far.
+        Moving average of the weights, and the average of the best validation so far.
     optimizer : torch.optim.Adam
     progress : dict
-        JSON content: step, history, settings digest and so on.
+        JSON content: step, history, digest of settings and data, and so on.
     """
     tensors = {f"weights/{k}": v for k, v in network.state_dict().items()}
     tensors |= {f"average/{k}": v for k, v in average.items()}
@@ -39,8 +49,22 @@ def save_checkpoint(path, network, average, best, optimizer, progress: dict) -> 
         save_file(tensors, scratch, {"version": VERSION, "progress": json.dumps(progress)})
 
 
-def load_checkpoint(path, network, optimizer) -> tuple[dict, dict, dict]:
-    """Put a checkpoint's weights and moments in place; returns average, best and progress.
+def load_checkpoint(
+    path: str | Path, network: torch.nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], dict[str, Any]]:
+    """Restore the weights of a network and the state of its optimiser from a checkpoint.
+
+    Parameters
+    ----------
+    path : path
+    network : torch module
+    optimizer : torch.optim.Adam
+
+    Returns
+    -------
+    average, best : dict of str to tensor
+        As in `save_checkpoint`.
+    progress : dict
 
     Raises
     ------
@@ -69,6 +93,6 @@ def load_checkpoint(path, network, optimizer) -> tuple[dict, dict, dict]:
     return parts["average"], parts["best"], progress
 
 
-def has_checkpoint(path) -> bool:
-    """Whether there is a checkpoint to resume from."""
+def has_checkpoint(path: str | Path) -> bool:
+    """Whether a checkpoint exists."""
     return Path(path).is_file()

@@ -1,4 +1,4 @@
-"""How a training went: a table and a picture."""
+"""The course of a training as a table and as a figure."""
 
 from pathlib import Path
 
@@ -8,13 +8,13 @@ COLUMNS = ("step", "loss", "learning_rate", "f1", "precision", "recall", "thresh
 
 
 def write_curves(csv_path: str | Path, png_path: str | Path, history: list[dict]) -> None:
-    """Write the validations of a training as a CSV and as a picture.
+    """Write the validations of a training as CSV and as PNG.
 
     Parameters
     ----------
     csv_path, png_path : path
     history : list of dict
-        See `voxmill.training.loop.Outcome`.
+        See `voxmill.training.loop.TrainingResult`.
     """
     from matplotlib.figure import Figure
 

@@ -1,21 +1,23 @@
-"""The training itself: steps, validations, checkpoints, early stopping."""
+"""The loop of a training: steps, validations, checkpoints, early stopping."""
 
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
+from voxmill.config.training import TrainingSettings
 from voxmill.runtime.jobs import logger
-from voxmill.training.settings import TrainingSettings
 from voxmill.training.sources import Source
 from voxmill.training.trainer import Trainer
 
 
 @dataclass
-class Outcome:
-    """What a training gives.
+class TrainingResult:
+    """Result of a training.
 
     Parameters
     ----------
@@ -24,11 +26,11 @@ class Outcome:
     validation : dict
         Of these weights; see `voxmill.training.validation.validate`.
     history : list of dict
-        One row a validation: step, loss, learning_rate, f1, threshold, seconds.
+        One dict a validation, with the keys of `voxmill.training.curves.COLUMNS`.
     steps : int
         Steps done.
     stopped : str
-        Why it ended.
+        Why the training ended.
     """
 
     network: torch.nn.Module
@@ -43,9 +45,9 @@ def train(
     settings: TrainingSettings,
     device: str = "cpu",
     threads: int = 1,
-    checkpoint_path=None,
-    initial: dict | None = None,
-) -> Outcome:
+    checkpoint_path: str | Path | None = None,
+    initial: Mapping[str, torch.Tensor] | None = None,
+) -> TrainingResult:
     """Train a network.
 
     Parameters
@@ -58,19 +60,19 @@ def train(
     threads : int
         CPU threads.
     checkpoint_path : path, optional
-        Resumed from when it exists, and written to.
+        The training resumes from it if it exists, and writes to it.
     initial : dict of str to tensor, optional
         Weights to start from.
 
     Returns
     -------
-    Outcome
+    TrainingResult
 
     Raises
     ------
     VoxmillError
-        On unusable data (see `voxmill.training.sources.check_sources`), a checkpoint of another
-        training, or a loss that is not finite.
+        If data are unusable (`voxmill.training.sources.check_sources`), the checkpoint is of
+        another training, or the loss is not finite.
     """
     trainer = Trainer(sources, settings, device, threads, initial)
     if checkpoint_path:
@@ -83,7 +85,7 @@ def train(
         initial=progress["step"],
         unit="step",
         desc="training",
-        # A log gets a line a validation instead.
+        # Without a terminal, the log gets a line at each validation.
         disable=not sys.stderr.isatty(),
     )
     while progress["step"] < settings.steps:
@@ -104,7 +106,7 @@ def train(
         trainer.validate(earlier + time.perf_counter() - begun)
     trainer.network.load_state_dict(trainer.best)
     progress = trainer.progress
-    return Outcome(
+    return TrainingResult(
         trainer.network.cpu().eval(), progress["best"], progress["history"], progress["step"],
         stopped,
     )  # fmt: skip

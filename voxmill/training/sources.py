@@ -1,84 +1,81 @@
-"""Volumes with their truth, and patches drawn from them."""
+"""Volumes with their ground truth, and patches drawn from them."""
 
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 
+from voxmill.config.training import TrainingSettings
+from voxmill.geometry import Box
 from voxmill.runtime.errors import VoxmillError
-from voxmill.training.settings import TrainingSettings
 from voxmill.training.targets import centroid_target
 from voxmill.volumes.normalisation import normalise
+from voxmill.volumes.protocols import ReadableVolume
 
-Box = tuple[tuple[int, int, int], tuple[int, int, int]]
-# Draws of a patch before a volume counts as having no room beside its validation box.
+# After this many draws of a patch, a volume counts as too small beside its validation box.
 MOST_DRAWS = 1000
 
 
 @dataclass(frozen=True)
 class Source:
-    """A volume with its cells.
+    """A volume with its cells, for training, validation or both.
 
     Parameters
     ----------
     name : str
-    volume : object
-        `shape` (z, y, x) and `read_window(start, stop)`: grey values.
+    volume : ReadableVolume
+        Grey values.
     points : (N, 3) float array
-        Centroids, absolute voxels.
+        Centroids in absolute voxels.
     voxel_size_um : (3,) tuple of float
     statistics : dict
-        See `voxmill.volumes.measure_volume.measure`: of the whole volume, so that all its patches
-        agree.
+        Those of `voxmill.volumes.measure_volume.measure` for the whole volume, so that all patches
+        are normalised alike.
     region : Box
-        Where the truth is complete; nothing outside of it is used.
+        Where the ground truth is complete; nothing outside is used.
     validation : Box, optional
-        Kept out of the training and used to validate. The whole region: no training here.
-    mask : object, optional
-        As `volume`: nonzero where a cell is.
+        Left out of the training and used to validate. If it is the whole region, the volume does
+        not train.
+    mask : ReadableVolume, optional
+        Nonzero where a cell is.
     contents : str
-        Digest of what volume and mask hold, so that a checkpoint of other contents is refused.
+        Digest of volume and mask, so that a checkpoint of other data is refused.
     """
 
     name: str
-    volume: object
+    volume: ReadableVolume
     points: np.ndarray
     voxel_size_um: tuple[float, float, float]
-    statistics: dict
+    statistics: dict[str, Any]
     region: Box
     validation: Box | None = None
-    mask: object | None = None
+    mask: ReadableVolume | None = None
     contents: str = ""
 
     @property
     def trains(self) -> bool:
-        """Whether anything is left to train on."""
+        """Whether the volume has a part to train on."""
         return self.validation != self.region
 
 
-def whole(shape) -> Box:
-    """The box of a whole volume."""
-    return (0, 0, 0), tuple(int(n) for n in shape)
-
-
 def points_in(points: np.ndarray, box: Box) -> np.ndarray:
-    """The points whose voxel lies in a box."""
-    return points[are_in(points, box)]
-
-
-def are_in(points: np.ndarray, box: Box) -> np.ndarray:
-    """Whether the voxel of each point lies in a box."""
-    start, stop = np.array(box)
-    return ((points >= start - 0.5) & (points < stop - 0.5)).all(axis=1)
+    """Select the points whose voxel lies in a box."""
+    return points[box.contains(points)]
 
 
 def check_sources(sources: list[Source], settings: TrainingSettings) -> None:
-    """Refuse what can't be trained on, before the first step.
+    """Check before the first step that the data can be trained on.
+
+    Parameters
+    ----------
+    sources : list of Source
+    settings : TrainingSettings
 
     Raises
     ------
     VoxmillError
-        Without training or validation data, without cells in either, with points outside of their
-        volume, a region smaller than a patch, voxel sizes that differ, or a missing mask.
+        If training or validation data are missing or have no cells, points lie outside their
+        volume, a region is smaller than a patch, voxel sizes differ, or a mask is missing.
     """
     for kind, chosen in (
         ("training", [s for s in sources if s.trains]),
@@ -101,12 +98,14 @@ def check_sources(sources: list[Source], settings: TrainingSettings) -> None:
     ):
         if not count:
             raise VoxmillError(
-                f"training: expected cells in the {kind} data, found none. Check the truth of "
-                f"{[s.name for s in sources]}."
+                f"training: expected cells in the {kind} data, found none. Check the ground truth "
+                f"of {[s.name for s in sources]}."
             )
 
 
-def _check_source(source: Source, settings: TrainingSettings, size, first: str) -> None:
+def _check_source(
+    source: Source, settings: TrainingSettings, size: tuple[float, float, float], first: str
+) -> None:
     where = f"training volume {source.name!r}"
     if not np.allclose(source.voxel_size_um, size, rtol=0.02):
         raise VoxmillError(
@@ -114,42 +113,41 @@ def _check_source(source: Source, settings: TrainingSettings, size, first: str) 
             f"{list(source.voxel_size_um)}. A network learns sizes in voxels: resample one of the "
             "volumes, or train a network for each voxel size."
         )
-    inside = points_in(source.points, whole(source.volume.shape))
+    inside = points_in(source.points, Box.from_shape(source.volume.shape))
     if len(inside) < len(source.points):
         raise VoxmillError(
-            f"{where}: expected all {len(source.points)} cells inside of the volume of shape "
+            f"{where}: expected all {len(source.points)} cells inside the volume of shape "
             f"{list(source.volume.shape)}, found {len(source.points) - len(inside)} outside. "
-            "Check the axis order (z, y, x) and the unit of the truth."
+            "Check the axis order (z, y, x) and the unit of the ground truth."
         )
-    start, stop = np.array(source.region)
-    if source.trains and (stop - start < settings.patch_vox).any():
+    if source.trains and (np.array(source.region.shape) < settings.patch_vox).any():
         raise VoxmillError(
             f"{where}: expected a region of at least a patch, {list(settings.patch_vox)} voxels, "
-            f"found {(stop - start).tolist()}. Make training.patch_vox smaller."
+            f"found {list(source.region.shape)}. Make training.patch_vox smaller."
         )
     if settings.needs_mask and source.mask is None:
         key = "foreground" if settings.foreground else "target"
         raise VoxmillError(
-            f"{where}: training.{key} needs a mask or labels as truth, found points alone."
+            f"{where}: training.{key} needs a mask or labels as truth, found only points."
         )
 
 
 def training_points(source: Source) -> np.ndarray:
-    """Cells in the region and outside of the validation box."""
+    """Select the cells in the region and outside the validation box: (N, 3) voxels."""
     points = points_in(source.points, source.region)
     if source.validation is None:
         return points
-    return points[~are_in(points, source.validation)]
+    return points[~source.validation.contains(points)]
 
 
 class PatchSampler:
-    """Draws patches: a share of them on cells, the rest anywhere.
+    """Draws patches: a share of them on cells, the others anywhere in the regions.
 
     Parameters
     ----------
     sources : list of Source
-        Those that train; each is drawn as often as its number of cells (at least as if it had a
-        tenth of the mean).
+        Those that train are used, each in proportion to its number of cells, but at least as if
+        it had a tenth of the mean.
     settings : TrainingSettings
     """
 
@@ -161,42 +159,48 @@ class PatchSampler:
         counts = np.maximum(counts, 0.1 * counts.mean())
         self._shares = counts / counts.sum()
 
-    def draw(self, rng) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float]]:
-        """A patch, its maps and its voxel size.
+    def draw(
+        self, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float]]:
+        """Draw a patch.
 
         Returns
         -------
         patch : (z, y, x) float32 array
             Normalised intensities.
-        maps : (1 + outputs, z, y, x) float32 array
-            First 1 where the loss counts, else 0; then the targets.
+        targets : (1 + outputs, z, y, x) float32 array
+            The first channel is 1 where the loss counts, else 0; the others are the targets of
+            the network's outputs.
         voxel_size_um : (3,) tuple of float
         """
         index = int(rng.choice(len(self._sources), p=self._shares))
         source = self._sources[index]
         start = self._place(source, self._points[index], rng)
         stop = start + self._settings.patch_vox
-        grey = source.volume.read_window(tuple(start.tolist()), tuple(stop.tolist()))
+        box = Box.from_shape(self._settings.patch_vox, start.tolist())
+        grey = source.volume.read_window(*box)
         patch = normalise(grey, source.statistics, self._settings.normalisation)
-        maps = [self._counts(source, start, stop)]
+        targets = [self._counts(source, start, stop)]
         if self._settings.target == "centroid":
-            maps.append(
+            targets.append(
                 centroid_target(
                     source.points,
                     start,
                     self._settings.patch_vox,
                     source.voxel_size_um,
-                    self._settings.target_sigma_um,
+                    cast(float, self._settings.target_sigma_um),
                 )
             )
-        if self._settings.needs_mask:
-            mask = source.mask.read_window(tuple(start.tolist()), tuple(stop.tolist()))
-            maps += [(mask > 0).astype(np.float32)] * (self._settings.outputs + 1 - len(maps))
-        return patch, np.stack(maps), source.voxel_size_um
+        if self._settings.needs_mask and source.mask is not None:
+            mask = source.mask.read_window(*box)
+            missing = self._settings.outputs + 1 - len(targets)
+            targets += [(mask > 0).astype(np.float32)] * missing
+        return patch, np.stack(targets), source.voxel_size_um
 
-    def _place(self, source: Source, points, rng) -> np.ndarray:
+    def _place(self, source: Source, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Draw the first voxel of a patch."""
         patch = np.array(self._settings.patch_vox)
-        low, high = np.array(source.region[0]), np.array(source.region[1]) - patch
+        low, high = np.array(source.region.start), np.array(source.region.stop) - patch
         for _ in range(MOST_DRAWS):
             if len(points) and rng.random() < self._settings.cell_share:
                 cell = points[rng.integers(len(points))]
@@ -206,8 +210,7 @@ class PatchSampler:
                 start = rng.integers(low, high + 1)
             if source.validation is None:
                 return start
-            held_start, held_stop = np.array(source.validation)
-            if (start >= held_stop).any() or (start + patch <= held_start).any():
+            if not Box.from_shape(self._settings.patch_vox, start).overlaps(source.validation):
                 return start
         raise VoxmillError(
             f"training volume {source.name!r}: expected room for patches of {patch.tolist()} "
@@ -215,8 +218,8 @@ class PatchSampler:
             f"{MOST_DRAWS} draws. Make training.patch_vox or the box smaller."
         )
 
-    def _counts(self, source: Source, start, stop) -> np.ndarray:
-        """1 where the network sees enough context for the loss to count."""
+    def _counts(self, source: Source, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
+        """Return 1 where the patch has enough surroundings for the loss to count, else 0."""
         counts = np.zeros(self._settings.patch_vox, np.float32)
         margin = self._settings.margin_vox
         inner = tuple(

@@ -1,18 +1,25 @@
-"""What the network should answer: a Gaussian around each centroid, and the mask."""
+"""The target of a network that learns centroids, and the weight of its cells in the loss."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-# Beyond this many standard deviations a Gaussian counts as 0.
+# A Gaussian counts as 0 beyond this many standard deviations.
 REACH = 3.5
 
 
-def centroid_target(points, start, shape, voxel_size_um, sigma_um: float) -> np.ndarray:
-    """Gaussians around centroids in a box of a volume; where they meet, the larger value.
+def centroid_target(
+    points: ArrayLike,
+    start: ArrayLike,
+    shape: tuple[int, int, int],
+    voxel_size_um: ArrayLike,
+    sigma_um: float,
+) -> np.ndarray:
+    """Draw Gaussians around centroids in a box of a volume; where they overlap, the larger counts.
 
     Parameters
     ----------
     points : (N, 3) float array
-        Centroids in absolute voxels, also those outside of the box.
+        Centroids in absolute voxels, including those outside the box.
     start : (3,) int
         First voxel of the box.
     shape : (3,) int
@@ -20,7 +27,7 @@ def centroid_target(points, start, shape, voxel_size_um, sigma_um: float) -> np.
     voxel_size_um : (3,) float
         Edge lengths of a voxel, z, y, x.
     sigma_um : float
-        Standard deviation in micrometres: on anisotropic voxels the Gaussian is round in space.
+        Standard deviation in micrometres, the same along each axis.
 
     Returns
     -------
@@ -52,18 +59,23 @@ def centroid_target(points, start, shape, voxel_size_um, sigma_um: float) -> np.
 
 
 def balanced_weight(number: int, volume_um3: float, sigma_um: float) -> float:
-    """Weight that makes all cells together count a third of the background.
+    """Return the weight with which all cells together count a third as much as the background.
 
-    Cells fill far less than a percent of a volume: without it, "no cell anywhere" is nearly
-    perfect, and the first thousand steps learn nothing else.
+    Cells fill far less than a percent of a volume. Without a weight, "no cell anywhere" is nearly
+    perfect, and the network learns nothing else in the first thousand steps.
 
     Parameters
     ----------
     number : int
-        Cells in the volume.
+        Number of cells in the volume.
     volume_um3 : float
     sigma_um : float
-        Of the target's Gaussians.
+        Standard deviation of the target's Gaussians.
+
+    Returns
+    -------
+    float
+        From 1 to 500.
     """
     filled = number * (2 * np.pi) ** 1.5 * sigma_um**3 / volume_um3
     return float(np.clip(1 / (3 * max(filled, 1e-9)), 1.0, 500.0))

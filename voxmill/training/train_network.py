@@ -1,48 +1,55 @@
-"""Training as a job: volumes and truth in, model, card and curves out."""
+"""The job that trains a network: volumes and ground truth in; model, card and curves out."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from voxmill import __version__
+from voxmill.config.training import TrainingSettings
 from voxmill.evaluation.ground_truth import read_truth
+from voxmill.geometry import Box
 from voxmill.networks import models
 from voxmill.runtime.devices import claim
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import sha256
 from voxmill.runtime.jobs import job, logger
-from voxmill.tiles.grid import parse_region
 from voxmill.training.curves import write_curves
-from voxmill.training.loop import Outcome, train
-from voxmill.training.settings import TrainingSettings
-from voxmill.training.sources import Source, training_points, whole
+from voxmill.training.loop import TrainingResult, train
+from voxmill.training.sources import Source, training_points
 from voxmill.volumes import LABEL_DTYPES, fingerprint, open_volume, read_header
+from voxmill.volumes.header import VolumeHeader
 from voxmill.volumes.measure_volume import measure
 from voxmill.volumes.normalisation import check_normalisation
 
 
-def open_source(name: str, volume: dict, settings: TrainingSettings) -> tuple[Source, dict]:
-    """A training volume of the configuration, opened.
+def open_source(
+    name: str, volume: dict[str, Any], settings: TrainingSettings
+) -> tuple[Source, dict[str, Any]]:
+    """Open a training volume of the configuration.
 
     Parameters
     ----------
     name : str
     volume : dict
         `path`, `channel`, `voxel_size_um` as `voxmill.volumes.read_header` takes them; `truth`
-        with `path` and `kind`; optional `mask` (path of a mask or label volume for the foreground;
-        by default the truth, where it is one), `region` (where the truth is complete) and
-        `validation` (true, or a box as text).
+        with `path` and `kind`; optional `mask` (path of a mask or label volume; by default the
+        ground truth, if it is one), `region` (where the ground truth is complete) and `validation`
+        (true, or a box as text).
     settings : TrainingSettings
 
     Returns
     -------
     source : Source
     record : dict
-        What the model card keeps of it.
+        Description of the volume for the model card.
 
     Raises
     ------
     VoxmillError
-        If a file can't be read, the volume is constant, or a region leaves the volume.
+        If a file cannot be read, the volume is constant, or a region exceeds the volume.
     """
     header = read_header(volume["path"], volume.get("channel"), volume.get("voxel_size_um"))
     if header.voxel_size_um is None:
@@ -54,17 +61,17 @@ def open_source(name: str, volume: dict, settings: TrainingSettings) -> tuple[So
     points = read_truth(truth["path"], truth.get("kind"), header.shape, header.voxel_size_um)
     statistics = measure(header)
     check_normalisation(statistics, settings.normalisation)
-    region = volume.get("region")
-    region = parse_region(region, header.shape) if region else whole(header.shape)
+    whole = Box.from_shape(header.shape)
+    region = Box.parse(volume["region"], whole.shape) if volume.get("region") else whole
     held = volume.get("validation")
-    validation = region if held is True else parse_region(held, header.shape) if held else None
+    validation = region if held is True else Box.parse(held, whole.shape) if held else None
     mask_path = volume.get("mask")
     if mask_path is None and truth.get("kind") in ("mask", "labels"):
         mask_path = truth["path"]
     if not settings.needs_mask:
         mask_path = None
     mask = _mask_header(mask_path, header) if mask_path else None
-    # Often one file, which may be large.
+    # Both are often one file, which may be large.
     digests = {path: _digest(path) for path in {truth["path"], mask_path} if path}
     contents = [fingerprint(header)]
     if mask:
@@ -89,18 +96,18 @@ def open_source(name: str, volume: dict, settings: TrainingSettings) -> tuple[So
         "mask_sha256": digests.get(mask_path),
         "cells": len(points),
         "training_cells": len(training_points(source)) if source.trains else 0,
-        "region": region,
-        "validation": validation,
+        "region": region.to_lists(),
+        "validation": validation and validation.to_lists(),
     }
     return source, record
 
 
-def _digest(path) -> str | None:
-    # A folder of planes has no digest of its own.
+def _digest(path: str | Path) -> str | None:
+    # A folder of planes has no single digest.
     return sha256(path) if Path(path).is_file() else None
 
 
-def _mask_header(path, header):
+def _mask_header(path: str | Path, header: VolumeHeader) -> VolumeHeader:
     mask = read_header(path, voxel_size_um=header.voxel_size_um, dtypes=LABEL_DTYPES)
     if mask.shape != header.shape:
         raise VoxmillError(
@@ -111,44 +118,65 @@ def _mask_header(path, header):
 
 
 def make_card(
-    name: str, settings: TrainingSettings, outcome: Outcome, voxel_size_um, training: dict
+    name: str,
+    settings: TrainingSettings,
+    trained: TrainingResult,
+    voxel_size_um: Sequence[float],
+    training: dict[str, Any],
 ) -> models.ModelCard:
-    """The card of a trained network; `training` says what it was trained on."""
+    """Make the card of a trained network.
+
+    Parameters
+    ----------
+    name : str
+    settings : TrainingSettings
+    trained : TrainingResult
+    voxel_size_um : (3,) float
+        Of the training volumes.
+    training : dict
+        Description of the training data.
+    """
     shape = {k: v for k, v in settings.network.items() if k != "kind"}
+    z, y, x = voxel_size_um
     return models.ModelCard(
         name=name,
         network=settings.network["kind"],
         settings=shape,
         outputs=(settings.target, "foreground")[: settings.outputs],
         normalisation=settings.normalisation,
-        threshold=round(outcome.validation["threshold"], 4),
-        voxel_size_um=tuple(voxel_size_um),
+        threshold=round(trained.validation["threshold"], 4),
+        voxel_size_um=(z, y, x),
         cell_diameter_um=settings.cell_diameter_um,
-        finder=settings.finder,
+        detector=settings.detector,
         training={
             "voxmill": __version__,
             **training,
             "settings": dataclasses.asdict(settings),
-            "steps": outcome.steps,
-            "stopped": outcome.stopped,
-            "history": outcome.history,
+            "steps": trained.steps,
+            "stopped": trained.stopped,
+            "history": trained.history,
         },
-        metrics={"validation": outcome.validation},
+        metrics={"validation": trained.validation},
     )
 
 
-def initial_weights(path, settings: TrainingSettings) -> dict:
-    """Weights of a model to start from.
+def initial_weights(path: str | Path, settings: TrainingSettings) -> dict[str, torch.Tensor]:
+    """Read the weights of a model to start from.
 
-    A model without a foreground map lends all but that map, which starts from its centroid map.
+    If the training has more outputs than the model, they start as copies of the model's first
+    output; if it has fewer, the model's last ones are left out.
+
+    Parameters
+    ----------
+    path : path
+        Weights of the model.
+    settings : TrainingSettings
 
     Raises
     ------
     VoxmillError
-        If the model's network is another than the training's.
+        If the model has another network than the training.
     """
-    import torch
-
     card, network = models.load(path)
     shape = {k: v for k, v in settings.network.items() if k != "kind"}
     theirs = dataclasses.asdict(network.settings)
@@ -168,11 +196,22 @@ def initial_weights(path, settings: TrainingSettings) -> dict:
     return weights
 
 
-def fine_tuning_settings(settings: dict, initial_path) -> dict:
-    """Settings with what follows from the model to start from, unless they say otherwise."""
+def fine_tuning_settings(settings: dict[str, Any], initial_path: str | Path) -> dict[str, Any]:
+    """Add the network, normalisation and cell diameter of the model to start from.
+
+    Parameters
+    ----------
+    settings : dict
+        Plain settings of `TrainingSettings`; they override those of the model.
+    initial_path : path
+        Weights of the model.
+    """
     card = models.read_card(initial_path)
     network = {k: v for k, v in card.settings.items() if k != "outputs"}
-    filled = {"network": {"kind": card.network, **network}, "normalisation": card.normalisation}
+    filled: dict[str, Any] = {
+        "network": {"kind": card.network, **network},
+        "normalisation": card.normalisation,
+    }
     if card.cell_diameter_um:
         filled["cell_diameter_um"] = card.cell_diameter_um
     return filled | settings
@@ -199,7 +238,7 @@ def train_network(
     volumes : dict of str to dict
         Training and validation volumes by name; see `open_source`.
     settings : dict
-        See `voxmill.training.settings.TrainingSettings`.
+        See `voxmill.config.training.TrainingSettings`.
     output_path : path
         Weights (safetensors); the card is written beside them.
     curves_path, figure_path : path
@@ -229,16 +268,16 @@ def train_network(
         device = held.devices[0].partition(":")[0]
         logger.info("%d volumes, device %s, settings %s", len(sources), device, checked)
         initial = initial_weights(initial_path, checked) if initial_path else None
-        outcome = train(sources, checked, device, threads, checkpoint_path, initial)
-    logger.info("%s after %d steps: %s", outcome.stopped, outcome.steps, outcome.validation)
-    training = {"volumes": {name: record for name, (_, record) in opened.items()}}
+        trained = train(sources, checked, device, threads, checkpoint_path, initial)
+    logger.info("%s after %d steps: %s", trained.stopped, trained.steps, trained.validation)
+    training: dict[str, Any] = {"volumes": {name: record for name, (_, record) in opened.items()}}
     if initial_path:
         training["started_from"] = {
             "model": models.read_card(initial_path).name,
             "weights_sha256": sha256(initial_path),
         }
     name = Path(output_path).stem
-    card = make_card(name, checked, outcome, sources[0].voxel_size_um, training)
-    write_curves(curves_path, figure_path, outcome.history)
-    models.save(output_path, outcome.network, card)
+    card = make_card(name, checked, trained, sources[0].voxel_size_um, training)
+    write_curves(curves_path, figure_path, trained.history)
+    models.save(output_path, trained.network, card)
     Path(checkpoint_path).unlink(missing_ok=True)

@@ -1,40 +1,45 @@
-"""State of a training and its steps; `voxmill.training.loop` runs them."""
+"""The state of a training and its steps; `voxmill.training.loop` runs them."""
 
 import dataclasses
 import hashlib
 import json
 import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional
 
+from voxmill.config.training import TrainingSettings
 from voxmill.engine import autograd, fourier
 from voxmill.networks import build, check_settings
+from voxmill.networks.msdnet import MSDNet
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.jobs import logger
 from voxmill.training.augmentation import augment
 from voxmill.training.checkpoints import has_checkpoint, load_checkpoint, save_checkpoint
-from voxmill.training.settings import TrainingSettings
-from voxmill.training.sources import PatchSampler, check_sources, training_points
+from voxmill.training.sources import PatchSampler, Source, check_sources, training_points
 from voxmill.training.targets import balanced_weight
 from voxmill.training.validation import validate
 
-# Masks fill percents of a patch, and their borders should stay where the truth has them.
+# Masks fill some percent of a patch: a larger weight would shift their borders outwards.
 MASK_WEIGHT = 3.0
 
 
-def forward_function(network, device: str, threads: int):
-    """The fastest differentiable way to the logits: our Fourier engine on CPUs, else PyTorch."""
+def forward_function(network: MSDNet, device: str, threads: int) -> Callable[[Tensor], Tensor]:
+    """Choose the fastest differentiable forward pass: the Fourier engine on CPUs, else PyTorch."""
     reason = fourier.available(network, device)
     if reason is None:
         return lambda batch: autograd.fourier_forward(network, batch, threads)
-    logger.info("gradients by PyTorch: the native engine says: %s", reason)
+    logger.info("gradients by PyTorch; the native engine is not used: %s", reason)
     return network
 
 
 def learning_rate(step: int, settings: TrainingSettings) -> float:
-    """Linear rise over the first 3 % of the steps, then a cosine to 0."""
+    """Learning rate of a step: a linear rise over the first 3 % of steps, then a cosine to 0."""
     rise = max(1, round(0.03 * settings.steps))
     if step < rise:
         return settings.learning_rate * (step + 1) / rise
@@ -43,11 +48,12 @@ def learning_rate(step: int, settings: TrainingSettings) -> float:
 
 
 class Trainer:
-    """State of a training between steps.
+    """The state of a training between steps.
 
     Parameters
     ----------
     sources : list of Source
+        Training and validation volumes.
     settings : TrainingSettings
     device : str
         "cpu" or "cuda".
@@ -55,16 +61,32 @@ class Trainer:
         CPU threads.
     initial : dict of str to tensor, optional
         Weights to start from (fine-tuning).
+
+    Attributes
+    ----------
+    network : MSDNet
+    average, best : dict of str to tensor
+        Moving average of the weights, and the average of the best validation so far.
+    progress : dict
+        step (steps done), history (one dict a validation), best (the best validation, or None) and
+        digest (of settings and data).
     """
 
-    def __init__(self, sources, settings: TrainingSettings, device, threads, initial=None):
+    def __init__(
+        self,
+        sources: list[Source],
+        settings: TrainingSettings,
+        device: str,
+        threads: int,
+        initial: Mapping[str, Tensor] | None = None,
+    ):
         check_sources(sources, settings)
         torch.set_num_threads(threads)
         self.sources, self.settings = sources, settings
         self.device, self.threads = device, threads
         kind = settings.network["kind"]
         shape = {k: v for k, v in settings.network.items() if k != "kind"}
-        self.network = build(kind, check_settings(kind, shape), settings.seed)
+        self.network = cast(MSDNet, build(kind, check_settings(kind, shape), settings.seed))
         if initial is None:
             self._expect_few_cells()
         else:
@@ -74,27 +96,29 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(device, enabled=settings.precision == "float16")
         self.average = self._weights()
         self.best = self._weights()
-        self.progress = {"step": 0, "history": [], "best": None, "digest": self._digest(initial)}
+        self.progress: dict[str, Any] = {"step": 0, "history": [], "best": None}
+        self.progress["digest"] = self._digest(initial)
         self.sampler = PatchSampler(sources, settings)
         self.positive_weight = settings.positive_weight or self._balanced()
         self._forward = forward_function(self.network, device, threads)
         self._losses: list[float] = []
 
     def _expect_few_cells(self) -> None:
-        # Starting at a probability of 2 % instead of 50 % saves the steps that would teach it.
+        # The first probability is 2 % instead of 50 %, which saves the first steps.
         with torch.no_grad():
             self.network.final_bias.fill_(-4.0)
             self.network.final_weight.mul_(0.3)
 
-    def _weights(self) -> dict:
+    def _weights(self) -> dict[str, Tensor]:
         return {k: v.detach().cpu().clone() for k, v in self.network.state_dict().items()}
 
-    def _digest(self, initial) -> str:
-        """Of everything but the length of the training's checkpoints, so that none is mixed up."""
+    def _digest(self, initial: Mapping[str, Tensor] | None) -> str:
+        """Hex digest of settings, data and initial weights, which a checkpoint must agree with."""
         content = json.dumps(dataclasses.asdict(self.settings), sort_keys=True, default=list)
         digest = hashlib.sha256(content.encode())
         for source in self.sources:
-            about = (source.name, source.region, source.validation, source.contents)
+            held = source.validation and tuple(source.validation)
+            about = (source.name, tuple(source.region), held, source.contents)
             digest.update(repr((*about, source.voxel_size_um, source.statistics)).encode())
             digest.update(np.ascontiguousarray(source.points).tobytes())
         for tensor in (initial or {}).values():
@@ -102,18 +126,17 @@ class Trainer:
         return digest.hexdigest()
 
     def _balanced(self) -> float:
+        """Weight of cells in the loss where the settings give none."""
         if self.settings.target == "mask":
             return MASK_WEIGHT
         number, volume = 0, 0.0
         for source in (s for s in self.sources if s.trains):
-            start, stop = np.array(source.region)
             number += len(training_points(source))
-            volume += float(np.prod((stop - start) * source.voxel_size_um))
-        # Patches are drawn on cells, so they are denser there than in the volume.
-        return balanced_weight(number, volume, self.settings.target_sigma_um)
+            volume += float(np.prod(np.array(source.region.shape) * source.voxel_size_um))
+        return balanced_weight(number, volume, cast(float, self.settings.target_sigma_um))
 
-    def resume(self, path) -> bool:
-        """Go on from a checkpoint, if there is one.
+    def resume(self, path: str | Path) -> bool:
+        """Restore the state of a checkpoint; returns whether there is one.
 
         Raises
         ------
@@ -134,7 +157,7 @@ class Trainer:
         return True
 
     def step(self) -> float:
-        """One optimisation step; returns the loss.
+        """Run one optimisation step; returns the loss.
 
         Raises
         ------
@@ -145,12 +168,12 @@ class Trainer:
         rng = np.random.default_rng((settings.seed, number))
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(number, settings)
-        patches, maps = self._draw(rng)
+        patches, targets = self._draw(rng)
         self.optimizer.zero_grad(set_to_none=True)
         precision = getattr(torch, settings.precision)
         with torch.autocast(self.device, precision, enabled=settings.precision != "float32"):
             logits = self._forward(patches)
-        loss = self._loss(logits.float(), maps)
+        loss = self._loss(logits.float(), targets)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise VoxmillError(
@@ -168,21 +191,22 @@ class Trainer:
         self._losses.append(value)
         return value
 
-    def _draw(self, rng):
-        patches, maps = [], []
+    def _draw(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Draw patches (batch, 1, z, y, x) and targets (batch, 1 + outputs, z, y, x)."""
+        patches, targets = [], []
         for _ in range(self.settings.batch):
-            patch, targets, size = self.sampler.draw(rng)
-            patch, targets = augment(patch, targets, size, self.settings.augmentation, rng)
+            patch, target, size = self.sampler.draw(rng)
+            patch, target = augment(patch, target, size, self.settings.augmentation, rng)
             patches.append(patch)
-            maps.append(targets)
+            targets.append(target)
         return (
             torch.from_numpy(np.stack(patches)[:, None]).to(self.device),
-            torch.from_numpy(np.stack(maps)).to(self.device),
+            torch.from_numpy(np.stack(targets)).to(self.device),
         )
 
-    def _loss(self, logits, maps):
+    def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy with soft targets; see `TrainingSettings.positive_weight`."""
-        counts, target = maps[:, 0], maps[:, 1]
+        counts, target = targets[:, 0], targets[:, 1]
         weight = counts * (1 + self.positive_weight * target)
         entropy = functional.binary_cross_entropy_with_logits(
             logits[:, 0], target, weight, reduction="sum"
@@ -190,13 +214,13 @@ class Trainer:
         loss = entropy / weight.sum()
         if self.settings.foreground:
             entropy = functional.binary_cross_entropy_with_logits(
-                logits[:, 1], maps[:, 2], counts, reduction="sum"
+                logits[:, 1], targets[:, 2], counts, reduction="sum"
             )
             loss = loss + self.settings.foreground_weight * entropy / counts.sum()
         return loss
 
     def _update_average(self, number: int) -> None:
-        # Young averages forget faster, or the random start would stay in them.
+        # The decay starts low, so that the average soon loses the random start.
         decay = min(self.settings.average, (1 + number) / (10 + number))
         if self.settings.average == 0:
             decay = 0.0
@@ -204,8 +228,19 @@ class Trainer:
             for key, value in self.network.state_dict().items():
                 self.average[key].lerp_(value.cpu(), 1 - decay)
 
-    def validate(self, seconds: float) -> dict:
-        """Validate the averaged weights, keep them if they are the best so far."""
+    def validate(self, seconds: float) -> dict[str, Any]:
+        """Validate the averaged weights and keep them if they are the best so far.
+
+        Parameters
+        ----------
+        seconds : float
+            Time of the training so far, for the history.
+
+        Returns
+        -------
+        dict
+            As `voxmill.training.validation.validate`.
+        """
         current = self._weights()
         self.network.load_state_dict(self.average)
         self.network.eval()
@@ -229,13 +264,13 @@ class Trainer:
             self.best = {k: v.clone() for k, v in self.average.items()}
         return result
 
-    def save(self, path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write a checkpoint."""
         progress = {**self.progress, "losses": self._losses}
         save_checkpoint(path, self.network, self.average, self.best, self.optimizer, progress)
 
     def patience_over(self) -> bool:
-        """Whether too many validations passed without a better one."""
+        """Whether `patience` validations have passed without a better one."""
         if not self.settings.patience or self.progress["best"] is None:
             return False
         since = sum(row["step"] > self.progress["best"]["step"] for row in self.progress["history"])

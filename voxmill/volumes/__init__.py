@@ -1,14 +1,19 @@
-"""Volumes on disk: headers without a pixel, windows without the whole, planes streamed out.
+"""Volumes on disk: reading their headers and windows, writing volumes and tiles.
 
-Everything here is z, y, x. A new format is a module with `matches`, `read_header` and
-`open_windows`, and one line in `FORMATS`.
+`read_header` says what a file holds and reads no voxel. `open_volume` reads any box of voxels in
+memory of the box and one plane, whatever the size of the volume. `write_planes` writes a volume
+plane by plane, `write_tile` a tile with checksums. The axis order is z, y, x throughout.
+
+`FORMATS` lists the formats in the order in which they are tried. A new format is a module with
+`matches`, `read_header` and `open_windows`, and one entry of that list. `docs/formats.md` says
+which files are read and what that costs.
 """
 
 import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +55,19 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file: how to know it by its first bytes, read its header, open its windows."""
+    """A file format: how to recognise it, read its header and open its windows.
+
+    Parameters
+    ----------
+    names : str
+        For messages.
+    matches : callable
+        Whether a path with these first 352 bytes (none for a folder) is of this format.
+    read_header : callable
+        Header of a path, for a channel and the accepted voxel types.
+    open_windows : callable
+        Windows of a volume with this header.
+    """
 
     names: str
     matches: Callable[[Path, bytes], bool]
@@ -86,8 +103,13 @@ def _format(path: Path) -> Format:
     )
 
 
-def read_header(path, channel=None, voxel_size_um=None, dtypes=VOLUME_DTYPES) -> VolumeHeader:
-    """Read what a volume's file says about it; no voxel is read.
+def read_header(
+    path: str | Path,
+    channel: int | None = None,
+    voxel_size_um: Sequence[float] | None = None,
+    dtypes: Sequence[str] = VOLUME_DTYPES,
+) -> VolumeHeader:
+    """Read what a volume's file says about the volume; no voxel is read.
 
     Parameters
     ----------
@@ -96,7 +118,7 @@ def read_header(path, channel=None, voxel_size_um=None, dtypes=VOLUME_DTYPES) ->
     channel : int, optional
         Channel to read, from 0; needed where a file has several.
     voxel_size_um : (3,) floats, optional
-        Voxel size (z, y, x) that wins over the file's.
+        Voxel size (z, y, x), used instead of the file's.
     dtypes : tuple of str
         The voxel types that are accepted.
 
@@ -115,15 +137,16 @@ def read_header(path, channel=None, voxel_size_um=None, dtypes=VOLUME_DTYPES) ->
 
 
 def open_volume(header: VolumeHeader) -> Windows:
-    """Open a volume for `read_window(start, stop)`; a context manager."""
+    """Open a volume to read windows of it; a context manager."""
     return _format(Path(header.path)).open_windows(header)
 
 
 def fingerprint(header: VolumeHeader, samples: int = 16, sample_bytes: int = 1 << 16) -> str:
-    """Hex digest of a volume's shape, type, channel, sizes and evenly spaced pieces of its bytes.
+    """Hex digest of a volume's shape, type, channel, file sizes and evenly spaced pieces of bytes.
 
-    A touched or copied volume keeps it, a given voxel size doesn't enter it. Another content
-    changes it, unless the files have the same sizes and differ only between the pieces.
+    A volume that is copied or gets a new time stamp keeps its digest, and so does one with another
+    given voxel size. Other content changes it, unless the files have the same sizes and differ
+    only between the pieces.
     """
     known = dataclasses.asdict(header)
     for key in ("path", "voxel_size_um", "voxel_size_source"):
@@ -143,7 +166,7 @@ def fingerprint(header: VolumeHeader, samples: int = 16, sample_bytes: int = 1 <
     return digest.hexdigest()
 
 
-def check_finite(array: np.ndarray, path, origin=(0, 0, 0)) -> None:
+def check_finite(array: np.ndarray, path: str | Path, origin: Sequence[int] = (0, 0, 0)) -> None:
     """Refuse NaN and infinite voxels.
 
     Parameters
@@ -157,16 +180,17 @@ def check_finite(array: np.ndarray, path, origin=(0, 0, 0)) -> None:
     Raises
     ------
     VoxmillError
-        Naming the number of such voxels and the first one's place in the volume.
+        If there are any: their number and the position of the first in the volume.
     """
     if array.dtype.kind != "f":
         return
-    count, first = 0, None
+    count, first = 0, (0, 0, 0)
     for z, plane in enumerate(array):
         bad = ~np.isfinite(plane)
         here = int(bad.sum())
-        if here and first is None:
-            first = (z, *np.unravel_index(int(bad.argmax()), plane.shape))
+        if here and not count:
+            y, x = np.unravel_index(int(bad.argmax()), plane.shape)
+            first = (z, int(y), int(x))
         count += here
     if count:
         voxel = tuple(int(a + b) for a, b in zip(origin, first, strict=True))
@@ -177,12 +201,12 @@ def check_finite(array: np.ndarray, path, origin=(0, 0, 0)) -> None:
 
 
 def read_points(header: VolumeHeader, value: float = 1) -> np.ndarray:
-    """Coordinates of the voxels that equal `value`, read plane by plane.
+    """Coordinates of the voxels that equal `value`; one plane at a time is in memory.
 
     Returns
     -------
     points : (N, 3) float array
-        Voxels, z, y, x, in that order of sorting.
+        In voxels, z, y, x, sorted by z, then y, then x.
     """
     found = [np.empty((0, 3))]
     with open_volume(header) as volume:

@@ -1,71 +1,43 @@
 """Block by block over a volume that may be larger than memory.
 
 Blocks are a matter of memory only: whatever uses them gives the same result for any block size.
+`voxmill.geometry.Box.blocks` cuts a volume into them.
 """
 
-import itertools
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
-import numpy as np
+import numpy.typing as npt
 
+from voxmill.geometry import Box, Triple
 from voxmill.runtime.jobs import progress
+from voxmill.volumes.protocols import ReadableVolume
 
-Corner = tuple[int, int, int]
-
-
-def block_list(shape: Iterable[int], block_vox: int) -> list[tuple[Corner, Corner]]:
-    """Start and stop of the blocks that partition a volume, in z, y, x order.
-
-    Parameters
-    ----------
-    shape : (3,) int
-        Volume in voxels.
-    block_vox : int
-        Edge of a block, voxels; the last of an axis may be smaller.
-
-    Examples
-    --------
-    >>> block_list((2, 2, 5), 3)
-    [((0, 0, 0), (2, 2, 3)), ((0, 0, 3), (2, 2, 5))]
-    """
-    shape = tuple(int(n) for n in shape)
-    starts = itertools.product(*(range(0, n, block_vox) for n in shape))
-    return [
-        (start, tuple(min(a + block_vox, n) for a, n in zip(start, shape, strict=True)))
-        for start in starts
-    ]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class ArrayVolume:
-    """An array with the interface of an opened volume."""
+    """An array in memory as a `ReadableVolume`.
 
-    array: np.ndarray
+    Parameters
+    ----------
+    array : (z, y, x) array
+    """
+
+    array: npt.NDArray[Any]
 
     @property
-    def shape(self):
-        """Shape z, y, x."""
+    def shape(self) -> tuple[int, ...]:
+        """Voxels along z, y, x."""
         return self.array.shape
 
-    def read_window(self, start, stop):
-        """Voxels of the half-open box."""
-        return self.array[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))]
-
-
-def map_blocks(work: Callable, blocks: list, threads: int, description: str) -> Iterator:
-    """Yield `work(start, stop)` for every block, in order, with progress.
-
-    At most `threads` blocks are in memory at once. The first error cancels what has not begun.
-    """
-    executor = ThreadPoolExecutor(max_workers=threads)
-    try:
-        results = executor.map(lambda block: work(*block), blocks)
-        yield from progress(results, len(blocks), "block", description)
-    finally:
-        executor.shutdown(wait=True, cancel_futures=True)
+    def read_window(self, start: Triple, stop: Triple) -> npt.NDArray[Any]:
+        """Voxels from `start` up to, not including, `stop`; a view of the array."""
+        return self.array[Box(start, stop).slices]
 
 
 class SerialReader:
@@ -73,16 +45,39 @@ class SerialReader:
 
     Parameters
     ----------
-    volume
-        Object with `shape` (z, y, x) and `read_window(start, stop) -> (·, ·, ·) array`.
+    volume : ReadableVolume
     """
 
-    def __init__(self, volume):
+    def __init__(self, volume: ReadableVolume) -> None:
         self._volume = volume
         self._lock = threading.Lock()
-        self.shape: Corner = tuple(int(n) for n in volume.shape)
+        self.shape = tuple(int(n) for n in volume.shape)
 
-    def read_window(self, start, stop) -> np.ndarray:
-        """Voxels of the half-open box, in the volume's dtype."""
+    def read_window(self, start: Triple, stop: Triple) -> npt.NDArray[Any]:
+        """Voxels from `start` up to, not including, `stop`, in the volume's dtype."""
         with self._lock:
             return self._volume.read_window(start, stop)
+
+
+def map_blocks(
+    work: Callable[[Box], Result], blocks: Sequence[Box], threads: int, description: str
+) -> Iterator[Result]:
+    """Yield `work(block)` for every block, in order, with a progress bar.
+
+    At most `threads` blocks are in memory at once. After an error no further block is begun.
+
+    Parameters
+    ----------
+    work : callable
+    blocks : sequence of Box
+    threads : int
+        Blocks worked on at once.
+    description : str
+        What is being done, for the bar and the log.
+    """
+    executor = ThreadPoolExecutor(max_workers=threads)
+    try:
+        results = executor.map(work, blocks)
+        yield from progress(results, len(blocks), "block", description)
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)

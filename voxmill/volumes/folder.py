@@ -11,7 +11,6 @@ from voxmill.runtime.errors import VoxmillError
 from voxmill.volumes import tiff
 from voxmill.volumes.header import VolumeHeader, check_dtype
 from voxmill.volumes.tiff_pages import read_page
-from voxmill.volumes.tiff_tags import read_pages
 from voxmill.volumes.windows import Windows
 
 
@@ -23,7 +22,7 @@ def matches(path: Path, head: bytes) -> bool:
 def read_header(path: Path, channel: int | None, dtypes: tuple[str, ...]) -> VolumeHeader:
     """Header of a folder of planes; see `voxmill.volumes.read_header`.
 
-    The first plane is read by tifffile; of the others only the few tags that must agree.
+    The header of every plane is read, to compare them: about 0.2 ms a plane.
     """
     names = plane_names(path)
     first = path / names[0]
@@ -32,7 +31,8 @@ def read_header(path: Path, channel: int | None, dtypes: tuple[str, ...]) -> Vol
         if page.samplesperpixel > 1:
             raise VoxmillError(
                 f"{first}: expected grey planes, found {page.samplesperpixel} samples a pixel "
-                f"({page.photometric.name}). Save the channel that shows the cells as grey planes."
+                f"({tiff.name_of(page.photometric)}). Save the channel that shows the cells as "
+                "grey planes."
             )
         dtype = check_dtype(first, page.dtype, dtypes)
         shape = (len(names), page.imagelength, page.imagewidth)
@@ -63,7 +63,7 @@ def open_windows(header: VolumeHeader) -> Windows:
 
 
 class FolderWindows(Windows):
-    """Windows of a folder of planes: a plane's file is opened while it is read."""
+    """Windows of a folder of planes; the file of a plane is open only while it is read."""
 
     def __init__(self, header: VolumeHeader):
         super().__init__(header)
@@ -74,7 +74,7 @@ class FolderWindows(Windows):
                 "folder has changed since its header was read. Run again."
             )
 
-    def _plane(self, z, rows, columns):
+    def _plane(self, z: int, rows: slice, columns: slice) -> np.ndarray:
         path = Path(self.header.path) / self._names[z]
         with tiff.reading(path), tifffile.TiffFile(path) as tif:
             page = tif.pages.first
@@ -114,7 +114,7 @@ def _natural(name: str) -> tuple:
 
 
 def _check_gaps(path: Path, names: list[str]) -> None:
-    """Refuse a numbering with a hole: a lost plane would shift all that follow."""
+    """Refuse names with a gap in their numbers: a lost plane would shift all that follow."""
     numbers = [[int(n) for n in re.findall(r"\d+", name)] for name in names]
     if len({len(n) for n in numbers}) != 1 or len({re.sub(r"\d+", "", n) for n in names}) != 1:
         return
@@ -133,27 +133,23 @@ def _check_gaps(path: Path, names: list[str]) -> None:
 
 
 def _check_planes(path: Path, names: list[str]) -> None:
-    first = None
+    """Refuse planes that differ, are truncated, or share a file with others."""
+    first = ""
     for name in names:
         file = path / name
-        try:
-            with open(file, "rb", buffering=4096) as opened:
-                plane, *further = read_pages(opened)
-                end = plane.end(opened)
-        except ValueError as error:
-            raise VoxmillError(
-                f"{file}: expected a TIFF plane, found a damaged or truncated file ({error}). "
-                "Copy or write it again."
-            ) from None
-        first = first or plane
-        if further:
-            raise VoxmillError(
-                f"{file}: expected one plane, found {1 + len(further)} pages. A folder holds one "
-                "plane a file; a file with all planes is given by itself."
-            )
-        if plane.layout != first.layout:
-            raise VoxmillError(
-                f"{file}: expected a plane as {names[0]} ({first}), found {plane}. All planes of "
-                "a folder need one shape and type."
-            )
-        tiff.check_end(file, file.stat().st_size, end)
+        with tiff.reading(file), tifffile.TiffFile(file) as tif:
+            if (count := len(tif.pages)) > 1:
+                raise VoxmillError(
+                    f"{file}: expected one plane, found {count} pages. A folder holds one plane a "
+                    "file; a file with all planes is given by itself."
+                )
+            page = tif.pages.first
+            layout = tiff.page_layout(page)
+            first = first or layout
+            if layout != first:
+                raise VoxmillError(
+                    f"{file}: expected a plane as {names[0]} ({first}), found {layout}. All planes "
+                    "of a folder need one shape and type."
+                )
+            tiff.check_chain(file, tif)
+            tiff.check_voxels(file, page)

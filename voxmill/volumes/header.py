@@ -1,6 +1,7 @@
-"""What is known about a volume before a voxel is read, and which axis of the file means what."""
+"""What a file says about its volume, and which of its axes are z, y, x and channel."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,13 +9,13 @@ import numpy as np
 from voxmill.runtime.errors import VoxmillError
 
 VOLUME_DTYPES = ("uint8", "uint16", "int16", "float32")
-"""Image volumes: what the networks are fed with."""
+"""Voxel types of image volumes, the input of the networks."""
 
 LABEL_DTYPES = (
     *("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"),
     "float32",
 )
-"""Mask and label volumes, for truth."""
+"""Voxel types of masks and label volumes, for ground truth."""
 
 _MICROMETRES = {
     **dict.fromkeys(("um", "µm", "μm", "micron", "microns", "micrometer", "micrometre"), 1.0),
@@ -48,7 +49,8 @@ class VolumeHeader:
     channel : int or None
         The chosen channel, from 0; None where the file has just one.
     windows : bool
-        Whether a window can be read without decoding what is before it. False asks for `unpack`.
+        Whether a window can be read without decoding what is before it. Where this is False,
+        `unpack` makes a file with windows.
     file_shape : tuple of int
         The array's shape in the file.
     file_axes : str
@@ -66,7 +68,7 @@ class VolumeHeader:
     file_shape: tuple[int, ...]
     file_axes: str
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         # JSON turns tuples into lists.
         for name in ("shape", "file_shape", "voxel_size_um"):
             if getattr(self, name) is not None:
@@ -79,7 +81,7 @@ class VolumeHeader:
 
 
 @dataclass(frozen=True)
-class Layout:
+class VolumeAxes:
     """Which axes of the file's array are z, y, x, and which one holds channels.
 
     Parameters
@@ -97,12 +99,12 @@ class Layout:
     channel: int | None
 
 
-def find_layout(path: object, shape: tuple[int, ...], axes: str, channel: int | None) -> Layout:
+def find_axes(path: object, shape: tuple[int, ...], axes: str, channel: int | None) -> VolumeAxes:
     """Find z, y, x and the channel among the axes of a file's array.
 
-    Named axes are trusted. A stack whose planes are called time points or just images is a volume
-    if it has no z axis. Of four axes without names the channel axis is the last if its length is
-    1, else the first if its length is 1, else the shorter of the two.
+    The letters of named axes are used as they are. A stack whose planes are called time points or
+    images is a volume if it has no z axis. Of four axes without names the channel axis is the last
+    if its length is 1, else the first if its length is 1, else the shorter of the two.
 
     Parameters
     ----------
@@ -135,9 +137,9 @@ def find_layout(path: object, shape: tuple[int, ...], axes: str, channel: int | 
             f"{path}: expected a 3D volume (z, y, x), found a 2D image of shape {shape} with axes "
             f"{axes}. Give the whole stack, or the folder that holds its planes."
         )
-    channel_axis = extra[0] if extra else None
-    chosen = _check_channel(path, shape[channel_axis] if extra else 1, channel)
-    return Layout(tuple(spatial), channel_axis, chosen if extra else None)
+    z, y, x = spatial
+    chosen = _check_channel(path, shape[extra[0]] if extra else 1, channel)
+    return VolumeAxes((z, y, x), extra[0], chosen) if extra else VolumeAxes((z, y, x), None, None)
 
 
 def _named_axes(shape: tuple[int, ...], axes: str) -> tuple[list[int], list[int]]:
@@ -201,15 +203,16 @@ def to_micrometres(unit: str | None) -> float | None:
     return _MICROMETRES.get(unit, _MICROMETRES.get(unit.lower()))
 
 
-def check_voxel_size(origin: str, voxel_size_um) -> tuple[float, float, float]:
+def check_voxel_size(origin: str, voxel_size_um: Iterable[float]) -> tuple[float, float, float]:
     """Three positive finite numbers (z, y, x), micrometres; `origin` names the key or file."""
     try:
-        size = tuple(float(edge) for edge in voxel_size_um)
+        size = [float(edge) for edge in voxel_size_um]
     except (TypeError, ValueError):
-        size = ()
+        size = []
     if len(size) != 3 or not all(math.isfinite(edge) and edge > 0 for edge in size):
         raise VoxmillError(
             f"{origin}: expected a voxel size of three positive numbers (z, y, x) in micrometres, "
             f"found {voxel_size_um!r}."
         )
-    return size
+    z, y, x = size
+    return z, y, x

@@ -1,4 +1,4 @@
-"""Percentiles of a whole volume, streamed plane by plane, and the normalisation that uses them."""
+"""Percentiles, extremes, mean and standard deviation of a volume, read plane by plane."""
 
 import math
 from dataclasses import dataclass, field
@@ -12,10 +12,10 @@ from voxmill.volumes import VOLUME_DTYPES, VolumeHeader, check_finite, open_volu
 from voxmill.volumes.header import check_dtype
 
 PERCENTILES = (0.1, 1.0, 5.0, 25.0, 50.0, 75.0, 95.0, 99.0, 99.9)
-"""The grid that a model card may choose from."""
+"""The percentiles that are measured; a model card names two of them for its normalisation."""
 
 _PIECE = 2**20
-"""Voxels that are widened to 64 bits at a time, so that memory stays near one plane."""
+"""Voxels that are converted to 64 bits at a time, so that memory stays near that of one plane."""
 
 
 def measure(
@@ -26,28 +26,26 @@ def measure(
 ) -> dict:
     """Percentiles, extremes, mean and standard deviation of a volume.
 
-    Whole numbers are counted in a histogram, so their percentiles are exact (the linear
-    interpolation of `numpy.percentile`). Of float volumes with more than `max_samples` voxels one
-    voxel in each run of equal length is drawn at random for the percentiles. Of a volume with more
-    than `max_voxels` only evenly spaced planes are read. The result says which.
+    Whole numbers are counted in a histogram, so that their percentiles are exact (those of
+    `numpy.percentile` with linear interpolation). A float volume of more than `max_samples` voxels
+    is cut into runs of equal length, and one voxel of each is drawn at random for the percentiles.
+    Of a volume of more than `max_voxels` only evenly spaced planes are read. The result says which.
 
     Parameters
     ----------
     header : VolumeHeader
     max_voxels : int
-        Voxels that are read at most.
+        Most voxels that are read.
     max_samples : int
-        Float voxels that are kept for percentiles at most.
+        Most voxels of a float volume that are kept for the percentiles.
     seed : int
-        Seed of the float sample.
-    progress : bool
-        Show a bar on stderr.
+        Of the draw.
 
     Returns
     -------
     statistics : dict
         JSON content: `percentiles` (keys as "99.9"), `minimum`, `maximum`, `mean`, `std`, `dtype`,
-        `shape`, `voxels_read`, `planes_read`, `method`, and `seed` for a sample.
+        `shape`, `voxels_read`, `planes_read`, `method`, and `samples` where voxels were drawn.
 
     Raises
     ------
@@ -130,7 +128,8 @@ class _Histogram:
 class _Sample:
     """One voxel of each run of `run` voxels, drawn at random; sums over every voxel.
 
-    A fixed distance would follow the rows wherever it divides their length, hence the draw.
+    Voxels at a fixed distance would all lie in a few columns wherever the distance divides the
+    length of a row, hence the draw.
     """
 
     run: int
@@ -148,7 +147,7 @@ class _Sample:
         wide = values.astype(np.float64)
         mean = float(wide.mean())
         wide -= mean
-        # Two sets of values merge by the formula of Chan, Golub & LeVeque (1979).
+        # Two sets of values are merged by the formula of Chan, Golub & LeVeque (1979).
         total = self.count + len(values)
         gap = mean - self.mean
         self.squares += float(wide @ wide) + gap * gap * self.count * len(values) / total
@@ -184,5 +183,10 @@ def measure_volume(*, volume: dict, output_path: str) -> None:
     volume : dict
         Arguments of `voxmill.volumes.read_header`.
     output_path : path
+
+    Raises
+    ------
+    VoxmillError
+        If the volume can't be read, is constant, or holds NaN or infinite voxels.
     """
     write_json(output_path, measure(read_header(**volume)))

@@ -6,29 +6,33 @@ import math
 import struct
 import tempfile
 import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import writing
-from voxmill.volumes.header import Layout, VolumeHeader, check_dtype, find_layout
+from voxmill.volumes.header import VolumeAxes, VolumeHeader, check_dtype, find_axes
 from voxmill.volumes.windows import RawWindows, Windows
 
 _UNITS_UM = {1: 1e6, 2: 1e3, 3: 1.0}
 """Micrometres per NIfTI unit of length: metre, millimetre, micrometre."""
 
 _PIECE = 1 << 22
-"""Bytes that are unpacked at a time."""
+"""Bytes to unpack at a time."""
 
 _BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 
 
 @dataclass(frozen=True)
 class _Nifti:
-    header: object
-    layout: Layout
+    """What a NIfTI header says; `header` is nibabel's."""
+
+    header: Any
+    axes: VolumeAxes
     shape: tuple[int, ...]
     dtype: np.dtype
     offset: int
@@ -74,14 +78,15 @@ def read_header(path: Path, channel: int | None, dtypes: tuple[str, ...]) -> Vol
             "write the file again."
         )
     voxel_size_um, source = _voxel_size(nifti)
+    z, y, x = nifti.axes.zyx
     return VolumeHeader(
         path=str(path),
         format="NIfTI.gz" if packed else "NIfTI",
-        shape=tuple(nifti.shape[axis] for axis in nifti.layout.zyx),
+        shape=(nifti.shape[z], nifti.shape[y], nifti.shape[x]),
         dtype=dtype,
         voxel_size_um=voxel_size_um,
         voxel_size_source=source,
-        channel=nifti.layout.channel,
+        channel=nifti.axes.channel,
         windows=not packed,
         file_shape=nifti.shape,
         file_axes=_axes(nifti.shape),
@@ -94,8 +99,9 @@ def open_windows(header: VolumeHeader) -> Windows:
     nifti = _parse(path, not header.windows, header.channel)
     # NIfTI stores its first axis fastest.
     strides = np.cumprod([nifti.dtype.itemsize, *nifti.shape[:-1]]).tolist()
-    skip = strides[nifti.layout.channel_axis] * header.channel if header.channel else 0
-    zyx = [strides[axis] for axis in nifti.layout.zyx]
+    channel_axis, channel = nifti.axes.channel_axis, nifti.axes.channel
+    skip = 0 if channel_axis is None or channel is None else strides[channel_axis] * channel
+    zyx = [strides[axis] for axis in nifti.axes.zyx]
     known = header, nifti.dtype, nifti.offset + skip, zyx, nifti.scale
     return RawWindows(*known) if header.windows else GzipWindows(*known, end=nifti.end)
 
@@ -103,22 +109,32 @@ def open_windows(header: VolumeHeader) -> Windows:
 class GzipWindows(RawWindows):
     """Windows of a gzipped NIfTI: everything before a window is decoded to reach it.
 
-    Planes in rising order cost one pass and no disk. The first window that lies before the last
-    one makes a copy, unpacked, in the temporary folder (TMPDIR), which goes with the process;
-    `unpack` makes one to keep.
+    Planes in rising order cost one pass and no disk space. The first window that lies before an
+    earlier one makes an unpacked copy in the temporary folder (TMPDIR), which is deleted when the
+    process ends; `unpack` makes a copy to keep.
     """
 
-    def __init__(self, *args, end: int):
-        super().__init__(*args)
+    def __init__(
+        self,
+        header: VolumeHeader,
+        dtype: np.dtype,
+        offset: int,
+        strides: Sequence[int],
+        scale: tuple[float, float] | None,
+        *,
+        end: int,
+    ):
+        super().__init__(header, dtype, offset, strides, scale)
         self._end = end
-        self._packed = gzip.GzipFile(fileobj=self._file)
+        self._packed: gzip.GzipFile | None = gzip.GzipFile(fileobj=self._file)
 
-    def close(self):
+    def close(self) -> None:
+        """Release the file, and the temporary copy."""
         if self._packed:
             self._packed.close()
         super().close()
 
-    def _read(self, position, count, z):
+    def _read(self, position: int, count: int, z: int) -> bytes:
         if self._packed and position < self._packed.tell():
             self._unpack()
         if not self._packed:
@@ -162,7 +178,7 @@ def unpack(header: VolumeHeader, output_path: str | Path) -> None:
         _copy_unpacked(header.path, end, output)
 
 
-def _copy_unpacked(path: str, end: int, output) -> None:
+def _copy_unpacked(path: str, end: int, output: IO[bytes]) -> None:
     written = 0
     with gzip.open(path, "rb") as packed:
         while True:
@@ -188,7 +204,7 @@ def _copy_unpacked(path: str, end: int, output) -> None:
 
 
 @contextlib.contextmanager
-def _decoding(path):
+def _decoding(path: str | Path) -> Iterator[None]:
     try:
         yield
     except (EOFError, OSError, zlib.error) as error:
@@ -228,10 +244,10 @@ def _parse(path: Path, packed: bool, channel: int | None) -> _Nifti:
         raise VoxmillError(
             f"{path}: expected grey values, found a colour image (RGB). Save one channel of it."
         )
-    layout = find_layout(path, shape, _axes(shape), channel)
+    axes = find_axes(path, shape, _axes(shape), channel)
     # Some writers leave the offset of a single file at 0: the data follow the header.
     offset = int(header["vox_offset"]) or header.single_vox_offset
-    return _Nifti(header, layout, shape, dtype, offset, scale)
+    return _Nifti(header, axes, shape, dtype, offset, scale)
 
 
 def _axes(shape: tuple[int, ...]) -> str:
@@ -241,9 +257,9 @@ def _axes(shape: tuple[int, ...]) -> str:
     return ("XYZC" + "T" * len(shape))[: len(shape)]
 
 
-def _scale(path: Path, header) -> tuple[float, float] | None:
+def _scale(path: Path, header: Any) -> tuple[float, float] | None:
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
-    if slope == 0 or math.isnan(slope):  # the standard's word for "not scaled"
+    if slope == 0 or math.isnan(slope):  # the standard's way to say "not scaled"
         return None
     if not (math.isfinite(slope) and math.isfinite(intercept)):
         raise VoxmillError(
@@ -254,11 +270,12 @@ def _scale(path: Path, header) -> tuple[float, float] | None:
 
 def _voxel_size(nifti: _Nifti) -> tuple[tuple[float, float, float] | None, str]:
     unit = int(nifti.header["xyzt_units"]) & 7
-    zooms = [float(nifti.header["pixdim"][1 + axis]) for axis in nifti.layout.zyx]
+    zooms = [float(nifti.header["pixdim"][1 + axis]) for axis in nifti.axes.zyx]
     if unit not in _UNITS_UM or not all(math.isfinite(z) and z > 0 for z in zooms):
         return None, f"NIfTI: no length (pixdim {zooms} z, y, x; xyzt_units {unit})"
     # pixdim is float32: more digits than these are noise.
-    return tuple(float(f"{z * _UNITS_UM[unit]:.7g}") for z in zooms), "NIfTI pixdim"
+    z, y, x = (float(f"{zoom * _UNITS_UM[unit]:.7g}") for zoom in zooms)
+    return (z, y, x), "NIfTI pixdim"
 
 
 def _check_gzip_size(path: Path, end: int) -> None:

@@ -13,9 +13,9 @@ def normalise(array: np.ndarray, statistics: dict, normalisation: dict) -> np.nd
     array : array
         Grey values of any shape.
     statistics : dict
-        Result of `measure` for the whole volume.
+        Of the whole volume, see `voxmill.volumes.measure_volume.measure`.
     normalisation : dict
-        `low` and `high`: percentiles of the grid `PERCENTILES`; `clip`: results are limited to
+        `low` and `high`: percentiles that were measured; `clip`: results are limited to
         [-clip, clip].
 
     Returns
@@ -26,18 +26,18 @@ def normalise(array: np.ndarray, statistics: dict, normalisation: dict) -> np.nd
     Raises
     ------
     VoxmillError
-        If a setting is unknown, missing or out of range, a percentile isn't on the grid, or the
-        two percentiles have one value.
+        If a setting is unknown, missing or out of range, a percentile was not measured, or both
+        percentiles have the same value.
     """
     low, high, clip = check_normalisation(statistics, normalisation)
-    # Single precision holds 16-bit grey values exactly; the offset is taken off before scaling.
+    # Single precision holds 16-bit grey values exactly, so the offset is subtracted first.
     scaled = np.subtract(array, np.float32(low), dtype=np.float32)
     scaled *= np.float32(1 / (high - low))
     return np.clip(scaled, -clip, clip, out=scaled)
 
 
 def check_normalisation(statistics: dict, normalisation: dict) -> tuple[float, float, float]:
-    """Grey values that become 0 and 1, and the clip; errors as `normalise`."""
+    """Grey values that become 0 and 1, and the clip; errors as of `normalise`."""
     expected = {"low", "high", "clip"}
     if set(normalisation) != expected:
         raise VoxmillError(
@@ -61,6 +61,6 @@ def check_normalisation(statistics: dict, normalisation: dict) -> tuple[float, f
         raise VoxmillError(
             f"normalisation: expected percentile {normalisation['high']:g} of the volume to be "
             f"above percentile {normalisation['low']:g}, found {values[1]:g} and {values[0]:g}. "
-            "Choose percentiles farther apart, or check that the volume isn't nearly empty."
+            "Choose percentiles farther apart, or check whether the volume is nearly empty."
         )
     return values[0], values[1], float(clip)

@@ -1,10 +1,13 @@
-"""Whole volumes streamed out plane by plane as calibrated OME-TIFF."""
+"""Writing whole volumes plane by plane as OME-TIFF with a voxel size."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
+from numpy.typing import DTypeLike
 
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import writing
@@ -15,7 +18,12 @@ _UUID = "00000000-0000-0000-0000-000000000000"
 
 
 def write_planes(
-    path, planes: Iterable[np.ndarray], shape, dtype, voxel_size_um=None, compression=None
+    path: str | Path,
+    planes: Iterable[np.ndarray],
+    shape: Sequence[int],
+    dtype: DTypeLike,
+    voxel_size_um: Sequence[float] | None = None,
+    compression: str | None = None,
 ) -> None:
     """Write a volume plane by plane as OME-TIFF, BigTIFF from 4 GiB; one plane in memory.
 
@@ -33,18 +41,18 @@ def write_planes(
     voxel_size_um : (3,) floats, optional
         Voxel size (z, y, x), micrometres.
     compression : {None, "zlib"}
-        Uncompressed volumes can be memory-mapped by other programs.
+        Other programs can memory-map an uncompressed volume.
 
     Raises
     ------
     VoxmillError
-        If a plane has another shape or type, or their number is another.
+        If a plane has another shape or type, or there are more or fewer planes.
     """
     shape, dtype = tuple(map(int, shape)), np.dtype(dtype)
     if compression not in (None, "zlib"):
         raise VoxmillError(f"compression: expected none or zlib, found {compression!r}.")
-    metadata = {"axes": "ZYX", "UUID": _UUID, "Creator": "voxmill"}
-    resolution = {}
+    metadata: dict[str, Any] = {"axes": "ZYX", "UUID": _UUID, "Creator": "voxmill"}
+    resolution: dict[str, Any] = {}
     if voxel_size_um is not None:
         z_um, y_um, x_um = map(float, voxel_size_um)
         for axis, edge in zip("XYZ", (x_um, y_um, z_um), strict=True):
@@ -66,7 +74,9 @@ def write_planes(
             )
 
 
-def _checked(path, planes, shape: tuple[int, ...], dtype: np.dtype) -> Iterator[np.ndarray]:
+def _checked(
+    path: str | Path, planes: Iterable[np.ndarray], shape: tuple[int, ...], dtype: np.dtype
+) -> Iterator[np.ndarray]:
     count = 0
     for plane in planes:
         if plane.shape != shape[1:] or plane.dtype != dtype or count == shape[0]:

@@ -1,7 +1,6 @@
 """Windows of TIFF pages that are compressed or scattered: only what they need is decoded."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,97 +8,101 @@ import numpy as np
 import tifffile
 
 from voxmill.runtime.errors import VoxmillError
-from voxmill.volumes.header import Layout, VolumeHeader
+from voxmill.volumes.header import VolumeAxes, VolumeHeader
 from voxmill.volumes.windows import Windows, read_exactly
 
 
 @dataclass(frozen=True)
-class Stack:
-    """The pages of a TIFF that make one array.
+class Planes:
+    """Where the planes of a volume lie among the pages of a series.
 
     Parameters
     ----------
-    pages : sequence
-        tifffile pages or frames, in the array's order.
-    keyframe : tifffile.TiffPage
-        The page whose tags hold for all.
-    shape, axes : tuple of int, str
-        The array's shape and a letter per axis, axes of length 1 included.
-    dataoffset : int or None
-        Where the voxels begin if they all lie in one uncompressed run.
+    first : int
+        Page of plane 0.
+    step : int
+        Pages from a plane to the next.
+    sample : int
+        Which of a pixel's samples holds the channel.
     """
 
-    pages: object
-    keyframe: tifffile.TiffPage
-    shape: tuple[int, ...]
-    axes: str
-    dataoffset: int | None
+    first: int
+    step: int
+    sample: int
 
 
-class PageMap:
-    """Where the voxels of a plane lie among compressed or scattered pages.
+def find_planes(path: Path, series: tifffile.TiffPageSeries, axes: VolumeAxes) -> Planes:
+    """Find the pages of the planes of the chosen channel.
 
     Parameters
     ----------
     path : Path
         For messages.
-    stack : Stack
-    layout : Layout
-        Axes of `stack.shape`.
+    series : tifffile.TiffPageSeries
+    axes : VolumeAxes
+        Axes of the series' array, those of length 1 included.
+
+    Raises
+    ------
+    VoxmillError
+        If a page is not one plane (y, x), with or without samples.
     """
-
-    def __init__(self, path: Path, stack: Stack, layout: Layout):
-        self.pages, self.keyframe = stack.pages, stack.keyframe
-        shape, inside = stack.shape, 0
-        while math.prod(shape[inside:]) > math.prod(self.keyframe.shape):
-            inside += 1
-        _, y_axis, x_axis = layout.zyx
-        plane = [n for n in shape[inside:] if n > 1]
-        if (
-            [n for n in self.keyframe.shaped if n > 1] != plane
-            or not inside <= y_axis < x_axis
-            or layout.zyx[0] >= inside
-        ):
-            raise VoxmillError(
-                f"{path}: expected pages that are planes (y, x), found compressed pages of shape "
-                f"{self.keyframe.shape} in a volume of shape {shape} with axes {stack.axes}. Save "
-                "it uncompressed, or with named axes such as ZYX."
-            )
-        self._leading = shape[:inside]
-        self._layout = layout
-        self.sample = layout.channel or 0
-        if layout.channel_axis is None or layout.channel_axis < inside:
-            self.sample = 0
-
-    def page(self, z: int):
-        """The tifffile page that holds plane `z` of the channel."""
-        index = [0] * len(self._leading)
-        index[self._layout.zyx[0]] = z
-        if self._layout.channel_axis is not None and self._layout.channel_axis < len(index):
-            index[self._layout.channel_axis] = self._layout.channel
-        return self.pages[int(np.ravel_multi_index(index, self._leading))]
+    shape, page, inside = series.get_shape(False), series.keyframe, 0
+    while math.prod(shape[inside:]) > math.prod(page.shape):
+        inside += 1  # axes from here on lie inside a page
+    z_axis, y_axis, x_axis = axes.zyx
+    same = [n for n in page.shaped if n > 1] == [n for n in shape[inside:] if n > 1]
+    if not same or not z_axis < inside <= y_axis < x_axis:
+        raise VoxmillError(
+            f"{path}: expected pages that are planes (y, x), found compressed pages of shape "
+            f"{page.shape} in a volume of shape {shape} with axes {series.get_axes(False)}. Save "
+            "it uncompressed, or with named axes such as ZYX."
+        )
+    step, channel = math.prod(shape[z_axis + 1 : inside]), axes.channel or 0
+    if axes.channel_axis is not None and axes.channel_axis < inside:
+        return Planes(channel * math.prod(shape[axes.channel_axis + 1 : inside]), step, 0)
+    return Planes(0, step, channel)
 
 
 class PagedWindows(Windows):
     """Windows of a TIFF with compressed or scattered pages: only what is needed is decoded."""
 
-    def __init__(self, header: VolumeHeader, tif: tifffile.TiffFile, page_map: PageMap):
+    def __init__(
+        self,
+        header: VolumeHeader,
+        tif: tifffile.TiffFile,
+        series: tifffile.TiffPageSeries,
+        planes: Planes,
+    ):
         super().__init__(header)
-        self._tif, self._map = tif, page_map
+        self._tif, self._series, self._planes = tif, series, planes
 
-    def close(self):
+    def close(self) -> None:
+        """Release the file."""
         self._tif.close()
 
-    def _plane(self, z, rows, columns):
-        return read_page(self._map.page(z), rows, columns, self._map.sample, self.header.path, z)
+    def _plane(self, z: int, rows: slice, columns: slice) -> np.ndarray:
+        page = self._series[self._planes.first + z * self._planes.step]
+        return read_page(page, rows, columns, self._planes.sample, self.header.path, z)
 
 
-def read_page(page, rows: slice, columns: slice, sample: int, path, z: int) -> np.ndarray:
+def read_page(
+    page: tifffile.TiffPage | tifffile.TiffFrame | None,
+    rows: slice,
+    columns: slice,
+    sample: int,
+    path: str | Path,
+    z: int,
+) -> np.ndarray:
     """Decode the strips or tiles of a TIFF page that meet a rectangle.
+
+    `TiffPage.asarray` and `TiffPage.segments` decode the whole page, which takes 9 to 16 times as
+    long for a window of 200 x 200 in pages of 2048 x 2048 (`benchmarks/tiff_headers.py`).
 
     Parameters
     ----------
     page : tifffile page or frame
+        None where it lies in a file that is missing.
     rows, columns : slice
         The rectangle, with start and stop.
     sample : int
@@ -111,52 +114,56 @@ def read_page(page, rows: slice, columns: slice, sample: int, path, z: int) -> n
     -------
     plane : (y, x) array
         The file's values in native byte order.
+
+    Raises
+    ------
+    VoxmillError
+        If the page is truncated or can't be decoded.
     """
-    plane = np.zeros((rows.stop - rows.start, columns.stop - columns.start), page.keyframe.dtype)
-    for index in _segments(page.keyframe, rows, columns, sample):
-        try:
-            segment, (_, _, y, x, _), (_, height, width, samples) = _decode(page, index, path, z)
-        except VoxmillError:
-            raise
-        except Exception as error:  # each codec raises errors of its own
-            raise VoxmillError(
-                f"{path}: plane {z} can't be decoded ({error}). Copy or write the file again; a "
-                "rare compression may need another one, such as zlib or none."
-            ) from None
-        if segment is None:  # a segment that was never written reads as zeros
-            continue
-        y0, y1 = max(rows.start, y), min(rows.stop, y + height)
-        x0, x1 = max(columns.start, x), min(columns.stop, x + width)
-        target = plane[y0 - rows.start : y1 - rows.start, x0 - columns.start : x1 - columns.start]
-        target[:] = segment[0, y0 - y : y1 - y, x0 - x : x1 - x, sample if samples > 1 else 0]
+    if page is None or (key := page.keyframe) is None:
+        raise VoxmillError(
+            f"{path}: plane {z} is missing. Put all files of the volume into one folder, under "
+            "their first names."
+        )
+    plane = np.zeros((rows.stop - rows.start, columns.stop - columns.start), key.dtype)
+    try:
+        for index in range(math.prod(key.chunked)):
+            # Without data, tifffile decodes nothing and says where the segment lies.
+            _, (part, _, y, x, _), (_, height, width, samples) = key.decode(None, index)
+            y0, y1 = max(rows.start, y), min(rows.stop, y + height)
+            x0, x1 = max(columns.start, x), min(columns.stop, x + width)
+            # Samples lie side by side in a segment, or each in segments of its own.
+            if y0 >= y1 or x0 >= x1 or part != (0 if samples > 1 else sample):
+                continue
+            data = _read_segment(page, index, path, z)
+            segment = key.decode(
+                data, index, jpegtables=page.jpegtables, jpegheader=key.jpegheader
+            )[0]
+            if segment is not None:  # a segment that was never written reads as zeros
+                window = segment[0, y0 - y : y1 - y, x0 - x : x1 - x]
+                target = plane[y0 - rows.start : y1 - rows.start]
+                target[:, x0 - columns.start : x1 - columns.start] = window[
+                    ..., sample if samples > 1 else 0
+                ]
+    except VoxmillError:
+        raise
+    except Exception as error:  # each codec raises errors of its own
+        raise VoxmillError(
+            f"{path}: plane {z} can't be decoded ({error}). Copy or write the file again; a "
+            "rare compression may need another one, such as zlib or none."
+        ) from None
     return plane
 
 
-def _decode(page, index: int, path, z: int):
-    keyframe = page.keyframe
+def _read_segment(
+    page: tifffile.TiffPage | tifffile.TiffFrame, index: int, path: str | Path, z: int
+) -> bytes | None:
     if index >= len(page.dataoffsets):
         raise ValueError(f"segment {index} is missing")
     count = page.databytecounts[index]
-    data = None
-    if count:
-        file = page.parent.filehandle
-        if file.closed:  # tifffile closes the further files of a multi-file OME-TIFF
-            file.open()
-        data = read_exactly(file, page.dataoffsets[index], count, path, f"plane {z}")
-    tables = {}
-    if keyframe.compression in (6, 7, 34892, 33007):  # JPEG: tables are kept beside the strips
-        tables = {"jpegtables": page.jpegtables, "jpegheader": keyframe.jpegheader}
-    return keyframe.decode(data, index, _fullsize=keyframe.is_tiled, **tables)
-
-
-def _segments(keyframe, rows: slice, columns: slice, sample: int) -> Iterator[int]:
-    """Numbers of the page's strips or tiles that meet the rectangle."""
-    if keyframe.is_tiled:
-        height, width = keyframe.tilelength, keyframe.tilewidth
-    else:
-        height, width = min(keyframe.rowsperstrip, keyframe.imagelength), keyframe.imagewidth
-    down, across = math.ceil(keyframe.imagelength / height), math.ceil(keyframe.imagewidth / width)
-    plane = sample * down * across if keyframe.planarconfig == 2 else 0
-    for i in range(rows.start // height, math.ceil(rows.stop / height)):
-        for j in range(columns.start // width, math.ceil(columns.stop / width)):
-            yield plane + i * across + j
+    if not count:
+        return None
+    file = page.parent.filehandle
+    if file.closed:  # tifffile closes the further files of a multi-file OME-TIFF
+        file.open()
+    return read_exactly(file, page.dataoffsets[index], count, path, f"plane {z}")

@@ -1,8 +1,10 @@
-"""Voxel sizes in the metadata of TIFF files."""
+"""The voxel size in the metadata of a TIFF file."""
 
 import html
 import json
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import tifffile
 
@@ -53,10 +55,13 @@ def _resolution(tif: tifffile.TiffFile) -> tuple[float | None, float | None]:
         value = tif.pages.first.tags.valueof(tag)
         pixels, length = value if isinstance(value, tuple) else (value, 1)
         edges.append(length / pixels if pixels else None)
-    return tuple(edges)
+    y, x = edges
+    return y, x
 
 
-def _checked(edges, units, source: str) -> tuple[tuple[float, float, float] | None, str]:
+def _checked(
+    edges: Sequence[Any], units: Sequence[str | None], source: str
+) -> tuple[tuple[float, float, float] | None, str]:
     size = []
     for axis, edge, unit in zip("zyx", edges, units, strict=True):
         scale = to_micrometres(unit)
@@ -68,7 +73,8 @@ def _checked(edges, units, source: str) -> tuple[tuple[float, float, float] | No
             return None, f"{source}: no length along {axis} (found {edge}, unit {unit})"
         # Rational tags hold 32 bits: more digits than these are noise.
         size.append(float(f"{length:.9g}"))
-    return tuple(size), source
+    z, y, x = size
+    return (z, y, x), source
 
 
 def _json(description: str) -> dict:

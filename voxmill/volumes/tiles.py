@@ -1,12 +1,15 @@
-"""Tiles: uncompressed TIFFs with a page per z, their place, and a checksum of every page."""
+"""Tiles: uncompressed TIFFs with a page per plane, their position and a checksum per page."""
 
 import json
 import math
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import tifffile
+from numpy.typing import DTypeLike
 
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import writing
@@ -17,7 +20,13 @@ CLASSIC_LIMIT = 2**32 - 2**25
 """Bytes of voxels from which a file becomes a BigTIFF; headers and page lists need the rest."""
 
 
-def write_tile(path, array, voxel_size_um=None, origin_vox=(0, 0, 0), extra=None) -> None:
+def write_tile(
+    path: str | Path,
+    array: np.ndarray,
+    voxel_size_um: Sequence[float] | None = None,
+    origin_vox: Sequence[int] = (0, 0, 0),
+    extra: dict[str, Any] | None = None,
+) -> None:
     """Write a tile, whole or not at all; the same content gives the same bytes.
 
     Parameters
@@ -57,7 +66,13 @@ def write_tile(path, array, voxel_size_um=None, origin_vox=(0, 0, 0), extra=None
         )
 
 
-def read_tile(path, shape, dtype, extra=None, remake="") -> np.ndarray:
+def read_tile(
+    path: str | Path,
+    shape: Sequence[int],
+    dtype: DTypeLike,
+    extra: dict[str, Any] | None = None,
+    remake: str = "",
+) -> np.ndarray:
     """Read a tile and verify it.
 
     Parameters
@@ -67,9 +82,9 @@ def read_tile(path, shape, dtype, extra=None, remake="") -> np.ndarray:
     shape, dtype : tuple of int, dtype
         What the plan expects.
     extra : dict, optional
-        Keys and values that the tile must have been written with.
+        Keys and values that must be among those of the tile's `extra`.
     remake : str
-        What the user does about a broken tile, for example a command; ends the message.
+        What to do about a broken tile, for example a command; the end of the message.
 
     Returns
     -------
@@ -87,7 +102,13 @@ def read_tile(path, shape, dtype, extra=None, remake="") -> np.ndarray:
     return array
 
 
-def tile_pages(path, shape, dtype, extra=None, remake="") -> "TilePages":
+def tile_pages(
+    path: str | Path,
+    shape: Sequence[int],
+    dtype: DTypeLike,
+    extra: dict[str, Any] | None = None,
+    remake: str = "",
+) -> "TilePages":
     """Open a tile to read one page at a time, each verified; a context manager."""
     return TilePages(Path(path), tuple(shape), np.dtype(dtype), extra or {}, remake)
 
@@ -95,7 +116,14 @@ def tile_pages(path, shape, dtype, extra=None, remake="") -> "TilePages":
 class TilePages:
     """An opened tile; `read(z)` returns a verified (y, x) page. See `read_tile`."""
 
-    def __init__(self, path: Path, shape, dtype: np.dtype, extra: dict, remake: str):
+    def __init__(
+        self,
+        path: Path,
+        shape: Sequence[int],
+        dtype: np.dtype,
+        extra: dict[str, Any],
+        remake: str,
+    ):
         self.path, self.remake = path, remake
         self.shape, self.dtype = tuple(map(int, shape)), dtype
         self.metadata, self._offset = self._read_metadata()
@@ -116,7 +144,7 @@ class TilePages:
     def _broken(self, what: str) -> VoxmillError:
         return VoxmillError(f"{self.path}: {what}. {self.remake or 'Make this tile again.'}")
 
-    def _read_metadata(self) -> tuple[dict, int]:
+    def _read_metadata(self) -> tuple[dict[str, Any], int]:
         try:
             with tifffile.TiffFile(self.path) as tif:
                 page = tif.pages.first
@@ -135,10 +163,10 @@ class TilePages:
         """Checksum of all pages, from theirs."""
         return zlib.crc32(json.dumps(self.metadata["page_crc32"]).encode())
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exc_info):
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Unpack a volume whose file allows no windows, once."""
+"""The job that unpacks a volume from which no windows can be read."""
 
 from voxmill.runtime.jobs import job
 from voxmill.volumes import read_header, unpack
@@ -6,7 +6,7 @@ from voxmill.volumes import read_header, unpack
 
 @job
 def unpack_volume(*, volume: dict, output_path: str) -> None:
-    """Decompress a volume to a file that windows can be read from.
+    """Unpack a volume to a file from which windows can be read.
 
     Parameters
     ----------

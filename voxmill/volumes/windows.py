@@ -1,19 +1,25 @@
 """Reading boxes of voxels out of an opened volume, one plane at a time."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO, Protocol, Self
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from voxmill.runtime.errors import VoxmillError
 from voxmill.volumes.header import VolumeHeader
 
 
 class Windows:
-    """An opened volume. A format supplies `_plane`; memory is the window plus one plane.
+    """An opened volume; a context manager. Memory is the window plus one plane.
 
-    Use it as a context manager, or call `close`.
+    A format derives from this class and supplies `_plane`.
+
+    Parameters
+    ----------
+    header : VolumeHeader
     """
 
     def __init__(self, header: VolumeHeader):
@@ -21,16 +27,16 @@ class Windows:
         self.shape = header.shape
         self.dtype = np.dtype(header.dtype)
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exc_info):
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     def close(self) -> None:
         """Release the file."""
 
-    def read_window(self, start, stop) -> np.ndarray:
+    def read_window(self, start: Sequence[int], stop: Sequence[int]) -> np.ndarray:
         """Read the box of voxels from `start` up to, not including, `stop`.
 
         Parameters
@@ -78,7 +84,7 @@ class Windows:
 
 
 class RawWindows(Windows):
-    """Uncompressed voxels at a regular distance in one file.
+    """Windows of uncompressed voxels at regular distances in one file.
 
     Rows are read with `pread` and not memory-mapped: a file that shrinks while it is mapped kills
     the process, and mapping a whole volume counts against a limit on address space.
@@ -96,16 +102,24 @@ class RawWindows(Windows):
         Slope and intercept: the value is `stored * slope + intercept`.
     """
 
-    def __init__(self, header, dtype, offset, strides, scale=None):
+    def __init__(
+        self,
+        header: VolumeHeader,
+        dtype: DTypeLike,
+        offset: int,
+        strides: Sequence[int],
+        scale: tuple[float, float] | None = None,
+    ):
         super().__init__(header)
         self._dtype, self._offset, self._strides = np.dtype(dtype), int(offset), tuple(strides)
         self._scale = scale
-        self._file = open(header.path, "rb", buffering=0)  # noqa: SIM115 closed by close()
+        self._file: IO[bytes] = open(header.path, "rb", buffering=0)  # noqa: SIM115 closed by close()
 
-    def close(self):
+    def close(self) -> None:
+        """Release the file."""
         self._file.close()
 
-    def _plane(self, z, rows, columns):
+    def _plane(self, z: int, rows: slice, columns: slice) -> np.ndarray:
         counts = (rows.stop - rows.start, columns.stop - columns.start)
         strides = self._strides[1:]
         first = z * self._strides[0] + rows.start * strides[0] + columns.start * strides[1]
@@ -118,12 +132,21 @@ class RawWindows(Windows):
         return read_exactly(self._file, position, count, self.header.path, f"plane {z}")
 
 
+class FileWithNumber(Protocol):
+    """An open file of the system: a file object, or tifffile's."""
+
+    def fileno(self) -> int:
+        """Number of the open file."""
+
+
 def rescale(stored: np.ndarray, scale: tuple[float, float] | None) -> np.ndarray:
     """`stored * slope + intercept` in double precision, or `stored` itself without a scale."""
     return stored if scale is None else stored.astype(np.float64) * scale[0] + scale[1]
 
 
-def read_exactly(file, position: int, count: int, path: str | Path, what: str) -> bytes:
+def read_exactly(
+    file: FileWithNumber, position: int, count: int, path: str | Path, what: str
+) -> bytes:
     """Read `count` bytes at `position`, or raise VoxmillError naming the file and `what`."""
     pieces = []
     missing = count

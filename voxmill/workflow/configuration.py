@@ -2,18 +2,18 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
-import yaml
 
-from voxmill.config.schema import check
+from voxmill.config.base import TripleUm
+from voxmill.config.settings import check
+from voxmill.geometry import Box, Triple
 from voxmill.networks.models import ModelCard, read_card
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import sha256
-from voxmill.tiles.grid import Triple, grid_starts, parse_region, slab_name, tile_name
+from voxmill.tiles.grid import grid_starts, slab_name, tile_name
 from voxmill.volumes import VolumeHeader, fingerprint, read_header
-
-SCHEMA = Path(__file__).resolve().parents[2] / "schemas" / "config.schema.yaml"
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class Volume:
         The section of the configuration.
     windows : bool
         Whether windows can be read; otherwise the file is unpacked first.
+    networks : tuple of str
+        Names of the networks to run on it.
     """
 
     name: str
@@ -44,12 +46,13 @@ class Volume:
     itemsize: int
     fingerprint: str
     path: str | None
-    settings: dict
+    settings: dict[str, Any]
     windows: bool
     networks: tuple[str, ...]
 
     @property
     def has_truth(self) -> bool:
+        """Whether its cells can be evaluated."""
         return "truth" in self.settings or "phantom" in self.settings
 
 
@@ -64,11 +67,13 @@ class Config:
     volumes : dict of str to Volume
     cards : dict of str to ModelCard
         The model card of each network.
+    tile_shape_vox : (3,) int
+        Largest core of a tile, voxels, z, y, x.
     weights_sha256 : dict of str to str
         Digest of each network's weights file.
     """
 
-    settings: dict
+    settings: dict[str, Any]
     volumes: dict[str, Volume]
     cards: dict[str, ModelCard]
     tile_shape_vox: Triple
@@ -89,7 +94,7 @@ class Config:
     @property
     def tiles_per_job(self) -> int:
         """How many tiles one prediction job predicts."""
-        return self.settings["tiles"]["per_job"]
+        return int(self.settings["tiles"]["per_job"])
 
     def batches(self, volume: str) -> dict[str, list[str]]:
         """Names of the tiles of each prediction job, by the name of the first of them."""
@@ -115,22 +120,22 @@ class Config:
         threshold = self.settings["cells"]["threshold"]
         return self.cards[network].threshold if threshold == "model" else threshold
 
-    def cell_settings(self, network: str) -> dict:
-        """Settings of the cell finder for a network's predictions.
+    def cell_settings(self, network: str) -> dict[str, Any]:
+        """Settings of the detector for a network's predictions.
 
-        With method "model" those that the card's threshold was chosen with hold, and the finder's
-        defaults for what the card leaves out, as when it was chosen. Where the card has no finder,
-        the configuration's, with maxima.
+        With method "model" those that the card's threshold was chosen with hold, and the detector's
+        defaults for what the card leaves out, as when it was chosen. Where the card has no
+        detector, the configuration's, with maxima.
         """
-        settings = self.settings["cells"] | {"threshold": self.threshold(network)}
+        settings: dict[str, Any] = self.settings["cells"] | {"threshold": self.threshold(network)}
         if settings["method"] != "model":
             return settings
-        if finder := self.cards[network].finder:
-            return finder | {"threshold": settings["threshold"]}
+        if detector := self.cards[network].detector:
+            return detector | {"threshold": settings["threshold"]}
         return settings | {"method": "maxima"}
 
 
-def load(config: dict, source: str = "config") -> Config:
+def load(config: dict[str, Any], source: str = "config") -> Config:
     """Check a configuration: keys, values, volumes' headers, models' cards and weights' headers.
 
     Parameters
@@ -145,14 +150,7 @@ def load(config: dict, source: str = "config") -> Config:
     VoxmillError
         Names the key or file, what was expected, what was found and what to do.
     """
-    settings = check(config, yaml.safe_load(SCHEMA.read_text(encoding="utf-8")), source)
-    if not any(settings.get(key) for key in ("volumes", "scans", "training")):
-        raise VoxmillError(
-            f"{source}: nothing to do: expected volumes (with networks) to predict, scans to "
-            "denoise, or networks under training."
-        )
-    if settings["volumes"] and not settings["networks"]:
-        raise VoxmillError(f"{source}: networks: expected at least one network for the volumes.")
+    settings = check(config, source)
     cards = {}
     for name, network in settings["networks"].items():
         with _naming(f"{source}: networks.{name}.weights"):
@@ -170,20 +168,9 @@ def load(config: dict, source: str = "config") -> Config:
     return Config(settings, volumes, cards, shape, digests)
 
 
-def _volume(name: str, settings: dict, source: str) -> Volume:
+def _volume(name: str, settings: dict[str, Any], source: str) -> Volume:
     section = settings["volumes"][name]
     networks = tuple(section.get("networks", settings["networks"]))
-    for network in networks:
-        if network not in settings["networks"]:
-            raise VoxmillError(
-                f"{source}: volumes.{name}.networks: expected some of "
-                f"{sorted(settings['networks'])}, found {network!r}"
-            )
-    if ("phantom" in section) == ("path" in section):
-        raise VoxmillError(
-            f"{source}: volumes.{name}: expected either path (a file) or phantom (a synthetic "
-            f"volume), found {'both' if 'path' in section else 'neither'}."
-        )
     if "phantom" in section:
         phantom = section["phantom"]
         shape, size = tuple(phantom["shape_vox"]), tuple(phantom["voxel_size_um"])
@@ -192,15 +179,16 @@ def _volume(name: str, settings: dict, source: str) -> Volume:
     with _naming(f"{source}: volumes.{name}.path"):
         header = read_header(section["path"], section.get("channel"), section.get("voxel_size_um"))
         mark = fingerprint(header)
-    _check_frame(name, section, header, source)
+    voxel_size_um = _check_frame(name, section, header, source)
     itemsize = np.dtype(header.dtype).itemsize
     return Volume(
-        name, header.shape, header.voxel_size_um, itemsize, mark, section["path"],
+        name, header.shape, voxel_size_um, itemsize, mark, section["path"],
         section, header.windows, networks,
     )  # fmt: skip
 
 
-def _check_frame(name: str, section: dict, header: VolumeHeader, source: str) -> None:
+def _check_frame(name: str, section: dict[str, Any], header: VolumeHeader, source: str) -> TripleUm:
+    """Refuse what only the header tells; returns the voxel size."""
     if header.voxel_size_um is None:
         raise VoxmillError(
             f"{source}: volumes.{name}.voxel_size_um: the header of {section['path']} tells no "
@@ -213,7 +201,8 @@ def _check_frame(name: str, section: dict, header: VolumeHeader, source: str) ->
         )
     if "region" in section:
         with _naming(f"{source}: volumes.{name}.region"):
-            parse_region(section["region"], header.shape)
+            Box.parse(section["region"], header.shape)
+    return header.voxel_size_um
 
 
 class _naming:
@@ -222,9 +211,9 @@ class _naming:
     def __init__(self, key: str):
         self.key = key
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind, error, traceback):
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, VoxmillError):
             raise VoxmillError(f"{self.key}: {error}") from None

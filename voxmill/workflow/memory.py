@@ -71,7 +71,7 @@ def training_bytes(settings: Settings, start: str | None = None) -> int:
     Parameters
     ----------
     settings : dict
-        Of `voxmill.training.settings.TrainingSettings`; what is wrong in them is for the training
+        Of `voxmill.config.training.TrainingSettings`; what is wrong in them is for the training
         itself to say.
     start : path, optional
         Weights that the training starts from, whose network holds unless the settings have one.

@@ -12,7 +12,7 @@ from typing import Protocol
 from voxmill.denoising.scans import Denoising
 from voxmill.networks import check_settings
 from voxmill.networks.models import ModelCard
-from voxmill.prediction.surroundings import CONTEXTS_VOX
+from voxmill.prediction.volume_predictor import HALOS_VOX
 from voxmill.runtime.devices import visible_gpus
 from voxmill.tiles.grid import Triple
 from voxmill.workflow.configuration import Config
@@ -111,7 +111,7 @@ class Resources:
     def surroundings_memory_mb(self, wildcards: Wildcards, attempt: int) -> int:
         """A window with the largest surroundings that the halo and the seams are judged by."""
         radius = self._card(wildcards).receptive_radius_vox
-        edge = _SEAM_WINDOW_VOX + 2 * min(radius, CONTEXTS_VOX[-1])
+        edge = _SEAM_WINDOW_VOX + 2 * min(radius, HALOS_VOX[-1])
         shape = self.config.volumes[wildcards.volume].shape
         z, y, x = (min(edge, n) for n in shape)
         return attempt * self._prediction_mb(wildcards, (z, y, x))

@@ -1,4 +1,4 @@
-"""A tile that takes as long, as much memory and as many attempts as it is told."""
+"""Make a tile with the time, memory and number of attempts that the configuration sets."""
 
 import json
 import sys
@@ -19,14 +19,14 @@ if __name__ == "__main__":
     ):
         print(f"attempt {earlier + 1} on {held.node}, GPU {held.visible}", file=sys.stderr)
         if earlier < behaviour.get("allocate_attempts", 0):
-            hoard = bytearray(behaviour["allocate_mb"] * 2**20)
-            hoard[::4096] = b"x" * len(hoard[::4096])
-            # The test cluster looks at memory once a second; a control group would not wait.
+            memory = bytearray(behaviour["allocate_mb"] * 2**20)
+            memory[::4096] = b"x" * len(memory[::4096])
+            # The test cluster checks memory once a second.
             time.sleep(30)
         seconds = behaviour.get("sleep_s", 0)
         if earlier < behaviour.get("slow_attempts", 0):
             seconds = behaviour["slow_s"]
         time.sleep(seconds)
         if earlier < behaviour.get("fail_attempts", 0):
-            sys.exit(f"told to fail in attempt {earlier + 1}")
+            sys.exit(f"set to fail in attempt {earlier + 1}")
         scratch.write_text(f"prediction of {Path(snakemake.input.tile).read_text()}")  # noqa: F821

@@ -1,8 +1,8 @@
-"""Look at SLURM's queue every two seconds, in test runs only.
+"""Check SLURM's queue every two seconds, in test runs only.
 
-The executor plugin lengthens its interval by ten seconds whenever nothing has finished; the tests'
-jobs take seconds, and would wait for the next look most of the time. Python imports this module at
-its start where this folder is on PYTHONPATH.
+The executor plugin adds ten seconds to its interval whenever no job has finished; the jobs of the
+tests take seconds, so the tests would mostly wait. Python imports this module at its start if this
+folder is on PYTHONPATH.
 """
 
 import sys

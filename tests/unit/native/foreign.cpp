@@ -1,7 +1,7 @@
 // Runs the engine as a program of its own, for a CPU that Python does not run on here.
 //   foreign INPUT OUTPUT: int32 inputs, outputs, depth, width, box (3), lengths (3), parameters,
 //   dilations (depth); then float32 parameters and volume. Out: logits in float32, logits with
-//   spectra in bfloat16, and the parameters' gradient for a logits' gradient of ones (float32).
+//   spectra in shared16, and the parameters' gradient for a logits' gradient of ones (float32).
 #include <cstdio>
 #include <numeric>
 
@@ -28,10 +28,10 @@ int main(int, char** paths) {
     Settings settings{head[0], head[1], head[2], head[3], {}, 0, dilations.data()};
     std::memcpy(&settings.box, &head[4], 6 * sizeof(int32_t));
 
-    std::vector<float> logits(head[1] * voxels), half(logits), gradient(parameters);
-    void* engine = voxmill_create_bfloat16(&settings);
-    voxmill_forward_bfloat16(engine, parameters.data(), volume.data(), half.data(), 2);
-    voxmill_destroy_bfloat16(engine);
+    std::vector<float> logits(head[1] * voxels), shared(logits), gradient(parameters);
+    void* engine = voxmill_create_shared16(&settings);
+    voxmill_forward_shared16(engine, parameters.data(), volume.data(), shared.data(), 2);
+    voxmill_destroy_shared16(engine);
     settings.training = 1;
     engine = voxmill_create_float32(&settings);
     voxmill_forward_float32(engine, parameters.data(), volume.data(), logits.data(), 2);
@@ -44,7 +44,7 @@ int main(int, char** paths) {
 
     std::FILE* out = std::fopen(paths[2], "wb");
     write(out, logits);
-    write(out, half);
+    write(out, shared);
     write(out, gradient);
     return std::fclose(out);
 }

@@ -1,20 +1,22 @@
-// Evaluation and gradients of an MS-D network with all maps kept as spectra.
+// Evaluation and gradients of an MS-D network whose maps are all kept as spectra.
 //
-// Per layer: one inverse transform, bias and ReLU inside of the box, zero outside, one forward
-// transform. Layers are grouped into panels: when a panel starts, all its layers pull from all
-// earlier maps at once, so that a spectrum is read once a panel; inside of a panel each layer
-// pulls from the few maps before it, with parts of a panel between the two. A map's slot holds its
-// sums first, its own spectrum later; the last sums of a plane stay in cache.
+// Each layer takes one inverse transform, bias and ReLU inside of the box, zero outside, and one
+// forward transform. Layers are grouped into panels, and a panel into parts. When a panel starts,
+// all its layers pull from all earlier maps at once, so that a spectrum is read once a panel; when
+// a part starts, its layers pull from the earlier maps of the panel; inside of a part each layer
+// pulls from the few maps before it. The slot of a map holds its sums first and its own spectrum
+// later; the last sums of a plane stay in cache.
+//
+//   spectra  [map][kz plane][x position][y block]   see grid.hpp
 #pragma once
 
 #include <type_traits>
 
-#include "network.hpp"
-#include "storage.hpp"
+#include "gradient.hpp"
 
 namespace voxmill {
 
-// Spectra are stored as `Item`s: Complex<T>, or Half for evaluation alone.
+// Spectra are stored as `Item`s: Complex<T>, or Shared16 for evaluation alone.
 template <typename T, typename Item = Complex<T>>
 class Engine {
   public:
@@ -25,9 +27,10 @@ class Engine {
         : net_(net),
           grid_(box),
           training_(training),
-          spectra_(grid_.spectrum_size() * (net.maps() + (kHalf ? 0 : net.outputs))),
-          sums_(kHalf ? grid_.spectrum_size() * (kPanelMaps - 1 + std::max(net.width, net.outputs))
-                      : 0),
+          spectra_(grid_.spectrum_size() * (net.channels() + (kPacked ? 0 : net.outputs))),
+          sums_(kPacked ? grid_.spectrum_size() *
+                              (kPanelMaps - 1 + std::max(net.width, net.outputs))
+                        : 0),
           columns_(grid_.columns_size() * std::max({net.inputs, net.width, net.outputs})),
           alive_(training ? voxels() * net.depth * net.width : 0) {}
 
@@ -36,11 +39,12 @@ class Engine {
     // `workspace` is scratch of `spectra_size()`: one serves all engines of a batch in turn.
     void backward(const T* parameters, const T* logits_gradient, T* gradient,
                   T* volume_gradient, C* workspace, int threads);
-    size_t spectra_size() const { return grid_.spectrum_size() * (net_.maps() + net_.outputs); }
+    size_t spectra_size() const { return grid_.spectrum_size() * (net_.channels() + net_.outputs); }
 
   private:
-    static constexpr bool kHalf = !std::is_same_v<Item, C>;
-    // Voxels of the box with whole vectors along x.
+    // Whether spectra are rounded when they are stored.
+    static constexpr bool kPacked = !std::is_same_v<Item, C>;
+    // Voxels of the box, its rows filled up to whole vectors.
     size_t voxels() const {
         return size_t(grid_.box.n[0]) * grid_.box.n[1] * grid_.x_blocks * lanes<T>;
     }
@@ -71,37 +75,32 @@ class Engine {
     template <typename Visit>
     void sweep_planes(int threads, int maps, size_t kernels_size, Visit visit);
     size_t plane_scratch() const {
-        return grid_.scratch_size() + (kHalf ? grid_.plane_size() : 0);
+        return grid_.scratch_size() + (kPacked ? grid_.plane_size() : 0);
     }
-    // Plane k of a group's maps: from columns to spectra.
+    // Transform plane k of a group's maps from columns to spectra.
     void to_spectra(Group group, Item* spectra, int k, C* scratch);
     C* plane_columns(int map, int k) {
         return columns_.get() + map * grid_.columns_size() + k * grid_.columns_stride();
     }
     template <typename Order, typename Column>
     void evaluate(const Order& order, Item* spectra, int sign, int threads, Column column);
-    // Where the sums of a map are made: in its own slot, or, if that is rounded, beside.
+    // Where the sums of a map are: in its own slot, or in `sums_` if that is rounded.
     C* sums_of(Item* spectra, int map, int panel_first) {
-        if constexpr (kHalf) return sums_.get() + (map - panel_first) * grid_.spectrum_size();
+        if constexpr (kPacked) return sums_.get() + (map - panel_first) * grid_.spectrum_size();
         else return spectra + map * grid_.spectrum_size();
-    }
-    void add_weight_gradient(const C* gradients, T* gradient, int threads);
-    // How many maps a map or an output reads, both by forward numbers.
-    int reads(int target) const {
-        return target < net_.maps() ? net_.before(net_.layer_of(target)) : net_.maps();
     }
 
     const Network net_;
     const Grid<T> grid_;
     const bool training_;
     Storage<Item> spectra_;  // of all maps, then sums of the outputs, in forward order
-    Storage<C> sums_;        // of a panel, if spectra are rounded
+    Storage<C> sums_;        // of a panel, where spectra are rounded
     Storage<C> columns_;
-    Storage<char> alive_;  // where a map is positive, all bits set in that voxel's byte
+    Storage<char> alive_;  // one byte a voxel and map: all bits set where the map is positive
 };
 
-// Transform columns back (kInverse), change their values, transform forward (kForward).
-// `change(value, map, z, y, block)` gets and returns a vector of real values.
+// Transform columns to real values (kInverse), change these, transform them forward (kForward).
+// `change(value, map, z, y, block)` takes and returns a vector of real values.
 template <typename T, typename Item>
 template <bool kInverse, bool kForward, typename Change>
 void Engine<T, Item>::sweep_columns(int maps, int threads, Change change) {
@@ -127,8 +126,8 @@ void Engine<T, Item>::sweep_columns(int maps, int threads, Change change) {
     }
 }
 
-// Call `visit(k, scratch, kernels)` for each plane of one frequency along z; behind the
-// `plane_scratch()` is room for planes of `maps`.
+// Call `visit(k, scratch, kernels)` for each plane of one frequency along z; `scratch` has
+// `plane_scratch()` numbers and behind them a plane for each of `maps` maps.
 template <typename T, typename Item>
 template <typename Visit>
 void Engine<T, Item>::sweep_planes(int threads, int maps, size_t kernels_size, Visit visit) {
@@ -145,7 +144,7 @@ template <typename T, typename Item>
 void Engine<T, Item>::to_spectra(Group group, Item* spectra, int k, C* scratch) {
     for (int i = 0; i < group.count; i++) {
         Item* to = spectra + (group.first + i) * grid_.spectrum_size() + k * grid_.plane_size();
-        if constexpr (kHalf) {
+        if constexpr (kPacked) {
             C* full = scratch + grid_.scratch_size();
             grid_.plane_forward(plane_columns(i, k), full, scratch);
             for (size_t j = 0; j < grid_.plane_size(); j++) pack(full[j], to[j]);
@@ -155,10 +154,11 @@ void Engine<T, Item>::to_spectra(Group group, Item* spectra, int k, C* scratch) 
     }
 }
 
-// Go through the groups of `order`; `column(group)` sweeps the columns of a group's maps.
+// Evaluate the groups of `order` in turn; `column(group)` sweeps the columns of a group's maps.
 template <typename T, typename Item>
 template <typename Order, typename Column>
-void Engine<T, Item>::evaluate(const Order& order, Item* spectra, int sign, int threads, Column column) {
+void Engine<T, Item>::evaluate(const Order& order, Item* spectra, int sign, int threads,
+                               Column column) {
     const std::vector<Group> groups = order.groups();
     Tables<T> tables(grid_, sign);
     column(0);
@@ -234,11 +234,11 @@ void Engine<T, Item>::forward(const T* parameters, const T* volume, T* logits, i
 
 template <typename T, typename Item>
 void Engine<T, Item>::backward(const T* parameters, const T* logits_gradient, T* gradient,
-                         T* volume_gradient, C* workspace, int threads) {
+                               T* volume_gradient, C* workspace, int threads) {
     const T scale = grid_.scale();
     const int rows = grid_.box.n[1];
     const BackwardKernels<T> order(net_, parameters, volume_gradient != nullptr);
-    std::vector<double> row_sums;  // of a group: [map][y], so that threads don't change the sum
+    std::vector<double> row_sums;  // [map][y] of a group: one thread sums one row, in one order
     const auto add_biases = [&](int maps, T* to) {
         for (int map = 0; map < maps; map++) {
             double sum = 0;
@@ -276,7 +276,7 @@ void Engine<T, Item>::backward(const T* parameters, const T* logits_gradient, T*
                 });
         }
     });
-    add_weight_gradient(workspace, gradient, threads);
+    weight_gradient(net_, grid_, spectra_.get(), workspace, gradient, threads);
 }
 
 }  // namespace voxmill

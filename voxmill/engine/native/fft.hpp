@@ -1,8 +1,8 @@
 // Complex Fourier transforms of vectors, one signal per lane, in place and in cache.
 //
 // Forward: decimation in frequency, natural order to permuted order; inverse: decimation in time,
-// permuted to natural. The engine multiplies spectra point by point and never needs them sorted:
-// `order` says which frequency stands where. Neither direction scales.
+// permuted to natural. The engine multiplies spectra point by point, so it never sorts them:
+// `order` says which frequency is where. Neither direction scales.
 // Source of the algorithm: J. W. Cooley, J. W. Tukey, Math. Comp. 19 (1965) 297-301, in the mixed
 // radix form of W. M. Gentleman and G. Sande, AFIPS Fall Joint Computer Conf. 29 (1966) 563-578.
 #pragma once
@@ -15,9 +15,9 @@
 
 namespace voxmill {
 
-// a * b, b one number for all lanes; with kInverse its conjugate.
+// a * (re + i im), the same factor in all lanes; with kInverse its conjugate.
 template <typename T, bool kInverse>
-inline Complex<T> turned(Complex<T> a, T re, T im) {
+inline Complex<T> rotated(Complex<T> a, T re, T im) {
     const Vec<T> c = splat<T>(re), s = splat<T>(im);
     if (kInverse) return {a.re * c + a.im * s, a.im * c - a.re * s};
     return {a.re * c - a.im * s, a.im * c + a.re * s};
@@ -31,7 +31,7 @@ template <typename T>
 inline Complex<T> operator-(Complex<T> a, Complex<T> b) {
     return {a.re - b.re, a.im - b.im};
 }
-// a * -i forward, a * i inverse.
+// a * -i in the forward direction, a * i in the inverse one.
 template <typename T, bool kInverse>
 inline Complex<T> quarter(Complex<T> a) {
     if (kInverse) return {-a.im, a.re};
@@ -126,9 +126,9 @@ struct Butterfly {
             Complex<T> even = first, odd{};
 #pragma GCC unroll 4
             for (int j = 1; j <= H; j++) {
-                const int turn = j * k % R;
-                const Vec<T> c = splat<T>(T(Roots<R>::cosine[turn]));
-                const Vec<T> s = splat<T>(T(Roots<R>::sine[turn]));
+                const int root = j * k % R;
+                const Vec<T> c = splat<T>(T(Roots<R>::cosine[root]));
+                const Vec<T> s = splat<T>(T(Roots<R>::sine[root]));
                 even.re += sum[j - 1].re * c;
                 even.im += sum[j - 1].im * c;
                 odd.re += difference[j - 1].re * s;
@@ -220,20 +220,21 @@ class Fft {
         }
     }
 
-    template <bool kInverse, int R, bool kTurn>
-    static inline __attribute__((always_inline)) void butterfly(Complex<T>* x, int part, const T* twiddle) {
+    template <bool kInverse, int R, bool kTwiddled>
+    static inline __attribute__((always_inline)) void butterfly(Complex<T>* x, int part,
+                                                                const T* twiddle) {
         Complex<T> a[R];
 #pragma GCC unroll 8
         for (int q = 0; q < R; q++) {
             a[q] = x[q * part];
-            if (kTurn && kInverse && q > 0)
-                a[q] = turned<T, true>(a[q], twiddle[2 * q - 2], twiddle[2 * q - 1]);
+            if (kTwiddled && kInverse && q > 0)
+                a[q] = rotated<T, true>(a[q], twiddle[2 * q - 2], twiddle[2 * q - 1]);
         }
         Butterfly<T, kInverse, R>::apply(a);
 #pragma GCC unroll 8
         for (int q = 0; q < R; q++) {
-            if (kTurn && !kInverse && q > 0)
-                a[q] = turned<T, false>(a[q], twiddle[2 * q - 2], twiddle[2 * q - 1]);
+            if (kTwiddled && !kInverse && q > 0)
+                a[q] = rotated<T, false>(a[q], twiddle[2 * q - 2], twiddle[2 * q - 1]);
             x[q * part] = a[q];
         }
     }

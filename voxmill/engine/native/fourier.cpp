@@ -1,10 +1,10 @@
-// The C interface that Python loads, once for each type of number.
+// The C interface that Python loads: each function once for each type of number.
 
 #include <omp.h>
 
 #include <string>
 
-#include "gradient.hpp"
+#include "engine.hpp"
 
 namespace {
 
@@ -14,7 +14,7 @@ struct Settings {
     int32_t inputs, outputs, depth, width;
     voxmill::Box box;
     int32_t training;
-    const int32_t* dilations;  // one a layer
+    const int32_t* dilations;  // one for each layer
 };
 
 template <typename T, typename Item = voxmill::Complex<T>>
@@ -63,20 +63,22 @@ void* voxmill_allocate(size_t bytes) {
         return nullptr;
     }
 }
-void* voxmill_address(void* storage) { return static_cast<voxmill::Storage<char>*>(storage)->get(); }
+void* voxmill_address(void* storage) {
+    return static_cast<voxmill::Storage<char>*>(storage)->get();
+}
 void voxmill_free(void* storage) { delete static_cast<voxmill::Storage<char>*>(storage); }
 void voxmill_release() { voxmill::Kept::clear(); }
 const char* voxmill_problem() { return problem.c_str(); }
-void* voxmill_create_bfloat16(const Settings* settings) {
-    return create<float, voxmill::Half>(settings);
+void* voxmill_create_shared16(const Settings* settings) {
+    return create<float, voxmill::Shared16>(settings);
 }
-void voxmill_destroy_bfloat16(void* engine) {
-    delete static_cast<voxmill::Engine<float, voxmill::Half>*>(engine);
+void voxmill_destroy_shared16(void* engine) {
+    delete static_cast<voxmill::Engine<float, voxmill::Shared16>*>(engine);
 }
-void voxmill_forward_bfloat16(void* engine, const float* parameters, const float* volume,
+void voxmill_forward_shared16(void* engine, const float* parameters, const float* volume,
                               float* logits, int threads) {
-    static_cast<voxmill::Engine<float, voxmill::Half>*>(engine)->forward(parameters, volume,
-                                                                        logits, threads);
+    static_cast<voxmill::Engine<float, voxmill::Shared16>*>(engine)->forward(
+        parameters, volume, logits, threads);
 }
 VOXMILL_EXPORT(float, float32)
 VOXMILL_EXPORT(double, float64)

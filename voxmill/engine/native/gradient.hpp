@@ -1,16 +1,16 @@
 // Gradients of all 27 taps of all pairs of maps, from the spectra of maps and of their gradients.
 //
 // By Parseval's theorem the gradient of the tap at (a, b, c) is the sum over all frequencies of
-// conj(D) S exp(i (a tz + b ty + c tx)), S the spectrum of the map that is read and D that of the
-// gradient of the sum that reads it. Sums with the basis (1, cos, i sin) of each axis are taken
-// axis by axis; the taps follow from them.
+// conj(D) S exp(i (a tz + b ty + c tx)), with S the spectrum of the map that is read and D that of
+// the gradient of the sum that reads it. Sums over the basis (1, cos, i sin) are taken axis by
+// axis; the taps follow from them.
 #pragma once
 
-#include "engine.hpp"
+#include "network.hpp"
 
 namespace voxmill {
 
-// Sums along x of one block of y, for one reader and two maps: A[map][basis of x].
+// Sums along x in one block of y, for one reader and two maps: A[map][basis of x].
 template <typename T>
 __attribute__((noinline)) void correlate_columns(const Complex<T>* reader,
                                                  const Complex<T>* first,
@@ -38,7 +38,7 @@ __attribute__((noinline)) void correlate_columns(const Complex<T>* reader,
         for (int j = 0; j < 3; j++) A[m][j] = a[m][j];
 }
 
-// Sums of a tile of readers and maps, [pair][27] in vectors.
+// Sums for a tile of readers (targets whose gradients are known) and maps, [pair][27] in vectors.
 template <typename T>
 class TapSums {
   public:
@@ -53,7 +53,7 @@ class TapSums {
           plane_(make_array<V>(kTile * kTile * 18)),
           sums_(make_array<V>(kTile * kTile * 27)) {}
 
-    // Readers are given by spectra and dilations, maps by spectra. Empty the sums first.
+    // Sums of these readers (spectra and dilations) and maps (spectra) in place of the last ones.
     void add(const std::vector<const C*>& readers, const std::vector<int>& dilations,
              const std::vector<const C*>& maps) {
         std::fill_n(sums_.get(), kTile * kTile * 27, V{});
@@ -64,9 +64,9 @@ class TapSums {
                     pack(maps[m], k, block, maps_.get() + m * grid_.box.p[2]);
                 for (size_t t = 0; t < readers.size(); t++) {
                     pack(readers[t], k, block, reader_.get());
-                    const Turns& turns = turns_of(dilations[t]);
+                    const Phases& phases = phases_of(dilations[t]);
                     for (size_t m = 0; m < maps.size(); m += 2)
-                        add_block(int(t), int(m), m + 1 < maps.size(), block, turns);
+                        add_block(int(t), int(m), m + 1 < maps.size(), block, phases);
                 }
             }
             for (size_t t = 0; t < readers.size(); t++)
@@ -94,29 +94,29 @@ class TapSums {
     }
 
   private:
-    struct Turns {
+    struct Phases {
         std::vector<T> z_cosine, z_sine, x_cosine, x_sine;
         Array<C> y;
     };
 
-    const Turns& turns_of(int dilation) {
-        auto found = turns_.find(dilation);
-        if (found != turns_.end()) return found->second;
-        Turns turns;
+    const Phases& phases_of(int dilation) {
+        auto found = phases_.find(dilation);
+        if (found != phases_.end()) return found->second;
+        Phases phases;
         Tables<T> tables(grid_, 1);
         const std::vector<int> dilations(lanes<T>, dilation);
         const C *z = tables.along(0, dilations), *x = tables.along(2, dilations);
         for (int i = 0; i < grid_.box.p[0]; i++) {
-            turns.z_cosine.push_back(z[i].re[0]);
-            turns.z_sine.push_back(z[i].im[0]);
+            phases.z_cosine.push_back(z[i].re[0]);
+            phases.z_sine.push_back(z[i].im[0]);
         }
         for (int i = 0; i < grid_.box.p[2]; i++) {
-            turns.x_cosine.push_back(x[i].re[0]);
-            turns.x_sine.push_back(x[i].im[0]);
+            phases.x_cosine.push_back(x[i].re[0]);
+            phases.x_sine.push_back(x[i].im[0]);
         }
-        turns.y = make_array<C>(grid_.y_blocks);
-        std::copy_n(tables.across(dilation), grid_.y_blocks, turns.y.get());
-        return turns_.emplace(dilation, std::move(turns)).first->second;
+        phases.y = make_array<C>(grid_.y_blocks);
+        std::copy_n(tables.across(dilation), grid_.y_blocks, phases.y.get());
+        return phases_.emplace(dilation, std::move(phases)).first->second;
     }
 
     void pack(const C* spectrum, int k, int block, C* to) const {
@@ -124,13 +124,13 @@ class TapSums {
         for (int i = 0; i < grid_.box.p[2]; i++) to[i] = from[size_t(i) * grid_.y_blocks];
     }
 
-    void add_block(int t, int m, bool both, int block, const Turns& turns) {
+    void add_block(int t, int m, bool both, int block, const Phases& phases) {
         C sums[2][3];
         const C* first = maps_.get() + size_t(m) * grid_.box.p[2];
         const C* second = both ? first + grid_.box.p[2] : first;
         correlate_columns<T>(reader_.get(), first, second, grid_.box.p[2],
-                             turns.x_cosine.data(), turns.x_sine.data(), sums);
-        const V c = turns.y[block].re, s = turns.y[block].im;
+                             phases.x_cosine.data(), phases.x_sine.data(), sums);
+        const V c = phases.y[block].re, s = phases.y[block].im;
         for (int i = 0; i < (both ? 2 : 1); i++) {
             V* to = plane_.get() + (t * kTile + m + i) * 18;
 #pragma GCC unroll 3
@@ -147,10 +147,10 @@ class TapSums {
     }
 
     void add_plane(int pair, int k, int dilation) {
-        const Turns& turns = turns_.at(dilation);
+        const Phases& phases = phases_.at(dilation);
         // Planes between the first and the middle one stand for two of the whole spectrum.
         const T weight = k == 0 || 2 * k == grid_.box.p[0] ? 1 : 2;
-        const T c = weight * turns.z_cosine[k], s = weight * turns.z_sine[k];
+        const T c = weight * phases.z_cosine[k], s = weight * phases.z_sine[k];
         const V* from = plane_.get() + pair * 18;
         V* to = sums_.get() + pair * 27;
         for (int j = 0; j < 9; j++) {
@@ -163,24 +163,28 @@ class TapSums {
     const Grid<T>& grid_;
     Array<C> maps_, reader_;
     Array<V> plane_, sums_;
-    std::map<int, Turns> turns_;
+    std::map<int, Phases> phases_;
 };
 
-template <typename T, typename Item>
-void Engine<T, Item>::add_weight_gradient(const C* gradients, T* gradient, int threads) {
+// Gradients of all weights, from the spectra of all maps and those of the gradients of all sums (in
+// backward order).
+template <typename T>
+void weight_gradient(const Network& net, const Grid<T>& grid, const Complex<T>* spectra,
+                     const Complex<T>* gradients, T* gradient, int threads) {
+    using C = Complex<T>;
     constexpr int tile = TapSums<T>::kTile;
-    const BackwardKernels<T> order(net_, nullptr, false);
-    const int readers = net_.outputs + net_.depth * net_.width;  // backward numbers
+    const BackwardKernels<T> order(net, nullptr, false);
+    const int readers = net.outputs + net.depth * net.width;  // backward numbers
     std::vector<std::pair<int, int>> tiles;
     for (int reader = 0; reader < readers; reader += tile)
-        for (int map = 0; map < net_.maps(); map += tile)
-            // The first reader of a tile is the deepest: it reads most.
-            if (map < reads(order.mirrored(reader))) tiles.push_back({reader, map});
-    const size_t size = grid_.spectrum_size();
-    const T scale = grid_.scale() / 2;  // both spectra are twice as large
+        for (int map = 0; map < net.channels(); map += tile)
+            // The first reader of a tile is the deepest one, which reads the most maps.
+            if (map < net.sources_of(order.mirrored(reader))) tiles.push_back({reader, map});
+    const size_t size = grid.spectrum_size();
+    const T scale = grid.scale() / 2;  // both spectra are twice as large
 #pragma omp parallel num_threads(threads)
     {
-        TapSums<T> sums(grid_);
+        TapSums<T> sums(grid);
 #pragma omp for schedule(dynamic, 1)
         for (int i = 0; i < int(tiles.size()); i++) {
             std::vector<const C*> from, maps;
@@ -189,20 +193,20 @@ void Engine<T, Item>::add_weight_gradient(const C* gradients, T* gradient, int t
                 from.push_back(gradients + r * size);
                 dilations.push_back(order.forward.dilation(order.mirrored(r), 0));
             }
-            for (int m = tiles[i].second; m < std::min(net_.maps(), tiles[i].second + tile); m++)
-                maps.push_back(spectra_.get() + m * size);
+            for (int m = tiles[i].second; m < std::min(net.channels(), tiles[i].second + tile); m++)
+                maps.push_back(spectra + m * size);
             sums.add(from, dilations, maps);
             for (size_t r = 0; r < from.size(); r++)
                 for (size_t m = 0; m < maps.size(); m++) {
                     const int target = order.mirrored(tiles[i].first + int(r));
                     const int map = tiles[i].second + int(m);
-                    if (map >= reads(target)) continue;
+                    if (map >= net.sources_of(target)) continue;
                     T taps[27];
                     sums.taps(int(r), int(m), dilations[r], scale, taps);
-                    if (target < net_.maps())
-                        std::copy_n(taps, 27, gradient + net_.taps_at(target, map));
+                    if (target < net.channels())
+                        std::copy_n(taps, 27, gradient + net.taps_at(target, map));
                     else
-                        gradient[net_.final_weight_at(target - net_.maps(), map)] = taps[13];
+                        gradient[net.final_weight_at(target - net.channels(), map)] = taps[13];
                 }
         }
     }

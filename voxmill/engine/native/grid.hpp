@@ -1,9 +1,9 @@
-// A box and its padded spectrum: the 3D real Fourier transform, cut into two sweeps.
+// A box and its padded spectrum: the 3D real Fourier transform, split into two sweeps.
 //
-// "Columns" run along z, two real rows y, y + 1 as one complex signal; between the inverse and the
-// forward transform of a column the caller changes the real values. "Planes" of one frequency kz
-// hold the transforms along y and x. Transforms skip what is zero or not asked for outside of the
-// box. Sizes count vectors of `lanes` complex numbers.
+// "Columns" run along z; the real rows y and y + 1 form one complex signal. Between the inverse
+// and the forward transform of a column the caller changes the real values. "Planes" of one
+// frequency kz hold the transforms along y and x. Transforms skip what is known to be zero and
+// what nobody reads outside of the box. Sizes count vectors of `lanes` complex numbers.
 //
 //   half spectrum  [kz plane][x position][y block]  lanes along y (positions in the FFT's order)
 //   columns        [kz plane][y][x block]           lanes along x
@@ -42,17 +42,17 @@ class Grid {
 
     static int blocks_of(int length) { return (length + lanes<T> - 1) / lanes<T>; }
     size_t plane_size() const { return size_t(box.p[2]) * y_blocks; }
-    // Odd, so that places that are read at one time, one of each map or plane, don't fall into one
-    // set of a cache when the edges are powers of two.
+    // Odd, so that the same place of all maps or planes, read at one time, does not fall into one
+    // set of the cache when the edges are powers of two.
     size_t spectrum_size() const { return planes * plane_size() | 1; }
     size_t columns_stride() const { return size_t(box.n[1]) * x_blocks | 1; }
     size_t columns_size() const { return planes * columns_stride(); }
-    // What one thread needs at a time.
+    // Scratch of one thread.
     size_t scratch_size() const {
         return size_t(y_blocks) * lanes<T> * x_blocks +
                std::max({box.p[0], box.p[2], x_blocks * lanes<T>});
     }
-    // Forward transforms give twice the spectrum, inverse ones don't divide by the length.
+    // Forward transforms give twice the spectrum; inverse ones do not divide by the length.
     T scale() const { return T(0.5 / (double(box.p[0]) * box.p[1] * box.p[2])); }
 
     // Inverse transform of the columns of rows y and y + 1 in one block of x: values along z.
@@ -97,7 +97,7 @@ class Grid {
         }
         for (int block = 0; block < y_blocks; block++) {
             for (int b = 0; b < x_blocks; b++)
-                turn(scratch + size_t(b) * rows + block * L, line + b * L);
+                transpose_block(scratch + size_t(b) * rows + block * L, line + b * L);
             std::fill(line + box.n[2], line + box.p[2], C{});
             x.forward(line);
             for (int i = 0; i < box.p[2]; i++) spectrum[size_t(i) * y_blocks + block] = line[i];
@@ -112,7 +112,7 @@ class Grid {
             for (int i = 0; i < box.p[2]; i++) line[i] = spectrum[size_t(i) * y_blocks + block];
             x.inverse(line);
             for (int b = 0; b < x_blocks; b++)
-                turn(line + b * L, scratch + size_t(b) * rows + block * L);
+                transpose_block(line + b * L, scratch + size_t(b) * rows + block * L);
         }
         for (int b = 0; b < x_blocks; b++) {
             C* row = scratch + size_t(b) * rows;
@@ -127,7 +127,7 @@ class Grid {
     const Mask<T> x_mask;  // lanes of the last block of x that are inside of the box
 
   private:
-    static void turn(const C* from, C* to) {
+    static void transpose_block(const C* from, C* to) {
         constexpr int L = lanes<T>;
         V part[L];
 #pragma GCC unroll 16
@@ -142,7 +142,7 @@ class Grid {
         for (int i = 0; i < L; i++) to[i].im = part[i];
     }
 
-    std::vector<int> place_;  // of each frequency of z in the FFT's order
+    std::vector<int> place_;  // position of each frequency of z in the FFT's order
 };
 
 }  // namespace voxmill

@@ -1,5 +1,7 @@
-// The shape of an MS-D network and where its numbers stand in one flat array of parameters:
-// each layer's weights (width, maps before, 27), all biases, final weights, final biases.
+// The shape of an MS-D network and the place of its numbers in one flat array of parameters: each
+// layer's weights (width, channels before, 27), all biases, final weights, final biases.
+//
+// A "map" in this folder is a feature map: one channel of the input, a layer or the output.
 #pragma once
 
 #include "pull.hpp"
@@ -8,29 +10,34 @@ namespace voxmill {
 
 struct Network {
     int inputs, outputs, depth, width;
-    std::vector<int> dilations;  // of each layer
+    std::vector<int> dilations;  // one for each layer
 
-    int maps() const { return inputs + depth * width; }
-    int before(int layer) const { return inputs + layer * width; }
+    int channels() const { return inputs + depth * width; }
+    int channels_before(int layer) const { return inputs + layer * width; }
     int layer_of(int map) const { return (map - inputs) / width; }
+    // Number of maps that a map or an output (both by forward numbers) reads.
+    int sources_of(int target) const {
+        return target < channels() ? channels_before(layer_of(target)) : channels();
+    }
     size_t weights_at(int layer) const {
-        return size_t(27) * width * (size_t(layer) * inputs + size_t(width) * layer * (layer - 1) / 2);
+        return size_t(27) * width *
+               (size_t(layer) * inputs + size_t(width) * layer * (layer - 1) / 2);
     }
     size_t biases_at() const { return weights_at(depth); }
     size_t final_at() const { return biases_at() + size_t(depth) * width; }
-    size_t final_biases_at() const { return final_at() + size_t(outputs) * maps(); }
-    // First of the 27 taps from map `source` to map `target`, inputs counted as maps.
+    size_t final_biases_at() const { return final_at() + size_t(outputs) * channels(); }
+    // First of the 27 taps from map `source` to map `target`; the inputs are the first maps.
     size_t taps_at(int target, int source) const {
         const int layer = layer_of(target);
         return weights_at(layer) +
-               size_t(27) * (size_t((target - inputs) % width) * before(layer) + source);
+               size_t(27) * (size_t((target - inputs) % width) * channels_before(layer) + source);
     }
     size_t final_weight_at(int output, int map) const {
-        return final_at() + size_t(output) * maps() + map;
+        return final_at() + size_t(output) * channels() + map;
     }
 };
 
-// A step of the evaluation: maps that are made at once and don't read each other.
+// A step of the evaluation: maps that are computed together and do not read each other.
 struct Group {
     int first, count;
 };
@@ -43,26 +50,26 @@ struct ForwardKernels : Kernels<T> {
     ForwardKernels(const Network& net, const T* parameters) : net(net), parameters(parameters) {}
 
     void taps(int target, int source, T* to) const override {
-        if (target < net.maps()) {
+        if (target < net.channels()) {
             std::copy_n(parameters + net.taps_at(target, source), 27, to);
         } else {
             std::fill_n(to, 27, T(0));
-            to[13] = parameters[net.final_weight_at(target - net.maps(), source)];
+            to[13] = parameters[net.final_weight_at(target - net.channels(), source)];
         }
     }
     int dilation(int target, int) const override {
-        return target < net.maps() ? net.dilations[net.layer_of(target)] : 0;
+        return target < net.channels() ? net.dilations[net.layer_of(target)] : 0;
     }
     bool last_is_read() const { return false; }
     std::vector<Group> groups() const {
         std::vector<Group> groups{{0, net.inputs}};
-        for (int i = 0; i < net.depth; i++) groups.push_back({net.before(i), net.width});
-        groups.push_back({net.maps(), net.outputs});
+        for (int i = 0; i < net.depth; i++) groups.push_back({net.channels_before(i), net.width});
+        groups.push_back({net.channels(), net.outputs});
         return groups;
     }
 };
 
-// Gradients come in the reverse order: outputs, layers from the last to the first, inputs.
+// Gradients are computed in the reverse order: outputs, layers from last to first, inputs.
 template <typename T>
 struct BackwardKernels : Kernels<T> {
     const ForwardKernels<T> forward;
@@ -71,14 +78,13 @@ struct BackwardKernels : Kernels<T> {
         : forward(net, parameters), inputs(inputs) {}
 
     const Network& net() const { return forward.net; }
-    // The forward number of a backward one, and the other way round: groups are reversed, the
-    // order in a group is not.
+    // From backward to forward number, and back: groups are reversed, the order in a group is not.
     int mirrored(int number) const {
         const Network& n = forward.net;
-        if (number < n.outputs) return n.maps() + number;
+        if (number < n.outputs) return n.channels() + number;
         number -= n.outputs;
         if (number >= n.depth * n.width) return number - n.depth * n.width;
-        return n.before(n.depth - 1 - number / n.width) + number % n.width;
+        return n.channels_before(n.depth - 1 - number / n.width) + number % n.width;
     }
     void taps(int target, int source, T* to) const override {
         forward.taps(mirrored(source), mirrored(target), to);

@@ -1,22 +1,23 @@
-// Pointwise part of the engine: add to target spectra what source spectra give through dilated
-// 3 x 3 x 3 kernels, the kernels' spectra made on the fly.
+// The pointwise part of the engine: multiply source spectra by the spectra of dilated 3 x 3 x 3
+// kernels, which are computed on the fly, and add the products to target spectra.
 //
 // A tap at offset (a, b, c), each -1, 0 or 1, multiplies the spectrum by
 // exp(i (a tz + b ty + c tx)), t = 2 pi k dilation / length. In the basis (middle, sum, difference)
-// of the taps of an axis that is w0 + cos(t) ws + i sin(t) wd. The factor of z is applied once a
-// plane (18 numbers are left), that of x once a line (6 are left: complex G0, Gs, Gd), and along y
-// the spectrum of the kernel is G0 + cos(ty) Gs + i sin(ty) Gd: 4 multiply-adds beside the 4 of
-// the complex product itself, instead of 27 a voxel.
+// of the taps along an axis this is w0 + cos(t) ws + i sin(t) wd. The factor of z is applied once a
+// plane (18 numbers remain), that of x once a line (6 remain: complex G0, Gs, Gd), and along y the
+// spectrum of the kernel is G0 + cos(ty) Gs + i sin(ty) Gd: 4 multiply-adds besides the 4
+// of the complex product itself, instead of 27 a voxel.
 #pragma once
 
 #include <map>
 
 #include "grid.hpp"
+#include "shared16.hpp"
 #include "storage.hpp"
 
 namespace voxmill {
 
-// cos and sin of 2 pi k d / length; `sign` -1 for the conjugate kernels of the gradient.
+// cos and sin of 2 pi k d / length; `sign` is -1 for the conjugate kernels of the gradient.
 template <typename T>
 class Tables {
   public:
@@ -32,7 +33,7 @@ class Tables {
         for (int i = 0; i < length; i++)
             for (int lane = 0; lane < lanes<T>; lane++) {
                 const int k = axis == 0 ? i : grid_.x.order()[i];
-                const double angle = turn(k, dilations[lane], length);
+                const double angle = phase(k, dilations[lane], length);
                 table[i].re[lane] = T(std::cos(angle));
                 table[i].im[lane] = T(sign_ * std::sin(angle));
             }
@@ -47,7 +48,7 @@ class Tables {
         table = make_array<C>(grid_.y_blocks);
         std::fill(table.get(), table.get() + grid_.y_blocks, C{});
         for (int i = 0; i < length; i++) {
-            const double angle = turn(grid_.y.order()[i], dilation, length);
+            const double angle = phase(grid_.y.order()[i], dilation, length);
             table[i / lanes<T>].re[i % lanes<T>] = T(std::cos(angle));
             table[i / lanes<T>].im[i % lanes<T>] = T(sign_ * std::sin(angle));
         }
@@ -55,7 +56,7 @@ class Tables {
     }
 
   private:
-    static double turn(int k, int dilation, int length) {
+    static double phase(int k, int dilation, int length) {
         return 2 * M_PI * double((long long)k * dilation % length) / length;
     }
     const Grid<T>& grid_;
@@ -65,7 +66,7 @@ class Tables {
 };
 
 // (middle, sum, difference) of the taps along each axis, in place. Taps that reach beyond the box
-// from everywhere in it would wrap around: they are left out.
+// from every voxel in it would wrap around: they are left out.
 template <typename T>
 void to_basis(T* taps, const Box& box, int dilation) {
     const int strides[3] = {9, 3, 1};
@@ -92,12 +93,12 @@ struct Pull {
     Array<Vec<T>> basis;            // [target][block][27], lanes over sources
     std::vector<const C*> z, x;     // [target * blocks + block]
     std::vector<const C*> y;        // [target * sources + source]
-    int group = 1;                  // blocks that are added at once
-    bool one_turn = true;           // whether a target's sources all have one dilation
+    int group = 1;                  // blocks of sources that are added at once
+    bool one_dilation = true;       // whether a target's sources all have one dilation
     size_t scratch_size() const { return size_t(targets) * blocks * 18 + group * 6; }
 };
 
-// What the kernels of a pull are: taps and dilation of a pair.
+// The kernels of a pull: taps and dilation of a pair of maps.
 template <typename T>
 struct Kernels {
     virtual ~Kernels() = default;
@@ -129,7 +130,7 @@ Pull<T> make_pull(const Grid<T>& grid, Tables<T>& tables, const Kernels<T>& kern
                 T taps[27];
                 kernels.taps(target, source, taps);
                 dilations[lane] = kernels.dilation(target, source);
-                pull.one_turn &= dilations[lane] == kernels.dilation(target, first_source);
+                pull.one_dilation &= dilations[lane] == kernels.dilation(target, first_source);
                 to_basis(taps, grid.box, dilations[lane]);
                 for (int i = 0; i < 27; i++)
                     pull.basis[(size_t(t) * pull.blocks + block) * 27 + i][lane] = taps[i];
@@ -141,9 +142,9 @@ Pull<T> make_pull(const Grid<T>& grid, Tables<T>& tables, const Kernels<T>& kern
     return pull;
 }
 
-// B blocks of a line of a target: to = sum + kernel * source over some sources. kOneTurn: all of
-// one dilation, so that its cosines and sines stay in registers.
-template <typename T, typename Item, int B, bool kOneTurn>
+// B blocks of a line of a target: to = sum + kernel * source, over some sources. kOneDilation: all
+// sources have one dilation, so that its cosines and sines stay in registers.
+template <typename T, typename Item, int B, bool kOneDilation>
 __attribute__((noinline)) void add_line(const Complex<T>* sum, Complex<T>* to, bool fresh,
                                         const Item* source, size_t stride, int sources,
                                         const T* kernel, const Complex<T>* const* y, int block) {
@@ -162,11 +163,11 @@ __attribute__((noinline)) void add_line(const Complex<T>* sum, Complex<T>* to, b
             const V mid_re = splat<T>(kernel[s]), mid_im = splat<T>(kernel[L + s]);
             const V sum_re = splat<T>(kernel[2 * L + s]), sum_im = splat<T>(kernel[3 * L + s]);
             const V dif_re = splat<T>(kernel[4 * L + s]), dif_im = splat<T>(kernel[5 * L + s]);
-            const Complex<T>* turn = y[s] + block;
+            const Complex<T>* phase = y[s] + block;
 #pragma GCC unroll 16
             for (int b = 0; b < B; b++) {
-                const V c = kOneTurn ? cosine[b] : turn[b].re;
-                const V d = kOneTurn ? sine[b] : turn[b].im;
+                const V c = kOneDilation ? cosine[b] : phase[b].re;
+                const V d = kOneDilation ? sine[b] : phase[b].im;
                 const V w_re = mid_re + c * sum_re - d * dif_im;
                 const V w_im = mid_im + c * sum_im + d * dif_re;
                 const Complex<T> from = unpack(source[b]);
@@ -178,7 +179,7 @@ __attribute__((noinline)) void add_line(const Complex<T>* sum, Complex<T>* to, b
     for (int b = 0; b < B; b++) to[b] = {re[b], im[b]};
 }
 
-// `Item` is how spectra are stored: Complex<T> or Half.
+// Spectra are stored as `Item`s: Complex<T> or Shared16.
 template <typename T, typename Item>
 class Puller {
   public:
@@ -186,23 +187,23 @@ class Puller {
     using C = Complex<T>;
 
     static constexpr int kLinesAhead = 30;
-    // More streams than the hardware follows. AVX-512 CPUs gain by it; on AVX2 (Zen 3) the
-    // arithmetic takes longer and the fetches cost 2 to 7 % more than they bring (all at once; in
-    // shares, as below, was not measured there).
+    // The hardware's prefetcher does not follow so many streams. AVX-512 CPUs gain by our fetches;
+    // on AVX2 (Zen 3) the arithmetic takes longer, and fetches cost 2 to 7 % more than they save
+    // (all at once; shares, as below, were not measured there).
     static constexpr bool kFetch = kRegisters >= 32;
 
-    // Add the part of `pull` in plane k to `sums`, the spectrum of its first target with the
-    // others behind it; `fresh` ones start at zero. The first `own_targets` go to planes at `own`.
+    // Add plane k of `pull` to `sums`, the spectrum of its first target with those of the others
+    // behind it; `fresh` sums start at zero. The first `own_targets` go to planes at `own` instead.
     template <typename... Rest>
     static void plane(const Grid<T>& grid, const Pull<T>& pull, Rest... rest) {
-        // Sums are kept in registers, and the turns too where a target has one dilation.
+        // Sums stay in registers, and cosines and sines too where a target has one dilation.
         constexpr bool many = kRegisters >= 32;
-        if (pull.one_turn) return add_plane<many ? 7 : 2, true>(grid, pull, rest...);
+        if (pull.one_dilation) return add_plane<many ? 7 : 2, true>(grid, pull, rest...);
         add_plane<many ? 9 : 3, false>(grid, pull, rest...);
     }
 
   private:
-    template <int kWidest, bool kOneTurn>
+    template <int kWidest, bool kOneDilation>
     static void add_plane(const Grid<T>& grid, const Pull<T>& pull, const Item* spectra, C* sums,
                           C* own, int own_targets, int k, bool fresh, V* scratch) {
         const int chunks = (grid.y_blocks + kWidest - 1) / kWidest;
@@ -217,7 +218,7 @@ class Puller {
                 const int blocks = std::min(pull.group, pull.blocks - block);
                 const int sources = std::min(blocks * lanes<T>, pull.sources - done);
                 const Item* source = spectra + at + (pull.first_source + done) * size;
-                // A line that is so far ahead that the work until there takes as long as memory.
+                // So many lines ahead that the work before them takes as long as the fetch.
                 const int ahead = grid.y_blocks * (1 + kLinesAhead / (sources * pull.targets));
                 for (int t = 0; t < pull.targets; t++) {
                     if constexpr (kFetch) {
@@ -236,7 +237,7 @@ class Puller {
                     for (int c = 0; c < chunks; c++) {
                         const int from = grid.y_blocks * c / chunks;
                         const int end = grid.y_blocks * (c + 1) / chunks;
-                        add<kOneTurn, kWidest>(end - from, sum + from, to + from,
+                        add<kOneDilation, kWidest>(end - from, sum + from, to + from,
                                                fresh && block == 0, source + from, size, sources,
                                                reinterpret_cast<const T*>(kernel), y, from);
                     }
@@ -245,7 +246,7 @@ class Puller {
         }
     }
 
-    // A share of the sources a target: all at once, they wait for each other.
+    // A share of the sources with each target: fetches of all at once wait for each other.
     static void fetch_share(const Item* source, int sources, size_t size, int target, int targets,
                             int count) {
         const int end = sources * (target + 1) / targets;
@@ -255,35 +256,36 @@ class Puller {
     template <int kWrite, typename Number>
     static void fetch(const Number* numbers, int count) {
         const char* from = reinterpret_cast<const char*>(numbers);
-        for (size_t i = 0; i < count * sizeof(Number); i += 64) __builtin_prefetch(from + i, kWrite);
+        for (size_t i = 0; i < count * sizeof(Number); i += 64)
+            __builtin_prefetch(from + i, kWrite);
     }
 
-    // The factor of z: [27] real to [9] complex numbers a source.
+    // Apply the factor of z: from 27 real to 9 complex numbers a source.
     static void reduce(const Pull<T>& pull, int k, V* reduced) {
         for (size_t i = 0; i < size_t(pull.targets) * pull.blocks; i++) {
             const V* basis = pull.basis.get() + i * 27;
-            const C turn = pull.z[i][k];
+            const C phase = pull.z[i][k];
             for (int j = 0; j < 9; j++) {
-                reduced[i * 18 + 2 * j] = basis[j] + turn.re * basis[9 + j];
-                reduced[i * 18 + 2 * j + 1] = turn.im * basis[18 + j];
+                reduced[i * 18 + 2 * j] = basis[j] + phase.re * basis[9 + j];
+                reduced[i * 18 + 2 * j + 1] = phase.im * basis[18 + j];
             }
         }
     }
 
-    // The factor of x: [3 of y][3 of x] complex numbers to [3 of y].
-    static void line_kernel(const V* reduced, C turn, V* kernel) {
+    // Apply the factor of x: from [3 of y][3 of x] to [3 of y] complex numbers.
+    static void line_kernel(const V* reduced, C phase, V* kernel) {
 #pragma GCC unroll 3
         for (int j = 0; j < 3; j++) {
             const V* h = reduced + 6 * j;
-            kernel[2 * j] = h[0] + turn.re * h[2] - turn.im * h[5];
-            kernel[2 * j + 1] = h[1] + turn.re * h[3] + turn.im * h[4];
+            kernel[2 * j] = h[0] + phase.re * h[2] - phase.im * h[5];
+            kernel[2 * j + 1] = h[1] + phase.re * h[3] + phase.im * h[4];
         }
     }
 
-    template <bool kOneTurn, int B, typename... Rest>
+    template <bool kOneDilation, int B, typename... Rest>
     static void add(int width, Rest... rest) {
-        if (width == B) return add_line<T, Item, B, kOneTurn>(rest...);
-        if constexpr (B > 1) add<kOneTurn, B - 1>(width, rest...);
+        if (width == B) return add_line<T, Item, B, kOneDilation>(rest...);
+        if constexpr (B > 1) add<kOneDilation, B - 1>(width, rest...);
     }
 };
 

@@ -1,4 +1,4 @@
-// Vectors of the widest registers at hand, from one source for AVX-512, AVX, NEON and SSE.
+// Vectors as wide as the CPU's registers, from one source for AVX-512, AVX, NEON and SSE.
 //
 // GCC's vector extensions turn each operation into one instruction of the target; a product added
 // to a sum becomes a fused multiply-add where the target has it.
@@ -46,9 +46,9 @@ using Mask = typename Simd<T>::mask;
 template <typename T>
 constexpr int lanes = kVectorBytes / int(sizeof(T));
 
-// A vector of complex numbers; an array of them is the layout of all spectra. Copied part by part:
-// GCC copies a plain struct in halves of a vector on some CPUs, and reading whole vectors from a
-// copy that is still on its way to memory stalls.
+// A vector of complex numbers; all spectra are arrays of them. The copies are written out part by
+// part: GCC copies a plain struct in halves of a vector on some CPUs, and reading whole vectors
+// from a copy that is still on its way to memory stalls.
 template <typename T>
 struct Complex {
     Vec<T> re, im;
@@ -61,45 +61,6 @@ struct Complex {
         return *this;
     }
 };
-
-// Complex numbers in 32 bits: 12 of the real part, 12 of the imaginary one, and the exponent of the
-// larger in 8, which is 4 times finer than two numbers in bfloat16. Spectra at rest in half of the
-// memory, sums always in full.
-struct Half {
-    typedef unsigned bits __attribute__((vector_size(kVectorBytes), may_alias));
-    typedef int integers __attribute__((vector_size(kVectorBytes), may_alias));
-    static constexpr unsigned kTop = 0xfff00000u;  // 12 bits of 32
-    static constexpr unsigned kLeastExponent = 40;  // less counts as nothing
-    bits both;
-};
-
-template <typename T>
-inline Complex<T> unpack(const Complex<T>& value) {
-    return value;
-}
-inline Complex<float> unpack(const Half& value) {
-    // 2^20 times the 12 bits as a whole number, times 2^(exponent - 30).
-    const Vec<float> unit = (Vec<float>)(((value.both & 0xffu) - 30u) << 23);
-    const auto part = [&](Half::bits bits) {
-        return __builtin_convertvector((Half::integers)(bits & Half::kTop), Vec<float>) * unit;
-    };
-    return {part(value.both), part(value.both << 12)};
-}
-template <typename T>
-inline void pack(const Complex<T>& value, Complex<T>& to) {
-    to = value;
-}
-inline void pack(const Complex<float>& value, Half& to) {
-    const Half::bits re = (Half::bits)value.re & 0x7fffffffu;
-    const Half::bits im = (Half::bits)value.im & 0x7fffffffu;
-    // Of the larger part, rounded to 11 bits: it must not need a twelfth beside its sign.
-    Half::bits exponent = ((re > im ? re : im) + 0x1000u) >> 23;
-    exponent = exponent > Half::kLeastExponent ? exponent : Half::bits{} + Half::kLeastExponent;
-    const Vec<float> scale = (Vec<float>)((264u - exponent) << 23);
-    // Adding 1.5 * 2^23 leaves the nearest whole number in the lowest bits.
-    const auto whole = [&](Vec<float> part) { return (Half::bits)(part * scale + 12582912.0f); };
-    to.both = (whole(value.re) << 20) | ((whole(value.im) << 20) >> 12) | exponent;
-}
 
 template <typename T>
 inline Vec<T> splat(T value) {

@@ -1,9 +1,11 @@
 // Direct evaluation of an MS-D network, for shallow networks and small boxes: no transform, and no
 // margin along z and y.
 //
-// Rows along x lie behind each other with zeros between them, so that a tap that reaches over an end
-// of a row reads zeros without a test; rows outside of the box are left out. A few vectors of a row
-// of all maps of a layer stay in registers while all earlier maps pass by.
+//   feature map  [z][y][ zeros (margin) | x | zeros up to a whole vector ]
+//
+// Rows along x follow each other with zeros between them, so that a tap that reaches beyond the end
+// of a row reads zeros without a test; rows outside of the box are skipped. A few vectors of a row
+// of all maps of a layer stay in registers while the loop runs over all earlier maps.
 
 #include <omp.h>
 
@@ -23,16 +25,16 @@ constexpr int kMostTargets = 4, kVectors = voxmill::kRegisters >= 32 ? 4 : 2;
 struct Settings {
     int32_t inputs, outputs, depth, width;
     int32_t box[3];
-    const int32_t* dilations;  // one a layer
+    const int32_t* dilations;  // one for each layer
 };
 
 int rounded(int n) { return (n + L - 1) / L * L; }
 
 struct Rows {
     int n[3];
-    int margin;     // zeros in front of each row, for the largest dilation that meets anything
-    size_t stride;  // of rows
-    size_t size;    // of a map; the next one begins with zeros too
+    int margin;     // zeros before each row, for the largest dilation that is less than a row
+    size_t stride;  // from row to row
+    size_t size;    // of a map; the next map begins with zeros too
 
     explicit Rows(const Settings& s) : n{s.box[0], s.box[1], s.box[2]}, margin(0) {
         for (int i = 0; i < s.depth; i++)
@@ -68,7 +70,7 @@ inline void add_row(V (*sum)[B], const float* row, int reach, const float* weigh
     }
 }
 
-// One stretch of B vectors of a row, for T maps of a layer that reads `sources` maps.
+// B vectors of a row, for T maps of a layer that reads `sources` maps.
 template <int T, int B>
 void evaluate(const Rows& rows, float* maps, int sources, int target, int dilation,
               const float* weights, const float* biases, int z, int y, int x) {
@@ -124,9 +126,9 @@ void forward(const Settings& s, const float* parameters, const float* volume, fl
                                std::vector<int>(s.dilations, s.dilations + s.depth)};
     const Rows rows(s);
     const int n = s.box[0] * s.box[1];
-    const voxmill::Storage<float> storage(rows.total(net.maps()));
+    const voxmill::Storage<float> storage(rows.total(net.channels()));
     float* maps = storage.get();
-    std::memset(maps, 0, rows.total(net.maps()) * sizeof(float));
+    std::memset(maps, 0, rows.total(net.channels()) * sizeof(float));
 #pragma omp parallel num_threads(threads)
     {
 #pragma omp for collapse(2) schedule(static)
@@ -135,7 +137,7 @@ void forward(const Settings& s, const float* parameters, const float* volume, fl
                 std::copy_n(volume + (size_t(map) * n + i) * s.box[2], s.box[2],
                             rows.row(maps, map, i / s.box[1], i % s.box[1]));
         for (int layer = 0; layer < s.depth; layer++) {
-            const int sources = net.before(layer);
+            const int sources = net.channels_before(layer);
             const float* weights = parameters + net.weights_at(layer);
             const float* biases = parameters + net.biases_at() + size_t(layer) * s.width;
 #pragma omp for schedule(static)
@@ -151,7 +153,7 @@ void forward(const Settings& s, const float* parameters, const float* volume, fl
             for (int i = 0; i < n; i++) {
                 float* to = logits + (size_t(output) * n + i) * s.box[2];
                 std::fill_n(to, s.box[2], parameters[net.final_biases_at() + output]);
-                for (int map = 0; map < net.maps(); map++) {
+                for (int map = 0; map < net.channels(); map++) {
                     const float weight = parameters[net.final_weight_at(output, map)];
                     const float* from = rows.row(maps, map, i / s.box[1], i % s.box[1]);
                     for (int x = 0; x < s.box[2]; x++) to[x] += weight * from[x];
@@ -164,7 +166,7 @@ void forward(const Settings& s, const float* parameters, const float* volume, fl
 
 extern "C" {
 int voxmill_vector_bytes() { return voxmill::kVectorBytes; }
-// 0, or 1 where the system has not the memory.
+// Returns 0, or 1 if the system does not give the memory.
 int voxmill_stencil(const Settings* settings, const float* parameters, const float* volume,
                     float* logits, int threads) {
     try {

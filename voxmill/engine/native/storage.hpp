@@ -1,5 +1,5 @@
 // Memory: large arrays in huge pages where the system has them (fewer page faults and TLB misses),
-// aligned small ones, and scratch that threads keep.
+// small aligned arrays, and scratch that each thread keeps.
 #pragma once
 
 #include <sys/mman.h>
@@ -13,9 +13,11 @@
 
 namespace voxmill {
 
-// Maps a panel of layers holds: reading a spectrum once a panel, in-panel reads grow with it.
+// Feature maps of a panel of layers: a larger panel reads earlier spectra less often, and its own
+// maps more often.
 constexpr int kPanelMaps = 16;
-// With short vectors (AVX2) as many maps as a vector holds: measured 3 % faster than 4 there.
+// Feature maps of a part of a panel. With short vectors (AVX2) as many as a vector holds: measured
+// 3 % faster than 4 there.
 constexpr int kPartMaps = kRegisters >= 32 ? 4 : 8;
 
 template <typename T>
@@ -28,11 +30,18 @@ template <>
 struct SignsOf<double> {
     typedef signed char type __attribute__((vector_size(kVectorBytes / 8), may_alias));
 };
-// A byte a lane: -1 or 0.
+// One byte a lane: -1 or 0.
 template <typename T>
 using Signs = typename SignsOf<T>::type;
 
-// One freed block is kept for the next box: fresh pages cost as much as some layers do.
+// Under AddressSanitizer each array has its own block, so that a read beyond its end is seen.
+#ifdef __SANITIZE_ADDRESS__
+constexpr bool kChecked = true;
+#else
+constexpr bool kChecked = false;
+#endif
+
+// One freed block is kept for the next box: fresh pages take as long as some layers.
 class Kept {
   public:
     struct Block {
@@ -41,12 +50,13 @@ class Kept {
     };
 
     static Block take(size_t bytes) {
+        if (kChecked) return {::operator new(bytes, std::align_val_t(64)), bytes};
         {
             std::lock_guard<std::mutex> lock(mutex());
             Block block = block_();
             block_() = {};
             if (block.bytes >= bytes) return block;
-            // Too small: gone before more is asked for, so that both never count at once.
+            // Too small: freed before more is requested, so that both never exist at once.
             if (block.memory) munmap(block.memory, block.bytes);
         }
         void* memory =
@@ -58,6 +68,7 @@ class Kept {
         return {memory, bytes};
     }
     static void give(Block block) {
+        if (kChecked) return ::operator delete(block.memory, std::align_val_t(64));
         std::lock_guard<std::mutex> lock(mutex());
         if (block.bytes > block_().bytes) std::swap(block, block_());
         if (block.memory) munmap(block.memory, block.bytes);
@@ -83,7 +94,7 @@ template <typename T>
 class Storage {
   public:
     explicit Storage(size_t count) {
-        if (count) block_ = Kept::take((count * sizeof(T) + kPage - 1) / kPage * kPage);
+        if (count) block_ = Kept::take((count * sizeof(T) + kRounding - 1) / kRounding * kRounding);
     }
     ~Storage() { Kept::give(block_); }
     Storage(const Storage&) = delete;
@@ -91,7 +102,7 @@ class Storage {
     T* get() const { return static_cast<T*>(block_.memory); }
 
   private:
-    static constexpr size_t kPage = 4096;
+    static constexpr size_t kRounding = kChecked ? 1 : 4096;  // bytes; the size of a page
     Kept::Block block_;
 };
 
@@ -107,7 +118,7 @@ Array<V> make_array(size_t count) {
         ::operator new[](sizeof(V) * std::max<size_t>(count, 1), std::align_val_t(64))));
 }
 
-// Scratch of this thread, kept for the next sweep: giving it back each time costs page faults.
+// Scratch of this thread, kept for the next sweep: freeing it each time costs page faults.
 template <typename V>
 V* thread_scratch(size_t count) {
     thread_local Array<V> kept;

@@ -1,19 +1,19 @@
-"""Sizes of the GPU's Fourier engine: of the padded box, its spectra and its tables."""
+"""Sizes in the Fourier engine for GPUs: of the padded box, of its spectra and of its tables."""
 
 from dataclasses import dataclass
 
-from voxmill.engine.gpu import SIZES
+from voxmill.config.networks import MSDNetSettings
+from voxmill.engine.gpu import SIZES, filled_up
 from voxmill.engine.transforms import lengths
-from voxmill.networks.settings import MSDNetSettings
 
 PANEL_MAPS = 8
 TABLE_BYTES = 2**27
-VECTOR = 16  # lines start at multiples of it
+VECTOR = 16  # numbers; each line starts at a multiple of it
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Sizes of the padded box and of its spectra.
+class SpectrumSizes:
+    """Sizes of the padded box, its spectra and the tables of kernels.
 
     Parameters
     ----------
@@ -50,21 +50,21 @@ class Layout:
 
     @property
     def panel_layers(self) -> int:
-        """Layers that pull from all earlier maps at once."""
+        """Layers that pull from all earlier feature maps at once."""
         return min(self.settings.depth, max(1, PANEL_MAPS // self.settings.width))
 
     @property
     def stored_maps(self) -> int:
-        """All maps but the last layer's, which no layer reads."""
-        return self.settings.maps_before(self.settings.depth - 1)
+        """Feature maps whose spectra are stored: not the last layer's, which no layer reads."""
+        return self.settings.channels_before(self.settings.depth - 1)
 
     @staticmethod
     def table_row(targets: int, sources: int) -> int:
-        """Numbers of the table for one line."""
+        """Numbers in the table for one line."""
         return 12 * targets * filled_up(sources, VECTOR // 2)
 
     def table_lines(self, targets: int, sources: int) -> int:
-        """Lines of a slab, so that its table keeps to its share of memory."""
+        """Lines of a slab: as many as a table of `TABLE_BYTES` has room for."""
         line = self.table_row(targets, sources) * SIZES[self.precision]
         return max(1, min(self.lines, TABLE_BYTES // line))
 
@@ -74,12 +74,7 @@ class Layout:
         sizes = []
         for start in range(0, self.settings.depth, self.panel_layers):
             stop = min(start + self.panel_layers, self.settings.depth)
-            pulls = [((stop - start) * width, self.settings.maps_before(start))]
+            pulls = [((stop - start) * width, self.settings.channels_before(start))]
             pulls += [(width, n * width) for n in range(1, stop - start)]
             sizes += [self.table_row(t, s) * self.table_lines(t, s) for t, s in pulls]
         return max(sizes)
-
-
-def filled_up(number: int, multiple: int) -> int:
-    """The next multiple."""
-    return -(-number // multiple) * multiple

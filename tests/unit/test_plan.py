@@ -1,0 +1,145 @@
+"""The files of a plan and of a slab's manifest, and what is said of broken ones."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voxmill.geometry import Box
+from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.files import write_json
+from voxmill.tiles.plan import PlannedVolume, make_plan, read_plan, write_plan
+from voxmill.tiles.slab import PredictedCore, read_slab, write_slab
+from voxmill.volumes import write_tile
+
+VOLUME = PlannedVolume((2, 3, 5), "uint16", (2.0, 1.0, 0.5))
+PLAN = make_plan(VOLUME, "fingerprint", (2, 3, 3), (1, 0, 2))
+# As plans were written before they had a class of their own.
+CONTENT = {
+    "fingerprint": "fingerprint",
+    "halo_vox": [1, 0, 2],
+    "source": {"dtype": "uint16", "shape": [2, 3, 5], "voxel_size_um": [2.0, 1.0, 0.5]},
+    "tile_shape_vox": [2, 3, 3],
+    "tiles": [
+        {
+            "key": "a660686dc100c4b2",
+            "name": "z0000_y0000_x0000",
+            "slab": "z0000",
+            "start": [0, 0, 0],
+            "stop": [2, 3, 3],
+            "window_start": [0, 0, 0],
+            "window_stop": [2, 3, 5],
+        },
+        {
+            "key": "390022360fcab732",
+            "name": "z0000_y0000_x0003",
+            "slab": "z0000",
+            "start": [0, 0, 3],
+            "stop": [2, 3, 5],
+            "window_start": [0, 0, 1],
+            "window_stop": [2, 3, 5],
+        },
+    ],
+}
+
+
+def test_a_plan_is_written_to_the_byte_as_before(tmp_path):
+    write_plan(tmp_path / "plan.json", PLAN)
+    text = (tmp_path / "plan.json").read_text()
+    assert text == json.dumps(CONTENT, indent=1, sort_keys=True) + "\n"
+    assert read_plan(tmp_path / "plan.json") == PLAN
+
+
+@given(
+    st.tuples(*[st.integers(1, 9)] * 3),
+    st.tuples(*[st.integers(1, 10)] * 3),
+    st.tuples(*[st.integers(0, 4)] * 3),
+)
+def test_a_plan_is_read_as_it_was_written(tmp_path_factory, shape, tile_shape, halo):
+    path = tmp_path_factory.mktemp("plan") / "plan.json"
+    plan = make_plan(PlannedVolume(shape, "uint8", (1.0, 1.0, 1.0)), "f", tile_shape, halo)
+    write_plan(path, plan)
+    assert read_plan(path) == plan
+    assert all(plan.tile(tile.name) is tile for tile in plan.tiles)
+    slabs = dict.fromkeys(tile.slab for tile in plan.tiles)
+    assert [tile for slab in slabs for tile in plan.slab(slab)] == list(plan.tiles)
+
+
+def changed(*path, value=None):
+    """The content with the value at a path of keys changed, or taken away."""
+    content = json.loads(json.dumps(CONTENT))
+    *parents, last = path
+    inner = content
+    for key in parents:
+        inner = inner[key]
+    if value is None:
+        del inner[last]
+    else:
+        inner[last] = value
+    return content
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (changed("halo_vox"), r"plan\.json: expected the key 'halo_vox', found the keys finger"),
+        (changed("source", "dtype"), r"plan\.json: source: expected the key 'dtype', found"),
+        (changed("tiles", 1, "key"), r"plan\.json: tiles\[1\]: expected the key 'key', found"),
+        (changed("source", value=[]), r"source: expected a JSON object, found \[\]"),
+        (changed("tiles", value=[]), r"tiles: expected a list of JSON objects, found \[\]"),
+        (changed("tiles", value=[1]), r"tiles: expected a list of JSON objects, found \[1\]"),
+        (changed("fingerprint", value=1), r"fingerprint: expected a string, found 1\."),
+        (
+            changed("halo_vox", value=[1, 2]),
+            r"halo_vox: expected three whole numbers \(z, y, x\), found \[1, 2\]",
+        ),
+        (
+            changed("tiles", 0, "stop", value=[1, 2, 3.5]),
+            r"tiles\[0\]: stop: expected three whole numbers \(z, y, x\), found \[1, 2, 3\.5\]",
+        ),
+        (
+            changed("tiles", 0, "window_stop", value=[1, 2, -1]),
+            r"tiles\[0\]: window_start and window_stop: box: expected a stop that is nowhere below",
+        ),
+        (
+            changed("source", "voxel_size_um", value=[1, 0, 1]),
+            r"source: voxel_size_um: expected three numbers above 0 \(z, y, x\), found \[1, 0, 1\]",
+        ),
+        (
+            changed("tiles", 0, "name", value="a"),
+            r"tiles\[0\]: name: expected z0000_y0000_x0000, as the core starts there, found a",
+        ),
+        (
+            changed("tiles", 1, "slab", value="z0002"),
+            r"tiles\[1\]: slab: expected z0000, as the core starts there, found z0002",
+        ),
+    ],
+)
+def test_a_broken_plan_is_refused(tmp_path, content, expected):
+    write_json(tmp_path / "plan.json", content)
+    with pytest.raises(VoxmillError, match=expected) as error:
+        read_plan(tmp_path / "plan.json")
+    assert str(error.value).endswith("Delete the file and run again: the volume is planned anew.")
+
+
+def test_a_tile_or_slab_that_the_plan_does_not_have_is_named(tmp_path):
+    write_plan(tmp_path / "plan.json", PLAN)
+    plan = read_plan(tmp_path / "plan.json")
+    with pytest.raises(VoxmillError, match=r"plan\.json: expected tile z9, found 2 others"):
+        plan.tile("z9")
+    with pytest.raises(VoxmillError, match=r"plan\.json: expected tiles of slab z9, found none"):
+        plan.slab("z9")
+
+
+def test_a_manifest_is_read_as_it_was_written_and_a_broken_one_refused(tmp_path):
+    keys = {"tile": "t", "model": "m"}
+    path = str(tmp_path / "z0000_y0000_x0000.tif")
+    write_tile(path, np.zeros((2, 3, 4), np.float32), extra=keys)
+    core = PredictedCore("z0000_y0000_x0000", Box.from_shape((2, 3, 4)), path, keys)
+    write_slab(tmp_path / "z0000.json", [core])
+    assert read_slab(tmp_path / "z0000.json") == [core]
+    write_json(tmp_path / "z0000.json", {"tiles": [core.to_json() | {"keys": {"tile": 1}}]})
+    with pytest.raises(VoxmillError, match=r"tiles\[0\]: keys: tile: expected a string, found 1"):
+        read_slab(tmp_path / "z0000.json")

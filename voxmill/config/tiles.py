@@ -1,0 +1,50 @@
+"""How a volume is cut into tiles, and how the tiles become one volume again."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from voxmill.config.base import Count, Number, Section, Seed, TripleVox, Whole, section
+
+Tolerance = Annotated[Number, Field(gt=0, lt=1)]
+_Halo = Annotated[Whole, Field(ge=0)]
+_TOLERANCE = 1e-3
+
+
+@section("tiles")
+class TilesSection(Section):
+    """The section `tiles` of a configuration."""
+
+    shape_vox: TripleVox = (256, 256, 256)
+    """Largest core of a tile, z, y, x."""
+    halo_vox: _Halo | tuple[_Halo, _Halo, _Halo] | Literal["auto", "exact"] = "auto"
+    """Surroundings that each core is predicted with: a number, or [z, y, x]. auto measures what the
+    network needs on the volume itself; exact is its theoretical receptive field, the sum of its
+    dilations."""
+    halo_tolerance: Tolerance = _TOLERANCE
+    """For halo_vox auto: largest change of a probability that missing surroundings may cause."""
+    per_job: Count = 1
+    """Tiles that one prediction job predicts one after another, loading the model once; more than
+    1 where tiles take seconds or a cluster limits the number of jobs."""
+
+
+@section("stitching")
+class StitchingSection(Section):
+    """The section `stitching` of a configuration."""
+
+    compression: Literal["none", "zlib"] = "none"
+    """Of the stitched volume. A compressed volume can't be memory-mapped."""
+
+
+@section("halo")
+class HaloSettings(Section):
+    """How the halo is measured."""
+
+    tolerance: Tolerance = _TOLERANCE
+    """Largest change of a probability in the core that missing surroundings may cause."""
+    windows: Count = 6
+    """How many windows of the volume are tried, the brightest of a sample among them."""
+    core_vox: Count = 24
+    """Edge length of the core in each window."""
+    seed: Seed = 0
+    """Of the places."""

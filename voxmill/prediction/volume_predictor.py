@@ -1,0 +1,92 @@
+"""Predict any box of a volume with a halo of a given size, in blocks that fit the memory."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from voxmill.config.prediction import PredictionSettings
+from voxmill.engine.backends import choose
+from voxmill.geometry import Box
+from voxmill.networks.models import ModelCard
+from voxmill.prediction.box import predict, resolve_device
+from voxmill.prediction.memory import SHARE, box_bytes
+from voxmill.runtime.free_memory import free_bytes
+from voxmill.runtime.jobs import logger
+from voxmill.volumes.normalisation import normalise
+from voxmill.volumes.protocols import ReadableVolume
+
+HALOS_VOX = (0, 2, 4, 6, 8, 10, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96)
+"""The halos that are tried, voxels on each side."""
+
+
+@dataclass
+class VolumePredictor:
+    """A model on an opened volume.
+
+    Parameters
+    ----------
+    card, network
+        As `voxmill.networks.models.load` returns them.
+    volume : ReadableVolume
+        Grey values.
+    statistics : dict
+        Of the volume, for the normalisation.
+    settings : PredictionSettings
+    threads : int
+        CPU threads to use.
+    """
+
+    card: ModelCard
+    network: Any
+    volume: ReadableVolume
+    statistics: dict
+    settings: PredictionSettings
+    threads: int
+
+    def read(self, box: Box) -> np.ndarray:
+        """Normalised voxels (z, y, x) of a box, float32."""
+        voxels = self.volume.read_window(*box)
+        return normalise(voxels, self.statistics, self.card.normalisation)
+
+    def predict(self, box: Box, halo_vox: int) -> np.ndarray:
+        """Probability of a box, predicted with a halo around it.
+
+        Parameters
+        ----------
+        box : Box
+            Absolute voxels.
+        halo_vox : int
+            Voxels on each side, clipped at the volume's border.
+
+        Returns
+        -------
+        (z, y, x) float32 array
+            The first output map of the box.
+        """
+        window = box.grow(halo_vox, within=Box.from_shape(self.volume.shape))
+        return predict(
+            self.network, self.read(window), self.settings, self.threads,
+            core=box.relative_to(window.start), halo=(halo_vox,) * 3, origin=window.start,
+        )[0]  # fmt: skip
+
+    def largest_halo(self) -> int:
+        """The halo that stands for the whole volume, voxels on each side.
+
+        It is the theoretical one, or the largest of `HALOS_VOX` where that is less, or the largest
+        with which one voxel fits the memory; the log then warns. If not even the smallest fits,
+        the prediction says what is missing.
+        """
+        device, precision = resolve_device(self.settings.device), self.settings.precision
+        budget = int(SHARE * free_bytes(device))
+        most = min(self.card.receptive_radius_vox, HALOS_VOX[-1])
+        for halo in (most, *(h for h in reversed(HALOS_VOX) if h < most)):
+            shape = tuple(min(2 * halo + 1, n) for n in self.volume.shape)
+            backend = choose(self.settings.backend, self.network, device, precision, shape)
+            if box_bytes(backend, self.network.settings, precision, shape) <= budget:
+                break
+        if halo < most:
+            logger.warning(
+                "a halo of %d voxels does not fit the free memory: going on with %d", most, halo
+            )
+        return halo
