@@ -23,7 +23,12 @@ def original_volume(wildcards):
 def volume_arguments(wildcards):
     """Arguments of `voxmill.volumes.read_header` for the file that windows are read from."""
     volume = CONFIG.volumes[wildcards.volume]
-    return {
+    chosen = {
+        key: volume.settings[key]
+        for key in ("level", "time", "dataset")
+        if key in volume.settings
+    }
+    return chosen | {
         "path": str(volume_file(wildcards)),
         "channel": volume.settings.get("channel"),
         "voxel_size_um": list(volume.voxel_size_um),

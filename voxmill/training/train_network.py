@@ -15,7 +15,7 @@ from voxmill.training.curves import write_curves
 from voxmill.training.loop import Outcome, train
 from voxmill.training.settings import TrainingSettings
 from voxmill.training.sources import Source, training_points, whole
-from voxmill.volumes import LABEL_DTYPES, fingerprint, open_volume, read_header
+from voxmill.volumes import LABEL_DTYPES, SOURCE_KEYS, fingerprint, open_volume, read_header
 from voxmill.volumes.measure_volume import measure
 from voxmill.volumes.normalisation import check_normalisation
 
@@ -27,7 +27,8 @@ def open_source(name: str, volume: dict, settings: TrainingSettings) -> tuple[So
     ----------
     name : str
     volume : dict
-        `path`, `channel`, `voxel_size_um` as `voxmill.volumes.read_header` takes them; `truth`
+        `path`, `channel`, `level`, `time`, `dataset`, `voxel_size_um` as
+        `voxmill.volumes.read_header` takes them; `truth`
         with `path` and `kind`; optional `mask` (path of a mask or label volume for the foreground;
         by default the truth, where it is one), `region` (where the truth is complete) and
         `validation` (true, or a box as text).
@@ -44,7 +45,8 @@ def open_source(name: str, volume: dict, settings: TrainingSettings) -> tuple[So
     VoxmillError
         If a file can't be read, the volume is constant, or a region leaves the volume.
     """
-    header = read_header(volume["path"], volume.get("channel"), volume.get("voxel_size_um"))
+    chosen = {key: volume[key] for key in SOURCE_KEYS if key in volume}
+    header = read_header(volume["path"], voxel_size_um=volume.get("voxel_size_um"), **chosen)
     if header.voxel_size_um is None:
         raise VoxmillError(
             f"{volume['path']}: expected a voxel size in the header, found none. Set "
