@@ -133,8 +133,7 @@ def _no_node(store: Store, key: str) -> str:
 
 def _only_image(node: Node) -> str:
     keys = images_below(node)
-    images = [key for key in keys if not read_node(node.store, key).is_array]
-    if len(keys) == 1 == len(images):
+    if len(keys) == 1:
         return keys[0]
     if not keys:
         raise VoxmillError(
