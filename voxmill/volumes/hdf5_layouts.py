@@ -67,9 +67,7 @@ def find(file, path: Path, wanted: Wanted) -> Found:
     """Find the wanted array in an opened file (h5py.File)."""
     if wanted.dataset is None and "DataSet" in file and "DataSetInfo" in file:
         return _imaris(file, path, wanted)
-    if wanted.dataset is None and re.compile(r"t\d+").fullmatch(next(iter(file), "")):
-        return _big_data_viewer(file, path, wanted)
-    if wanted.dataset is None and any(re.fullmatch(r"t\d{5,}", name) for name in file):
+    if wanted.dataset is None and all(_numbered(file, rf"{name}(\d+)") for name in "ts"):
         return _big_data_viewer(file, path, wanted)
     return _plain(file, path, wanted)
 
