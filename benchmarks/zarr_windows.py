@@ -5,9 +5,9 @@
 Stores of about 1 GB of uint16 are made in a temporary folder, one after the other: chunks of 64^3
 and 128^3 voxels, compressed by zstd or by blosc (lz4), each chunk a file or in shards of 256^3.
 Windows of 192^3 and 512^3 voxels at random places are read by both libraries in turn, from a warm
-cache; beside them, the reader of voxmill. Medians of wall seconds over the places. Then the import
-time of each library in a process of its own. `tensorstore` is not part of voxmill's environment
-unless it is installed: `pip install -r benchmarks/requirements.txt`.
+cache; beside them, the reader of voxmill. Medians of wall seconds over the places. Then the wall
+seconds of a process that imports a library and ends, those of one that reads a window of 192^3 as a
+job does, and those of the fingerprint of an array of 100,000 chunks.
 """
 
 import argparse
@@ -28,8 +28,9 @@ from zarr.codecs import BloscCodec, ZstdCodec
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from voxmill.volumes import open_volume, read_header
+from voxmill.volumes import fingerprint, open_volume, read_header
 
+ROOT = Path(__file__).resolve().parent.parent
 EDGE = 768
 SHARD = 256
 IMPORTS = ("numpy", "zarr", "tensorstore", "voxmill.volumes", "h5py")
@@ -89,21 +90,47 @@ def measure(path: Path, voxels: np.ndarray, edge: int, places: int) -> dict:
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 
-def import_seconds(repeats: int) -> dict:
-    """Median wall seconds of a process that imports each library and ends."""
-    seconds = {name: [] for name in IMPORTS}
-    for _, name in itertools.product(range(repeats), IMPORTS):
+def job_seconds(path: Path, repeats: int) -> dict:
+    """Median wall seconds of processes that import a library, or read one window with it."""
+    box = "(slice(100, 292),) * 3"
+    spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path)}}
+    codes = {f"import {name}": f"import {name}" for name in IMPORTS} | {
+        "job zarr": f"import zarr; zarr.open_array({str(path)!r}, mode='r')[{box}]",
+        "job tensorstore": "import tensorstore\n"
+        f"tensorstore.open({spec!r}).result()[{box}].read().result()",
+        "job voxmill": "from voxmill.volumes import *\n"
+        f"open_volume(read_header({str(path)!r})).read_window((100,) * 3, (292,) * 3)",
+    }
+    seconds = {name: [] for name in codes}
+    for _, name in itertools.product(range(repeats), codes):
         begin = time.perf_counter()
-        subprocess.run([sys.executable, "-c", f"import {name}"], check=True)
+        subprocess.run([sys.executable, "-c", codes[name]], check=True, cwd=ROOT)
         seconds[name].append(time.perf_counter() - begin)
     return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def fingerprint_seconds(repeats: int) -> float:
+    """Median seconds of the fingerprint of an array of 47^3 = 103,823 chunk files."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "array.zarr"
+        zarr.create_array(path, shape=(47 * 64,) * 3, dtype="uint16", chunks=(64,) * 3)
+        for z, y in itertools.product(range(47), range(47)):
+            (path / f"c/{z}/{y}").mkdir(parents=True)
+            for x in range(47):
+                (path / f"c/{z}/{y}/{x}").write_bytes(b"0" * 100)
+        seconds = []
+        for _ in range(repeats):
+            begin = time.perf_counter()
+            fingerprint(read_header(path))
+            seconds.append(time.perf_counter() - begin)
+    return statistics.median(seconds)
 
 
 def main() -> None:
     """Print a table, and the figures as JSON where asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--places", type=int, default=7, help="windows a store and size")
-    parser.add_argument("--imports", type=int, default=9, help="processes a library")
+    parser.add_argument("--jobs", type=int, default=9, help="processes a library")
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
     given = parser.parse_args()
     voxels = make_voxels()
@@ -114,16 +141,21 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "array.zarr"
             make_store(path, voxels, chunk, codec, sharded)
+            if (chunk, codec, sharded) == (64, "zstd", False):
+                jobs = job_seconds(path, given.jobs)
             for edge in (192, 512):
                 found = measure(path, voxels, edge, given.places)
                 row = {"chunk": chunk, "codec": codec, "sharded": sharded, "window": edge}
                 rows.append(row | {"seconds": found})
                 figures = "  ".join(f"{found[name]:9.3f} s" for name in readers_names())
                 print(f"{chunk:5} {codec:5} {sharded!s:7} {edge:6}   {figures}", flush=True)
-    imports = import_seconds(given.imports)
-    print("  ".join(f"import {name} {seconds:.3f} s" for name, seconds in imports.items()))
+    mark = fingerprint_seconds(3)
+    for name, seconds in jobs.items():
+        print(f"{name:22} {seconds:.3f} s")
+    print(f"{'fingerprint':22} {mark:.3f} s")
     if given.output:
-        given.output.write_text(json.dumps({"windows": rows, "imports_s": imports}, indent=1))
+        content = {"windows": rows, "processes_s": jobs, "fingerprint_s": mark}
+        given.output.write_text(json.dumps(content, indent=1))
 
 
 def readers_names() -> tuple[str, ...]:

@@ -156,7 +156,7 @@ class ArrayWindows(Windows):
             raise self._explained(index, error) from None
         self._check_unchanged()
         window = self.selection.to_zyx(stored)
-        return np.require(window, self.dtype, ["C_CONTIGUOUS", "WRITEABLE", "OWNDATA"])
+        return np.require(window, self.dtype, ["C_CONTIGUOUS", "WRITEABLE"])
 
     def planes(self, step: int = 1) -> Iterator[tuple[int, np.ndarray]]:
         """Yield `(z, plane)` for every `step`-th plane; a few are in memory at once."""

@@ -32,9 +32,9 @@ def update_fingerprint(digest, header: VolumeHeader, samples: int, sample_bytes:
     root = path / (header.dataset or "")
     folders, files = _walk(root)
     chosen = _evenly(files, LISTED)
-    stamps = [_stamp(root / name) for name in chosen]
+    stamps = [_stamp(f"{root}/{name}") for name in chosen]
     if len(files) > LISTED:
-        stamps += [_stamp(root / name) for name in folders]
+        stamps += [_stamp(f"{root}/{name}") for name in folders]
     digest.update("\n".join(files).encode())
     digest.update(json.dumps(stamps).encode())
     for name in (".zarray", ".zattrs", "zarr.json"):
@@ -49,7 +49,7 @@ def _walk(root: Path) -> tuple[list[str], list[str]]:
     folders, files, pending = [""], [], [""]
     while pending:
         inside = pending.pop()
-        with os.scandir(root / inside) as entries:
+        with os.scandir(f"{root}/{inside}") as entries:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
@@ -68,6 +68,6 @@ def _evenly(names: list[str], count: int) -> list[str]:
     return [names[i] for i in np.linspace(0, len(names) - 1, count).astype(int)]
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def _stamp(path: str) -> tuple[int, int]:
     found = os.stat(path)
     return found.st_size, found.st_mtime_ns
