@@ -474,3 +474,28 @@ def test_store_of_ngff_zarr(foreign, version):
         straight = read_header(path / "scale0" / "image")
         assert straight.voxel_size_um == header.voxel_size_um
         np.testing.assert_array_equal(whole(straight), voxels)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")
+@pytest.mark.parametrize("sharded", [False, True])
+def test_memory_of_a_window(tmp_path, sharded):
+    """A window of 2 MiB of a volume of 256 MiB: memory grows by far less than the volume."""
+    path = tmp_path / "large.zarr"
+    shards = (256, 256, 256) if sharded else None
+    array = zarr.create_array(
+        path, shape=(512, 512, 512), dtype="uint16", chunks=(64, 64, 64), shards=shards
+    )
+    array[:] = 1
+    code = f"""
+from voxmill.volumes import open_volume, read_header
+def peak():
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+with open_volume(read_header({str(path)!r})) as volume:
+    volume.read_window((0, 0, 0), (8, 8, 8))
+    before = peak()
+    window = volume.read_window((30, 300, 200), (158, 364, 328))
+    assert window.shape == (128, 64, 128) and (window == 1).all()
+    assert peak() - before < 40, peak() - before
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ)
