@@ -1,5 +1,6 @@
 """Bad Zarr stores are refused by name, with what was expected, found, and what to do."""
 
+import contextlib
 import json
 import os
 
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 import zarr
 import zarr_files
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from zarr_files import ARRAYS, edit, image, metadata_file, multiscale
 
 from voxmill.runtime.errors import VoxmillError
@@ -230,6 +233,12 @@ def test_wrong_types_in_arrays_v3(tmp_path, values, match):
     assert str(path / "zarr.json") in refused(path, match)
 
 
+def test_chunks_that_fit_no_memory(tmp_path):
+    path = zarr_files.array(tmp_path / "a", example(), 2)
+    edit(path / ".zarray", lambda c: c.update(chunks=[2048, 1024, 1024]))
+    refused(path, r"chunks of 2 GiB at most, found \(2048, 1024, 1024\) uint16, 4294967296 bytes")
+
+
 def test_codec_that_no_library_knows(tmp_path):
     path = zarr_files.array(tmp_path / "a", example(), 2)
     edit(path / ".zarray", lambda c: c.update(compressor={"id": "secret"}))
@@ -369,3 +378,46 @@ def test_consolidated_metadata_are_not_needed(store):
     content["consolidated_metadata"] = {"kind": "inline", "metadata": {}}
     (store / "zarr.json").write_text(json.dumps(content))
     assert read_header(store).shape == SHAPE
+
+
+def places(content, path=()):
+    """Where values stand in JSON."""
+    items = content.items() if isinstance(content, dict) else enumerate(content)
+    for key, value in items:
+        yield (*path, key)
+        if isinstance(value, dict | list):
+            yield from places(value, (*path, key))
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from(["0", "..", "z", "scale", "bytes", "uint8"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data(), version=st.sampled_from([2, 3]), of_array=st.booleans())
+def test_any_damage_to_metadata_is_an_error_of_ours(tmp_path_factory, data, version, of_array):
+    """One value replaced by any other, or lost: the store is read, or refused in our words."""
+    path = tmp_path_factory.mktemp("damage") / "v.zarr"
+    image(path, [example(shape=(3, 4, 5))], multiscale(), version)
+    file = path / "0" / (".zarray" if version == 2 else "zarr.json")
+    file = file if of_array else metadata_file(path)
+    content = json.loads(file.read_text())
+    *above, last = data.draw(st.sampled_from(list(places(content))))
+    parent = content
+    for key in above:
+        parent = parent[key]
+    if data.draw(st.booleans()):
+        del parent[last]
+    else:
+        parent[last] = data.draw(JSON)
+    file.write_text(json.dumps(content))
+    with contextlib.suppress(VoxmillError), open_volume(read_header(path)) as volume:
+        volume.read_window((0, 0, 0), tuple(min(n, 4) for n in volume.shape))

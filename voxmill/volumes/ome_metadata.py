@@ -160,7 +160,7 @@ def _letter(axis: dict) -> str:
     name = axis["name"].upper()
     if name in "ZYXCT" and len(name) == 1:
         return name
-    return {"channel": "C", "time": "T"}.get(axis.get("type"), "?")
+    return {"channel": "C", "time": "T"}.get(str(axis.get("type")), "?")
 
 
 def _level(origin: str, item: object, own: tuple, ndim: int) -> Level:

@@ -5,6 +5,7 @@ Metadata are read here without a library, so that planning imports none. Windows
 says why.
 """
 
+import math
 import os
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from voxmill.volumes.zarr_store import (
 )
 
 __all__ = ["matches", "open_windows", "read_header", "update_fingerprint"]
+
+_LARGEST_CHUNK = 1 << 31
 
 _DEEP = 3
 """Folders that a level's path may have below its image."""
@@ -61,6 +64,7 @@ def read_header(
     else:
         axes = image.axes
     dtype = check_dtype(node.name, array.dtype, dtypes)
+    _check_chunk(node, dtype)
     selection = select(node.name, array.shape, axes, channel, time)
     if image is None:
         size, translation, source = None, None, "a Zarr array without OME metadata: no voxel size"
@@ -82,6 +86,17 @@ def read_header(
         dataset=node.key,
         translation_um=translation,
     )
+
+
+def _check_chunk(node: Node, dtype: str) -> None:
+    """Refuse chunks of which one may not fit the memory: decoders end the process then."""
+    nbytes = math.prod(node.array.chunks) * np.dtype(dtype).itemsize
+    if nbytes > _LARGEST_CHUNK:
+        raise VoxmillError(
+            f"{node.metadata_name}: expected chunks of 2 GiB at most, found {node.array.chunks} "
+            f"{dtype}, {nbytes} bytes: any window would decode one as a whole. Write the array "
+            "with chunks of about 64 to 256 voxels a side."
+        )
 
 
 def _plain_axes(names: tuple[str | None, ...] | None, count: int) -> str:

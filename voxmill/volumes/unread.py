@@ -91,10 +91,10 @@ def _unread_folder(path: Path) -> Unread | None:
     if any((path / mark).is_file() for mark in _ZARR_MARKS):
         return None
     names = sorted(os.listdir(path))
-    if "attributes.json" in names:
-        return _N5
     if any(name.lower().endswith((".tif", ".tiff")) for name in names):
         return None
+    if "attributes.json" in names:
+        return _N5
     files = [name for name in names if not name.startswith(".") and (path / name).is_file()]
     for name in files[:1]:
         with open(path / name, "rb") as file:

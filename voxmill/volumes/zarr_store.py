@@ -34,7 +34,7 @@ class FolderStore:
         """Content of a file of the store, None where it is missing."""
         try:
             return (self.path / key).read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, ValueError):  # no file has a null byte
             return None
         except OSError as error:
             raise VoxmillError(f"{self.path / key}: can't be read ({error.strerror}).") from None
@@ -197,7 +197,7 @@ class Node:
     @property
     def is_array(self) -> bool:
         """Whether the node is an array, not a group."""
-        return "shape" in self.metadata or self.metadata_key.endswith(".zarray")
+        return self.metadata_key.endswith(".zarray") or self.metadata.get("node_type") == "array"
 
     @cached_property
     def array(self) -> ZarrArray:
