@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -138,7 +138,7 @@ class ArrayWindows(Windows):
         )  # fmt: skip
         self.chunks = chunks
 
-    def read_window(self, start, stop) -> np.ndarray:
+    def read_window(self, start: Sequence[int], stop: Sequence[int]) -> np.ndarray:
         """Read a box of voxels in one piece; see `Windows.read_window`."""
         start, stop = self._check_box(start, stop)
         shape = tuple(b - a for a, b in zip(start, stop, strict=True))

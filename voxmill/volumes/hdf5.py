@@ -4,6 +4,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,10 +41,11 @@ def read_header(
         _check_readable(path, file[found.dataset])
     channel, time = (channel, time) if found.format == "HDF5" else (None, None)
     selection = select(where, found.shape, found.axes, channel, time)
+    z, y, x = (found.shape[axis] for axis in selection.zyx)
     return VolumeHeader(
         path=str(path),
         format=found.format,
-        shape=tuple(found.shape[axis] for axis in selection.zyx),
+        shape=(z, y, x),
         dtype=dtype,
         voxel_size_um=found.size,
         voxel_size_source=found.source,
@@ -87,7 +89,7 @@ class Hdf5Windows(ArrayWindows):
             super().__init__(header, data.chunks or (_PIECE,) * len(data.shape))
             self._cleanup = cleanup.pop_all()
 
-    def close(self):
+    def close(self) -> None:
         """Close the file."""
         self._cleanup.close()
 
@@ -97,7 +99,7 @@ class Hdf5Windows(ArrayWindows):
             return stored.astype(stored.dtype.newbyteorder("=")).view(self.dtype)
         return stored
 
-    def _where(self, first):
+    def _where(self, first: Any) -> str:
         return f"{self.header.path}: /{self.header.dataset}: the chunk at {first}"
 
     def _check_unchanged(self) -> None:
@@ -153,7 +155,7 @@ def _reason(path: Path, error: OSError) -> str:
     )
 
 
-def _check_readable(path: Path, data) -> None:
+def _check_readable(path: Path, data: Any) -> None:
     """Refuse filters that h5py can't undo, and virtual data sets with files missing."""
     import h5py
 

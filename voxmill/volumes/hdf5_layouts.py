@@ -6,12 +6,15 @@ import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from voxmill.runtime.errors import VoxmillError
 from voxmill.volumes.arrays import check_index
 from voxmill.volumes.header import to_micrometres
+
+VoxelSizeUm = tuple[float, float, float]
 
 _SHOWN = 10
 """Data sets that a message lists."""
@@ -55,15 +58,15 @@ class Found:
     shape: tuple[int, ...]
     axes: str
     dtype: np.dtype
-    size: tuple[float, ...] | None
+    size: VoxelSizeUm | None
     source: str
-    translation: tuple[float, ...] | None = None
+    translation: VoxelSizeUm | None = None
     channel: int | None = None
     level: int | None = None
     time: int | None = None
 
 
-def find(file, path: Path, wanted: Wanted) -> Found:
+def find(file: Any, path: Path, wanted: Wanted) -> Found:
     """Find the wanted array in an opened file (h5py.File)."""
     if wanted.dataset is None and "DataSet" in file and "DataSetInfo" in file:
         return _imaris(file, path, wanted)
@@ -72,7 +75,7 @@ def find(file, path: Path, wanted: Wanted) -> Found:
     return _plain(file, path, wanted)
 
 
-def _plain(file, path: Path, wanted: Wanted) -> Found:
+def _plain(file: Any, path: Path, wanted: Wanted) -> Found:
     if wanted.level:
         raise VoxmillError(
             f"{path}: level: {wanted.level} doesn't exist: the file has no pyramid. Choose the "
@@ -91,7 +94,7 @@ def _plain(file, path: Path, wanted: Wanted) -> Found:
     return Found("HDF5", name, found.shape, axes, found.dtype, size, source)
 
 
-def _node(parent, name: str):
+def _node(parent: Any, name: str) -> Any:
     """What lies at a path; None where nothing does, or a link leads nowhere."""
     try:
         return parent[name]
@@ -99,17 +102,18 @@ def _node(parent, name: str):
         return None
 
 
-def _data_sets(file) -> list:
+def _data_sets(file: Any) -> list:
     found: list = []
     file.visititems(lambda name, node: found.append(node) if hasattr(node, "dtype") else None)
     return found
 
 
-def _only_volume(file, path: Path) -> str:
+def _only_volume(file: Any, path: Path) -> str:
     every = _data_sets(file)
     volumes = [node for node in every if len(node.shape) >= 3 and node.dtype.kind in "buif"]
     if len(volumes) == 1:
-        return volumes[0].name.strip("/")
+        name: str = volumes[0].name.strip("/")
+        return name
     raise VoxmillError(
         f"{path}: expected one data set of three or more axes, found {len(volumes)}: "
         f"{_listed(volumes or every)}. Choose one with `dataset`."
@@ -121,7 +125,7 @@ def _listed(nodes: list) -> str:
     return (", ".join(names) or "no data set") + (", ..." if len(nodes) > _SHOWN else "")
 
 
-def _axes(node) -> str:
+def _axes(node: Any) -> str:
     """A letter per axis: from ilastik's axistags or the labels of the dimensions, else Q."""
     names = [dimension.label for dimension in node.dims]
     with contextlib.suppress(KeyError, TypeError, ValueError):
@@ -132,7 +136,7 @@ def _axes(node) -> str:
     return "".join(letters) if known else "Q" * len(node.shape)
 
 
-def _element_size(node, axes: str) -> tuple[tuple[float, ...] | None, str]:
+def _element_size(node: Any, axes: str) -> tuple[VoxelSizeUm | None, str]:
     """Voxel size of `element_size_um`, as Fiji's HDF5 plugin and ilastik write it: z, y, x."""
     found = node.attrs.get("element_size_um")
     if found is None:
@@ -140,17 +144,18 @@ def _element_size(node, axes: str) -> tuple[tuple[float, ...] | None, str]:
     values = np.asarray(found).ravel()
     if len(values) != 3 or values.dtype.kind not in "iuf" or not (values > 0).all():
         return None, f"HDF5: element_size_um is {values.tolist()}, not three positive numbers"
-    return tuple(float(f"{value:.7g}") for value in values), "HDF5 element_size_um"
+    z, y, x = (float(f"{value:.7g}") for value in values)
+    return (z, y, x), "HDF5 element_size_um"
 
 
-def text(value) -> str:
+def text(value: Any) -> str:
     """An attribute as text; Imaris stores an array of single letters."""
     if isinstance(value, np.ndarray):
         value = b"".join(np.asarray(value).astype("S").ravel().tolist())
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def _numbered(parent, pattern: str) -> dict[int, str]:
+def _numbered(parent: Any, pattern: str) -> dict[int, str]:
     """Members whose names match, by the number in the name."""
     matches = [re.fullmatch(pattern, name) for name in parent]
     return dict(sorted((int(match[1]), match[0]) for match in matches if match))
@@ -173,7 +178,7 @@ def _chosen(members: dict[int, str], wanted: int | None) -> int | None:
     return None if len(members) == 1 else wanted or 0
 
 
-def _volume_at(parent, path: Path, name: str):
+def _volume_at(parent: Any, path: Path, name: str) -> Any:
     found = _node(parent, name)
     if found is None or len(getattr(found, "shape", ())) != 3:
         raise VoxmillError(
@@ -183,7 +188,7 @@ def _volume_at(parent, path: Path, name: str):
     return found
 
 
-def _imaris(file, path: Path, wanted: Wanted) -> Found:
+def _imaris(file: Any, path: Path, wanted: Wanted) -> Found:
     levels = _numbered(file["DataSet"], r"ResolutionLevel (\d+)")
     level = file["DataSet"][_pick(path, "level", levels, wanted.level, False)]
     times = _numbered(level, r"TimePoint (\d+)")
@@ -203,7 +208,7 @@ def _imaris(file, path: Path, wanted: Wanted) -> Found:
     )  # fmt: skip
 
 
-def _imaris_shape(path: Path, channel, info: dict, stored: tuple) -> tuple[int, ...]:
+def _imaris_shape(path: Path, channel: Any, info: dict, stored: tuple) -> tuple[int, ...]:
     """The true shape, in the attributes of the channel or, for level 0, of the image."""
     shape = []
     for axis, padded in zip("ZYX", stored, strict=True):
@@ -243,7 +248,7 @@ def _imaris_scale(info: dict[str, str], shape: tuple) -> tuple:
     return size, first, "Imaris ExtMin and ExtMax"
 
 
-def _big_data_viewer(file, path: Path, wanted: Wanted) -> Found:
+def _big_data_viewer(file: Any, path: Path, wanted: Wanted) -> Found:
     times = _numbered(file, r"t(\d+)")
     time = file[_pick(path, "time", times, wanted.time, True)]
     setups = _numbered(time, r"s(\d+)")
@@ -256,7 +261,8 @@ def _big_data_viewer(file, path: Path, wanted: Wanted) -> Found:
     factors = _node(file, f"{name}/resolutions")
     row = wanted.level or 0
     if size is not None and factors is not None and len(factors) > row:
-        size = tuple(float(f"{a * b:.9g}") for a, b in zip(size, factors[row][::-1], strict=True))
+        z, y, x = (float(f"{a * b:.9g}") for a, b in zip(size, factors[row][::-1], strict=True))
+        size = z, y, x
     dtype = np.dtype("uint16") if data.dtype == np.int16 else data.dtype
     return Found(
         "BigDataViewer HDF5", data.name.strip("/"), data.shape, "ZYX", dtype, size, source, None,
@@ -264,7 +270,7 @@ def _big_data_viewer(file, path: Path, wanted: Wanted) -> Found:
     )  # fmt: skip
 
 
-def _setup_size(path: Path, number: int) -> tuple[tuple[float, ...] | None, str]:
+def _setup_size(path: Path, number: int) -> tuple[VoxelSizeUm | None, str]:
     """Voxel size of a view setup in the XML beside the file: x y z there, z, y, x here."""
     if not path.is_file():
         return None, f"BigDataViewer: {path.name} is not beside the file"
@@ -285,5 +291,6 @@ def _setup_size(path: Path, number: int) -> tuple[tuple[float, ...] | None, str]
             edges = []
         if len(edges) != 3 or not all(np.isfinite(edge) and edge > 0 for edge in edges):
             return None, f"BigDataViewer: {path.name}: no voxel size of three positive numbers"
-        return tuple(edge * factor for edge in reversed(edges)), f"BigDataViewer {path.name}"
+        x, y, z = (edge * factor for edge in edges)
+        return (z, y, x), f"BigDataViewer {path.name}"
     return None, f"BigDataViewer: {path.name} has no view setup {number}"

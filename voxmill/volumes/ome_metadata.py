@@ -1,7 +1,9 @@
 """The OME metadata of a Zarr group: axes, units, levels and their transforms (versions 0.1-0.5)."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from voxmill.runtime.errors import VoxmillError
 from voxmill.volumes.header import to_micrometres
@@ -47,13 +49,16 @@ _WELLS = 1000
 """Wells of a plate that are looked into."""
 
 
+VoxelSizeUm = tuple[float, float, float]
+
+
 @dataclass(frozen=True)
 class Level:
     """One array of a pyramid: scale and translation per axis, or why they aren't known."""
 
     path: str
     scale: tuple[float, ...] | None
-    translation: tuple[float, ...] | None
+    translation: tuple[float, ...]
     problem: str = ""
 
 
@@ -68,7 +73,7 @@ class Multiscale:
 
     def voxel_size_um(
         self, level: int, zyx: tuple[int, int, int]
-    ) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None, str]:
+    ) -> tuple[VoxelSizeUm | None, VoxelSizeUm | None, str]:
         """Voxel size and translation (z, y, x), micrometres, and where they are from.
 
         Both are None where a unit or a scale is missing or unknown; the text then says why.
@@ -76,22 +81,25 @@ class Multiscale:
         name, found = f"OME-Zarr {self.version}".strip(), self.levels[level]
         if found.scale is None:
             return None, None, f"{name}: {found.problem}"
-        factors = [_micrometres(self.units[axis]) for axis in zyx]
-        for axis, factor in zip(zyx, factors, strict=True):
+        factors = []
+        for axis in zyx:
+            unit = self.units[axis]
+            factor = _micrometres(unit)
             if factor is None:
-                unit = self.units[axis]
                 what = "has no unit" if unit is None else f"has the unit {unit!r}, no length"
                 return None, None, f"{name}: axis {self.axes[axis].lower()} {what}"
+            factors.append(factor)
         size = _scaled(found.scale, zyx, factors)
         if not all(math.isfinite(edge) and edge > 0 for edge in size):
             return None, None, f"{name}: a scale of {list(size)}"
         return size, _scaled(found.translation, zyx, factors), f"{name} coordinateTransformations"
 
 
-def _scaled(values, zyx, factors) -> tuple[float, ...]:
+def _scaled(values: Sequence[float], zyx: Sequence[int], factors: Sequence[float]) -> VoxelSizeUm:
     # Decimal powers are inexact: digits past the 12th are noise.
     scaled = (values[axis] * factor for axis, factor in zip(zyx, factors, strict=True))
-    return tuple(float(f"{value:.12g}") for value in scaled)
+    z, y, x = (float(f"{value:.12g}") for value in scaled)
+    return z, y, x
 
 
 def _micrometres(unit: str | None) -> float | None:
@@ -163,17 +171,17 @@ def _letter(axis: dict) -> str:
     return {"channel": "C", "time": "T"}.get(str(axis.get("type")), "?")
 
 
-def _level(origin: str, item: object, own: tuple, ndim: int) -> Level:
+def _level(origin: str, item: Any, own: tuple, ndim: int) -> Level:
     path = item.get("path") if isinstance(item, dict) else None
     if not isinstance(path, str):
         raise broken(origin, "multiscales.datasets.path", "text", item)
     both = (_transform(origin, item.get("coordinateTransformations"), ndim), own)
     for _, _, problem in both:
         if problem:
-            return Level(path, None, None, problem)
+            return Level(path, None, (), problem)
     known = [(scale, translation) for scale, translation, _ in both if scale is not None]
     if not known:
-        return Level(path, None, None, "no scale")
+        return Level(path, None, (), "no scale")
     scale, translation = known[0]
     for factor, shift in known[1:]:  # that of the whole image comes after that of a level
         translation = tuple(a * b + c for a, b, c in zip(translation, factor, shift, strict=True))
@@ -181,7 +189,7 @@ def _level(origin: str, item: object, own: tuple, ndim: int) -> Level:
     return Level(path, scale, translation)
 
 
-def _transform(origin: str, found: object, ndim: int) -> tuple:
+def _transform(origin: str, found: Any, ndim: int) -> tuple:
     """Scale and translation of a list of transforms, or None twice and what is wrong, if any."""
     where = "coordinateTransformations"
     if found is None:
@@ -206,7 +214,7 @@ def _transform(origin: str, found: object, ndim: int) -> tuple:
     return scale, translation, ""
 
 
-def _numbers(origin: str, key: str, found: object, count: int) -> tuple[float, ...]:
+def _numbers(origin: str, key: str, found: Any, count: int) -> tuple[float, ...]:
     fine = isinstance(found, list) and len(found) == count
     if not fine or not all(type(n) in (int, float) for n in found):
         raise broken(origin, key, f"{count} numbers", found)

@@ -7,7 +7,9 @@ says why.
 
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -66,14 +68,15 @@ def read_header(
     dtype = check_dtype(node.name, array.dtype, dtypes)
     _check_chunk(node, dtype)
     selection = select(node.name, array.shape, axes, channel, time)
-    if image is None:
+    z, y, x = (array.shape[axis] for axis in selection.zyx)
+    if image is None or level is None:
         size, translation, source = None, None, "a Zarr array without OME metadata: no voxel size"
     else:
         size, translation, source = image.voxel_size_um(level, selection.zyx)
     return VolumeHeader(
         path=str(path),
         format=f"OME-Zarr {image.version}".strip() if image else f"Zarr v{node.version}",
-        shape=tuple(array.shape[axis] for axis in selection.zyx),
+        shape=(z, y, x),
         dtype=dtype,
         voxel_size_um=size,
         voxel_size_source=source,
@@ -214,7 +217,7 @@ class ZarrWindows(ArrayWindows):
             ) from None
         self._array, self._release = opened
 
-    def close(self):
+    def close(self) -> None:
         """Release the array."""
         self._release()
 
@@ -223,7 +226,7 @@ class ZarrWindows(ArrayWindows):
             return self._array[index].read().result()
         return self._array[index]
 
-    def _where(self, first):
+    def _where(self, first: Any) -> str:
         name = self._store.name(join(self._node.key, self._node.array.key(first)))
         inside = self._node.array.files != self._node.array.chunks
         return f"{name}: the chunk at {first}{' in this shard' if inside else ''}"
@@ -253,7 +256,7 @@ def _stamp(store: Store, node: Node) -> tuple | None:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _by_tensorstore(node: Node):
+def _by_tensorstore(node: Node) -> tuple[Any, Callable[[], None]]:
     import tensorstore  # slow to import, needed for this format alone
 
     # As many threads as the job has cores: by itself it takes all of the machine.
@@ -267,9 +270,10 @@ def _by_tensorstore(node: Node):
     return array, lambda: None
 
 
-def _by_zarr(node: Node):
+def _by_zarr(node: Node) -> tuple[Any, Callable[[], None]]:
     import zarr
 
     store, key = node.store.for_zarr(node.key)
-    array = zarr.open_array(store, path=key, mode="r", zarr_format=node.version)
+    version: Any = node.version
+    array = zarr.open_array(store, path=key, mode="r", zarr_format=version)
     return array, lambda: None if isinstance(store, str) else store.close()

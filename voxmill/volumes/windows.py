@@ -68,7 +68,9 @@ class Windows:
                 window[z - start[0]] = plane
         return window
 
-    def _check_box(self, start, stop) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def _check_box(
+        self, start: Sequence[int], stop: Sequence[int]
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Corners as integers; refuse a box that is not inside the volume."""
         start, stop = tuple(map(int, start)), tuple(map(int, stop))
         if not all(0 <= a <= b <= n for a, b, n in zip(start, stop, self.shape, strict=True)):

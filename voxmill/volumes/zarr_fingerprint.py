@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ LISTED = 100_000
 """Files whose sizes and dates are looked at; of more, this many at even distances."""
 
 
-def update_fingerprint(digest, header: VolumeHeader, samples: int, sample_bytes: int) -> None:
+def update_fingerprint(digest: Any, header: VolumeHeader, samples: int, sample_bytes: int) -> None:
     """Feed a digest with what a Zarr array consists of.
 
     Of a folder: the names of all files of the array, their sizes and dates (to the nanosecond, as

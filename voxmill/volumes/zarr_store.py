@@ -2,9 +2,12 @@
 
 import json
 import zipfile
+import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +52,7 @@ class FolderStore:
         """The place of an array for tensorstore."""
         return {"driver": "file", "path": str((self.path / key).absolute()) + "/"}
 
-    def for_zarr(self, key: str) -> tuple[object, str]:
+    def for_zarr(self, key: str) -> tuple[Any, str]:
         """Store and path of an array for zarr."""
         return str(self.path), key
 
@@ -83,7 +86,7 @@ class ZipStore:
         try:
             with zipfile.ZipFile(self.path) as archive:
                 return archive.read(self._prefix + key)
-        except (zipfile.BadZipFile, OSError, zipfile.zlib.error) as error:
+        except (zipfile.BadZipFile, OSError, zlib.error) as error:
             raise VoxmillError(
                 f"{self.name(key)}: damaged in the zip ({error}). Copy or write the file again."
             ) from None
@@ -99,7 +102,7 @@ class ZipStore:
         base = {"driver": "file", "path": str(self.path.absolute())}
         return {"driver": "zip", "base": base, "path": (self._prefix + key).rstrip("/") + "/"}
 
-    def for_zarr(self, key: str) -> tuple[object, str]:
+    def for_zarr(self, key: str) -> tuple[Any, str]:
         """Store and path of an array for zarr."""
         from zarr.storage import ZipStore as Store
 
@@ -113,7 +116,7 @@ class ZipStore:
 Store = FolderStore | ZipStore
 
 
-def _in_order(names) -> list[str]:
+def _in_order(names: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: (not name.isdigit(), len(name) * name.isdigit(), name))
 
 
@@ -266,7 +269,7 @@ def _read_json(store: Store, key: str) -> dict | None:
     return content
 
 
-def _lengths(node: Node, key: str, found: object, least: int, count: int | None) -> tuple:
+def _lengths(node: Node, key: str, found: Any, least: int, count: int | None) -> tuple:
     """A list of whole numbers of at least `least`, `count` of them."""
     fine = isinstance(found, list) and all(type(n) is int and n >= least for n in found)
     if not fine or count not in (None, len(found)):
