@@ -56,13 +56,13 @@ def find_cells_dog(
     reader = SerialReader(ArrayVolume(volume) if isinstance(volume, np.ndarray) else volume)
     whole = Box.from_shape(reader.shape)
     sigma = scale * settings.cell_diameter_um / (2 * np.sqrt(3)) / size.array
-    reach = np.ceil(4 * SIGMA_RATIO * sigma).astype(int)
-    apart = ball(settings.min_distance_um, size)
-    around = ball(settings.min_distance_um / 2, size, at_least_vox=1)
+    reach = np.ceil(4 * SIGMA_RATIO * sigma).astype(int).tolist()
+    apart = ball(settings.least_distance_um, size)
+    around = ball(settings.least_distance_um / 2, size, at_least_vox=1)
     # At 0 or below nothing is brighter than its surroundings.
     threshold = max(settings.threshold, 1e-6)
 
-    def work(block: Box):
+    def work(block: Box) -> tuple[np.ndarray, np.ndarray]:
         window = block.grow(margin(apart, around), within=whole)
         outer = window.grow(reach, within=whole)
         grey = reader.read_window(*outer).astype(np.float32)
@@ -117,15 +117,15 @@ def find_cells_oracle(
     choice : dict
         `scale`, `threshold` and `f1`.
     """
-    best = None
-    for scale in settings.scales:
+
+    def at_scale(scale: float) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
         points, scores = find_cells_dog(volume, settings, voxel_size_um, scale, threads)
         threshold, f1 = best_threshold(truth, points, scores, max_distance_um, voxel_size_um)
-        if best is None or f1 > best[2]["f1"]:
-            keep = scores >= threshold
-            choice = {"scale": scale, "threshold": threshold, "f1": f1}
-            best = points[keep], scores[keep], choice
-    return best
+        keep = scores >= threshold
+        return points[keep], scores[keep], {"scale": scale, "threshold": threshold, "f1": f1}
+
+    # Of scales with the same F1 the first one.
+    return max(map(at_scale, settings.scales), key=lambda found: found[2]["f1"])
 
 
 def cells_table(

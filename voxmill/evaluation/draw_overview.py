@@ -15,13 +15,18 @@ from voxmill.volumes.protocols import ReadableVolume
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 # Of a palette for the colour-blind (Okabe & Ito): green, yellow, vermilion, sky blue.
 STATUS_COLOURS = {"TP": "#009E73", "FN": "#F0E442", "FP": "#D55E00", "found": "#56B4E9"}
 STATUS_NAMES = {"TP": "matched", "FN": "missed", "FP": "without a true cell", "found": "found"}
 # A window of at most this many voxels a side is shown, from the middle of the volume.
 MOST_SHOWN_VOX = 512
-PLANES = (("xy", 0, (1, 2)), ("xz", 1, (0, 2)), ("yz", 2, (0, 1)))
+# Name, the axis across the plane, and the axes of its rows and columns.
+Plane = tuple[str, int, tuple[int, int]]
+PLANES: tuple[Plane, ...] = (("xy", 0, (1, 2)), ("xz", 1, (0, 2)), ("yz", 2, (0, 1)))
 
 
 def middle_window(shape: Sequence[int], most: int = MOST_SHOWN_VOX) -> Box:
@@ -59,16 +64,17 @@ def draw_overview(
         Cells centred within this distance of a plane are marked.
     """
     header = read_header(**volume)
+    voxel_size_um = header.known_voxel_size_um
     window = middle_window(header.shape)
     points = _points(cells_path, matches_path)
     parts = {}
     for name, path in (("volume", volume), ("probability", {"path": probability_path})):
         with open_volume(read_header(**path)) as source:
             parts[name] = [
-                _projection(source, window, axis, depth_um / header.voxel_size_um[axis])
+                _projection(source, window, axis, depth_um / voxel_size_um[axis])
                 for _, axis, _ in PLANES
             ]
-    figure = _draw(parts, points, window, header.voxel_size_um, reach_um)
+    figure = _draw(parts, points, window, voxel_size_um, reach_um)
     figure.suptitle(
         f"Middle planes (maximum over {depth_um:g} µm) and the cells centred within {reach_um:g} µm"
     )
@@ -86,15 +92,21 @@ def _points(cells_path: str, matches_path: str | None) -> pd.DataFrame:
 
 def _projection(source: ReadableVolume, window: Box, axis: int, depth_vox: float) -> np.ndarray:
     """Maximum over a slab around the window's middle plane."""
-    lower, upper = list(window.start), list(window.stop)
     middle = (window.start[axis] + window.stop[axis]) // 2
     half = max(1, round(depth_vox / 2))
-    lower[axis], upper[axis] = middle - half, middle + half
-    slab = Box(lower, upper).clip(window)
+    lower, shape = list(window.start), list(window.shape)
+    lower[axis], shape[axis] = middle - half, 2 * half
+    slab = Box.from_shape(shape, lower).clip(window)
     return source.read_window(*slab).max(axis=axis).astype(np.float32)
 
 
-def _draw(parts: dict, points: pd.DataFrame, window: Box, voxel_size_um, reach_um: float):
+def _draw(
+    parts: dict[str, list[np.ndarray]],
+    points: pd.DataFrame,
+    window: Box,
+    voxel_size_um: Sequence[float],
+    reach_um: float,
+) -> Figure:
     sizes_um = [n * s for n, s in zip(window.shape, voxel_size_um, strict=True)]
     widths = [sizes_um[columns] for _, _, (_, columns) in PLANES]
     figure, axes = plt.subplots(
@@ -108,7 +120,7 @@ def _draw(parts: dict, points: pd.DataFrame, window: Box, voxel_size_um, reach_u
             _show(panel, image, plane, window, voxel_size_um, limits[name])
             panel.set_title(f"{name}, {plane[0]}")
             _mark(panel, points, plane, window, voxel_size_um, reach_um)
-    found = {}
+    found: dict[str, Artist] = {}
     for panel in axes.flat:
         found |= dict(zip(*panel.get_legend_handles_labels()[::-1], strict=True))
     if found:
@@ -118,22 +130,37 @@ def _draw(parts: dict, points: pd.DataFrame, window: Box, voxel_size_um, reach_u
     return figure
 
 
-def _show(panel, image, plane, window: Box, voxel_size_um, limits) -> None:
+def _show(
+    panel: Axes,
+    image: np.ndarray,
+    plane: Plane,
+    window: Box,
+    voxel_size_um: Sequence[float],
+    limits: tuple[float, float],
+) -> None:
     rows, columns = plane[2]
     start, stop = window
-    edges = [
+    left, right, bottom, top = (
         (value - 0.5) * voxel_size_um[axis]
         for axis, value in (
             (columns, start[columns]), (columns, stop[columns]),
             (rows, stop[rows]), (rows, start[rows]),
         )
-    ]  # fmt: skip
-    panel.imshow(image, cmap="gray", vmin=limits[0], vmax=limits[1], extent=edges)
+    )  # fmt: skip
+    extent = (left, right, bottom, top)
+    panel.imshow(image, cmap="gray", vmin=limits[0], vmax=limits[1], extent=extent)
     panel.set_xlabel(f"{'zyx'[columns]} (µm)")
     panel.set_ylabel(f"{'zyx'[rows]} (µm)")
 
 
-def _mark(panel, points, plane, window: Box, voxel_size_um, reach_um) -> None:
+def _mark(
+    panel: Axes,
+    points: pd.DataFrame,
+    plane: Plane,
+    window: Box,
+    voxel_size_um: Sequence[float],
+    reach_um: float,
+) -> None:
     _, axis, (rows, columns) = plane
     middle_um = (window.start[axis] + window.stop[axis]) / 2 * voxel_size_um[axis]
     voxels = points[["z_vox", "y_vox", "x_vox"]].to_numpy()

@@ -30,18 +30,19 @@ def find_baseline_cells(
     VoxmillError
         If an input can't be read, or a setting is unknown, missing or out of range.
     """
-    settings = dict(settings)
-    max_distance_um = settings.pop("max_distance_um")
+    keys = dict(settings)
+    max_distance_um = keys.pop("max_distance_um")
     header = read_header(**volume)
-    truth = read_truth(truth_path, "points", header.shape, header.voxel_size_um)
+    voxel_size_um = header.known_voxel_size_um
+    truth = read_truth(truth_path, "points", header.shape, voxel_size_um)
     with open_volume(header) as source:
         points, scores, choice = find_cells_oracle(
             source,
             truth,
-            DogSettings.from_dict(settings),
-            header.voxel_size_um,
+            DogSettings.from_dict(keys),
+            voxel_size_um,
             max_distance_um,
             threads,
         )
-    write_cells(output_path, cells_table(points, scores, header.voxel_size_um))
+    write_cells(output_path, cells_table(points, scores, voxel_size_um))
     logger.info("%d cells by difference of Gaussians, %s", len(points), choice)

@@ -165,7 +165,7 @@ def match_cells(
     ]
     pairs = match_points(truth[near[0]], found[near[1]], max_distance_um, size)
     pairs = np.column_stack([near[0][pairs[:, 0]], near[1][pairs[:, 1]]])
-    return Matches(truth, found, scores, frame, max_distance_um, *near, pairs)
+    return Matches(truth, found, scores, frame, max_distance_um, near[0], near[1], pairs)
 
 
 def tile_of_points(points: np.ndarray, tiles: Sequence[Tile]) -> np.ndarray:
