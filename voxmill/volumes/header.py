@@ -88,6 +88,22 @@ class VolumeHeader:
                 object.__setattr__(self, name, tuple(getattr(self, name)))
 
     @property
+    def known_voxel_size_um(self) -> tuple[float, float, float]:
+        """The voxel size, for what can't do without one.
+
+        Raises
+        ------
+        VoxmillError
+            If the file doesn't say it and none was given.
+        """
+        if self.voxel_size_um is None:
+            raise VoxmillError(
+                f"{self.path}: expected a voxel size in the header, found none. Set voxel_size_um "
+                "of the volume (z, y, x, micrometres)."
+            )
+        return self.voxel_size_um
+
+    @property
     def nbytes(self) -> int:
         """Size of the voxels in memory."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
