@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from voxmill.runtime.errors import VoxmillError
 from voxmill.volumes.header import to_micrometres
-from voxmill.volumes.zarr_store import Node, broken, join, read_node
+from voxmill.volumes.zarr_nodes import Node, broken, read_node
+from voxmill.volumes.zarr_store import join
 
 _PREFIXES = {
     "yocto": -24,
