@@ -4,27 +4,15 @@
 names do not tell is refused with the choices; nothing is guessed from the numbers.
 """
 
-import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from voxmill.evaluation.column_names import Column, column_of, words_of
 from voxmill.runtime.errors import VoxmillError
 from voxmill.volumes.header import VolumeHeader, to_micrometres
 
 KNOWN = "z_vox,y_vox,x_vox or z,y,x (voxels), axis-0,axis-1,axis-2 (napari), z_um,y_um,x_um"
-_VOXEL_WORDS = {"vox", "voxel", "voxels", "vx", "px", "pixel", "pixels", "pix"}
-_LENGTH_WORDS = {"um", "µm", "μm", "micron", "microns", "nm", "mm", "micrometer", "micrometers"} | {
-    "micrometre", "micrometres"
-}  # fmt: skip
-# Words that stand beside an axis and leave it a position.
-_POSITION_WORDS = {
-    *("position", "positions", "pos", "centroid", "center", "centre", "coord", "coordinate"),
-    *("coordinates", "location", "loc", "of", "mass", "com", "cell", "point", "marker", "global"),
-    *("weighted", "peak", "spot", "voxel", "pixel"),
-}
-_JOINED = re.compile(r"(position|pos|centroid|center|centre|coord)([xyz])")
 _TIMES = {"t", "frame", "timepoint", "time point", "ch", "channel"}
 _FIJI = {"slice", "intden", "rawintden", "xm", "counter", "feret"}
 _CHOICE = "`units: vox` or `units: um` beside the path of the ground truth"
@@ -58,28 +46,6 @@ class TruthReading:
 
 
 @dataclass(frozen=True)
-class Column:
-    """A column that holds a coordinate.
-
-    Parameters
-    ----------
-    index : int
-        Place in the table, from 0.
-    axis : str
-        z, y or x; slice for planes counted from 1.
-    group : str
-        The words beside the axis.
-    unit : str or None
-        vox, a unit of length, or None where the name has none.
-    """
-
-    index: int
-    axis: str
-    group: str
-    unit: str | None
-
-
-@dataclass(frozen=True)
 class Choice:
     """The columns of a table's points.
 
@@ -102,39 +68,6 @@ class Choice:
     slices: bool = False
     unit_column: int | None = None
     constant: tuple[int, ...] = ()
-
-
-def words_of(name: str) -> tuple[list[str], str | None]:
-    """The words of a column's name in lower case, and its unit.
-
-    >>> words_of("Position X (µm)")
-    (['position', 'x'], 'µm')
-    >>> words_of("z_vox")
-    (['z'], 'vox')
-    """
-    text = unicodedata.normalize("NFC", name).strip().strip("\"'").lstrip("#%").strip()
-    unit = None
-    if match := re.fullmatch(r"(.*?)[\s_]*[(\[]\s*([^()\[\]]*?)\s*[)\]]", text):
-        text, unit = match[1], match[2]
-    words = [word for word in re.split(r"[\s_.\-/:]+", text.lower()) if word]
-    if unit is None and len(words) > 1 and words[-1] in _VOXEL_WORDS | _LENGTH_WORDS:
-        unit = words.pop()
-    if len(words) == 1 and (match := _JOINED.fullmatch(words[0])):
-        words = [match[1], match[2]]
-    return words, "vox" if unit and unit.lower() in _VOXEL_WORDS else unit
-
-
-def _column(index: int, name: str) -> Column | None:
-    words, unit = words_of(name)
-    axes = [word for word in words if word in ("x", "y", "z")]
-    others = [word for word in words if word not in ("x", "y", "z")]
-    if len(axes) == 1 and set(others) <= _POSITION_WORDS:
-        return Column(index, axes[0], " ".join(others), unit)
-    if words in (["slice"], ["slice", "z"]):
-        return Column(index, "slice", "", unit)
-    if len(words) == 2 and words[0] in ("axis", "centroid") and words[1].isdecimal():
-        return Column(index, words[1], words[0] + " number", unit)
-    return None
 
 
 def choose(origin: str, names: Sequence[str], line: str, reading: TruthReading) -> Choice | None:
@@ -163,7 +96,7 @@ def choose(origin: str, names: Sequence[str], line: str, reading: TruthReading) 
     if reading.columns is not None:
         return _named(origin, names, reading)
     _refuse_shapes(origin, names)
-    columns = [column for i, name in enumerate(names) if (column := _column(i, name))]
+    columns = [column for i, name in enumerate(names) if (column := column_of(i, name))]
     # Fiji calls the column of the rows' numbers " ", others "".
     fiji = line.startswith(" ") and not names[0]
     fiji = fiji or any(" ".join(words_of(name)[0]) in _FIJI for name in names)
@@ -325,14 +258,14 @@ def _named(origin: str, names: Sequence[str], reading: TruthReading) -> Choice |
             f"{origin}: expected three different `columns`, found {list(reading.columns or ())}."
         )
     scales = [_named_scale(origin, index, names[index], reading) for index in indices]
-    first = _column(indices[0], names[indices[0]])
+    first = column_of(indices[0], names[indices[0]])
     slices = first is not None and first.axis == "slice"
     triple = (indices[0], indices[1], indices[2])
     return Choice(triple, (scales[0], scales[1], scales[2]), slices)
 
 
 def _named_scale(origin: str, index: int, name: str, reading: TruthReading) -> float | None:
-    column = _column(index, name)
+    column = column_of(index, name)
     if column is not None and column.axis == "slice":
         return None
     unit = column.unit if column else words_of(name)[1]

@@ -5,16 +5,17 @@
 """
 
 import logging
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 
-from voxmill.config.volumes import MARKERS, UNREAD_TABLES
+from voxmill.config.volumes import UNREAD_TABLES
 from voxmill.evaluation.point_columns import KNOWN, Choice, TruthReading, choose
+from voxmill.evaluation.point_markers import NUMBER, read_markers
 from voxmill.evaluation.text_tables import (
     SEPARATORS,
     FieldCounter,
@@ -34,8 +35,6 @@ logger = logging.getLogger(__name__)
 HEAD_LINES = 60
 """Lines in which a header is looked for."""
 MAX_POINTS = 10_000_000
-MAX_MARKER_BYTES = 128 << 20
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _COMMA_NUMBER = re.compile(r"[+-]?(\d+,\d*|,\d+)([eE][+-]?\d+)?", re.ASCII)
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+", re.ASCII)
 
@@ -96,6 +95,8 @@ def _find_header(path: Path, head: list[str], reading: TruthReading) -> tuple[in
     """Line, separator and names of the header: the first line that names z, y and x."""
     for number, line in enumerate(head):
         for separator in SEPARATORS:
+            if separator not in line:
+                continue
             if separator == " " and any(other in line for other in "\t;,|"):
                 continue
             text = line.lstrip("#% ") if separator == " " else line
@@ -120,7 +121,7 @@ def _find_data(path: Path, head: list[str], reading: TruthReading) -> tuple[int,
 
 
 def _is_number(text: str) -> bool:
-    return bool(_NUMBER.fullmatch(text) or _COMMA_NUMBER.fullmatch(text))
+    return bool(NUMBER.fullmatch(text) or _COMMA_NUMBER.fullmatch(text))
 
 
 def _no_columns(path: Path, head: list[str], reading: TruthReading) -> VoxmillError:
@@ -163,6 +164,7 @@ class _Points:
         self.reading = reading
         self.constants: dict[int, str] = {}
         self.types: set[str] = set()
+        self.type_column = names.index("type") if "type" in names else None
         self.point = self.comma = self.decimal = False
 
     def read(self, rows: Iterator[Row], size: VoxelSize) -> np.ndarray:
@@ -192,8 +194,8 @@ class _Points:
             self._check_constant(index, fields[index], row)
         if (index := self.choice.unit_column) is not None:
             self._check_constant(index, fields[index], row)
-        if len(self.types) < 10 and "type" in self.names:
-            self.types.add(fields[self.names.index("type")])
+        if self.type_column is not None and len(self.types) < 10:
+            self.types.add(fields[self.type_column])
         return [self._number(fields[index], index, row) for index in self.choice.indices]
 
     def _check_constant(self, index: int, value: str, row: Row) -> None:
@@ -207,10 +209,10 @@ class _Points:
             )
 
     def _number(self, text: str, index: int, row: Row) -> float:
-        if _NUMBER.fullmatch(text):
+        if NUMBER.fullmatch(text):
             self.point = self.point or "." in text
             value = float(text)
-            if np.isfinite(value):
+            if math.isfinite(value):
                 return value
         elif _COMMA_NUMBER.fullmatch(text):
             self.comma = True
@@ -261,75 +263,6 @@ class _Points:
                 "the column of units. Correct `units`."
             )
         return scale
-
-
-def read_markers(path: Path, size: VoxelSize, reading: TruthReading) -> np.ndarray:
-    """Markers in XML, as cellfinder and Fiji's Cell Counter write them.
-
-    Both write voxels. cellfinder counts from 0, writes "placeholder.tif" as the image, and gives
-    cells the type 2 and all else the type 1 (brainglobe-utils, `IO/cells.py` and
-    `cells/cells.py`). The Cell Counter writes the number of the slice, from 1. The configuration
-    must say which of them it is.
-    """
-    if reading.offset_vox is None:
-        raise VoxmillError(f"{path}: this ground truth holds {MARKERS}.")
-    if reading.columns is not None or reading.units == "um":
-        raise VoxmillError(f"{path}: markers are in voxels; leave `columns` and `units` out.")
-    if path.stat().st_size > MAX_MARKER_BYTES:
-        raise VoxmillError(
-            f"{path}: expected markers of at most {MAX_MARKER_BYTES >> 20} MiB. Save them as CSV."
-        )
-    try:
-        by_type, image = _parse_markers(path)
-    except ElementTree.ParseError as error:
-        raise VoxmillError(
-            f"{path}: expected markers in XML, found a damaged file ({error}). Write it again, or "
-            "save the points as CSV."
-        ) from None
-    filled = {name: points for name, points in by_type.items() if points}
-    if image == "placeholder.tif":
-        others = sum(len(points) for name, points in filled.items() if name != "2")
-        if others and "2" not in filled:
-            raise VoxmillError(
-                f"{path}: expected markers of type 2 (cells), found {others} of other types: "
-                "candidates that were not classified. Save the cells among them as CSV."
-            )
-        if others:
-            logger.warning("%s: %d markers that are no cells are left out", path, others)
-        filled = {name: points for name, points in filled.items() if name == "2"}
-    if len(filled) > 1:
-        raise VoxmillError(
-            f"{path}: expected markers of one type, found the types {', '.join(filled)}. Save "
-            "those that are cells as CSV with the columns z_vox,y_vox,x_vox."
-        )
-    return np.array([p for points in filled.values() for p in points], dtype=float).reshape(-1, 3)
-
-
-def _parse_markers(path: Path) -> tuple[dict[str, list[list[float]]], str]:
-    """Markers (z, y, x) by type, and the name of the image."""
-    by_type: dict[str, list[list[float]]] = {}
-    kind, image, root = "", "", None
-    for _, element in ElementTree.iterparse(path, events=("end",)):
-        root = element
-        if element.tag == "Image_Filename":
-            image = (element.text or "").strip()
-        elif element.tag == "Type":
-            kind = (element.text or "").strip()
-        elif element.tag == "Marker":
-            texts = [(element.findtext(f"Marker{axis}") or "").strip() for axis in "ZYX"]
-            if not all(_NUMBER.fullmatch(text) for text in texts):
-                raise VoxmillError(
-                    f"{path}: expected numbers in MarkerZ, MarkerY and MarkerX, found {texts}."
-                )
-            by_type.setdefault(kind, []).append([float(text) for text in texts])
-            element.clear()
-    if root is None or root.tag != "CellCounter_Marker_File":
-        found = "nothing" if root is None else root.tag
-        raise VoxmillError(
-            f"{path}: expected XML of CellCounter_Marker_File, found {found}. Save the points as "
-            "CSV with the columns z_vox,y_vox,x_vox."
-        )
-    return by_type, image
 
 
 FORMATS: dict[str, Callable[[Path, VoxelSize, TruthReading], np.ndarray]] = {

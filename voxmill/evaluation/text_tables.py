@@ -218,6 +218,9 @@ class FieldCounter:
             If their number disagrees; the message names the line.
         """
         fields, n = row.fields, len(self.names)
+        if self.row_names is False and len(fields) == n and fields[-1]:
+            self.rows += 1
+            return fields
         if self.row_names is None:
             self.row_names = _filled(fields) == self.n_named + 1 > n and self._has_name(row)
         if self.row_names:
