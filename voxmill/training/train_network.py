@@ -23,6 +23,7 @@ from voxmill.volumes import LABEL_DTYPES, SOURCE_KEYS, fingerprint, open_volume,
 from voxmill.volumes.header import VolumeHeader
 from voxmill.volumes.measure_volume import measure
 from voxmill.volumes.normalisation import check_normalisation
+from voxmill.volumes.orientation import place
 
 
 def open_source(
@@ -35,9 +36,10 @@ def open_source(
     name : str
     volume : dict
         `path`, `channel`, `level`, `time`, `dataset`, `voxel_size_um` as
-        `voxmill.volumes.read_header` takes them; `truth` with `path` and `kind`; optional `mask`
-        (path of a mask or label volume; by default the ground truth, if it is one), `region`
-        (where the ground truth is complete) and `validation` (true, or a box as text).
+        `voxmill.volumes.read_header` takes them; `truth` with `path`, `kind` and what else
+        `read_truth` takes; optional `mask` (path of a mask or label volume; by default the ground
+        truth, if it is one), `region` (where the ground truth is complete) and `validation` (true,
+        or a box as text).
     settings : TrainingSettings
 
     Returns
@@ -59,7 +61,11 @@ def open_source(
             f"voxel_size_um of training volume {name!r} (z, y, x, micrometres)."
         )
     truth = volume["truth"]
-    points = read_truth(truth["path"], truth.get("kind"), header.shape, header.voxel_size_um)
+    reading = {key: truth[key] for key in ("columns", "units", "offset_vox") if key in truth}
+    points = read_truth(
+        truth["path"], truth.get("kind"), header.shape, header.voxel_size_um,
+        volume=header, **reading,
+    )  # fmt: skip
     statistics = measure(header)
     check_normalisation(statistics, settings.normalisation)
     whole = Box.from_shape(header.shape)
@@ -114,6 +120,12 @@ def _mask_header(path: str | Path, header: VolumeHeader) -> VolumeHeader:
         raise VoxmillError(
             f"{path}: expected a mask of the volume's shape {list(header.shape)}, "
             f"found {list(mask.shape)}"
+        )
+    if not place(mask, header).is_identity:
+        raise VoxmillError(
+            f"{path}: expected a mask whose axes run as those of the volume {header.path}, found "
+            "others in its affine. Save it in the volume's orientation, for example with "
+            "nibabel.processing.resample_from_to (order=0)."
         )
     return mask
 

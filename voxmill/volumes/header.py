@@ -13,7 +13,7 @@ VOLUME_DTYPES = ("uint8", "uint16", "int16", "float32")
 
 LABEL_DTYPES = (
     *("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"),
-    "float32",
+    *("float32", "float64"),
 )
 """Voxel types of masks and label volumes, for ground truth."""
 
