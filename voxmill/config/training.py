@@ -171,6 +171,8 @@ class TrainingVolume(Section):
     """The cells, as in the section `volumes`."""
     channel: Channel | None = None
     """Which channel to read, where the file has several; from 0."""
+    pattern: Text | None = None
+    """Which files of a folder are its planes, as in the section `volumes`."""
     voxel_size_um: TripleUm | None = None
     """Voxel size z, y, x; wins over the file's header."""
     mask: Text | None = None

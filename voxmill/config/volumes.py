@@ -52,7 +52,12 @@ class VolumeSection(Section):
     phantom: OrEmpty[PhantomSettings | None] = None
     """A synthetic volume with exact ground truth instead of a file."""
     channel: Channel | None = None
-    """Which channel to read, where the file has several; from 0."""
+    """Which channel to read, where the file has several; from 0. In a folder of planes that of the
+    number in the names that counts channels (C00, ch1), in rising order."""
+    pattern: Text | None = None
+    """Which files of a folder are its planes: a glob ("*_C00_*"), or a regular expression whose
+    group is the number that counts the planes ("C00.*Z([0-9]+)"). By default all TIFF files, whose
+    names must differ in one number."""
     voxel_size_um: TripleUm | None = None
     """Voxel size z, y, x; wins over the file's header."""
     truth: OrEmpty[GroundTruthSection | None] = None

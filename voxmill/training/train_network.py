@@ -19,10 +19,11 @@ from voxmill.runtime.jobs import job, logger
 from voxmill.training.curves import write_curves
 from voxmill.training.loop import TrainingResult, train
 from voxmill.training.sources import Source, training_points
-from voxmill.volumes import LABEL_DTYPES, fingerprint, open_volume, read_header
+from voxmill.volumes import LABEL_DTYPES, SOURCE_KEYS, fingerprint, open_volume, read_header
 from voxmill.volumes.header import VolumeHeader
 from voxmill.volumes.measure_volume import measure
 from voxmill.volumes.normalisation import check_normalisation
+from voxmill.volumes.plausible import check_plausible
 
 
 def open_source(
@@ -34,7 +35,7 @@ def open_source(
     ----------
     name : str
     volume : dict
-        `path`, `channel`, `voxel_size_um` as `voxmill.volumes.read_header` takes them; `truth`
+        `path`, `channel`, `pattern`, `voxel_size_um` as `voxmill.volumes.read_header` takes them; `truth`
         with `path` and `kind`; optional `mask` (path of a mask or label volume; by default the
         ground truth, if it is one), `region` (where the ground truth is complete) and `validation`
         (true, or a box as text).
@@ -51,7 +52,12 @@ def open_source(
     VoxmillError
         If a file cannot be read, the volume is constant, or a region exceeds the volume.
     """
-    header = read_header(volume["path"], volume.get("channel"), volume.get("voxel_size_um"))
+    chosen = {key: volume[key] for key in SOURCE_KEYS if key in volume}
+    for warning in check_plausible(
+        read_header(volume["path"], **chosen), volume.get("voxel_size_um")
+    ):
+        logger.warning("%s", warning)
+    header = read_header(volume["path"], voxel_size_um=volume.get("voxel_size_um"), **chosen)
     if header.voxel_size_um is None:
         raise VoxmillError(
             f"{volume['path']}: expected a voxel size in the header, found none. Set "

@@ -36,6 +36,7 @@ from voxmill.volumes.windows import Windows
 __all__ = [
     "FORMATS",
     "LABEL_DTYPES",
+    "SOURCE_KEYS",
     "VOLUME_DTYPES",
     "TilePages",
     "VolumeHeader",
@@ -53,6 +54,10 @@ __all__ = [
 ]
 
 
+SOURCE_KEYS = ("channel", "pattern")
+"""Keys of a volume in the configuration that choose what is read of a file or folder."""
+
+
 @dataclass(frozen=True)
 class Format:
     """A file format: how to recognise it, read its header and open its windows.
@@ -67,19 +72,28 @@ class Format:
         Header of a path, for a channel and the accepted voxel types.
     open_windows : callable
         Windows of a volume with this header.
+    choices : tuple of str
+        Keys beside the channel that it takes, as keywords of `read_header`.
     """
 
     names: str
     matches: Callable[[Path, bytes], bool]
-    read_header: Callable[[Path, int | None, tuple[str, ...]], VolumeHeader]
+    read_header: Callable[..., VolumeHeader]
     open_windows: Callable[[VolumeHeader], Windows]
+    choices: tuple[str, ...] = ()
 
 
 FORMATS = (
     Format(
         "TIFF, BigTIFF, OME-TIFF, ImageJ TIFF", tiff.matches, tiff.read_header, tiff.open_windows
     ),
-    Format("a folder of TIFF planes", folder.matches, folder.read_header, folder.open_windows),
+    Format(
+        "a folder of TIFF planes",
+        folder.matches,
+        folder.read_header,
+        folder.open_windows,
+        ("pattern",),
+    ),
     Format("NIfTI (.nii, .nii.gz)", nifti.matches, nifti.read_header, nifti.open_windows),
 )
 
@@ -108,6 +122,7 @@ def read_header(
     channel: int | None = None,
     voxel_size_um: Sequence[float] | None = None,
     dtypes: Sequence[str] = VOLUME_DTYPES,
+    pattern: str | None = None,
 ) -> VolumeHeader:
     """Read what a volume's file says about the volume; no voxel is read.
 
@@ -121,6 +136,8 @@ def read_header(
         Voxel size (z, y, x), used instead of the file's.
     dtypes : tuple of str
         The voxel types that are accepted.
+    pattern : str, optional
+        Which files of a folder are its planes; see `voxmill.volumes.plane_names.order_planes`.
 
     Raises
     ------
@@ -129,7 +146,16 @@ def read_header(
         3D volume of an accepted type.
     """
     path = Path(path)
-    header = _format(path).read_header(path, channel, tuple(dtypes))
+    form = _format(path)
+    choices = {"pattern": pattern}
+    choices = {key: value for key, value in choices.items() if value is not None}
+    for key in choices:
+        if key not in form.choices:
+            takers = "; ".join(other.names for other in FORMATS if key in other.choices)
+            raise VoxmillError(
+                f"{path}: the key `{key}` is for {takers}, found {form.names}. Leave it out."
+            )
+    header = form.read_header(path, channel, tuple(dtypes), **choices)
     if voxel_size_um is None:
         return header
     size = check_voxel_size(f"{path}, voxel_size_um", voxel_size_um)
@@ -149,12 +175,13 @@ def fingerprint(header: VolumeHeader, samples: int = 16, sample_bytes: int = 1 <
     only between the pieces.
     """
     known = dataclasses.asdict(header)
-    for key in ("path", "voxel_size_um", "voxel_size_source"):
+    # The pattern chooses names, which the digest holds.
+    for key in ("path", "voxel_size_um", "voxel_size_source", "pattern"):
         known.pop(key)
     digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode())
     path = Path(header.path)
     if path.is_dir():
-        names = folder.plane_names(path)
+        names = folder.plane_names(header)
         sizes = [(name, os.path.getsize(path / name)) for name in names]
         digest.update(json.dumps(sizes).encode())
         chosen = np.unique(np.linspace(0, len(names) - 1, samples).astype(int))

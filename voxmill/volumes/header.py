@@ -55,6 +55,8 @@ class VolumeHeader:
         The array's shape in the file.
     file_axes : str
         A letter per axis of `file_shape`; Q is an axis without a name.
+    pattern : str or None
+        Which files of a folder are its planes; None where all are.
     """
 
     path: str
@@ -67,6 +69,7 @@ class VolumeHeader:
     windows: bool
     file_shape: tuple[int, ...]
     file_axes: str
+    pattern: str | None = None
 
     def __post_init__(self) -> None:
         # JSON turns tuples into lists.
