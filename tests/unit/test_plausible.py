@@ -3,8 +3,8 @@
 import nibabel
 import numpy as np
 import pytest
+import volume_files
 
-from tests.unit import volume_files
 from voxmill.runtime.errors import VoxmillError
 from voxmill.volumes import read_header
 from voxmill.volumes.plausible import check_plausible

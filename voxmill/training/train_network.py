@@ -35,10 +35,10 @@ def open_source(
     ----------
     name : str
     volume : dict
-        `path`, `channel`, `pattern`, `voxel_size_um` as `voxmill.volumes.read_header` takes them; `truth`
-        with `path` and `kind`; optional `mask` (path of a mask or label volume; by default the
-        ground truth, if it is one), `region` (where the ground truth is complete) and `validation`
-        (true, or a box as text).
+        `path`, `channel`, `pattern`, `voxel_size_um` as `voxmill.volumes.read_header` takes them;
+        `truth` with `path` and `kind`; optional `mask` (path of a mask or label volume; by default
+        the ground truth, if it is one), `region` (where the ground truth is complete) and
+        `validation` (true, or a box as text).
     settings : TrainingSettings
 
     Returns

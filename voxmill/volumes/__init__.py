@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.fetched import why_not_here
 from voxmill.runtime.files import update_with_pieces
 from voxmill.volumes import folder, nifti, tiff
 from voxmill.volumes.header import (
@@ -105,12 +106,16 @@ def _format(path: Path) -> Format:
             with open(path, "rb") as file:
                 head = file.read(352)
     except FileNotFoundError:
+        if reason := why_not_here(path):
+            raise VoxmillError(f"{path}: this volume can't be read: {reason}.") from None
         raise VoxmillError(f"{path}: this volume does not exist. Correct its path.") from None
     except OSError as error:
         raise VoxmillError(f"{path}: this volume can't be read ({error.strerror}).") from None
     for form in FORMATS:
         if form.matches(path, head):
             return form
+    if reason := why_not_here(path):
+        raise VoxmillError(f"{path}: expected a volume, but {reason}.")
     raise VoxmillError(
         f"{path}: expected {'; '.join(form.names for form in FORMATS)}, found "
         f"{'an empty file' if not head else f'a file that begins with {head[:8]!r}'}."

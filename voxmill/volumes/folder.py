@@ -10,7 +10,8 @@ from voxmill.volumes import tiff
 from voxmill.volumes.header import VolumeHeader, check_dtype
 from voxmill.volumes.plane_names import order_planes, tiff_names
 from voxmill.volumes.tiff_pages import read_page
-from voxmill.volumes.windows import Windows
+from voxmill.volumes.tiff_scale import calibration
+from voxmill.volumes.windows import Windows, rescale
 
 
 def matches(path: Path, head: bytes) -> bool:
@@ -35,7 +36,8 @@ def read_header(
                 f"({tiff.name_of(page.photometric)}). Save the channel that shows the cells as "
                 "grey planes."
             )
-        dtype = check_dtype(first, page.dtype, dtypes)
+        scale = calibration(first, tif)
+        dtype = check_dtype(first, np.dtype(np.int16) if scale else page.dtype, dtypes)
         shape = (len(names), page.imagelength, page.imagewidth)
     if len(names) == 1:
         raise VoxmillError(
@@ -77,13 +79,14 @@ class FolderWindows(Windows):
     def _plane(self, z: int, rows: slice, columns: slice) -> np.ndarray:
         path = Path(self.header.path) / self._names[z]
         with tiff.reading(path), tifffile.TiffFile(path) as tif:
-            page = tif.pages.first
-            if (page.imagelength, page.imagewidth) != self.shape[1:] or page.dtype != self.dtype:
+            page, scale = tif.pages.first, calibration(path, tif)
+            dtype = np.dtype(np.int16) if scale else page.dtype
+            if (page.imagelength, page.imagewidth) != self.shape[1:] or dtype != self.dtype:
                 raise VoxmillError(
                     f"{path}: expected a plane of {self.shape[1:]} (y, x) {self.dtype}, found "
-                    f"{(page.imagelength, page.imagewidth)} {page.dtype}."
+                    f"{(page.imagelength, page.imagewidth)} {dtype}."
                 )
-            return read_page(page, rows, columns, 0, path, z)
+            return rescale(read_page(page, rows, columns, 0, path, z), scale)
 
 
 def plane_names(header: VolumeHeader) -> list[str]:
@@ -105,6 +108,8 @@ def _check_planes(path: Path, names: list[str]) -> None:
                 )
             page = tif.pages.first
             layout = tiff.page_layout(page)
+            if calibration(file, tif):
+                layout += ", calibrated by ImageJ as signed"
             first = first or layout
             if layout != first:
                 raise VoxmillError(
