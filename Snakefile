@@ -3,6 +3,7 @@
 import sys
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 from snakemake.utils import min_version
 
 min_version("9.27")
@@ -25,6 +26,11 @@ try:
     W = Workflow.load(config, executor=workflow, ancient=ancient)
 except VoxmillError as error:
     raise WorkflowError(str(error)) from None
+
+# Jobs parse this file again: they need not say it once more.
+if workflow.is_main_process:
+    for warning in W.config.warnings:
+        logger.warning(warning)
 
 
 wildcard_constraints:

@@ -56,7 +56,7 @@ def read_voxels(path: str | Path, frame: Box, size: VoxelSize, reading: TruthRea
     with _opened(path, frame, reading) as (volume, placement):
         reader = SerialReader(volume)
 
-        def work(block: Box):
+        def work(block: Box) -> tuple[np.ndarray, float]:
             window = reader.read_window(*block)
             return np.argwhere(window == 1) + np.asarray(block.start, dtype=float), window.max()
 

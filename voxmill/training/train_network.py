@@ -24,6 +24,7 @@ from voxmill.volumes.header import VolumeHeader
 from voxmill.volumes.measure_volume import measure
 from voxmill.volumes.normalisation import check_normalisation
 from voxmill.volumes.orientation import place
+from voxmill.volumes.plausible import check_plausible
 
 
 def open_source(
@@ -35,7 +36,7 @@ def open_source(
     ----------
     name : str
     volume : dict
-        `path`, `channel`, `level`, `time`, `dataset`, `voxel_size_um` as
+        `path`, `channel`, `pattern`, `level`, `time`, `dataset`, `voxel_size_um` as
         `voxmill.volumes.read_header` takes them; `truth` with `path`, `kind` and what else
         `read_truth` takes; optional `mask` (path of a mask or label volume; by default the ground
         truth, if it is one), `region` (where the ground truth is complete) and `validation` (true,
@@ -54,6 +55,10 @@ def open_source(
         If a file cannot be read, the volume is constant, or a region exceeds the volume.
     """
     chosen = {key: volume[key] for key in SOURCE_KEYS if key in volume}
+    for warning in check_plausible(
+        read_header(volume["path"], **chosen), volume.get("voxel_size_um")
+    ):
+        logger.warning("%s", warning)
     header = read_header(volume["path"], voxel_size_um=volume.get("voxel_size_um"), **chosen)
     if header.voxel_size_um is None:
         raise VoxmillError(

@@ -64,6 +64,8 @@ class VolumeHeader:
     translation_um : tuple of float or None
         Where the file places the centre of the first voxel (z, y, x), micrometres. It is kept, not
         applied: coordinates count from the first voxel.
+    pattern : str or None
+        Which files of a folder are its planes; None where all are.
     """
 
     path: str
@@ -80,6 +82,7 @@ class VolumeHeader:
     time: int | None = None
     dataset: str | None = None
     translation_um: tuple[float, float, float] | None = None
+    pattern: str | None = None
 
     def __post_init__(self) -> None:
         # JSON turns tuples into lists.
