@@ -82,7 +82,8 @@ def denoise_scan(
     with held as found:
         precision = resolve_precision(chosen.precision, found)
         chosen = dataclasses.replace(chosen, precision=precision)
-        scan = read_scan(scan_path, volume, rician=chosen.noise != "gaussian")
+        rician = chosen.noise != "gaussian"
+        scan = read_scan(scan_path, volume, rician=rician, fill_nan=chosen.fill_nan)
         reference, mask = _read_references(scan, reference_path, mask_path)
         chosen, plan = _plan(scan, chosen, found)
         checkpoint = Path(checkpoint_path)
