@@ -16,7 +16,7 @@ _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 # NumPy, PyTorch and safetensors hide the number of the error.
 _FULL_WORDS = re.compile(
     r"no space left|disk quota exceeded|file too large|os error (28|122|27)\b"
-    r"|\d+ requested and \d+ written|file write failed",
+    r"|\d+ requested and \d+ written|file write failed|unexpected pos \d+ vs",
     re.IGNORECASE,
 )
 
@@ -94,14 +94,20 @@ def _explained(
     if number in _FULL or (number is None and _FULL_WORDS.search(str(error))):
         why = os.strerror(number) if number else "no space left"
         return VoxmillError(_space_message(path, why, needed_bytes, _size(scratch)))
-    named = getattr(error, "filename", None)
-    ours = named is None or Path(os.fsdecode(named)).parent == path.parent
-    if number in _FORBIDDEN and ours:
+    if number in _FORBIDDEN and _concerns(error, path):
         return VoxmillError(
             f"{path}: this file cannot be written ({os.strerror(number)}). Make its folder "
             "writable for you, or run in another folder."
         )
     return None
+
+
+def _concerns(error: BaseException, path: Path) -> bool:
+    """Whether an error names a file beside `path`, or a folder above it, or nothing."""
+    if getattr(error, "filename", None) is None:
+        return True
+    named = Path(os.fsdecode(error.filename))  # type: ignore[attr-defined]
+    return named.parent == path.parent or path.is_relative_to(named)
 
 
 def _space_message(path: Path, why: str, needed_bytes: int, written_bytes: int) -> str:
