@@ -117,7 +117,7 @@ def find_components(
     """
     volume = Box.from_shape(shape)
 
-    def work(block: Box):
+    def work(block: Box) -> tuple[Regions, np.ndarray, np.ndarray]:
         window = Box(block.start, block.grow(1, within=volume).stop)
         mask, values = read_mask(window)
         return _label_block(mask, values, block, volume)
@@ -179,7 +179,7 @@ def find_labels(
     """
     reader = SerialReader(volume)
 
-    def work(block: Box):
+    def work(block: Box) -> tuple[np.ndarray, Regions]:
         window = reader.read_window(*block)
         local = np.argwhere(window)
         values = window[tuple(local.T)]

@@ -128,7 +128,7 @@ def _maxima(volume: ReadableVolume, settings: CellSettings, size: VoxelSize, thr
     probability = _Probability(volume, settings, size)
     reach = margin(apart, around)
 
-    def work(block: Box):
+    def work(block: Box) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         window = block.grow(reach, within=probability.whole)
         values = probability.read(window)
         if values is None:
@@ -141,7 +141,8 @@ def _maxima(volume: ReadableVolume, settings: CellSettings, size: VoxelSize, thr
     # The top of a parabola fitted beside the border may lie beyond it.
     last = np.asarray(volume.shape) - 1.0
     places = np.clip(places, 0, last)
-    cut = (size.to_um(np.minimum(places, last - places)) < settings.min_distance_um).any(axis=1)
+    border_um = size.to_um(np.minimum(places, last - places)).min(axis=1)
+    cut = border_um < settings.min_distance_um
     return places, scores, counts, cut
 
 
@@ -151,7 +152,7 @@ def _components(
     """Connected components; the score is the component's largest probability."""
     probability = _Probability(volume, settings, size)
 
-    def read_mask(box: Box):
+    def read_mask(box: Box) -> tuple[np.ndarray, np.ndarray]:
         values = probability.read(box)
         if values is None:
             values = np.zeros(box.shape, np.float32)

@@ -60,7 +60,8 @@ def ball(radius_um: float, voxel_size_um: Iterable[float], at_least_vox: int = 0
     offsets = np.stack(np.meshgrid(*(np.arange(-r, r + 1) for r in reach), indexing="ij"), axis=-1)
     offsets = offsets.reshape(-1, 3)
     inside = ((offsets / np.maximum(axes, 1e-300)) ** 2).sum(axis=1) <= 1 + 1e-9
-    return Ball(offsets[inside], tuple(int(r) for r in reach))
+    z, y, x = reach.tolist()
+    return Ball(offsets[inside], (z, y, x))
 
 
 def local_maxima(

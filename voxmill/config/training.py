@@ -28,7 +28,7 @@ from voxmill.config.base import (
 from voxmill.config.cells import CellSettings
 from voxmill.config.networks import MSDNetSettings
 from voxmill.config.normalisation import Normalisation
-from voxmill.config.volumes import Channel, GroundTruthSection
+from voxmill.config.volumes import GroundTruthSection, Index
 
 ROTATIONS = {"like": ((0, 1), (0, 2), (1, 2)), "yx": ((1, 2),), "none": ()}
 """Planes (pairs of axes) that each choice may turn in."""
@@ -169,8 +169,15 @@ class TrainingVolume(Section):
     """The volume."""
     truth: OrEmpty[GroundTruthSection]
     """The cells, as in the section `volumes`."""
-    channel: Channel | None = None
+    channel: Index | None = None
     """Which channel to read, where the file has several; from 0."""
+    level: Index | None = None
+    """Level of a pyramid (OME-Zarr, BigDataViewer, Imaris) to read; 0, the finest, when left
+    out."""
+    time: Index | None = None
+    """Time point to read (OME-Zarr, HDF5), where the file has several; from 0."""
+    dataset: Annotated[Text, Field(min_length=1)] | None = None
+    """Path of the image inside of a Zarr or HDF5 container that holds several."""
     voxel_size_um: TripleUm | None = None
     """Voxel size z, y, x; wins over the file's header."""
     mask: Text | None = None

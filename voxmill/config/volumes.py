@@ -19,7 +19,7 @@ from voxmill.config.phantoms import PhantomSettings
 
 # Of files that hold points; all others are volumes.
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
-Channel = Annotated[Whole, Field(ge=0)]
+Index = Annotated[Whole, Field(ge=0)]
 
 
 @section("truth")
@@ -48,11 +48,19 @@ class VolumeSection(Section):
     """One volume: a file, or a phantom."""
 
     path: Text | None = None
-    """TIFF, BigTIFF, OME-TIFF, a folder of 2D TIFF planes, NIfTI or NIfTI.gz."""
+    """TIFF, BigTIFF, OME-TIFF, a folder of 2D TIFF planes, NIfTI, NIfTI.gz, OME-Zarr, Zarr, HDF5,
+    BigDataViewer (.h5) or Imaris (.ims)."""
     phantom: OrEmpty[PhantomSettings | None] = None
     """A synthetic volume with exact ground truth instead of a file."""
-    channel: Channel | None = None
+    channel: Index | None = None
     """Which channel to read, where the file has several; from 0."""
+    level: Index | None = None
+    """Level of a pyramid (OME-Zarr, BigDataViewer, Imaris) to read; 0, the finest, when left
+    out."""
+    time: Index | None = None
+    """Time point to read (OME-Zarr, HDF5), where the file has several; from 0."""
+    dataset: Annotated[Text, Field(min_length=1)] | None = None
+    """Path of the image inside of a Zarr or HDF5 container that holds several."""
     voxel_size_um: TripleUm | None = None
     """Voxel size z, y, x; wins over the file's header."""
     truth: OrEmpty[GroundTruthSection | None] = None

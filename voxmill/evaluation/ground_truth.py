@@ -164,7 +164,7 @@ def _read_voxels(path: str | Path, frame: Box, size: VoxelSize) -> np.ndarray:
     with _open(path, frame) as volume:
         reader = SerialReader(volume)
 
-        def work(block: Box):
+        def work(block: Box) -> tuple[np.ndarray, float]:
             window = reader.read_window(*block)
             return np.argwhere(window == 1) + np.asarray(block.start, dtype=float), window.max()
 

@@ -91,8 +91,7 @@ def plan_blocks(
 
 def _block(core: Box, halo: Triple, window_shape: Triple, multiple: int) -> Block:
     box = core.grow(halo, within=Box.from_shape(window_shape))
-    start = [a // multiple * multiple for a in box.start]
-    return Block(core, Box(start, [b + -b % multiple for b in box.stop]))
+    return Block(core, box.aligned(multiple))
 
 
 def shape_multiple(network: Any) -> int:

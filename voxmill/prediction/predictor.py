@@ -83,7 +83,7 @@ class Predictor:
             "name": Path(path).stem,
             "path": path,
             "bytes": Path(path).stat().st_size,
-            "crc32": zlib.crc32(self._stored(path, keys)),
+            "crc32": zlib.crc32(self._stored(path, keys).data),
             **keys,
         }
 

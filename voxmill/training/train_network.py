@@ -20,7 +20,7 @@ from voxmill.runtime.jobs import job, logger
 from voxmill.training.curves import write_curves
 from voxmill.training.loop import TrainingResult, train
 from voxmill.training.sources import Source, training_points
-from voxmill.volumes import LABEL_DTYPES, fingerprint, open_volume, read_header
+from voxmill.volumes import LABEL_DTYPES, SOURCE_KEYS, fingerprint, open_volume, read_header
 from voxmill.volumes.header import VolumeHeader
 from voxmill.volumes.measure_volume import measure
 from voxmill.volumes.normalisation import check_normalisation
@@ -35,10 +35,10 @@ def open_source(
     ----------
     name : str
     volume : dict
-        `path`, `channel`, `voxel_size_um` as `voxmill.volumes.read_header` takes them; `truth`
-        with `path` and `kind`; optional `mask` (path of a mask or label volume; by default the
-        ground truth, if it is one), `region` (where the ground truth is complete) and `validation`
-        (true, or a box as text).
+        `path`, `channel`, `level`, `time`, `dataset`, `voxel_size_um` as
+        `voxmill.volumes.read_header` takes them; `truth` with `path` and `kind`; optional `mask`
+        (path of a mask or label volume; by default the ground truth, if it is one), `region`
+        (where the ground truth is complete) and `validation` (true, or a box as text).
     settings : TrainingSettings
 
     Returns
@@ -52,7 +52,8 @@ def open_source(
     VoxmillError
         If a file cannot be read, the volume is constant, or a region exceeds the volume.
     """
-    header = read_header(volume["path"], volume.get("channel"), volume.get("voxel_size_um"))
+    chosen = {key: volume[key] for key in SOURCE_KEYS if key in volume}
+    header = read_header(volume["path"], voxel_size_um=volume.get("voxel_size_um"), **chosen)
     if header.voxel_size_um is None:
         raise VoxmillError(
             f"{volume['path']}: expected a voxel size in the header, found none. Set "

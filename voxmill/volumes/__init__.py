@@ -21,7 +21,7 @@ import numpy as np
 
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import update_with_pieces
-from voxmill.volumes import folder, nifti, tiff
+from voxmill.volumes import folder, hdf5, nifti, ome_zarr, tiff
 from voxmill.volumes.header import (
     LABEL_DTYPES,
     VOLUME_DTYPES,
@@ -31,11 +31,13 @@ from voxmill.volumes.header import (
 from voxmill.volumes.nifti import unpack
 from voxmill.volumes.output import write_planes
 from voxmill.volumes.tiles import TilePages, read_tile, tile_pages, write_tile
+from voxmill.volumes.unread import check_local, explain_missing, refuse_unread
 from voxmill.volumes.windows import Windows
 
 __all__ = [
     "FORMATS",
     "LABEL_DTYPES",
+    "SOURCE_KEYS",
     "VOLUME_DTYPES",
     "TilePages",
     "VolumeHeader",
@@ -53,6 +55,10 @@ __all__ = [
 ]
 
 
+SOURCE_KEYS = ("channel", "level", "time", "dataset")
+"""Keys of a volume in the configuration that choose one array of a file with several."""
+
+
 @dataclass(frozen=True)
 class Format:
     """A file format: how to recognise it, read its header and open its windows.
@@ -67,17 +73,39 @@ class Format:
         Header of a path, for a channel and the accepted voxel types.
     open_windows : callable
         Windows of a volume with this header.
+    choices : tuple of str
+        Keys beside the channel that `read_header` takes as keywords.
+    update_fingerprint : callable, optional
+        `(digest, header, samples, sample_bytes)` feeds a digest where the content is no single
+        file.
     """
 
     names: str
     matches: Callable[[Path, bytes], bool]
-    read_header: Callable[[Path, int | None, tuple[str, ...]], VolumeHeader]
+    read_header: Callable[..., VolumeHeader]
     open_windows: Callable[[VolumeHeader], Windows]
+    choices: tuple[str, ...] = ()
+    update_fingerprint: Callable | None = None
 
 
 FORMATS = (
     Format(
         "TIFF, BigTIFF, OME-TIFF, ImageJ TIFF", tiff.matches, tiff.read_header, tiff.open_windows
+    ),
+    Format(
+        "OME-Zarr and Zarr (folder or .zip)",
+        ome_zarr.matches,
+        ome_zarr.read_header,
+        ome_zarr.open_windows,
+        ("level", "time", "dataset"),
+        ome_zarr.update_fingerprint,
+    ),
+    Format(
+        "HDF5, BigDataViewer, Imaris",
+        hdf5.matches,
+        hdf5.read_header,
+        hdf5.open_windows,
+        ("level", "time", "dataset"),
     ),
     Format("a folder of TIFF planes", folder.matches, folder.read_header, folder.open_windows),
     Format("NIfTI (.nii, .nii.gz)", nifti.matches, nifti.read_header, nifti.open_windows),
@@ -91,9 +119,14 @@ def _format(path: Path) -> Format:
             with open(path, "rb") as file:
                 head = file.read(352)
     except FileNotFoundError:
-        raise VoxmillError(f"{path}: this volume does not exist. Correct its path.") from None
+        hint = explain_missing(path) or "Correct its path."
+        raise VoxmillError(f"{path}: this volume does not exist. {hint}") from None
     except OSError as error:
-        raise VoxmillError(f"{path}: this volume can't be read ({error.strerror}).") from None
+        hint = explain_missing(path)
+        raise VoxmillError(
+            f"{path}: this volume can't be read ({error.strerror}).{hint and ' '}{hint}"
+        ) from None
+    refuse_unread(path, head)
     for form in FORMATS:
         if form.matches(path, head):
             return form
@@ -108,6 +141,9 @@ def read_header(
     channel: int | None = None,
     voxel_size_um: Sequence[float] | None = None,
     dtypes: Sequence[str] = VOLUME_DTYPES,
+    level: int | None = None,
+    time: int | None = None,
+    dataset: str | None = None,
 ) -> VolumeHeader:
     """Read what a volume's file says about the volume; no voxel is read.
 
@@ -121,6 +157,12 @@ def read_header(
         Voxel size (z, y, x), used instead of the file's.
     dtypes : tuple of str
         The voxel types that are accepted.
+    level : int, optional
+        Level of a pyramid, from 0 (the default, the finest).
+    time : int, optional
+        Time point to read, from 0; needed where a file has several.
+    dataset : str, optional
+        Path of the image inside of a Zarr or HDF5 container; needed where it holds several.
 
     Raises
     ------
@@ -128,8 +170,18 @@ def read_header(
         If the file is missing, of no known format, shorter than it announces, or holds no single
         3D volume of an accepted type.
     """
+    check_local(path)
     path = Path(path)
-    header = _format(path).read_header(path, channel, tuple(dtypes))
+    form = _format(path)
+    choices = {"level": level, "time": time, "dataset": dataset}
+    choices = {key: value for key, value in choices.items() if value is not None}
+    for key in choices:
+        if key not in form.choices:
+            raise VoxmillError(
+                f"{path}: the key `{key}` is for OME-Zarr and HDF5, found {form.names}. Leave "
+                "it out."
+            )
+    header = form.read_header(path, channel, tuple(dtypes), **choices)
     if voxel_size_um is None:
         return header
     size = check_voxel_size(f"{path}, voxel_size_um", voxel_size_um)
@@ -146,13 +198,21 @@ def fingerprint(header: VolumeHeader, samples: int = 16, sample_bytes: int = 1 <
 
     A volume that is copied or gets a new time stamp keeps its digest, and so does one with another
     given voxel size. Other content changes it, unless the files have the same sizes and differ
-    only between the pieces.
+    only between the pieces. Zarr folders are watched more closely: see
+    `voxmill.volumes.zarr_fingerprint`.
     """
     known = dataclasses.asdict(header)
-    for key in ("path", "voxel_size_um", "voxel_size_source"):
+    for key in ("path", "voxel_size_um", "voxel_size_source", "translation_um"):
         known.pop(key)
+    for key in ("level", "time", "dataset"):
+        if known[key] is None:
+            known.pop(key)
     digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode())
     path = Path(header.path)
+    update = _format(path).update_fingerprint
+    if update is not None:
+        update(digest, header, samples, sample_bytes)
+        return digest.hexdigest()
     if path.is_dir():
         names = folder.plane_names(path)
         sizes = [(name, os.path.getsize(path / name)) for name in names]

@@ -13,7 +13,7 @@ from voxmill.networks.models import ModelCard, read_card
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import sha256
 from voxmill.tiles.grid import grid_starts, slab_name, tile_name
-from voxmill.volumes import VolumeHeader, fingerprint, read_header
+from voxmill.volumes import SOURCE_KEYS, VolumeHeader, fingerprint, read_header
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,8 @@ def _volume(name: str, settings: dict[str, Any], source: str) -> Volume:
         identity = f"phantom {sorted(phantom.items())}"
         return Volume(name, shape, size, 2, identity, None, section, True, networks)
     with _naming(f"{source}: volumes.{name}.path"):
-        header = read_header(section["path"], section.get("channel"), section.get("voxel_size_um"))
+        chosen = {key: section[key] for key in SOURCE_KEYS if key in section}
+        header = read_header(section["path"], voxel_size_um=section.get("voxel_size_um"), **chosen)
         mark = fingerprint(header)
     voxel_size_um = _check_frame(name, section, header, source)
     itemsize = np.dtype(header.dtype).itemsize
@@ -192,7 +193,7 @@ def _check_frame(name: str, section: dict[str, Any], header: VolumeHeader, sourc
     if header.voxel_size_um is None:
         raise VoxmillError(
             f"{source}: volumes.{name}.voxel_size_um: the header of {section['path']} tells no "
-            "voxel size; give it in micrometres as [z, y, x]."
+            f"voxel size ({header.voxel_size_source}); give it in micrometres as [z, y, x]."
         )
     if "truth" in section and not Path(section["truth"]["path"]).exists():
         raise VoxmillError(

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from voxmill.volumes import SOURCE_KEYS
 from voxmill.workflow.configuration import Config, Volume
 from voxmill.workflow.wildcards import Mark, Settings, Wildcards
 
@@ -36,9 +37,11 @@ class Volumes:
     def arguments(self, wildcards: Wildcards) -> Settings:
         """Arguments of `voxmill.volumes.read_header` for the file that windows are read from."""
         volume = self._volume(wildcards)
+        chosen = {key: volume.settings[key] for key in SOURCE_KEYS if key in volume.settings}
         return {
+            "channel": None,
+            **chosen,
             "path": self._path(volume),
-            "channel": volume.settings.get("channel"),
             "voxel_size_um": list(volume.voxel_size_um),
         }
 
