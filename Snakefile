@@ -75,3 +75,8 @@ include: "rules/evaluate.smk"
 include: "rules/report.smk"
 include: "rules/train.smk"
 include: "rules/denoise.smk"
+
+
+# Only now is each job complete for Snakemake: one that was killed before would begin again.
+onsuccess:
+    W.end_well()

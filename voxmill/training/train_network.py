@@ -15,6 +15,7 @@ from voxmill.networks import models
 from voxmill.runtime.devices import claim
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import sha256
+from voxmill.runtime.finished import finish
 from voxmill.runtime.jobs import job, logger
 from voxmill.training.curves import write_curves
 from voxmill.training.loop import TrainingResult, train
@@ -262,7 +263,8 @@ def train_network(
     curves_path, figure_path : path
         The validations as CSV, and as PNG.
     checkpoint_path : path
-        Written during the training, removed at its end.
+        Written during the training; at its end it gets the name of a finished one
+        (`voxmill.runtime.finished`).
     threads : int
     initial_path : path, optional
         Weights of a model to start from (fine-tuning).
@@ -298,4 +300,4 @@ def train_network(
     card = make_card(name, checked, trained, sources[0].voxel_size_um, training)
     write_curves(curves_path, figure_path, trained.history)
     models.save(output_path, trained.network, card)
-    Path(checkpoint_path).unlink(missing_ok=True)
+    finish(checkpoint_path)

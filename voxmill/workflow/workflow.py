@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from voxmill.denoising import scans as denoising
+from voxmill.runtime.finished import remove_finished
 from voxmill.workflow import configuration
 from voxmill.workflow.configuration import Config
 from voxmill.workflow.evaluations import Evaluations
@@ -76,4 +77,14 @@ class Workflow:
             scans=scans,
             resources=Resources(checked, scans.denoising, executor),
             targets=Targets(checked, scans),
+        )
+
+    def end_well(self) -> None:
+        """Remove what a run that succeeded needs no more: checkpoints of its finished jobs."""
+        trained = self.config.settings["training"]
+        remove_finished(
+            [
+                *(f"results/{scan}/.denoising*.pt" for scan in self.scans.denoising.scans),
+                *(f"results/training/{name}/checkpoint.safetensors" for name in trained),
+            ]
         )
