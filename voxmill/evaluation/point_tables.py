@@ -192,8 +192,8 @@ class _Points:
         fields = self.counter.fit(row)
         for index in self.choice.constant:
             self._check_constant(index, fields[index], row)
-        if (index := self.choice.unit_column) is not None:
-            self._check_constant(index, fields[index], row)
+        if (unit := self.choice.unit_column) is not None:
+            self._check_constant(unit, fields[unit], row)
         if self.type_column is not None and len(self.types) < 10:
             self.types.add(fields[self.type_column])
         return [self._number(fields[index], index, row) for index in self.choice.indices]
