@@ -214,6 +214,16 @@ def test_large_tables_are_refused_at_once(tmp_path, monkeypatch):
     refused(tmp_path, "z,y,x\n" + "1,2,3\n" * 3, "at most 2 points")
 
 
+def test_imaris_counts_from_a_corner(tmp_path, caplog):
+    text = IMARIS + "1,3,5,um,Spot,Position,1,,0,\n"
+    with caplog.at_level(logging.WARNING):
+        assert read(tmp_path, text) == [[1, 1.5, 0.5]]
+    assert "Imaris counts from its corner" in caplog.text
+    caplog.clear()
+    assert read(tmp_path, text, offset_vox=[-0.5, -0.5, -0.5]) == [[0.5, 1, 0]]
+    assert not caplog.text
+
+
 def test_types_of_rows_are_mentioned(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         read(tmp_path, "x,y,z,type\n1,2,3,1\n1,2,3,2\n")
