@@ -52,6 +52,7 @@ def refused(tmp_path, text, match, **more):
         "Z [px],Y [px],X [px]\n1.5,30.25,10.75\n2,31,11\n",
         "X (µm),Y (µm),Z (µm)\n21.5,60.5,7.5\n22,62,10\n",
         "X (px);Y (px);Z (μm)\n10,75;30,25;7,5\n11;31;10\n",
+        "Z_MICROMETERS,Y_MICROMETERS,X_MICROMETERS\n7.5,60.5,21.5\n10,62,22\n",
         "x_nm,y_nm,z_nm\n21500,60500,7500\n22000,62000,10000\n",
         # A separator behind the last column, of rows, header or both; rows without a point.
         "z,y,x\n1.5,30.25,10.75,\n2,31,11,\n",
