@@ -52,6 +52,7 @@ def refused(tmp_path, text, match, **more):
         "Z [px],Y [px],X [px]\n1.5,30.25,10.75\n2,31,11\n",
         "X (µm),Y (µm),Z (µm)\n21.5,60.5,7.5\n22,62,10\n",
         "X (px);Y (px);Z (μm)\n10,75;30,25;7,5\n11;31;10\n",
+        "Z_MICROMETERS,Y_MICROMETERS,X_MICROMETERS\n7.5,60.5,21.5\n10,62,22\n",
         "x_nm,y_nm,z_nm\n21500,60500,7500\n22000,62000,10000\n",
         # A separator behind the last column, of rows, header or both; rows without a point.
         "z,y,x\n1.5,30.25,10.75,\n2,31,11,\n",
@@ -212,6 +213,16 @@ def test_large_tables_are_refused_at_once(tmp_path, monkeypatch):
     refused(tmp_path, b"z,y,x\n" * 400_000, "at most 1 MiB, found 2 MiB")
     monkeypatch.setattr(point_tables, "MAX_POINTS", 2)
     refused(tmp_path, "z,y,x\n" + "1,2,3\n" * 3, "at most 2 points")
+
+
+def test_imaris_counts_from_a_corner(tmp_path, caplog):
+    text = IMARIS + "1,3,5,um,Spot,Position,1,,0,\n"
+    with caplog.at_level(logging.WARNING):
+        assert read(tmp_path, text) == [[1, 1.5, 0.5]]
+    assert "Imaris counts from its corner" in caplog.text
+    caplog.clear()
+    assert read(tmp_path, text, offset_vox=[-0.5, -0.5, -0.5]) == [[0.5, 1, 0]]
+    assert not caplog.text
 
 
 def test_types_of_rows_are_mentioned(tmp_path, caplog):

@@ -99,6 +99,14 @@ def test_classes_called_labels_are_refused(tmp_path):
         read(tmp_path / "classes.tif")
 
 
+def test_an_image_called_labels_is_refused_before_it_fills_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(truth_volumes, "MAX_PIECES", 100)
+    image = np.random.default_rng(0).integers(1, 20, SHAPE).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "image.tif", image)
+    with pytest.raises(VoxmillError, match=r"image\.tif: .*19 numbers in more than .*an image"):
+        read(tmp_path / "image.tif")
+
+
 def test_a_label_in_pieces_is_one_cell_and_mentioned(tmp_path, caplog):
     array = labels_of()
     # Two pieces at faces of blocks, and a cell over a corner of blocks, which is whole.

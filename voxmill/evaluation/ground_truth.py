@@ -82,7 +82,7 @@ def _infer_kind(path: str | Path) -> str:
     raise VoxmillError(
         f"{path}: the kind of this ground truth can't be told from the file. Set the key `kind` "
         "beside its path to voxels (voxels equal to 1 are centroids), labels (one number for each "
-        "cell) or mask (connected components are cells)."
+        "cell) or mask (connected components are cells); save points as CSV."
     )
 
 

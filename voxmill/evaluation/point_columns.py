@@ -232,7 +232,7 @@ def _scale(origin: str, name: str, unit: str | None, fiji: bool = False) -> floa
             + f", found none. Set {_CHOICE}, or name the columns z_vox,y_vox,x_vox or "
             "z_um,y_um,x_um."
         )
-    scale = to_micrometres(unit)
+    scale = to_micrometres(unit) or to_micrometres(unit.removesuffix("s"))
     if scale is None:
         raise VoxmillError(
             f"{origin}: expected voxels or a length as the unit of column {name!r}, found "

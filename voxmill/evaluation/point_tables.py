@@ -243,6 +243,12 @@ class _Points:
         scales: Sequence[float | None] = self.choice.scales
         if (index := self.choice.unit_column) is not None and len(points):
             scales = [self._unit(self.constants[index])] * 3
+            if self.reading.offset_vox is None:
+                logger.warning(
+                    "%s: positions are taken to count from the centre of the first voxel; Imaris "
+                    "counts from its corner: set `offset_vox: [-0.5, -0.5, -0.5]` beside the path, "
+                    "or [0, 0, 0] to leave them", self.path,
+                )  # fmt: skip
         for axis, (scale, edge) in enumerate(zip(scales, size, strict=True)):
             if scale is not None:
                 points[:, axis] *= scale / edge

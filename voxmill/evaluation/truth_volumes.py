@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 BLOCK_VOX = 192
 _SURELY_MASKS = (1, 255, 65535)
+MAX_PIECES = 1_000_000
+"""Pieces, beyond 20 a label, at which a volume is taken for an image; bounds the memory."""
 
 
 @contextmanager
@@ -82,22 +84,34 @@ def read_labels(path: str | Path, frame: Box, size: VoxelSize, reading: TruthRea
                 f"{path}: {error}. If it is a mask or a probability, cut it at a threshold and set "
                 "`kind: mask`."
             ) from None
-        _check_pieces(path, labels, _find_pieces(volume))
+        _check_pieces(path, labels, _find_pieces(path, volume, len(labels.counts)))
         _warn_of_background(path, labels, frame)
     return _sorted(labels.centroids, placement)
 
 
-def _find_pieces(volume: Windows) -> Regions:
+def _find_pieces(path: str | Path, volume: Windows, n_labels: int) -> Regions:
     """26-connected components of each label; the peak of a component is its label."""
     reader = SerialReader(volume)
+    n_pieces = 0
 
     def read(box: Box) -> tuple[np.ndarray, np.ndarray]:
         window = reader.read_window(*box).astype(np.int64)
         return window, window
 
-    return find_components(
-        read, reader.shape, BLOCK_VOX, description="pieces of labels", label=label_equal
-    )
+    def label(window: np.ndarray) -> tuple[np.ndarray, int]:
+        nonlocal n_pieces
+        pieces, n_here = label_equal(window)
+        n_pieces += n_here
+        if n_pieces > 20 * n_labels + MAX_PIECES:
+            raise VoxmillError(
+                f"{path}: expected labels with one number for each cell, found {n_labels} numbers "
+                f"in more than {n_pieces} pieces. Is it an image, or a mask?"
+            )
+        return pieces, n_here
+
+    # Where every voxel is a piece, a block needs many times its size.
+    block = max(1, BLOCK_VOX // 2)
+    return find_components(read, reader.shape, block, description="pieces of labels", label=label)
 
 
 def _check_pieces(path: str | Path, labels: Regions, pieces: Regions) -> None:
