@@ -229,7 +229,7 @@ def _voxels(path: Path, image: Nifti1Pair, index: tuple[slice | int, ...]) -> np
     proxy = cast(ArrayProxy, image.dataobj)
     needed = math.prod(image.shape) * image.get_data_dtype().itemsize
     try:
-        file = Path(image.file_map["image"].filename)
+        file = Path(cast(str, image.file_map["image"].filename))
         size = file.stat().st_size
         # A packed byte holds 1032 at most; what needs more is not allocated.
         held = size * 1100 if file.suffix in (".gz", ".bz2", ".zst") else size - proxy.offset

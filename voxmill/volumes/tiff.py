@@ -108,11 +108,11 @@ def reading(path: Path) -> Iterator[None]:
     except VoxmillError:
         raise
     except OSError as error:
-        reason = why_not_here(path) or error.strerror or error
+        reason = why_not_here(path) or error.strerror or str(error)
         raise VoxmillError(f"{path}: this file can't be read: {reason}.") from None
     except _TIFFFILE_ERRORS as error:
-        if reason := why_not_here(path):
-            raise VoxmillError(f"{path}: expected a TIFF, but {reason}.") from None
+        if missing := why_not_here(path):
+            raise VoxmillError(f"{path}: expected a TIFF, but {missing}.") from None
         raise VoxmillError(
             f"{path}: expected a whole TIFF, found a damaged or truncated one ({error}). Copy or "
             "write the file again."
