@@ -21,7 +21,9 @@ NiftiPath = Annotated[
     Text,
     Field(
         pattern=r"\.nii(\.gz)?$",
-        json_schema_extra={"expected": "a NIfTI file (.nii, .nii.gz)"},
+        json_schema_extra={
+            "expected": "a NIfTI file (.nii, .nii.gz; mri_convert and dcm2niix make one)"
+        },
     ),
 ]
 

@@ -28,7 +28,7 @@ def why_not_here(path: str | Path) -> str | None:
     if not path.is_file() or path.stat().st_size > _POINTER_BYTES:
         return None
     head = path.read_bytes()
-    if head.startswith(b"/annex/objects/") or b"/.git/annex/objects/" in head:
+    if head.startswith(b"/annex/objects/") or b".git/annex/objects/" in head:
         return f"its content is not fetched yet: run `datalad get {path}` or `git annex get`"
     if head.startswith(b"version https://git-lfs"):
         return "it is a pointer of Git LFS: run `git lfs pull`"

@@ -44,6 +44,8 @@ def conversion(path: Path, head: bytes) -> str:
 def _found(path: Path, head: bytes) -> tuple[str, str] | None:
     """What the file is and the command that converts it; None where it is not known."""
     suffix = path.name.lower().removesuffix(".gz").rpartition(".")[2]
+    if head[344:347] == b"n+1" or head[4:7] == b"n+2":
+        return None
     if head[344:347] == b"ni1" or head[4:7] == b"ni2":
         return "the header of a NIfTI pair (.hdr, .img)", _NIBABEL
     if head[:4] in (b"\x5c\1\0\0", b"\0\0\1\x5c"):  # the size of the header, 348
