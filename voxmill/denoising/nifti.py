@@ -11,6 +11,7 @@ from nibabel.nifti1 import Nifti1Header, Nifti1Pair
 
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import writing
+from voxmill.runtime.paths import advice
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def write_like(path: str | Path, data: np.ndarray, scan: Scan) -> None:
 
 def _open(path: Path) -> Nifti1Pair:
     if not path.exists():
-        raise VoxmillError(f"{path}: this scan does not exist.")
+        raise VoxmillError(f"{path}: this scan does not exist. {advice(path)}")
     try:
         image = nibabel.load(path)
     except (nibabel.filebasedimages.ImageFileError, OSError, EOFError) as error:

@@ -14,6 +14,7 @@ from voxmill.config.scans import ScanSection
 from voxmill.denoising import bids
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import update_with_pieces
+from voxmill.runtime.paths import advice
 
 # Between the name of a data set and that of its scan.
 SEPARATOR = "_"
@@ -148,7 +149,7 @@ def _scans(name: str, entry: dict, key: str) -> list[Scan]:
 
 def _check_file(path: str, key: str) -> None:
     if not Path(path).exists():
-        raise VoxmillError(f"{key}: {path} does not exist.")
+        raise VoxmillError(f"{key}: {path} does not exist. {advice(path)}")
 
 
 def _named(key: str, function: Callable[[str], Result], argument: str) -> Result:

@@ -13,6 +13,7 @@ import pandas as pd
 from voxmill.cells.components import find_components, find_labels
 from voxmill.geometry import Box, VoxelSize
 from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.paths import advice
 from voxmill.volumes import LABEL_DTYPES, Windows, open_volume, read_header
 from voxmill.volumes.blocks import SerialReader, map_blocks
 
@@ -119,7 +120,7 @@ def _read_table(path: str | Path, frame: Box, size: VoxelSize) -> np.ndarray:
     try:
         table = pd.read_csv(path, sep=separator, skipinitialspace=True)
     except FileNotFoundError:
-        raise VoxmillError(f"{path}: this ground truth does not exist. Correct its path.") from None
+        raise VoxmillError(f"{path}: this ground truth does not exist. {advice(path)}") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise VoxmillError(f"{path}: expected a table of points (CSV), found {error}") from None
     for names, micrometres in POINT_COLUMNS:
