@@ -8,6 +8,7 @@ from pydantic import Field
 from voxmill.config.base import (
     Checked,
     Count,
+    FilePath,
     Flag,
     Name,
     Number,
@@ -165,7 +166,7 @@ class TrainingSettings(Section):
 class TrainingVolume(Section):
     """A volume with ground truth to train on or to validate with."""
 
-    path: Text
+    path: FilePath
     """The volume."""
     truth: OrEmpty[GroundTruthSection]
     """The cells, as in the section `volumes`."""
@@ -182,7 +183,7 @@ class TrainingVolume(Section):
     """Which files of a folder are its planes, as in the section `volumes`."""
     voxel_size_um: TripleUm | None = None
     """Voxel size z, y, x; wins over the file's header."""
-    mask: Text | None = None
+    mask: FilePath | None = None
     """Mask or labels for the foreground map, where the ground truth is neither."""
     region: Region | None = None
     """Where every cell is in the ground truth; the whole volume when left out."""
@@ -199,7 +200,7 @@ class TrainingSection(Section):
     """Volumes with ground truth, by name; all of one voxel size."""
     start: (
         Annotated[
-            Text,
+            FilePath,
             Field(
                 pattern=r"\.safetensors$",
                 json_schema_extra={"expected": "a file name that ends with .safetensors"},

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from voxmill.config.base import (
     Count,
+    FilePath,
     Name,
     Number,
     OrEmpty,
@@ -53,7 +54,7 @@ Columns = Annotated[
 class GroundTruthSection(Section):
     """Where the true cells of a volume are."""
 
-    path: Text
+    path: FilePath
     """CSV of points (z_vox,y_vox,x_vox or z_um,...), or a volume."""
     kind: Literal["points", "voxels", "labels", "mask"] | None = None
     """What the ground truth is; needed for volumes. voxels: voxels equal to 1 are centroids;
@@ -92,7 +93,7 @@ class GroundTruthSection(Section):
 class VolumeSection(Section):
     """One volume: a file, or a phantom."""
 
-    path: Text | None = None
+    path: FilePath | None = None
     """TIFF, BigTIFF, OME-TIFF, a folder of 2D TIFF planes, NIfTI, NIfTI.gz, OME-Zarr, Zarr, HDF5,
     BigDataViewer (.h5) or Imaris (.ims)."""
     phantom: OrEmpty[PhantomSettings | None] = None

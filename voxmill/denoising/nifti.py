@@ -23,6 +23,7 @@ from voxmill.denoising.nifti_checks import (
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.fetched import why_not_here
 from voxmill.runtime.files import writing
+from voxmill.runtime.paths import advice
 from voxmill.volumes.nifti_relatives import conversion
 
 # nibabel raises errors of many kinds for a damaged header.
@@ -183,7 +184,7 @@ def write_like(path: str | Path, data: np.ndarray, scan: Scan) -> None:
 def _open(path: Path) -> Nifti1Pair:
     reason = why_not_here(path)
     if reason is None and not path.exists():
-        raise VoxmillError(f"{path}: this scan does not exist.")
+        raise VoxmillError(f"{path}: this scan does not exist. {advice(path)}")
     if reason is not None:
         raise VoxmillError(f"{path}: this scan can't be read: {reason}.")
     try:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.paths import advice
 
 MAX_BYTES = 512 << 20
 MAX_LINE = 1 << 20
@@ -62,7 +63,7 @@ def check_file(path: Path) -> None:
     try:
         status = path.stat()
     except FileNotFoundError:
-        raise VoxmillError(f"{path}: this ground truth does not exist. Correct its path.") from None
+        raise VoxmillError(f"{path}: this ground truth does not exist. {advice(path)}") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise VoxmillError(f"{str(path)!r}: this ground truth can't be read ({error}).") from None
     if not stat.S_ISREG(status.st_mode):

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import re
+import resource
 import shutil
 from pathlib import Path
 
@@ -92,7 +93,7 @@ def _explained(
         return None
     number = error.errno if isinstance(error, OSError) else None
     if number in _FULL or (number is None and _FULL_WORDS.search(str(error))):
-        why = os.strerror(number) if number else "no space left"
+        why = os.strerror(number or _likely(scratch))
         return VoxmillError(_space_message(path, why, needed_bytes, _size(scratch)))
     if number in _FORBIDDEN and _concerns(error, path):
         return VoxmillError(
@@ -100,6 +101,12 @@ def _explained(
             "writable for you, or run in another folder."
         )
     return None
+
+
+def _likely(scratch: Path) -> int:
+    """The number of an error that came without: a limit on the size of files, or a full disk."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    return errno.EFBIG if 0 <= limit <= 2 * _size(scratch) else errno.ENOSPC
 
 
 def _concerns(error: BaseException, path: Path) -> bool:

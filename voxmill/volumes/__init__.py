@@ -23,6 +23,7 @@ import numpy as np
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.fetched import why_not_here
 from voxmill.runtime.files import update_with_pieces
+from voxmill.runtime.paths import advice
 from voxmill.volumes import folder, hdf5, nifti, ome_zarr, tiff
 from voxmill.volumes.header import (
     LABEL_DTYPES,
@@ -129,7 +130,7 @@ def _format(path: Path) -> Format:
     except FileNotFoundError:
         if reason := why_not_here(path):
             raise VoxmillError(f"{path}: this volume can't be read: {reason}.") from None
-        hint = explain_missing(path) or "Correct its path."
+        hint = explain_missing(path) or advice(path)
         raise VoxmillError(f"{path}: this volume does not exist. {hint}") from None
     except OSError as error:
         hint = explain_missing(path)

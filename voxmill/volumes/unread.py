@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.paths import advice
 
-_SCHEMES = ("s3:", "gs:", "gcs:", "http:", "https:", "ftp:", "az:", "abfs:", "file:")
+_SCHEMES = ("s3:", "gs:", "gcs:", "http:", "https:", "ftp:", "az:", "abfs:")
 _ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 
 
@@ -45,6 +46,8 @@ def check_local(path: object) -> None:
     """Refuse addresses (s3://, http://, ...): volumes are read from file systems alone."""
     text = str(path)
     scheme = text.split("/", 1)[0].lower()
+    if scheme == "file:":
+        raise VoxmillError(f"{text}: {advice(text)}")
     if "://" in text or scheme in _SCHEMES:
         raise VoxmillError(
             f"{text}: expected a path on a disk of this machine, found an address ({scheme}//). "
