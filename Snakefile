@@ -2,7 +2,6 @@
 
 import sys
 
-from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.utils import min_version
 
@@ -23,9 +22,12 @@ if not {"volumes", "scans", "training"} & set(config):
 
 # All that rules ask of the configuration; what is wrong with it is one message.
 try:
-    W = Workflow.load(config, executor=workflow, ancient=ancient)
+    W = Workflow.load(
+        config, executor=workflow, ancient=ancient, files=workflow.configfiles
+    )
 except VoxmillError as error:
-    raise WorkflowError(str(error)) from None
+    # An exception would be shown with lines of this file, in which nothing is wrong.
+    sys.exit(f"voxmill: {error}")
 
 # Jobs parse this file again: they need not say it once more.
 if workflow.is_main_process:
@@ -75,3 +77,8 @@ include: "rules/evaluate.smk"
 include: "rules/report.smk"
 include: "rules/train.smk"
 include: "rules/denoise.smk"
+
+
+# Only now is each job complete for Snakemake: one that was killed before would begin again.
+onsuccess:
+    W.end_well()

@@ -113,3 +113,68 @@ def test_threads_spin_briefly_unless_the_user_says_otherwise(compiler, chosen, c
         env=kept | chosen | {"OMP_DISPLAY_ENV": "verbose"},
     )
     assert f"GOMP_SPINCOUNT = '{count}'" in done.stderr
+
+
+def broken(content):
+    """A library with flipped bytes all over, and cut short at several places."""
+    for position in range(0, len(content), len(content) // 9):
+        changed = bytearray(content)
+        changed[position : position + 64] = bytes(255 - byte for byte in content[position:][:64])
+        yield bytes(changed)
+        yield content[:position]
+
+
+def test_a_damaged_library_is_compiled_again(sources, compiler, caplog):
+    """Loading one ends in SIGBUS or SIGSEGV, which nothing can catch."""
+    library = build.build("tiny", compiler)
+    whole = library.read_bytes()
+    for damaged in broken(whole):
+        library.write_bytes(damaged)
+        assert not build.is_whole(library)
+    assert build.build("tiny", compiler) == library
+    assert "compiling it again" in caplog.text
+    assert build.is_whole(library)
+    assert ctypes.CDLL(str(library)).answer() == 42
+
+
+@pytest.mark.parametrize("damage", ["missing", "other", "empty"])
+def test_a_library_without_its_digest_is_compiled_again(sources, compiler, damage):
+    library = build.build("tiny", compiler)
+    beside = library.with_suffix(".sha256")
+    if damage == "missing":
+        beside.unlink()
+    else:
+        beside.write_text("0" * 64 if damage == "other" else "")
+    assert not build.is_whole(library)
+    assert build.is_whole(build.build("tiny", compiler))
+
+
+def test_a_planted_library_is_not_loaded(sources, compiler, tmp_path, monkeypatch):
+    library = build.build("tiny", compiler)
+    elsewhere = tmp_path / "elsewhere.so"
+    library.rename(elsewhere)
+    library.symlink_to(elsewhere)
+    assert not build.is_whole(library)
+    build.build("tiny", compiler)
+    assert not library.is_symlink() and build.is_whole(library)
+    # The files of a user whom nobody trusts.
+    monkeypatch.setattr(build, "_trusted", set)
+    user = os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    assert not build.is_whole(library)
+    build.load.cache_clear()
+    assert "expected a folder of yours" in build.load("tiny")
+
+
+def test_a_cache_that_all_may_write_to_is_not_used(sources, compiler, tmp_path):
+    folder = tmp_path / "cache" / "voxmill"
+    folder.mkdir(parents=True)
+    folder.chmod(0o777)
+    assert "others may write" in build.load("tiny")
+    assert list(folder.iterdir()) == []
+
+
+def test_nothing_is_left_beside_library_and_digest(sources, compiler):
+    library = build.build("tiny", compiler)
+    found = {path.name for path in library.parent.iterdir()}
+    assert found == {library.name, library.with_suffix(".sha256").name, "tiny.lock"}

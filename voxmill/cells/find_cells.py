@@ -88,7 +88,8 @@ class _Probability:
         self._reader = SerialReader(volume)
         self.whole = Box.from_shape(volume.shape)
         self._sigma = settings.smoothing_um / size.array
-        self._radius = np.ceil(4 * self._sigma).astype(int)
+        z, y, x = (int(reach) for reach in np.ceil(4 * self._sigma))
+        self._radius = (z, y, x)
         # Smoothing may exceed the largest value by rounding alone.
         self._empty_below = settings.threshold * (1 - 1e-5)
 
@@ -109,9 +110,9 @@ class _Probability:
             )
         if largest < self._empty_below:
             return None
-        if self._radius.any():
+        if any(self._radius):
             values = ndimage.gaussian_filter(
-                values, self._sigma, mode="nearest", radius=tuple(self._radius.tolist())
+                values, self._sigma, mode="nearest", radius=self._radius
             )
         return values[box.relative_to(outer.start).slices]
 
@@ -128,7 +129,7 @@ def _maxima(volume: ReadableVolume, settings: CellSettings, size: VoxelSize, thr
     probability = _Probability(volume, settings, size)
     reach = margin(apart, around)
 
-    def work(block: Box):
+    def work(block: Box) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         window = block.grow(reach, within=probability.whole)
         values = probability.read(window)
         if values is None:
@@ -141,7 +142,8 @@ def _maxima(volume: ReadableVolume, settings: CellSettings, size: VoxelSize, thr
     # The top of a parabola fitted beside the border may lie beyond it.
     last = np.asarray(volume.shape) - 1.0
     places = np.clip(places, 0, last)
-    cut = (size.to_um(np.minimum(places, last - places)) < settings.min_distance_um).any(axis=1)
+    border_um = size.to_um(np.minimum(places, last - places)).min(axis=1)
+    cut = border_um < settings.min_distance_um
     return places, scores, counts, cut
 
 
@@ -151,7 +153,7 @@ def _components(
     """Connected components; the score is the component's largest probability."""
     probability = _Probability(volume, settings, size)
 
-    def read_mask(box: Box):
+    def read_mask(box: Box) -> tuple[np.ndarray, np.ndarray]:
         values = probability.read(box)
         if values is None:
             values = np.zeros(box.shape, np.float32)

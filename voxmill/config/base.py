@@ -7,11 +7,14 @@ describe the settings, since an edited docstring reruns no job.
 
 import dataclasses
 import importlib
+import os
+import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Self, TypeVar, cast, dataclass_transform
 
 import pydantic
-from pydantic import BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from voxmill.runtime.errors import VoxmillError
@@ -43,6 +46,33 @@ Name = Annotated[
     ),
 ]
 
+_BRACES = re.compile(r"\{\s*[.\w]+\s*(,[^{}]*(\{\d+(,\d+)?\}[^{}]*)*)?\}")
+
+
+def _file_path(path: str) -> str:
+    """Refuse what Snakemake or a file system takes for something else."""
+    if any(unicodedata.category(letter) == "Cc" for letter in path):
+        raise SettingError("", f"expected a path in one line of plain letters, found {path!r:.200}")
+    if max(map(len, map(os.fsencode, path.split("/")))) > _LONGEST_NAME_BYTES:
+        raise SettingError(
+            "",
+            f"expected names of at most {_LONGEST_NAME_BYTES} bytes, found {path[:100]}...",
+        )
+    if match := _BRACES.search(path):
+        raise SettingError(
+            "",
+            f"{path}: Snakemake takes {match.group()} for a wildcard. Rename the file or folder "
+            "without braces, or make a link to it (`ln -s`) and give the link",
+        )
+    return path
+
+
+# What Linux file systems allow.
+_LONGEST_NAME_BYTES = 255
+FilePath = Annotated[
+    str, Field(strict=True, min_length=1, max_length=4000), AfterValidator(_file_path)
+]
+
 T = TypeVar("T")
 # An empty section (`tiles:` with nothing under it) means its defaults.
 OrEmpty = Annotated[T, BeforeValidator(lambda value: {} if value is None else value)]
@@ -64,6 +94,18 @@ class SettingError(VoxmillError):
     def __init__(self, key: str, problem: str, source: str = ""):
         self.key, self.problem, self.source = key, problem, source
         super().__init__(": ".join(part for part in (source, key, problem) if part))
+
+
+def rounded(number: float) -> str:
+    """A number as an error shows it, however large it is.
+
+    >>> rounded(123456), rounded(10**400)
+    ('1.23e+05', 'more than 1e308')
+    """
+    try:
+        return f"{number:.3g}"
+    except OverflowError:
+        return "more than 1e308"
 
 
 def setting(*, default: Any = None, factory: Any = None, **constraints: Any) -> Any:

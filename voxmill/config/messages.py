@@ -148,9 +148,11 @@ def _hint(value: Any, schema: Mapping[str, Any]) -> str:
     kinds |= {part["items"].get("type") for part in parts if "items" in part}
     if isinstance(value, str) and kinds & {"number", "integer"}:
         try:
-            number = float(value)
+            number = float(value.replace(",", ".").replace("_", ""))
         except ValueError:
             return ""
+        if "," in value:
+            return f". Write a decimal point: {number:g}"
         return f". YAML reads it as text: write {number:g} without quotes"
     scalar = bool | int | float | datetime.date
     if isinstance(value, scalar) and "string" in kinds and not kinds & {"number", "integer"}:

@@ -5,7 +5,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from voxmill.config.base import Count, Section, SettingError, Whole, section
+from voxmill.config.base import Count, Section, SettingError, Whole, rounded, section
+
+MOST_LAYERS, MOST_DILATION_VOX, MOST_PARAMETERS = 10_000, 10_000, 2_000_000_000
+
+
+def check_size(key: str, found: int, most: int, what: str) -> None:
+    """Refuse a size that no machine has memory or time for."""
+    if found > most:
+        raise SettingError(key, f"expected at most {most} {what}, found {rounded(found)}. Lower it")
 
 
 @section("msdnet")
@@ -22,6 +30,18 @@ class MSDNetSettings(Section):
     """Number of input channels."""
     outputs: Count = 1
     """Number of output maps."""
+
+    def __post_init__(self) -> None:
+        """Refuse by arithmetic what would fill the memory or never end."""
+        check_size("depth", self.depth, MOST_LAYERS, "layers")
+        check_size("dilations", max(self.dilations), MOST_DILATION_VOX, "voxels each")
+        check_size("width", self.parameter_count(), MOST_PARAMETERS, "parameters of the network")
+
+    def parameter_count(self) -> int:
+        """Number of trained parameters."""
+        before = self.depth * self.inputs + self.width * self.depth * (self.depth - 1) // 2
+        last = self.outputs * (self.channels_before(self.depth) + 1)
+        return self.width * (27 * before + self.depth) + last
 
     def dilation(self, layer: int) -> int:
         """Dilation of a layer, voxels."""
@@ -62,6 +82,12 @@ class ExportedSettings(Section):
     """Number of input channels."""
     outputs: Count = 1
     """Number of output maps (logits)."""
+
+    def __post_init__(self) -> None:
+        for key in ("halo_vox", "shape_multiple"):
+            check_size(key, getattr(self, key), MOST_DILATION_VOX, "voxels")
+        for key in ("inputs", "outputs"):
+            check_size(key, getattr(self, key), MOST_DILATION_VOX, "channels")
 
     @property
     def receptive_radius_vox(self) -> int:

@@ -1,5 +1,7 @@
 """Synthetic volumes, with exact ground truth."""
 
+import math
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field
@@ -10,13 +12,38 @@ from voxmill.config.base import (
     Positive,
     Section,
     Seed,
+    SettingError,
     Share,
     Whole,
+    rounded,
     section,
 )
 
+# Beyond these, a phantom takes more memory or time than any machine has.
+_MOST_VOXELS, _MOST_THINGS, _MOST_CELL_VOXELS, _MOST_BLUR_VOX = 20_000_000_000, 5e7, 1e8, 1000
+_MOST: dict[str, float] = {
+    "voxel_size_um": 1e4,
+    "size_spread": 2,
+    "stubs_per_cell": 1000,
+    "signal_photons": 1e9,
+    "background_photons": 1e9,
+    "offset": 1e9,
+    "read_noise": 1e9,
+}
+
 Edge = Annotated[Whole, Field(ge=8)]
 _VoxelEdge = Annotated[Number, Field(ge=1e-6)]
+
+
+def check_voxels(shape: Sequence[int], most: int) -> int:
+    """Number of voxels of a shape, refused beyond `most`."""
+    if (voxels := math.prod(shape)) > most:
+        raise SettingError(
+            "shape_vox",
+            f"expected at most {most:.1e} voxels (a phantom is made in memory), found "
+            f"{rounded(voxels)} in {list(shape)!s:.100}. Give a smaller shape",
+        )
+    return voxels
 
 
 @section("phantom")
@@ -65,3 +92,38 @@ class PhantomSettings(Section):
     """Grey value of no light."""
     read_noise: NotNegative = 3.0
     """Standard deviation of the camera's noise, grey values."""
+
+    def __post_init__(self) -> None:
+        """Refuse by arithmetic what would fill the memory or never end."""
+        voxels = check_voxels(self.shape_vox, _MOST_VOXELS)
+        mm3 = voxels * math.prod(self.voxel_size_um) * 1e-9
+        per_mm3 = (
+            self.density_per_mm3 * (1 + self.stubs_per_cell)
+            + self.fibres_per_mm3
+            + self.specks_per_mm3
+            + self.vessels_per_mm3
+        )
+        if per_mm3 * mm3 > _MOST_THINGS:
+            raise SettingError(
+                "density_per_mm3",
+                f"expected a phantom of at most {_MOST_THINGS:.0e} cells, stubs, fibres, specks "
+                f"and vessels, found {per_mm3 * mm3:.1e} in {mm3:.3g} mm3. Lower the densities, or "
+                "shape_vox times voxel_size_um",
+            )
+        for key, most in _MOST.items():
+            found = getattr(self, key)
+            if max(found) > most if isinstance(found, tuple) else found > most:
+                raise SettingError(key, f"expected at most {most:g} in a phantom, found {found}")
+        cell = math.prod(max(1.0, self.cell_diameter_um / edge) for edge in self.voxel_size_um)
+        if cell > _MOST_CELL_VOXELS:
+            raise SettingError(
+                "cell_diameter_um",
+                f"expected a cell of at most {_MOST_CELL_VOXELS:.0e} voxels, found {cell:.1e}. "
+                "Give a smaller diameter or larger voxels",
+            )
+        blur = max(um / edge for um, edge in zip(self.blur_um, self.voxel_size_um, strict=True))
+        if blur > _MOST_BLUR_VOX:
+            raise SettingError(
+                "blur_um",
+                f"expected a blur of at most {_MOST_BLUR_VOX} voxels, found {blur:.3g}",
+            )

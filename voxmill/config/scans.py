@@ -5,20 +5,22 @@ from typing import Annotated
 from pydantic import Field
 
 from voxmill.config.base import (
+    FilePath,
     Number,
     OrEmpty,
     Section,
     Seed,
     SettingError,
-    Text,
     Whole,
     section,
     setting,
 )
-from voxmill.config.phantoms import Edge
+from voxmill.config.phantoms import Edge, check_voxels
+
+_MOST_VOXELS = 2_000_000_000
 
 NiftiPath = Annotated[
-    Text,
+    FilePath,
     Field(
         pattern=r"\.nii(\.gz)?$",
         json_schema_extra={
@@ -41,6 +43,9 @@ class ScanPhantomSettings(Section):
     seed: Seed = 0
     """Of the folds and of the noise."""
 
+    def __post_init__(self) -> None:
+        check_voxels(self.shape_vox, _MOST_VOXELS)
+
 
 @section("scans")
 class ScanSection(Section):
@@ -56,7 +61,7 @@ class ScanSection(Section):
     """Brain mask on the same grid, in which PSNR and SSIM are also taken."""
     phantom: OrEmpty[ScanPhantomSettings | None] = None
     """A synthetic scan instead of a file."""
-    bids: Text | None = None
+    bids: FilePath | None = None
     """A BIDS folder; all of its sub-*/[ses-*/]anat/*_T1w.nii.gz are denoised and laid out as
     derivatives."""
 

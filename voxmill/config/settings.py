@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from voxmill.config.base import Name, OrEmpty, Section, SettingError, Text, section, setting
+from voxmill.config.base import FilePath, Name, OrEmpty, Section, SettingError, section, setting
 from voxmill.config.cells import CellsSection
 from voxmill.config.denoising import DenoisingSection
 from voxmill.config.evaluation import EvaluationSection
@@ -33,7 +33,7 @@ class NetworkSection(Section):
     """One trained model of a configuration."""
 
     weights: Annotated[
-        Text,
+        FilePath,
         Field(
             pattern=r"\.(safetensors|pt2)$",
             json_schema_extra={"expected": "a file name that ends with .safetensors or .pt2"},
@@ -79,12 +79,27 @@ class Settings(Section):
             )
         if self.volumes and not self.networks:
             raise SettingError("networks", "expected at least one network for the volumes")
+        self._check_folders()
         for name, volume in self.volumes.items():
             for network in volume.networks or ():
                 if network not in self.networks:
                     raise SettingError(
                         f"volumes.{name}.networks",
                         f"expected some of {sorted(self.networks)}, found {network!r}",
+                    )
+
+    def _check_folders(self) -> None:
+        """Refuse names of which two become one folder of results."""
+        first: dict[str, str] = {"training": "training"} if self.training else {}
+        for kind, names in (("volumes", self.volumes), ("scans", self.scans)):
+            for name in names:
+                other = first.setdefault(name.lower(), f"{kind}.{name}")
+                if other != f"{kind}.{name}":
+                    raise SettingError(
+                        f"{kind}.{name}",
+                        f"expected a name of its own, found that of {other}: both would write to "
+                        f"one folder, results/{name} (some file systems do not tell capitals "
+                        "apart). Rename one",
                     )
 
 

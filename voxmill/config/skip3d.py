@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, Field
 from pydantic.json_schema import SkipJsonSchema
 
-from voxmill.config.base import Count, Flag, Section, SettingError, Whole, section
+from voxmill.config.base import Count, Flag, Section, SettingError, Whole, rounded, section
 
 
 def _odd(size: int) -> int:
@@ -25,6 +25,9 @@ Downsampling = Literal["stride", "average", "max", "lanczos2"]
 Upsampling = Literal["nearest", "trilinear"]
 ACTIVATIONS, PADDINGS = get_args(Activation), get_args(Padding)
 DOWNSAMPLINGS, UPSAMPLINGS = get_args(Downsampling), get_args(Upsampling)
+
+
+_MOST_PARAMETERS = 2_000_000_000
 
 
 @section("skip3d")
@@ -76,6 +79,12 @@ class Skip3DSettings(Section):
                 "down, up, skip",
                 "expected one number per scale in each, found "
                 f"{len(self.down)}, {len(self.up)} and {len(self.skip)} scales",
+            )
+        if (count := self.parameter_count()) > _MOST_PARAMETERS:
+            raise SettingError(
+                "down, up, skip",
+                f"expected a network of at most {_MOST_PARAMETERS} parameters, found "
+                f"{rounded(count)}. Lower channels or kernels",
             )
 
     @property

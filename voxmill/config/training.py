@@ -8,6 +8,7 @@ from pydantic import Field
 from voxmill.config.base import (
     Checked,
     Count,
+    FilePath,
     Flag,
     Name,
     Number,
@@ -28,7 +29,7 @@ from voxmill.config.base import (
 from voxmill.config.cells import CellSettings
 from voxmill.config.networks import MSDNetSettings
 from voxmill.config.normalisation import Normalisation
-from voxmill.config.volumes import Channel, GroundTruthSection
+from voxmill.config.volumes import GroundTruthSection, Index
 
 ROTATIONS = {"like": ((0, 1), (0, 2), (1, 2)), "yx": ((1, 2),), "none": ()}
 """Planes (pairs of axes) that each choice may turn in."""
@@ -165,17 +166,24 @@ class TrainingSettings(Section):
 class TrainingVolume(Section):
     """A volume with ground truth to train on or to validate with."""
 
-    path: Text
+    path: FilePath
     """The volume."""
     truth: OrEmpty[GroundTruthSection]
     """The cells, as in the section `volumes`."""
-    channel: Channel | None = None
+    channel: Index | None = None
     """Which channel to read, where the file has several; from 0."""
+    level: Index | None = None
+    """Level of a pyramid (OME-Zarr, BigDataViewer, Imaris) to read; 0, the finest, when left
+    out."""
+    time: Index | None = None
+    """Time point to read (OME-Zarr, HDF5), where the file has several; from 0."""
+    dataset: Annotated[Text, Field(min_length=1)] | None = None
+    """Path of the image inside of a Zarr or HDF5 container that holds several."""
     pattern: Text | None = None
     """Which files of a folder are its planes, as in the section `volumes`."""
     voxel_size_um: TripleUm | None = None
     """Voxel size z, y, x; wins over the file's header."""
-    mask: Text | None = None
+    mask: FilePath | None = None
     """Mask or labels for the foreground map, where the ground truth is neither."""
     region: Region | None = None
     """Where every cell is in the ground truth; the whole volume when left out."""
@@ -192,7 +200,7 @@ class TrainingSection(Section):
     """Volumes with ground truth, by name; all of one voxel size."""
     start: (
         Annotated[
-            Text,
+            FilePath,
             Field(
                 pattern=r"\.safetensors$",
                 json_schema_extra={"expected": "a file name that ends with .safetensors"},

@@ -11,6 +11,7 @@ from pathlib import Path
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.fetched import why_not_here
 from voxmill.runtime.files import read_json
+from voxmill.runtime.paths import advice
 
 _ENTITIES = re.compile(r"^(sub-[A-Za-z0-9]+)(_[a-z]+-[A-Za-z0-9]+)*_T1w\.nii(\.gz)?$")
 
@@ -50,7 +51,7 @@ def find_scans(folder: str | Path) -> list[BidsScan]:
     """
     root = Path(folder)
     if not root.is_dir():
-        raise VoxmillError(f"{root}: this BIDS folder does not exist.")
+        raise VoxmillError(f"{root}: this BIDS folder does not exist. {advice(root)}")
     read_json(root / "dataset_description.json", "BIDS data set description")
     scans = [
         _scan(root, path)

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import io
 import json
 import logging
 import pickle
@@ -13,7 +14,8 @@ import numpy as np
 import torch
 
 from voxmill.denoising.fitting import Fit
-from voxmill.runtime.files import writing
+from voxmill.runtime.checked import DamagedFileError, read_checked, write_checked
+from voxmill.runtime.finished import take_back
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +50,7 @@ def path_of_fit(path: Path, index: int) -> Path:
 
 
 def save(path: Path, fit: Fit, rows: list[dict], identity: str) -> None:
-    """Write a checkpoint, whole or not at all.
+    """Write a checkpoint with a checksum, whole or not at all.
 
     Parameters
     ----------
@@ -59,8 +61,9 @@ def save(path: Path, fit: Fit, rows: list[dict], identity: str) -> None:
     identity : str
         `fingerprint` of the fit.
     """
-    with writing(path) as scratch:
-        torch.save({"identity": identity, "fit": fit.state_dict(), "rows": rows}, scratch)
+    content = io.BytesIO()
+    torch.save({"identity": identity, "fit": fit.state_dict(), "rows": rows}, content)
+    write_checked(path, content.getvalue())
 
 
 def resume(path: Path, fit: Fit, identity: str) -> list[dict]:
@@ -79,18 +82,17 @@ def resume(path: Path, fit: Fit, identity: str) -> list[dict]:
     list of dict
         The history up to the checkpoint; empty for a fit that starts from the beginning.
     """
+    take_back(path, lambda kept: _identity(kept) == identity)
     if not path.exists():
         return []
     try:
-        # Tensors and plain values only: nothing in the file is executed.
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        found = content["identity"]
-    except (RuntimeError, EOFError, KeyError, OSError, pickle.UnpicklingError) as error:
+        content = _read(path)
+    except DamagedFileError as error:
         log.warning(
             "%s: no readable checkpoint (%s): the fit starts from the beginning", path, error
         )
         return []
-    if found != identity:
+    if content["identity"] != identity:
         log.warning(
             "%s: this checkpoint is of other settings or another scan: the fit starts from the "
             "beginning",
@@ -99,7 +101,27 @@ def resume(path: Path, fit: Fit, identity: str) -> list[dict]:
         return []
     fit.load_state_dict(content["fit"])
     log.info("%s: going on after iteration %d", path, fit.iteration)
-    return content["rows"]
+    rows: list[dict] = content["rows"]
+    return rows
+
+
+def _read(path: Path) -> dict:
+    """Content of a checkpoint that is whole."""
+    stored = io.BytesIO(read_checked(path, "checkpoint", ""))
+    try:
+        # Tensors and plain values only: nothing in the file is executed.
+        content: dict = torch.load(stored, map_location="cpu", weights_only=True)
+        _ = content["identity"], content["fit"], content["rows"]
+    except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        raise DamagedFileError(f"{path}: expected a checkpoint of a fit, found {error}") from None
+    return content
+
+
+def _identity(path: Path) -> str | None:
+    try:
+        return str(_read(path)["identity"])
+    except DamagedFileError:
+        return None
 
 
 @contextlib.contextmanager

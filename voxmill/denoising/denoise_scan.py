@@ -20,6 +20,7 @@ from voxmill.denoising.record import write_history, write_record
 from voxmill.denoising.volume import Denoised, denoise_volume
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import sha256
+from voxmill.runtime.finished import finish
 from voxmill.runtime.jobs import job
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,8 @@ def denoise_scan(
     planes_path, curves_path : path
         PNG figures.
     checkpoint_path : path
-        Checkpoint of the running fit, removed at the end. Previews are written beside it.
+        Checkpoint of the running fit; at the end it gets the name of a finished one
+        (`voxmill.runtime.finished`). Previews are written beside it.
     settings : dict
         Plain settings of `DenoiseSettings`.
     devices : list of str
@@ -99,7 +101,7 @@ def denoise_scan(
     metrics = _metrics(scan, denoised, reference, mask)
     write_record(record_path, denoised, chosen, plan, _identity(scan), metrics)
     for index in range(chosen.fits):
-        path_of_fit(checkpoint, index).unlink(missing_ok=True)
+        finish(path_of_fit(checkpoint, index))
     checkpoint.with_suffix(".png").unlink(missing_ok=True)
 
 

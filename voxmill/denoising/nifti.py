@@ -23,6 +23,7 @@ from voxmill.denoising.nifti_checks import (
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.fetched import why_not_here
 from voxmill.runtime.files import writing
+from voxmill.runtime.paths import advice
 from voxmill.volumes.nifti_relatives import conversion
 
 # nibabel raises errors of many kinds for a damaged header.
@@ -183,7 +184,7 @@ def write_like(path: str | Path, data: np.ndarray, scan: Scan) -> None:
 def _open(path: Path) -> Nifti1Pair:
     reason = why_not_here(path)
     if reason is None and not path.exists():
-        raise VoxmillError(f"{path}: this scan does not exist.")
+        raise VoxmillError(f"{path}: this scan does not exist. {advice(path)}")
     if reason is not None:
         raise VoxmillError(f"{path}: this scan can't be read: {reason}.")
     try:
@@ -229,7 +230,7 @@ def _voxels(path: Path, image: Nifti1Pair, index: tuple[slice | int, ...]) -> np
     proxy = cast(ArrayProxy, image.dataobj)
     needed = math.prod(image.shape) * image.get_data_dtype().itemsize
     try:
-        file = Path(cast(str, image.file_map["image"].filename))
+        file = Path(image.file_map["image"].filename or path)
         size = file.stat().st_size
         # A packed byte holds 1032 at most; what needs more is not allocated.
         held = size * 1100 if file.suffix in (".gz", ".bz2", ".zst") else size - proxy.offset

@@ -80,6 +80,7 @@ def fill_not_finite(path: Path, data: np.ndarray, fill_nan: float | None) -> np.
 
 
 def check_values(path: Path, data: np.ndarray, rician: bool) -> None:
+    """Refuse a constant scan, and negative intensities where the noise is Rician."""
     low, high = float(data.min()), float(data.max())
     if low == high:
         raise VoxmillError(f"{path}: every voxel is {low:g}: there is nothing to denoise.")

@@ -15,6 +15,7 @@ from voxmill.denoising import bids
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.fetched import why_not_here
 from voxmill.runtime.files import update_with_pieces
+from voxmill.runtime.paths import advice
 
 # Between the name of a data set and that of its scan.
 SEPARATOR = "_"
@@ -151,7 +152,7 @@ def _check_file(path: str, key: str) -> None:
     if reason := why_not_here(path):
         raise VoxmillError(f"{key}: {path} can't be read: {reason}.")
     if not Path(path).exists():
-        raise VoxmillError(f"{key}: {path} does not exist.")
+        raise VoxmillError(f"{key}: {path} does not exist. {advice(path)}")
 
 
 def _named(key: str, function: Callable[[str], Result], argument: str) -> Result:

@@ -1,32 +1,38 @@
 """The native engine's libraries: compiled for this machine once, then loaded from a cache.
 
 The cache is `$XDG_CACHE_HOME/voxmill`, or `.cache/voxmill` under the repository's root; its key is
-made of sources, compiler and CPU. `NativeShape` and the functions below it describe a network and a
-box to the libraries.
+made of sources, compiler and CPU. A library is code: it is loaded only if it and its folder belong
+to this user, or to the owner of voxmill's code, and if it has the digest that was written beside it
+when it was compiled. Any other one is compiled again. `NativeShape` and the functions below it
+describe a network and a box to the libraries.
 """
 
 import ctypes
-import fcntl
 import functools
 import hashlib
 import logging
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from voxmill.config.networks import MSDNetSettings
 from voxmill.engine.backend import Shape
+from voxmill.runtime import disk, locks
 from voxmill.runtime.cpu import cpu_flags
 from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.files import sha256, write_text
+from voxmill.runtime.owned import open_own, own_folder
 
 logger = logging.getLogger(__name__)
 
 _FOLDER = Path(__file__).parent / "native"
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")
 _QUIET = ("-Wno-ignored-attributes",)  # templates drop the alignment of vector types as arguments
+_REMEDY = "Set XDG_CACHE_HOME to a folder of yours."
 
 
 def cache_folder() -> Path:
@@ -72,26 +78,60 @@ def build(source: str, compiler_path: str, folder: Path | None = None) -> Path:
     for path in sorted(_FOLDER.glob("*.[ch]pp")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     library = folder / f"{source}-{digest.hexdigest()[:16]}.so"
-    if library.exists():
+    own_folder(folder, _REMEDY, _trusted())
+    if is_whole(library):
         return library
-    folder.mkdir(parents=True, exist_ok=True)
     # One process compiles while others wait; the rename makes the whole library appear at once.
-    with open(folder / f"{source}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not library.exists():
-            logger.info("compiling %s for this machine (once)", source)
-            scratch = library.with_suffix(f".{os.getpid()}")
-            command = [
-                compiler_path,
-                *_FLAGS,
-                *_QUIET,
-                str(_FOLDER / f"{source}.cpp"),
-                "-o",
-                str(scratch),
-            ]
-            subprocess.run(command, capture_output=True, text=True, check=True)
-            os.replace(scratch, library)
+    lock_path = folder / f"{source}.lock"
+    with os.fdopen(open_own(lock_path, os.O_RDWR | os.O_CREAT), "r+") as held:
+        locks.lock(held.fileno(), lock_path, wait=True)
+        if not is_whole(library):
+            _compile(source, compiler_path, library)
     return library
+
+
+def _compile(source: str, compiler_path: str, library: Path) -> None:
+    """Compile one source to a library with its digest beside it."""
+    if library.exists() or library.is_symlink():
+        logger.warning("%s: damaged or not yours: compiling it again", library)
+        library.unlink()
+    logger.info("compiling %s for this machine (once)", source)
+    # A folder that only this user can enter: nothing can be changed in it before the rename.
+    with tempfile.TemporaryDirectory(dir=library.parent, prefix=".compile-") as folder:
+        scratch = Path(folder) / library.name
+        command = [
+            compiler_path,
+            *_FLAGS,
+            *_QUIET,
+            str(_FOLDER / f"{source}.cpp"),
+            "-o",
+            str(scratch),
+        ]
+        subprocess.run(command, capture_output=True, text=True, check=True)
+        digest = sha256(scratch)
+        write_text(_digest_path(library), digest + "\n")
+        disk.replace(scratch, library)
+
+
+def is_whole(library: Path) -> bool:
+    """Whether a library is a file of this user with the digest that was written beside it."""
+    try:
+        with os.fdopen(open_own(library, os.O_RDONLY, owners=_trusted()), "rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        beside = open_own(_digest_path(library), os.O_RDONLY, owners=_trusted())
+        with os.fdopen(beside, "rb") as file:
+            return found.encode() == file.read(100).strip()
+    except (OSError, ValueError):
+        return False
+
+
+def _trusted() -> set[int]:
+    """Users whose libraries are loaded: the administrator, and the owner of this very code."""
+    return {0, Path(__file__).stat().st_uid}
+
+
+def _digest_path(library: Path) -> Path:
+    return library.with_suffix(".sha256")
 
 
 @functools.cache
@@ -107,6 +147,8 @@ def load(source: str) -> ctypes.CDLL | str:
             reason = f"{path} failed on {source}.cpp: {error.stderr.strip()[-500:]}"
         except OSError as error:
             reason = f"the compiled {source} can't be stored or loaded: {error}"
+        except VoxmillError as error:
+            reason = str(error)
     logger.warning("the native engine is not used: %s; the PyTorch engine is slower", reason)
     return reason
 

@@ -57,12 +57,13 @@ def find_cells_dog(
     whole = Box.from_shape(reader.shape)
     sigma = scale * settings.cell_diameter_um / (2 * np.sqrt(3)) / size.array
     reach = np.ceil(4 * SIGMA_RATIO * sigma).astype(int)
-    apart = ball(settings.min_distance_um, size)
-    around = ball(settings.min_distance_um / 2, size, at_least_vox=1)
+    apart_um = settings.min_distance_um or settings.cell_diameter_um / 2
+    apart = ball(apart_um, size)
+    around = ball(apart_um / 2, size, at_least_vox=1)
     # At 0 or below nothing is brighter than its surroundings.
     threshold = max(settings.threshold, 1e-6)
 
-    def work(block: Box):
+    def work(block: Box) -> tuple[np.ndarray, np.ndarray]:
         window = block.grow(margin(apart, around), within=whole)
         outer = window.grow(reach, within=whole)
         grey = reader.read_window(*outer).astype(np.float32)
@@ -117,15 +118,14 @@ def find_cells_oracle(
     choice : dict
         `scale`, `threshold` and `f1`.
     """
-    best = None
+    tried = []
     for scale in settings.scales:
         points, scores = find_cells_dog(volume, settings, voxel_size_um, scale, threads)
         threshold, f1 = best_threshold(truth, points, scores, max_distance_um, voxel_size_um)
-        if best is None or f1 > best[2]["f1"]:
-            keep = scores >= threshold
-            choice = {"scale": scale, "threshold": threshold, "f1": f1}
-            best = points[keep], scores[keep], choice
-    return best
+        keep = scores >= threshold
+        choice = {"scale": scale, "threshold": threshold, "f1": f1}
+        tried.append((points[keep], scores[keep], choice))
+    return max(tried, key=lambda result: result[2]["f1"])
 
 
 def cells_table(

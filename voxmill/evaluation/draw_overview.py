@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
 import pandas as pd
 
-from voxmill.geometry import Box
+from voxmill.geometry import Box, VoxelSize
 from voxmill.runtime.files import writing
 from voxmill.runtime.jobs import job
 from voxmill.volumes import open_volume, read_header
@@ -15,13 +16,18 @@ from voxmill.volumes.protocols import ReadableVolume
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+Plane = tuple[str, int, tuple[int, int]]
+"""A plane's name, the axis across it, and the axes of its rows and columns."""
 
 # Of a palette for the colour-blind (Okabe & Ito): green, yellow, vermilion, sky blue.
 STATUS_COLOURS = {"TP": "#009E73", "FN": "#F0E442", "FP": "#D55E00", "found": "#56B4E9"}
 STATUS_NAMES = {"TP": "matched", "FN": "missed", "FP": "without a true cell", "found": "found"}
 # A window of at most this many voxels a side is shown, from the middle of the volume.
 MOST_SHOWN_VOX = 512
-PLANES = (("xy", 0, (1, 2)), ("xz", 1, (0, 2)), ("yz", 2, (0, 1)))
+PLANES: tuple[Plane, ...] = (("xy", 0, (1, 2)), ("xz", 1, (0, 2)), ("yz", 2, (0, 1)))
 
 
 def middle_window(shape: Sequence[int], most: int = MOST_SHOWN_VOX) -> Box:
@@ -59,16 +65,17 @@ def draw_overview(
         Cells centred within this distance of a plane are marked.
     """
     header = read_header(**volume)
+    size = VoxelSize.of(header.voxel_size_um)
     window = middle_window(header.shape)
     points = _points(cells_path, matches_path)
     parts = {}
     for name, path in (("volume", volume), ("probability", {"path": probability_path})):
         with open_volume(read_header(**path)) as source:
             parts[name] = [
-                _projection(source, window, axis, depth_um / header.voxel_size_um[axis])
+                _projection(source, window, axis, depth_um / size.array[axis])
                 for _, axis, _ in PLANES
             ]
-    figure = _draw(parts, points, window, header.voxel_size_um, reach_um)
+    figure = _draw(parts, points, window, size, reach_um)
     figure.suptitle(
         f"Middle planes (maximum over {depth_um:g} µm) and the cells centred within {reach_um:g} µm"
     )
@@ -86,16 +93,20 @@ def _points(cells_path: str, matches_path: str | None) -> pd.DataFrame:
 
 def _projection(source: ReadableVolume, window: Box, axis: int, depth_vox: float) -> np.ndarray:
     """Maximum over a slab around the window's middle plane."""
-    lower, upper = list(window.start), list(window.stop)
     middle = (window.start[axis] + window.stop[axis]) // 2
     half = max(1, round(depth_vox / 2))
-    lower[axis], upper[axis] = middle - half, middle + half
-    slab = Box(lower, upper).clip(window)
+    slab = window.with_axis(axis, middle - half, middle + half).clip(window)
     return source.read_window(*slab).max(axis=axis).astype(np.float32)
 
 
-def _draw(parts: dict, points: pd.DataFrame, window: Box, voxel_size_um, reach_um: float):
-    sizes_um = [n * s for n, s in zip(window.shape, voxel_size_um, strict=True)]
+def _draw(
+    parts: dict[str, list[np.ndarray]],
+    points: pd.DataFrame,
+    window: Box,
+    size: VoxelSize,
+    reach_um: float,
+) -> Figure:
+    sizes_um = size.to_um(window.shape)
     widths = [sizes_um[columns] for _, _, (_, columns) in PLANES]
     figure, axes = plt.subplots(
         2, 3, figsize=(15, 9.5), width_ratios=widths, layout="constrained", squeeze=False
@@ -105,39 +116,55 @@ def _draw(parts: dict, points: pd.DataFrame, window: Box, voxel_size_um, reach_u
     for row, (name, images) in enumerate(parts.items()):
         for column, (image, plane) in enumerate(zip(images, PLANES, strict=True)):
             panel = axes[row, column]
-            _show(panel, image, plane, window, voxel_size_um, limits[name])
+            _show(panel, image, plane, window, size, limits[name])
             panel.set_title(f"{name}, {plane[0]}")
-            _mark(panel, points, plane, window, voxel_size_um, reach_um)
-    found = {}
+            _mark(panel, points, plane, window, size, reach_um)
+    found: dict[str, Any] = {}
     for panel in axes.flat:
         found |= dict(zip(*panel.get_legend_handles_labels()[::-1], strict=True))
     if found:
         figure.legend(
-            found.values(), found.keys(), loc="outside lower center", ncols=4, frameon=False
+            list(found.values()), list(found), loc="outside lower center", ncols=4, frameon=False
         )
     return figure
 
 
-def _show(panel, image, plane, window: Box, voxel_size_um, limits) -> None:
+def _show(
+    panel: Axes,
+    image: np.ndarray,
+    plane: Plane,
+    window: Box,
+    size: VoxelSize,
+    limits: tuple[float, float],
+) -> None:
     rows, columns = plane[2]
     start, stop = window
-    edges = [
-        (value - 0.5) * voxel_size_um[axis]
+    left, right, bottom, top = (
+        (value - 0.5) * size.array[axis]
         for axis, value in (
             (columns, start[columns]), (columns, stop[columns]),
             (rows, stop[rows]), (rows, start[rows]),
         )
-    ]  # fmt: skip
-    panel.imshow(image, cmap="gray", vmin=limits[0], vmax=limits[1], extent=edges)
+    )  # fmt: skip
+    panel.imshow(
+        image, cmap="gray", vmin=limits[0], vmax=limits[1], extent=(left, right, bottom, top)
+    )
     panel.set_xlabel(f"{'zyx'[columns]} (µm)")
     panel.set_ylabel(f"{'zyx'[rows]} (µm)")
 
 
-def _mark(panel, points, plane, window: Box, voxel_size_um, reach_um) -> None:
+def _mark(
+    panel: Axes,
+    points: pd.DataFrame,
+    plane: Plane,
+    window: Box,
+    size: VoxelSize,
+    reach_um: float,
+) -> None:
     _, axis, (rows, columns) = plane
-    middle_um = (window.start[axis] + window.stop[axis]) / 2 * voxel_size_um[axis]
+    middle_um = (window.start[axis] + window.stop[axis]) / 2 * size.array[axis]
     voxels = points[["z_vox", "y_vox", "x_vox"]].to_numpy()
-    position_um = voxels * np.array(voxel_size_um)
+    position_um = size.to_um(voxels)
     inside = np.abs(position_um[:, axis] - middle_um) <= reach_um
     inside &= window.contains(voxels)
     for status, colour in STATUS_COLOURS.items():

@@ -255,5 +255,5 @@ def table(evaluations: dict[str, dict]) -> str:
     )
 
 
-def _text(value, form: str) -> str:
+def _text(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)

@@ -4,6 +4,7 @@ from voxmill.cells.table import write_cells
 from voxmill.config.baseline import DogSettings
 from voxmill.evaluation.baselines import cells_table, find_cells_oracle
 from voxmill.evaluation.ground_truth import read_truth
+from voxmill.geometry import VoxelSize
 from voxmill.runtime.jobs import job, logger
 from voxmill.volumes import open_volume, read_header
 
@@ -30,18 +31,19 @@ def find_baseline_cells(
     VoxmillError
         If an input can't be read, or a setting is unknown, missing or out of range.
     """
-    settings = dict(settings)
-    max_distance_um = settings.pop("max_distance_um")
+    keys = dict(settings)
+    max_distance_um = keys.pop("max_distance_um")
     header = read_header(**volume)
-    truth = read_truth(truth_path, "points", header.shape, header.voxel_size_um)
+    size = VoxelSize.of(header.voxel_size_um)
+    truth = read_truth(truth_path, "points", header.shape, size)
     with open_volume(header) as source:
         points, scores, choice = find_cells_oracle(
             source,
             truth,
             DogSettings.from_dict(settings),
-            header.voxel_size_um,
+            size,
             max_distance_um,
             threads,
         )
-    write_cells(output_path, cells_table(points, scores, header.voxel_size_um))
+    write_cells(output_path, cells_table(points, scores, size))
     logger.info("%d cells by difference of Gaussians, %s", len(points), choice)

@@ -160,12 +160,12 @@ def match_cells(
     """Match the points in and near the frame's region; parameters as of `Matches`."""
     size = frame.voxel_size_um
     reach = max_distance_um * (1 + DISTANCE_TOLERANCE)
-    near = [
+    truth_near, found_near = (
         np.flatnonzero(frame.region.distance_um(points, size) <= reach) for points in (truth, found)
-    ]
-    pairs = match_points(truth[near[0]], found[near[1]], max_distance_um, size)
-    pairs = np.column_stack([near[0][pairs[:, 0]], near[1][pairs[:, 1]]])
-    return Matches(truth, found, scores, frame, max_distance_um, *near, pairs)
+    )
+    near = match_points(truth[truth_near], found[found_near], max_distance_um, size)
+    pairs = np.column_stack([truth_near[near[:, 0]], found_near[near[:, 1]]])
+    return Matches(truth, found, scores, frame, max_distance_um, truth_near, found_near, pairs)
 
 
 def tile_of_points(points: np.ndarray, tiles: Sequence[Tile]) -> np.ndarray:

@@ -84,8 +84,9 @@ def match_points(
     single = entries == 1
     parts = [np.column_stack([rows[single], columns[single]])]
     dense = (entries > 1) & (entries <= DENSE_ENTRIES)
-    small = (a[dense] for a in (rows, columns, costs, edge_component))
-    parts += _match_dense(*small, forbidden)
+    parts += _match_dense(
+        rows[dense], columns[dense], costs[dense], edge_component[dense], forbidden
+    )
     sparse = entries > DENSE_ENTRIES
     if sparse.any():
         parts.append(_match_sparse(rows[sparse], columns[sparse], costs[sparse], forbidden))
@@ -138,9 +139,9 @@ def incremental_matching(
     return gains
 
 
-def _augment(start, neighbours, partner, dead):
-    """Match `start` along a shortest augmenting path; return the truth gained, or -1."""
-    came_from = {}  # truth -> the detection that reached it
+def _augment(start: int, neighbours: list[list[int]], partner: list[int], dead: list[bool]) -> int:
+    """Match `start` along a shortest augmenting path; return the true cell gained, or -1."""
+    came_from: dict[int, int] = {}  # true cell -> the detection that reached it
     queue = [start]
     for node in queue:
         for row in neighbours[node]:
@@ -156,8 +157,8 @@ def _augment(start, neighbours, partner, dead):
     return -1
 
 
-def _flip(row, came_from, partner, start):
-    """Give every truth on the path to `row` the detection that reached it."""
+def _flip(row: int, came_from: dict[int, int], partner: list[int], start: int) -> None:
+    """Give every true cell on the path to `row` the detection that reached it."""
     held = {partner[r]: r for r in came_from if partner[r] >= 0}
     while True:
         taker = came_from[row]
@@ -204,7 +205,9 @@ def near_pairs(
     return rows[keep], columns[keep], distances[keep]
 
 
-def _integer_costs(distances, max_distance_um, smaller_side):
+def _integer_costs(
+    distances: np.ndarray, max_distance_um: float, smaller_side: int
+) -> tuple[np.ndarray, float]:
     """Distances as whole numbers, and the cost of a point that stays unmatched.
 
     With whole numbers below 2**53 all sums of the solvers are exact in float64. One pair more may
@@ -217,7 +220,13 @@ def _integer_costs(distances, max_distance_um, smaller_side):
     return costs, (smaller_side + 1) * (2.0**bits + 2)
 
 
-def _match_dense(rows, columns, costs, component, forbidden):
+def _match_dense(
+    rows: np.ndarray,
+    columns: np.ndarray,
+    costs: np.ndarray,
+    component: np.ndarray,
+    forbidden: float,
+) -> list[np.ndarray]:
     """Solve every small component as a dense assignment problem; a list of (·, 2) arrays."""
     order = np.argsort(component, kind="stable")
     rows, columns, costs, component = (a[order] for a in (rows, columns, costs, component))
@@ -236,7 +245,9 @@ def _match_dense(rows, columns, costs, component, forbidden):
     return parts
 
 
-def _match_sparse(rows, columns, costs, forbidden):
+def _match_sparse(
+    rows: np.ndarray, columns: np.ndarray, costs: np.ndarray, forbidden: float
+) -> np.ndarray:
     """Solve all large components as one sparse problem.
 
     Every row gets a column of its own, at the cost of staying unmatched, so that a full matching

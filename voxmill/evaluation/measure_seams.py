@@ -15,7 +15,7 @@ from voxmill.config.cells import CellSettings
 from voxmill.config.prediction import PredictionSettings
 from voxmill.config.seams import SeamSettings
 from voxmill.evaluation.matching import match_points
-from voxmill.geometry import Box
+from voxmill.geometry import Box, VoxelSize
 from voxmill.networks import models
 from voxmill.prediction.box import on_claimed_device
 from voxmill.prediction.measure_halo import richest_boxes
@@ -93,7 +93,7 @@ def compare_cells(
     for probability in (reference, stitched):
         table = cells_of_volume(ArrayVolume(probability), settings, voxel_size_um)
         tables.append(table[["z_vox", "y_vox", "x_vox"]].to_numpy())
-    pairs = match_points(*tables, settings.min_distance_um / 2, voxel_size_um)
+    pairs = match_points(tables[0], tables[1], settings.min_distance_um / 2, voxel_size_um)
     within = [core.contains(points) for points in tables]
     alone = [np.ones(len(points), bool) for points in tables]
     for column, mask in enumerate(alone):
@@ -140,29 +140,29 @@ def measure_seams(
     VoxmillError
         If an input can't be read, a setting is out of range, or the device is absent.
     """
-    settings, cells = SeamSettings.from_dict(settings), CellSettings.from_dict(cells)
-    prediction = PredictionSettings.from_dict(prediction)
+    checked, detector = SeamSettings.from_dict(settings), CellSettings.from_dict(cells)
     plan, statistics = read_plan(plan_path), read_json(statistics_path, "statistics")
     card, network = models.load_stored(weights_path)
     header = read_header(**volume)
-    size = tuple(min(settings.window_vox, n) for n in header.shape)
-    number = settings.windows_of(len(plan.tiles))
-    starts = seam_starts(header.shape, plan.tile_shape_vox, size, 4 * number, settings.seed)
-    claimed = on_claimed_device(prediction, gpus, output_path)
+    voxel_size_um = VoxelSize.of(header.voxel_size_um)
+    size = tuple(min(checked.window_vox, n) for n in header.shape)
+    number = checked.windows_of(len(plan.tiles))
+    starts = seam_starts(header.shape, plan.tile_shape_vox, size, 4 * number, checked.seed)
+    claimed = on_claimed_device(PredictionSettings.from_dict(prediction), gpus, output_path)
     with (
-        claimed as prediction,
+        claimed as held,
         open_volume(header) as source,
         open_volume(read_header(probability_path)) as stitched,
     ):
-        predictor = VolumePredictor(card, network, source, statistics, prediction, threads)
+        predictor = VolumePredictor(card, network, source, statistics, held, threads)
         halo = predictor.largest_halo()
         predict_box = partial(predictor.predict, halo_vox=halo)
         boxes = richest_boxes(predictor.read, starts, size, number)
         rows = [
-            compare_window(box, predict_box, stitched, cells, header.voxel_size_um)
+            compare_window(box, predict_box, stitched, detector, voxel_size_um)
             for box in progress(boxes, len(boxes), "window", "looking at seams")
         ]
-    result = summarise(rows) | {"tolerance": settings.tolerance, "reference_halo_vox": halo}
+    result = summarise(rows) | {"tolerance": checked.tolerance, "reference_halo_vox": halo}
     write_json(output_path, result | {"halo_vox": list(plan.halo_vox), "windows": rows})
     logger.info(
         "%d windows at seams: largest difference %.3g, mean %.3g; %d cells, %d gained, %d lost",

@@ -36,7 +36,7 @@ def f1(tp: int, fp: int, fn: int) -> float | None:
     return _ratio(2 * tp, 2 * tp + fp + fn)
 
 
-def _ratio(part, whole) -> float | None:
+def _ratio(part: int, whole: int) -> float | None:
     return float(part / whole) if whole else None
 
 
@@ -168,7 +168,7 @@ def f1_interval(matches: Matches, settings: EvaluationSettings) -> dict | None:
     }
 
 
-def _blocks_of(places, matches: Matches) -> np.ndarray:
+def _blocks_of(places: np.ndarray, matches: Matches) -> np.ndarray:
     """Number of the bootstrap's block that each place lies in."""
     start, stop = (np.asarray(corner) for corner in matches.frame.region)
     extent_um = matches.frame.voxel_size_um.to_um(stop - start)

@@ -14,6 +14,8 @@ from voxmill.runtime.errors import VoxmillError
 
 Triple = tuple[int, int, int]
 Slices = tuple[slice, slice, slice]
+Integers = Sequence[int] | npt.NDArray[np.integer]
+"""Three whole numbers z, y, x, as a tuple, a list or an array."""
 
 _REGION = re.compile(r"\s*,\s*".join([r"(\d+)\s*:\s*(\d+)"] * 3))
 
@@ -59,7 +61,7 @@ class Box:
             )
 
     @classmethod
-    def from_shape(cls, shape: Sequence[int], start: Sequence[int] = (0, 0, 0)) -> "Box":
+    def from_shape(cls, shape: Integers, start: Integers = (0, 0, 0)) -> "Box":
         """The box of a shape: that of a whole volume, or one that begins at `start`.
 
         Examples
@@ -131,7 +133,7 @@ class Box:
         z, y, x = (slice(a, b) for a, b in zip(*self, strict=True))
         return z, y, x
 
-    def grow(self, by: int | Sequence[int], within: "Box | None" = None) -> "Box":
+    def grow(self, by: int | Integers, within: "Box | None" = None) -> "Box":
         """The box with a margin on every side.
 
         Parameters
@@ -172,7 +174,7 @@ class Box:
         """
         return self.clip(other).size > 0
 
-    def relative_to(self, origin: Sequence[int]) -> "Box":
+    def relative_to(self, origin: Integers) -> "Box":
         """The same box in the coordinates of an array whose first voxel is `origin`.
 
         Examples
@@ -184,12 +186,35 @@ class Box:
         offset = _whole_numbers("origin", origin)
         return Box(_subtract(self.start, offset), _subtract(self.stop, offset))
 
-    def shifted_by(self, offset: Sequence[int]) -> "Box":
+    def with_axis(self, axis: int, start: int, stop: int) -> "Box":
+        """The box with another extent along one axis.
+
+        Examples
+        --------
+        >>> print(Box.from_shape((4, 4, 4)).with_axis(1, 2, 9))
+        0:4, 2:9, 0:4
+        """
+        first, last = list(self.start), list(self.stop)
+        first[axis], last[axis] = start, stop
+        return Box(_triple(first), _triple(last))
+
+    def aligned(self, multiple: int) -> "Box":
+        """The smallest box around this one whose corners are multiples of a number.
+
+        Examples
+        --------
+        >>> print(Box((3, 4, 5), (7, 8, 9)).aligned(4))
+        0:8, 4:8, 4:12
+        """
+        start = [a // multiple * multiple for a in self.start]
+        return Box(_triple(start), _triple([b + -b % multiple for b in self.stop]))
+
+    def shifted_by(self, offset: Integers) -> "Box":
         """The box moved by so many voxels along z, y, x; the inverse of `relative_to`."""
         by = _whole_numbers("offset", offset)
         return Box(_add(self.start, by), _add(self.stop, by))
 
-    def blocks(self, edges: int | Sequence[int]) -> "list[Box]":
+    def blocks(self, edges: int | Integers) -> "list[Box]":
         """Cut the box into blocks of given edges; the last of an axis may be smaller.
 
         Parameters
@@ -287,7 +312,7 @@ def _product(edges: list[list[int]]) -> list[Box]:
     return [Box(_triple([a for a, _ in part]), _triple([b for _, b in part])) for part in parts]
 
 
-def _whole_numbers(name: str, values: Sequence[int]) -> Triple:
+def _whole_numbers(name: str, values: Integers) -> Triple:
     found = tuple(int(value) for value in values)
     if len(found) != 3 or any(a != b for a, b in zip(found, values, strict=True)):
         raise VoxmillError(f"box: expected {name} as three whole numbers (z, y, x), found {values}")

@@ -44,13 +44,14 @@ class VoxelSize:
             object.__setattr__(self, axis, value)
 
     @classmethod
-    def of(cls, lengths: Iterable[float]) -> "VoxelSize":
+    def of(cls, lengths: Iterable[float] | None) -> "VoxelSize":
         """The voxel size of any three lengths z, y, x, or the voxel size that is given.
 
         Raises
         ------
         VoxmillError
-            If they are not three numbers, or one is not positive and finite.
+            If they are not three numbers (None, where a volume's header tells none), or one is not
+            positive and finite.
 
         Examples
         --------

@@ -31,6 +31,7 @@ from voxmill.config.normalisation import Normalisation
 from voxmill.networks.stored import Network, StoredNetwork, module_of
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import read_json, sha256, write_json, writing
+from voxmill.runtime.paths import advice
 
 if TYPE_CHECKING:
     from torch import nn
@@ -107,7 +108,9 @@ def read_card(weights_path: str | Path) -> ModelCard:
         raise VoxmillError(f"{path}: {error}") from None
     if isinstance(settings, ExportedSettings):
         if not Path(weights_path).exists():
-            raise VoxmillError(f"{weights_path}: this program does not exist.")
+            raise VoxmillError(
+                f"{weights_path}: this program does not exist. {advice(weights_path)}"
+            )
     else:
         _check_tensors(Path(weights_path), card.network, settings.tensor_shapes())
     return card
@@ -145,7 +148,7 @@ def tensor_shapes(weights_path: str | Path) -> dict[str, tuple[int, ...]]:
             raise ValueError(f"{path.stat().st_size} bytes where the header announces {end}")
         return {name: tuple(tensor["shape"]) for name, tensor in header.items()}
     except FileNotFoundError:
-        raise VoxmillError(f"{path}: this weights file does not exist.") from None
+        raise VoxmillError(f"{path}: this weights file does not exist. {advice(path)}") from None
     except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
         raise VoxmillError(f"{path}: expected weights as safetensors, found {error}") from None
 

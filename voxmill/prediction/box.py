@@ -96,4 +96,4 @@ def on_claimed_device(
     """
     with devices.claim(gpus, settings.device, record_path, str(output_path)) as held:
         # Without its number: the job sees no other device than the one it holds.
-        yield replace(settings, device=held.devices[0].partition(":")[0])
+        yield replace(settings, device="cuda" if held.devices[0].startswith("cuda") else "cpu")

@@ -47,11 +47,11 @@ def over_flips(
         raise ValueError(f"expected different axes out of 0, 1, 2, found {axes}")
     edges = volume.shape[1:]
     volume = np.pad(volume, [(0, 0), *((0, -n % multiple) for n in edges)])
-    mean = None
-    for count in range(len(axes) + 1):
+    # The image that is not mirrored is the first.
+    mean = run(np.ascontiguousarray(volume)).copy()
+    for count in range(1, len(axes) + 1):
         for mirrored in itertools.combinations(axes, count):
             flip = tuple(axis + 1 for axis in mirrored)
-            part = np.flip(run(np.ascontiguousarray(np.flip(volume, flip))), flip)
-            mean = part.copy() if mean is None else np.add(mean, part, out=mean)
+            mean += np.flip(run(np.ascontiguousarray(np.flip(volume, flip))), flip)
     mean = mean[(slice(None), *(slice(n) for n in edges))]
     return np.multiply(mean, np.float32(0.5 ** len(axes)))

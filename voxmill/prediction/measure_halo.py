@@ -51,7 +51,7 @@ def errors_by_halo(
 def random_starts(shape: Sequence[int], size: Sequence[int], number: int, seed: int) -> np.ndarray:
     """Corners of random boxes inside a volume, (number, 3) int."""
     rng = np.random.default_rng(seed)
-    return rng.integers(0, np.array(shape) - size + 1, size=(number, 3))
+    return rng.integers(0, np.array(shape) - np.array(size) + 1, size=(number, 3))
 
 
 def richest_boxes(
@@ -118,27 +118,26 @@ def measure_halo(
     VoxmillError
         If an input can't be read, a setting is out of range, or the device is absent.
     """
-    settings = HaloSettings.from_dict(settings)
-    prediction = PredictionSettings.from_dict(prediction)
+    checked = HaloSettings.from_dict(settings)
     card, network = models.load_stored(weights_path)
     statistics = read_json(statistics_path, "statistics")
     header = read_header(**volume)
-    claimed = on_claimed_device(prediction, gpus, output_path)
-    with claimed as prediction, open_volume(header) as source:
-        predictor = VolumePredictor(card, network, source, statistics, prediction, threads)
+    claimed = on_claimed_device(PredictionSettings.from_dict(prediction), gpus, output_path)
+    with claimed as held, open_volume(header) as source:
+        predictor = VolumePredictor(card, network, source, statistics, held, threads)
         radius = predictor.largest_halo()
-        size = tuple(min(settings.core_vox, n) for n in header.shape)
-        starts = random_starts(header.shape, size, 4 * settings.windows, settings.seed)
-        cores = richest_boxes(predictor.read, starts, size, settings.windows)
+        size = tuple(min(checked.core_vox, n) for n in header.shape)
+        starts = random_starts(header.shape, size, 4 * checked.windows, checked.seed)
+        cores = richest_boxes(predictor.read, starts, size, checked.windows)
         errors = errors_by_halo(predictor.predict, cores, radius)
-    fitting = [halo for halo, error in errors.items() if error <= settings.tolerance]
+    fitting = [halo for halo, error in errors.items() if error <= checked.tolerance]
     halo = min(fitting, default=radius)
     if not fitting and radius < card.receptive_radius_vox:
         logger.warning(
             "no halo up to %d voxels keeps the tolerance of %g: taking %d; the receptive radius "
             "is %d voxels (tiles.halo_vox: exact takes it)",
-            radius, settings.tolerance, radius, card.receptive_radius_vox,
+            radius, checked.tolerance, radius, card.receptive_radius_vox,
         )  # fmt: skip
-    logger.info("halo %d voxels at tolerance %g; errors %s", halo, settings.tolerance, errors)
-    content = {"halo_vox": [halo] * 3, "tolerance": settings.tolerance, "radius_vox": radius}
+    logger.info("halo %d voxels at tolerance %g; errors %s", halo, checked.tolerance, errors)
+    content = {"halo_vox": [halo] * 3, "tolerance": checked.tolerance, "radius_vox": radius}
     write_json(output_path, content | {"errors": {str(h): e for h, e in errors.items()}})

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from voxmill.engine.backend import Shape
 from voxmill.engine.backends import choose
 from voxmill.geometry import Box, Triple
 from voxmill.prediction.flips import over_flips
@@ -91,8 +92,7 @@ def plan_blocks(
 
 def _block(core: Box, halo: Triple, window_shape: Triple, multiple: int) -> Block:
     box = core.grow(halo, within=Box.from_shape(window_shape))
-    start = [a // multiple * multiple for a in box.start]
-    return Block(core, Box(start, [b + -b % multiple for b in box.stop]))
+    return Block(core, box.aligned(multiple))
 
 
 def shape_multiple(network: Any) -> int:
@@ -109,7 +109,7 @@ def _aligned(
     return np.pad(volume, [(0, 0), *pads]), core.shifted_by(front)
 
 
-def box_bytes(backend: Any, settings: Any, precision: str, box_shape: Triple) -> int:
+def box_bytes(backend: Any, settings: Any, precision: str, box_shape: Shape) -> int:
     """Peak bytes of a box: its voxels, and what the backend needs for it."""
     voxels = 4 * settings.inputs * int(np.prod(box_shape))
     return backend.predict_bytes(settings, box_shape, precision) + voxels

@@ -42,11 +42,11 @@ def predict_batch(
         As of `voxmill.prediction.predict_tile`; so are the errors.
     """
     inputs = (plan_path, statistics_path, weights_path)
-    settings = PredictionSettings.from_dict(settings)
+    checked = PredictionSettings.from_dict(settings)
     pairs = [(path, str(Path(predictions_folder) / Path(path).name)) for path in tile_paths]
     resumed = not Path(manifest_path).exists()
-    with on_claimed_device(settings, gpus, manifest_path, record_path) as held:
-        predictor = Predictor(*inputs, held, made_with(settings, code), threads)
+    with on_claimed_device(checked, gpus, manifest_path, record_path) as held:
+        predictor = Predictor(*inputs, held, made_with(checked, code), threads)
         left = [pair for pair in pairs if not (resumed and predictor.is_whole(pair[1]))]
         logger.info("%d of %d tiles are there already", len(pairs) - len(left), len(pairs))
         predictor.run(left)

@@ -45,7 +45,7 @@ def predict_tile(
         there.
     """
     inputs = (plan_path, statistics_path, weights_path)
-    settings = PredictionSettings.from_dict(settings)
-    with on_claimed_device(settings, gpus, output_path, record_path) as held:
-        predictor = Predictor(*inputs, held, made_with(settings, code), threads)
+    checked = PredictionSettings.from_dict(settings)
+    with on_claimed_device(checked, gpus, output_path, record_path) as held:
+        predictor = Predictor(*inputs, held, made_with(checked, code), threads)
         predictor.run([(tile_path, output_path)])

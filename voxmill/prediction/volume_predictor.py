@@ -81,7 +81,8 @@ class VolumePredictor:
         budget = int(SHARE * free_bytes(device))
         most = min(self.card.receptive_radius_vox, HALOS_VOX[-1])
         for halo in (most, *(h for h in reversed(HALOS_VOX) if h < most)):
-            shape = tuple(min(2 * halo + 1, n) for n in self.volume.shape)
+            z, y, x = (min(2 * halo + 1, n) for n in self.volume.shape)
+            shape = z, y, x
             backend = choose(self.settings.backend, self.network, device, precision, shape)
             if box_bytes(backend, self.network.settings, precision, shape) <= budget:
                 break

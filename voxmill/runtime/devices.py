@@ -1,12 +1,11 @@
 """Which device a job may use: not one that another job holds, and not the CPU without saying so.
 
 A cluster assigns GPUs to a job through `CUDA_VISIBLE_DEVICES`. A workstation does not, so jobs
-there take a GPU by locking a file that is named after it, and wait while all GPUs are taken. Each
-job leaves a record (see `voxmill.runtime.records`).
+there take a free one (see `voxmill.runtime.slots`) and wait while all GPUs are taken. Each job
+leaves a record (see `voxmill.runtime.records`).
 """
 
 import contextlib
-import fcntl
 import os
 import re
 import socket
@@ -16,12 +15,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from voxmill.runtime import records
+from voxmill.runtime import records, slots
 from voxmill.runtime.errors import VoxmillError
 
 DEVICES = ("auto", "cpu", "cuda")
 ALLOW_CPU = "VOXMILL_ALLOW_CPU"
-SLOTS = "VOXMILL_GPU_SLOTS"
 _POLL_S = 0.5
 
 
@@ -206,7 +204,7 @@ def _slots(seen: list[str], gpus: int) -> Iterator[list[str]]:
             with contextlib.ExitStack() as attempt:
                 taken: list[str] = []
                 for name in seen:
-                    if len(taken) < gpus and _locked(name, attempt):
+                    if len(taken) < gpus and slots.take(name, attempt):
                         taken.append(name)
                 if len(taken) == gpus:
                     stack.push(attempt.pop_all())
@@ -214,23 +212,3 @@ def _slots(seen: list[str], gpus: int) -> Iterator[list[str]]:
             # Two jobs that each hold some GPUs and wait for more could wait for ever.
             time.sleep(_POLL_S)
         yield taken
-
-
-def _locked(name: str, stack: contextlib.ExitStack) -> bool:
-    """Whether this process now holds the lock of GPU `name`; `stack` releases it."""
-    folder = Path(os.environ.get(SLOTS, "/tmp/voxmill-gpus"))
-    path = folder / f"{re.sub(r'[^A-Za-z0-9-]', '_', name)}.lock"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        # All users of a workstation share its GPUs: all may write here.
-        with contextlib.suppress(PermissionError):
-            folder.chmod(0o1777)
-        path.touch(exist_ok=True)
-        with contextlib.suppress(PermissionError):
-            path.chmod(0o666)
-    lock = stack.enter_context(path.open("rb"))
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -11,20 +10,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from voxmill.runtime import disk, locks
 from voxmill.runtime.errors import VoxmillError
 
 
 @contextlib.contextmanager
-def writing(path: str | Path) -> Iterator[Path]:
+def writing(path: str | Path, needed_bytes: int = 0) -> Iterator[Path]:
     """Yield a scratch path beside `path`; rename it to `path` if the block raises nothing.
 
     A lock beside the output prevents a second writer: when a scheduler is killed its jobs go on,
-    and a rerun would write the same tile. The lock ends with its process.
+    and a rerun would write the same tile. The lock ends with its process. The content is on the
+    disk before the file gets its name, so that a power cut leaves no half file.
 
     Parameters
     ----------
     path : path
         The final output. Its folder is created.
+    needed_bytes : int
+        Size of the output, where it is known: less free space is refused before the block.
 
     Yields
     ------
@@ -34,41 +37,51 @@ def writing(path: str | Path) -> Iterator[Path]:
     Raises
     ------
     VoxmillError
-        If another running process is writing the same output.
+        If another running process is writing the same output, if the disk is full, or if the
+        folder is not writable: the message says what is needed.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: writers such as nibabel choose the format by the suffix.
     scratch = path.with_name(f".{os.uname().nodename}-{os.getpid()}.{path.name}")
     lock_path = path.with_name(f".{path.name}.lock")
-    with _locked(lock_path) as free:
-        if not free:
-            raise VoxmillError(
-                f"{path}: another process is writing this file (it holds {lock_path}). "
-                "Wait for it or stop it, then run again."
-            )
-        try:
-            yield scratch
-            os.replace(scratch, path)
-        finally:
-            scratch.unlink(missing_ok=True)
-            lock_path.unlink(missing_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(lock_path) as free:
+            if not free:
+                raise VoxmillError(
+                    f"{path}: another process is writing this file (it holds {lock_path}). "
+                    "Wait for it or stop it, then run again."
+                )
+            try:
+                disk.check_space(path, needed_bytes)
+                yield scratch
+                disk.replace(scratch, path)
+            except Exception as error:
+                # Before the scratch file is gone, as the message tells its size.
+                if (told := disk.explained(error, path, scratch, needed_bytes)) is not None:
+                    raise told from None
+                raise
+            finally:
+                scratch.unlink(missing_ok=True)
+                lock_path.unlink(missing_ok=True)
+    except OSError as error:
+        if (told := disk.explained(error, path, scratch, needed_bytes)) is not None:
+            raise told from None
+        raise
 
 
 @contextlib.contextmanager
 def _locked(lock_path: Path) -> Iterator[bool]:
     """Yield whether this process now holds the lock file."""
     while True:
-        with open(lock_path, "a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+        with open(lock_path, "a") as file:
+            if not locks.lock(file.fileno(), lock_path):
                 yield False
                 return
             # The last holder may have removed the file between our open and our lock; a lock on a
             # removed file prevents nothing.
             with contextlib.suppress(FileNotFoundError):
-                if os.fstat(lock.fileno()).st_ino == os.stat(lock_path).st_ino:
+                if os.fstat(file.fileno()).st_ino == os.stat(lock_path).st_ino:
                     yield True
                     return
 
@@ -102,7 +115,9 @@ def read_json(path: str | Path, what: str = "JSON file") -> dict[str, Any]:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise VoxmillError(f"{path}: this {what} does not exist.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise VoxmillError(f"{path}: this {what} cannot be read: {error.strerror}.") from None
+    except (ValueError, RecursionError) as error:
         raise VoxmillError(f"{path}: expected a {what} in JSON, found {error}.") from None
     if not isinstance(content, dict):
         raise VoxmillError(f"{path}: expected a JSON object, found {type(content).__name__}.")

@@ -1,7 +1,7 @@
-"""Checkpoints: one safetensors file with everything that a training needs to resume.
+"""Checkpoints: one file with everything that a training needs to resume.
 
-The file is always replaced whole. It holds no state of random numbers, as each step draws from a
-generator with the seed (seed, step).
+It holds safetensors behind a checksum and is always replaced whole. It holds no state of random
+numbers, as each step draws from a generator with the seed (seed, step).
 """
 
 import json
@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 
+from voxmill.runtime.checked import DamagedFileError, read_checked, write_checked
 from voxmill.runtime.errors import VoxmillError
-from voxmill.runtime.files import writing
 
 VERSION = "1"
+_EXPECTED = "expected a checkpoint of this training"
+_REMOVE = "Remove the file to train from the start, or put a copy in its place."
 
 
 def save_checkpoint(
@@ -45,8 +47,8 @@ def save_checkpoint(
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"adam/{index}/{key}": torch.as_tensor(v) for key, v in state.items()}
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-    with writing(path) as scratch:
-        save_file(tensors, scratch, {"version": VERSION, "progress": json.dumps(progress)})
+    content = save(tensors, {"version": VERSION, "progress": json.dumps(progress)})
+    write_checked(path, content)
 
 
 def load_checkpoint(
@@ -71,26 +73,50 @@ def load_checkpoint(
     VoxmillError
         If the file is unreadable or of another network.
     """
+    content = _read(path)
     try:
-        with safe_open(path, "pt") as file:
-            progress = json.loads(file.metadata()["progress"])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        progress, tensors = _progress(content), load(content)
         parts: dict[str, dict] = {"weights": {}, "average": {}, "best": {}, "adam": {}}
         for name, tensor in tensors.items():
             part, key = name.split("/", 1)
             parts[part][key] = tensor
         network.load_state_dict(parts["weights"])
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise VoxmillError(
-            f"{path}: expected a checkpoint of this training, found {error}. Remove the file to "
-            "train from the start."
-        ) from None
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise VoxmillError(f"{path}: {_EXPECTED}, found {error}. {_REMOVE}") from None
     states: dict[int, dict] = {}
     for name, tensor in parts["adam"].items():
         index, key = name.split("/", 1)
         states.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
     return parts["average"], parts["best"], progress
+
+
+def _read(path: str | Path) -> bytes:
+    """The safetensors of a checkpoint that is whole.
+
+    A damaged one ends the training: nothing in it can be used, but hours of work may be lost with
+    it, and a copy may exist.
+    """
+    try:
+        return read_checked(path, "checkpoint of this training", _REMOVE)
+    except DamagedFileError as error:
+        raise VoxmillError(f"{path}: {_EXPECTED}. {error}") from None
+
+
+def _progress(content: bytes) -> dict[str, Any]:
+    # safetensors reads the texts of files alone: length, JSON header, tensors.
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    progress: dict[str, Any] = json.loads(header["__metadata__"]["progress"])
+    return progress
+
+
+def digest_of(path: str | Path) -> str | None:
+    """Digest of settings, data and code of a checkpoint; None where it is not whole."""
+    try:
+        return str(_progress(read_checked(path)).get("digest"))
+    except (VoxmillError, KeyError, ValueError):
+        return None
 
 
 def has_checkpoint(path: str | Path) -> bool:

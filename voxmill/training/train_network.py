@@ -15,6 +15,7 @@ from voxmill.networks import models
 from voxmill.runtime.devices import claim
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import sha256
+from voxmill.runtime.finished import finish
 from voxmill.runtime.jobs import job, logger
 from voxmill.training.curves import write_curves
 from voxmill.training.loop import TrainingResult, train
@@ -23,6 +24,7 @@ from voxmill.volumes import LABEL_DTYPES, SOURCE_KEYS, fingerprint, open_volume,
 from voxmill.volumes.header import VolumeHeader
 from voxmill.volumes.measure_volume import measure
 from voxmill.volumes.normalisation import check_normalisation
+from voxmill.volumes.orientation import place
 from voxmill.volumes.plausible import check_plausible
 
 
@@ -35,10 +37,11 @@ def open_source(
     ----------
     name : str
     volume : dict
-        `path`, `channel`, `pattern`, `voxel_size_um` as `voxmill.volumes.read_header` takes them;
-        `truth` with `path` and `kind`; optional `mask` (path of a mask or label volume; by default
-        the ground truth, if it is one), `region` (where the ground truth is complete) and
-        `validation` (true, or a box as text).
+        `path`, `channel`, `pattern`, `level`, `time`, `dataset`, `voxel_size_um` as
+        `voxmill.volumes.read_header` takes them; `truth` with `path`, `kind` and what else
+        `read_truth` takes; optional `mask` (path of a mask or label volume; by default the ground
+        truth, if it is one), `region` (where the ground truth is complete) and `validation` (true,
+        or a box as text).
     settings : TrainingSettings
 
     Returns
@@ -64,7 +67,11 @@ def open_source(
             f"voxel_size_um of training volume {name!r} (z, y, x, micrometres)."
         )
     truth = volume["truth"]
-    points = read_truth(truth["path"], truth.get("kind"), header.shape, header.voxel_size_um)
+    reading = {key: truth[key] for key in ("columns", "units", "offset_vox") if key in truth}
+    points = read_truth(
+        truth["path"], truth.get("kind"), header.shape, header.voxel_size_um,
+        volume=header, **reading,
+    )  # fmt: skip
     statistics = measure(header)
     check_normalisation(statistics, settings.normalisation)
     whole = Box.from_shape(header.shape)
@@ -119,6 +126,12 @@ def _mask_header(path: str | Path, header: VolumeHeader) -> VolumeHeader:
         raise VoxmillError(
             f"{path}: expected a mask of the volume's shape {list(header.shape)}, "
             f"found {list(mask.shape)}"
+        )
+    if not place(mask, header).is_identity:
+        raise VoxmillError(
+            f"{path}: expected a mask whose axes run as those of the volume {header.path}, found "
+            "others in its affine. Save it in the volume's orientation, for example with "
+            "nibabel.processing.resample_from_to (order=0)."
         )
     return mask
 
@@ -250,7 +263,8 @@ def train_network(
     curves_path, figure_path : path
         The validations as CSV, and as PNG.
     checkpoint_path : path
-        Written during the training, removed at its end.
+        Written during the training; at its end it gets the name of a finished one
+        (`voxmill.runtime.finished`).
     threads : int
     initial_path : path, optional
         Weights of a model to start from (fine-tuning).
@@ -286,4 +300,4 @@ def train_network(
     card = make_card(name, checked, trained, sources[0].voxel_size_um, training)
     write_curves(curves_path, figure_path, trained.history)
     models.save(output_path, trained.network, card)
-    Path(checkpoint_path).unlink(missing_ok=True)
+    finish(checkpoint_path)

@@ -17,10 +17,17 @@ from voxmill.config.training import TrainingSettings
 from voxmill.engine import autograd, fourier
 from voxmill.networks import build, check_settings
 from voxmill.networks.msdnet import MSDNet
+from voxmill.runtime.digests import source_digest
 from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.finished import take_back
 from voxmill.runtime.jobs import logger
 from voxmill.training.augmentation import augment
-from voxmill.training.checkpoints import has_checkpoint, load_checkpoint, save_checkpoint
+from voxmill.training.checkpoints import (
+    digest_of,
+    has_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
 from voxmill.training.sources import PatchSampler, Source, check_sources, training_points
 from voxmill.training.targets import balanced_weight
 from voxmill.training.validation import validate
@@ -113,9 +120,10 @@ class Trainer:
         return {k: v.detach().cpu().clone() for k, v in self.network.state_dict().items()}
 
     def _digest(self, initial: Mapping[str, Tensor] | None) -> str:
-        """Hex digest of settings, data and initial weights, which a checkpoint must agree with."""
+        """Hex digest of settings, data, code and initial weights that a checkpoint must have."""
         content = json.dumps(dataclasses.asdict(self.settings), sort_keys=True, default=list)
         digest = hashlib.sha256(content.encode())
+        digest.update(source_digest("voxmill.training.trainer").encode())
         for source in self.sources:
             held = source.validation and tuple(source.validation)
             about = (source.name, tuple(source.region), held, source.contents)
@@ -143,12 +151,14 @@ class Trainer:
         VoxmillError
             If the checkpoint is broken or of other settings or data.
         """
+        take_back(path, lambda kept: digest_of(kept) == self.progress["digest"])
         if not has_checkpoint(path):
             return False
         average, best, progress = load_checkpoint(path, self.network, self.optimizer)
         if progress.get("digest") != self.progress["digest"]:
             raise VoxmillError(
-                f"{path}: this checkpoint belongs to a training with other settings or data. "
+                f"{path}: this checkpoint belongs to a training with other settings or data, "
+                "or of another version of voxmill. "
                 "Remove the file to train from the start, or restore the settings."
             )
         self.average, self.best, self.progress = average, best, progress

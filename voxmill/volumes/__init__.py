@@ -16,13 +16,15 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.fetched import why_not_here
 from voxmill.runtime.files import update_with_pieces
-from voxmill.volumes import folder, nifti, tiff
+from voxmill.runtime.paths import advice
+from voxmill.volumes import folder, hdf5, nifti, ome_zarr, tiff
 from voxmill.volumes.header import (
     LABEL_DTYPES,
     VOLUME_DTYPES,
@@ -32,6 +34,7 @@ from voxmill.volumes.header import (
 from voxmill.volumes.nifti import unpack
 from voxmill.volumes.output import write_planes
 from voxmill.volumes.tiles import TilePages, read_tile, tile_pages, write_tile
+from voxmill.volumes.unread import check_local, explain_missing, refuse_unread
 from voxmill.volumes.windows import Windows
 
 __all__ = [
@@ -55,7 +58,7 @@ __all__ = [
 ]
 
 
-SOURCE_KEYS = ("channel", "pattern")
+SOURCE_KEYS = ("channel", "pattern", "level", "time", "dataset")
 """Keys of a volume in the configuration that choose what is read of a file or folder."""
 
 
@@ -74,7 +77,10 @@ class Format:
     open_windows : callable
         Windows of a volume with this header.
     choices : tuple of str
-        Keys beside the channel that it takes, as keywords of `read_header`.
+        Keys beside the channel that `read_header` takes as keywords.
+    update_fingerprint : callable, optional
+        `(digest, header, samples, sample_bytes)` feeds a digest where the content is no single
+        file.
     """
 
     names: str
@@ -82,11 +88,27 @@ class Format:
     read_header: Callable[..., VolumeHeader]
     open_windows: Callable[[VolumeHeader], Windows]
     choices: tuple[str, ...] = ()
+    update_fingerprint: Callable | None = None
 
 
 FORMATS = (
     Format(
         "TIFF, BigTIFF, OME-TIFF, ImageJ TIFF", tiff.matches, tiff.read_header, tiff.open_windows
+    ),
+    Format(
+        "OME-Zarr and Zarr (folder or .zip)",
+        ome_zarr.matches,
+        ome_zarr.read_header,
+        ome_zarr.open_windows,
+        ("level", "time", "dataset"),
+        ome_zarr.update_fingerprint,
+    ),
+    Format(
+        "HDF5, BigDataViewer, Imaris",
+        hdf5.matches,
+        hdf5.read_header,
+        hdf5.open_windows,
+        ("level", "time", "dataset"),
     ),
     Format(
         "a folder of TIFF planes",
@@ -108,9 +130,14 @@ def _format(path: Path) -> Format:
     except FileNotFoundError:
         if reason := why_not_here(path):
             raise VoxmillError(f"{path}: this volume can't be read: {reason}.") from None
-        raise VoxmillError(f"{path}: this volume does not exist. Correct its path.") from None
+        hint = explain_missing(path) or advice(path)
+        raise VoxmillError(f"{path}: this volume does not exist. {hint}") from None
     except OSError as error:
-        raise VoxmillError(f"{path}: this volume can't be read ({error.strerror}).") from None
+        hint = explain_missing(path)
+        raise VoxmillError(
+            f"{path}: this volume can't be read ({error.strerror}).{hint and ' '}{hint}"
+        ) from None
+    refuse_unread(path, head)
     for form in FORMATS:
         if form.matches(path, head):
             return form
@@ -127,6 +154,9 @@ def read_header(
     channel: int | None = None,
     voxel_size_um: Sequence[float] | None = None,
     dtypes: Sequence[str] = VOLUME_DTYPES,
+    level: int | None = None,
+    time: int | None = None,
+    dataset: str | None = None,
     pattern: str | None = None,
 ) -> VolumeHeader:
     """Read what a volume's file says about the volume; no voxel is read.
@@ -141,6 +171,12 @@ def read_header(
         Voxel size (z, y, x), used instead of the file's.
     dtypes : tuple of str
         The voxel types that are accepted.
+    level : int, optional
+        Level of a pyramid, from 0 (the default, the finest).
+    time : int, optional
+        Time point to read, from 0; needed where a file has several.
+    dataset : str, optional
+        Path of the image inside of a Zarr or HDF5 container; needed where it holds several.
     pattern : str, optional
         Which files of a folder are its planes; see `voxmill.volumes.plane_names.order_planes`.
 
@@ -150,9 +186,15 @@ def read_header(
         If the file is missing, of no known format, shorter than it announces, or holds no single
         3D volume of an accepted type.
     """
+    check_local(path)
     path = Path(path)
     form = _format(path)
-    choices = {"pattern": pattern}
+    choices: dict[str, Any] = {
+        "level": level,
+        "time": time,
+        "dataset": dataset,
+        "pattern": pattern,
+    }
     choices = {key: value for key, value in choices.items() if value is not None}
     for key in choices:
         if key not in form.choices:
@@ -177,14 +219,22 @@ def fingerprint(header: VolumeHeader, samples: int = 16, sample_bytes: int = 1 <
 
     A volume that is copied or gets a new time stamp keeps its digest, and so does one with another
     given voxel size. Other content changes it, unless the files have the same sizes and differ
-    only between the pieces.
+    only between the pieces. Zarr folders are watched more closely: see
+    `voxmill.volumes.zarr_fingerprint`.
     """
     known = dataclasses.asdict(header)
     # The pattern chooses names, which the digest holds.
-    for key in ("path", "voxel_size_um", "voxel_size_source", "pattern"):
+    for key in ("path", "voxel_size_um", "voxel_size_source", "translation_um", "pattern"):
         known.pop(key)
+    for key in ("level", "time", "dataset"):
+        if known[key] is None:
+            known.pop(key)
     digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode())
     path = Path(header.path)
+    update = _format(path).update_fingerprint
+    if update is not None:
+        update(digest, header, samples, sample_bytes)
+        return digest.hexdigest()
     if path.is_dir():
         names = folder.plane_names(header)
         sizes = [(name, os.path.getsize(path / name)) for name in names]

@@ -58,7 +58,8 @@ def write_planes(
         for axis, edge in zip("XYZ", (x_um, y_um, z_um), strict=True):
             metadata |= {f"PhysicalSize{axis}": edge, f"PhysicalSize{axis}Unit": "µm"}
         resolution = {"resolution": (1e4 / x_um, 1e4 / y_um), "resolutionunit": "CENTIMETER"}
-    with writing(path) as scratch:
+    needed_bytes = 0 if compression else math.prod(shape) * dtype.itemsize
+    with writing(path, needed_bytes) as scratch:
         big = math.prod(shape) * dtype.itemsize >= tiles.CLASSIC_LIMIT
         with tifffile.TiffWriter(scratch, ome=True, bigtiff=big, byteorder="<") as writer:
             writer.write(

@@ -53,7 +53,7 @@ def write_tile(
         "page_crc32": [zlib.crc32(plane) for plane in array],
         "extra": extra or {},
     }
-    with writing(path) as scratch:
+    with writing(path, array.nbytes) as scratch:
         tifffile.imwrite(
             scratch,
             array,

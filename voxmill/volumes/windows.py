@@ -54,12 +54,7 @@ class Windows:
         VoxmillError
             If the box is not inside the volume, or the file is damaged there.
         """
-        start, stop = tuple(map(int, start)), tuple(map(int, stop))
-        if not all(0 <= a <= b <= n for a, b, n in zip(start, stop, self.shape, strict=True)):
-            raise VoxmillError(
-                f"{self.header.path}: expected a window inside the volume of shape {self.shape}, "
-                f"found {start} to {stop}."
-            )
+        start, stop = self._check_box(start, stop)
         window = np.empty([b - a for a, b in zip(start, stop, strict=True)], self.dtype)
         if window.size:
             rows, columns = slice(start[1], stop[1]), slice(start[2], stop[2])
@@ -72,6 +67,18 @@ class Windows:
                     )
                 window[z - start[0]] = plane
         return window
+
+    def _check_box(
+        self, start: Sequence[int], stop: Sequence[int]
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Corners as integers; refuse a box that is not inside the volume."""
+        start, stop = tuple(map(int, start)), tuple(map(int, stop))
+        if not all(0 <= a <= b <= n for a, b, n in zip(start, stop, self.shape, strict=True)):
+            raise VoxmillError(
+                f"{self.header.path}: expected a window inside the volume of shape {self.shape}, "
+                f"found {start} to {stop}."
+            )
+        return start, stop
 
     def planes(self, step: int = 1) -> Iterator[tuple[int, np.ndarray]]:
         """Yield `(z, plane)` for every `step`-th plane, one in memory at a time."""

@@ -1,5 +1,7 @@
 """The configuration, checked once while the Snakefile is parsed: no pixel read, no torch."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -12,14 +14,12 @@ from voxmill.geometry import Box, Triple
 from voxmill.networks.models import ModelCard, read_card
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import sha256
+from voxmill.runtime.paths import advice
 from voxmill.tiles.grid import grid_starts, slab_name, tile_name
-from voxmill.volumes import (
-    SOURCE_KEYS,
-    VolumeHeader,
-    fingerprint,
-    read_header,
-)
+from voxmill.volumes import SOURCE_KEYS, VolumeHeader, fingerprint, read_header
 from voxmill.volumes.plausible import check_plausible
+
+_MOST_TILES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -170,6 +170,8 @@ def load(config: dict[str, Any], source: str = "config") -> Config:
         with _naming(f"{source}: networks.{name}.weights"):
             cards[name] = read_card(network["weights"])
     volumes = {name: _volume(name, settings, source) for name in settings["volumes"]}
+    for name, volume in volumes.items():
+        _check_number_of_tiles(name, volume.shape, settings["tiles"]["shape_vox"], source)
     digests = {name: sha256(n["weights"]) for name, n in settings["networks"].items()}
     for name, card in cards.items():
         if digests[name] != card.weights_sha256:
@@ -180,6 +182,18 @@ def load(config: dict[str, Any], source: str = "config") -> Config:
             )
     shape = tuple(settings["tiles"]["shape_vox"])
     return Config(settings, volumes, cards, shape, digests)
+
+
+def _check_number_of_tiles(
+    name: str, shape: Triple, tile_shape: Sequence[int], source: str
+) -> None:
+    number = math.prod(-(-edge // core) for edge, core in zip(shape, tile_shape, strict=True))
+    if number > _MOST_TILES:
+        raise VoxmillError(
+            f"{source}: tiles.shape_vox: {list(tile_shape)} makes {number} tiles of volume {name}, "
+            f"whose shape is {list(shape)}: expected at most {_MOST_TILES}, as each is a job. Give "
+            "larger tiles."
+        )
 
 
 def _volume(name: str, settings: dict[str, Any], source: str) -> Volume:
@@ -216,8 +230,8 @@ def _check_frame(name: str, section: dict[str, Any], header: VolumeHeader, sourc
         )
     if "truth" in section and not Path(section["truth"]["path"]).exists():
         raise VoxmillError(
-            f"{source}: volumes.{name}.truth.path: {section['truth']['path']} does not exist; "
-            "correct the path or leave the truth out."
+            f"{source}: volumes.{name}.truth.path: {section['truth']['path']} does not exist. "
+            f"{advice(section['truth']['path'])} Or leave the truth out."
         )
     if "region" in section:
         with _naming(f"{source}: volumes.{name}.region"):

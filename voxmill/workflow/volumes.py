@@ -38,9 +38,10 @@ class Volumes:
         """Arguments of `voxmill.volumes.read_header` for the file that windows are read from."""
         volume = self._volume(wildcards)
         chosen = {key: volume.settings[key] for key in SOURCE_KEYS if key in volume.settings}
-        return chosen | {
+        return {
+            "channel": None,
+            **chosen,
             "path": self._path(volume),
-            "channel": volume.settings.get("channel"),
             "voxel_size_um": list(volume.voxel_size_um),
         }
 
@@ -77,6 +78,16 @@ class Volumes:
         """What the ground truth is (points, labels ...); None where the file tells."""
         kind: str | None = self._volume(wildcards).settings.get("truth", {}).get("kind")
         return kind
+
+    def truth_reading(self, wildcards: Wildcards) -> Settings:
+        """What the configuration says about a table of points."""
+        truth = self._volume(wildcards).settings.get("truth", {})
+        return {key: truth[key] for key in ("columns", "units", "offset_vox") if key in truth}
+
+    def truth_volume(self, wildcards: Wildcards) -> Settings | None:
+        """Arguments of `voxmill.volumes.read_header` for the user's file; None for a phantom."""
+        volume = self._volume(wildcards)
+        return None if volume.path is None else self.original_arguments(wildcards)
 
     def checked_truth(self, wildcards: Wildcards) -> str | list[str]:
         """The checked ground truth of a volume that has one, else nothing.

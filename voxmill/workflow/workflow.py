@@ -1,8 +1,12 @@
 """Everything that the rules ask for, in one object."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
+from voxmill.config.files import check_files
 from voxmill.denoising import scans as denoising
+from voxmill.runtime.finished import remove_finished
 from voxmill.workflow import configuration
 from voxmill.workflow.configuration import Config
 from voxmill.workflow.evaluations import Evaluations
@@ -48,7 +52,13 @@ class Workflow:
     targets: Targets
 
     @classmethod
-    def load(cls, config: Settings, executor: Executor, ancient: Mark) -> "Workflow":
+    def load(
+        cls,
+        config: Settings,
+        executor: Executor,
+        ancient: Mark,
+        files: Iterable[str | Path] = (),
+    ) -> "Workflow":
         """Check a configuration.
 
         Parameters
@@ -59,12 +69,16 @@ class Workflow:
             Says whether jobs run on this machine: Snakemake's `workflow`.
         ancient : callable
             Marks an input whose date reruns nothing: Snakemake's `ancient`.
+        files : iterable of path
+            The files that the configuration was read from, for what Snakemake does not tell: a
+            key that stands twice.
 
         Raises
         ------
         VoxmillError
             Names the key or file, what was expected, what was found and what to do.
         """
+        check_files(files)
         checked = configuration.load(config)
         scans = Scans(denoising.load(checked.settings), ancient)
         return cls(
@@ -76,4 +90,14 @@ class Workflow:
             scans=scans,
             resources=Resources(checked, scans.denoising, executor),
             targets=Targets(checked, scans),
+        )
+
+    def end_well(self) -> None:
+        """Remove what a run that succeeded needs no more: checkpoints of its finished jobs."""
+        trained = self.config.settings["training"]
+        remove_finished(
+            [
+                *(f"results/{scan}/.denoising*.pt" for scan in self.scans.denoising.scans),
+                *(f"results/training/{name}/checkpoint.safetensors" for name in trained),
+            ]
         )
