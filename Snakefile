@@ -26,7 +26,7 @@ try:
     )
 except VoxmillError as error:
     # An exception would be shown with lines of this file, in which nothing is wrong.
-    sys.exit(f"voxmill: {error}")
+    sys.exit(f"Error: {error}")
 
 
 wildcard_constraints:
