@@ -27,6 +27,8 @@ test-slow: $(VENV)/.dev
 lint: $(VENV)/.dev
 	ruff check .
 	ruff format --check .
+	mypy
+	lint-imports --no-cache
 	snakefmt --check Snakefile rules
 	snakemake --lint
 

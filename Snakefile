@@ -2,6 +2,7 @@
 
 import sys
 
+from snakemake.logging import logger
 from snakemake.utils import min_version
 
 min_version("9.27")
@@ -27,6 +28,11 @@ try:
 except VoxmillError as error:
     # An exception would be shown with lines of this file, in which nothing is wrong.
     sys.exit(f"Error: {error}")
+
+# Jobs parse this file again: they need not say it once more.
+if workflow.is_main_process:
+    for warning in W.config.warnings:
+        logger.warning(warning)
 
 
 wildcard_constraints:

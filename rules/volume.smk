@@ -77,6 +77,9 @@ rule check_ground_truth:
         mem_mb=2000,
     params:
         kind=W.volumes.truth_kind,
+        reading=W.volumes.truth_reading,
+        volume=W.volumes.truth_volume,
+        fingerprint=W.volumes.fingerprint,
         shape=W.volumes.shape,
         voxel_size_um=W.volumes.voxel_size_um,
         code=source_digest("voxmill.evaluation.check_ground_truth"),

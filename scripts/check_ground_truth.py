@@ -6,6 +6,8 @@ if __name__ == "__main__":
     check_ground_truth(
         truth_path=snakemake.input.truth,
         kind=snakemake.params.kind,
+        reading=snakemake.params.reading,
+        volume=snakemake.params.volume,
         shape=snakemake.params.shape,
         voxel_size_um=snakemake.params.voxel_size_um,
         output_path=snakemake.output.truth,

@@ -5,7 +5,7 @@ import pytest
 import tifffile
 from scipy import ndimage
 
-from voxmill.evaluation import ground_truth as truth_module
+from voxmill.evaluation import truth_volumes
 from voxmill.evaluation.check_ground_truth import check_ground_truth
 from voxmill.evaluation.ground_truth import TRUTH, read_truth
 from voxmill.runtime.errors import VoxmillError
@@ -18,7 +18,7 @@ CENTRES = np.array([[1, 1, 1], [7, 15, 20], [8, 8, 8], [18, 28, 38]])
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(truth_module, "BLOCK_VOX", 8)
+    monkeypatch.setattr(truth_volumes, "BLOCK_VOX", 8)
 
 
 def write_volume(path, array):

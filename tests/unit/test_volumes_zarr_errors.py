@@ -94,7 +94,9 @@ def test_2d(tmp_path):
 def test_keys_of_other_formats(tmp_path):
     (tmp_path / "v.nii").write_bytes(b"\0" * 344 + b"n+1\0" + bytes(100))
     for key in ({"level": 1}, {"time": 0}, {"dataset": "a"}):
-        refused(tmp_path / "v.nii", f"key `{next(iter(key))}` is for OME-Zarr and HDF5", **key)
+        refused(
+            tmp_path / "v.nii", f"key `{next(iter(key))}` is for OME-Zarr and Zarr .*; HDF5", **key
+        )
 
 
 @pytest.mark.parametrize("dtype", ["float64", "complex64", "uint32", "float16"])

@@ -64,6 +64,16 @@ def test_the_ground_truth_of_a_volume():
     assert without.checked_truth(V) == []
 
 
+def test_what_is_said_of_a_table_and_the_volume_of_a_ground_truth():
+    truth = {"path": "v.csv", "units": "um", "offset_vox": [0, 0, -1]}
+    volumes = Volumes(config([volume(settings={"path": "v.tif", "truth": truth})]), ancient)
+    assert volumes.truth_reading(V) == {"units": "um", "offset_vox": [0, 0, -1]}
+    expected = {"path": "v.tif", "channel": None, "voxel_size_um": [2.0, 1.0, 1.0]}
+    assert volumes.truth_volume(V) == expected
+    made = Volumes(config([phantom()]), ancient)
+    assert (made.truth_reading(V), made.truth_volume(V)) == ({}, None)
+
+
 def test_a_network_with_its_card_and_digest():
     predictions = Predictions(config(), ancient)
     assert predictions.weights(wildcards(network="b")) == "models/b.pt2"

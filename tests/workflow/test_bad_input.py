@@ -47,6 +47,19 @@ def test_a_truth_in_another_frame_stops_before_any_tile_is_predicted(new):
     assert not new.path("v/identity/predictions").exists()
 
 
+def test_a_table_that_leaves_its_unit_open_is_read_as_the_configuration_says(new):
+    (new.folder / "Results.csv").write_text(" ,Area,X,Y,Slice\n1,0,5,9,7\n2,0,12,10,7\n")
+    volume = new.config["volumes"]["v"]
+    new.configure(volumes={"v": volume | {"truth": {"path": "Results.csv"}}})
+    assert "`units: vox` or `units: um`" in run_fails(new, "results/v/truth.csv")
+    new.configure(volumes={"v": volume | {"truth": {"path": "Results.csv", "units": "vox"}}})
+    new.snakemake("results/v/truth.csv")
+    assert new.path("v/truth.csv").read_text().splitlines()[1:] == [
+        "6.0000,9.0000,5.0000",
+        "6.0000,10.0000,12.0000",
+    ]
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_voxels_that_are_no_numbers_are_placed(new, value):
     volume = make_volume().astype(np.float32)

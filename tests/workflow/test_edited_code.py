@@ -142,7 +142,7 @@ def test_comments_and_docstrings_in_all_modules_rerun_nothing(edited):
     [
         ("evaluation/compare_methods.py", {"compare_methods"}),
         ("evaluation/draw_overview.py", {"draw_overview"}),
-        ("tiles/stitch_volume.py", {"check_slab", "stitch_volume"}),
+        ("tiles/stitch_volume.py", {"stitch_volume"}),
         ("prediction/flips.py", {"measure_halo", "predict_tile", "measure_seams"}),
         ("engine/native/fft.hpp", {"measure_halo", "predict_tile", "measure_seams"}),
         ("denoising/stopping.py", {"denoise_scan"}),

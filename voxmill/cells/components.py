@@ -18,6 +18,7 @@ from voxmill.volumes.blocks import SerialReader, map_blocks
 from voxmill.volumes.protocols import ReadableVolume
 
 MaskReader = Callable[[Box], tuple[np.ndarray, np.ndarray | None]]
+Labeller = Callable[[np.ndarray], tuple[np.ndarray, int]]
 NEIGHBOURS_26 = np.ones((3, 3, 3), dtype=bool)
 
 
@@ -89,6 +90,7 @@ def find_components(
     block_vox: int,
     threads: int = 1,
     description: str = "components",
+    label: Labeller | None = None,
 ) -> Regions:
     """26-connected components of a mask, block by block.
 
@@ -109,6 +111,9 @@ def find_components(
         Edge of a block, voxels; has no influence on the result.
     threads : int
         Blocks labelled at once.
+    label : callable, optional
+        How the components of a mask are numbered; `label_equal` keeps different values apart, and
+        then `read_mask` gives whole numbers in place of booleans.
 
     Returns
     -------
@@ -120,7 +125,7 @@ def find_components(
     def work(block: Box) -> tuple[Regions, np.ndarray, np.ndarray]:
         window = Box(block.start, block.grow(1, within=volume).stop)
         mask, values = read_mask(window)
-        return _label_block(mask, values, block, volume)
+        return _label_block(mask, values, block, volume, label or label_mask)
 
     blocks = volume.blocks(block_vox)
     parts, seams, n_labels = [], [], 0
@@ -138,11 +143,29 @@ def find_components(
     return merge(np.asarray(groups, dtype=np.int64), n_groups, labels)
 
 
+def label_mask(mask: np.ndarray) -> tuple[np.ndarray, int]:
+    """Number the 26-connected components of a mask from 1; returns their number too."""
+    labels, n_labels = ndimage.label(mask, NEIGHBOURS_26)
+    return labels, n_labels
+
+
+def label_equal(values: np.ndarray) -> tuple[np.ndarray, int]:
+    """Number the 26-connected components of equal whole numbers other than 0 from 1.
+
+    >>> label_equal(np.array([[[1, 1, 2, 0, 1]]]))
+    (array([[[1, 1, 2, 0, 3]]], dtype=int64), 3)
+    """
+    from skimage.measure import label  # slow to import
+
+    labels, n_labels = label(values, background=0, return_num=True, connectivity=3)
+    return labels.astype(np.int64, copy=False), n_labels
+
+
 def _label_block(
-    mask: np.ndarray, values: np.ndarray | None, block: Box, volume: Box
+    mask: np.ndarray, values: np.ndarray | None, block: Box, volume: Box, label: Labeller
 ) -> tuple[Regions, np.ndarray, np.ndarray]:
     """Label one block's window: statistics of its own voxels, and the labels in its seams."""
-    labels, n_labels = ndimage.label(mask, NEIGHBOURS_26)
+    labels, n_labels = label(mask)
     local = np.argwhere(labels)
     groups = labels[tuple(local.T)].astype(np.int64) - 1
     coordinates = local + np.asarray(block.start)
@@ -183,7 +206,8 @@ def find_labels(
         window = reader.read_window(*block)
         local = np.argwhere(window)
         values = window[tuple(local.T)]
-        whole = values.astype(np.int64)
+        with np.errstate(invalid="ignore"):  # NaN, which is refused below
+            whole = values.astype(np.int64)
         if bad := values[(whole != values) | (whole < 0)][:1].tolist():
             raise VoxmillError(f"expected labels as whole numbers from 0, found the value {bad[0]}")
         names, groups = np.unique(whole, return_inverse=True)

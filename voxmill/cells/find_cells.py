@@ -88,7 +88,8 @@ class _Probability:
         self._reader = SerialReader(volume)
         self.whole = Box.from_shape(volume.shape)
         self._sigma = settings.smoothing_um / size.array
-        self._radius = np.ceil(4 * self._sigma).astype(int)
+        z, y, x = (int(reach) for reach in np.ceil(4 * self._sigma))
+        self._radius = (z, y, x)
         # Smoothing may exceed the largest value by rounding alone.
         self._empty_below = settings.threshold * (1 - 1e-5)
 
@@ -109,9 +110,9 @@ class _Probability:
             )
         if largest < self._empty_below:
             return None
-        if self._radius.any():
+        if any(self._radius):
             values = ndimage.gaussian_filter(
-                values, self._sigma, mode="nearest", radius=tuple(self._radius.tolist())
+                values, self._sigma, mode="nearest", radius=self._radius
             )
         return values[box.relative_to(outer.start).slices]
 

@@ -56,12 +56,12 @@ def ball(radius_um: float, voxel_size_um: Iterable[float], at_least_vox: int = 0
         coarse the voxels are.
     """
     axes = np.maximum(radius_um / VoxelSize.of(voxel_size_um).array, at_least_vox)
-    reach = np.floor(axes * (1 + 1e-9)).astype(int)
+    z, y, x = (int(r) for r in np.floor(axes * (1 + 1e-9)))
+    reach = (z, y, x)
     offsets = np.stack(np.meshgrid(*(np.arange(-r, r + 1) for r in reach), indexing="ij"), axis=-1)
     offsets = offsets.reshape(-1, 3)
     inside = ((offsets / np.maximum(axes, 1e-300)) ** 2).sum(axis=1) <= 1 + 1e-9
-    z, y, x = reach.tolist()
-    return Ball(offsets[inside], (z, y, x))
+    return Ball(offsets[inside], reach)
 
 
 def local_maxima(

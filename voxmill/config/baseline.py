@@ -24,5 +24,11 @@ class DogSettings(Section):
     """Edge of a block; without influence on the cells."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "min_distance_um", self.least_distance_um)
+
+    @property
+    def least_distance_um(self) -> float:
+        """`min_distance_um`, or what stands for it where it isn't given."""
         if self.min_distance_um is None:
-            object.__setattr__(self, "min_distance_um", self.cell_diameter_um / 2)
+            return self.cell_diameter_um / 2
+        return self.min_distance_um

@@ -66,6 +66,9 @@ class DenoiseSettings(Section):
     magnitudes and take the Rician bias out of the result; gaussian: neither."""
     sigma: Positive | None = None
     """Noise level in the scan's units; estimated from the scan when left out."""
+    fill_nan: Number | None = None
+    """What NaN and infinite voxels of a scan become, in its units; 0 for a background of NaN. They
+    are refused when left out."""
     input: Literal["noise", "scan", "recorrupted"] = "recorrupted"
     """noise: fixed random channels alone (the classical prior); scan: the first channel is the
     noisy scan with the voxels hidden that the loss of this iteration looks at; recorrupted: the

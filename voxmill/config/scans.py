@@ -23,7 +23,9 @@ NiftiPath = Annotated[
     FilePath,
     Field(
         pattern=r"\.nii(\.gz)?$",
-        json_schema_extra={"expected": "a NIfTI file (.nii, .nii.gz)"},
+        json_schema_extra={
+            "expected": "a NIfTI file (.nii, .nii.gz; mri_convert and dcm2niix make one)"
+        },
     ),
 ]
 

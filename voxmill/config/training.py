@@ -179,6 +179,8 @@ class TrainingVolume(Section):
     """Time point to read (OME-Zarr, HDF5), where the file has several; from 0."""
     dataset: Annotated[Text, Field(min_length=1)] | None = None
     """Path of the image inside of a Zarr or HDF5 container that holds several."""
+    pattern: Text | None = None
+    """Which files of a folder are its planes, as in the section `volumes`."""
     voxel_size_um: TripleUm | None = None
     """Voxel size z, y, x; wins over the file's header."""
     mask: FilePath | None = None

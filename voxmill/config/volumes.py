@@ -1,12 +1,15 @@
 """Volumes of a configuration and their ground truth."""
 
+from pathlib import PurePath
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from voxmill.config.base import (
+    Count,
     FilePath,
     Name,
+    Number,
     OrEmpty,
     Region,
     Section,
@@ -18,9 +21,33 @@ from voxmill.config.base import (
 )
 from voxmill.config.phantoms import PhantomSettings
 
-# Of files that hold points; all others are volumes.
+# Of text that holds points; all others are volumes, or files that are not read.
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
+_SHEET = "a workbook, which is not read: save its sheet as CSV"
+_ARRAYS = (
+    "an array without names for its columns, which is not read: write it as CSV under the names "
+    "z_vox,y_vox,x_vox, for example with pandas.DataFrame.to_csv"
+)
+UNREAD_TABLES = {
+    **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers"), _SHEET),
+    **dict.fromkeys((".npy", ".npz", ".mat", ".pkl", ".pickle"), _ARRAYS),
+    **dict.fromkeys(
+        (".json", ".yml", ".yaml", ".parquet", ".feather", ".roi", ".zip"),
+        "a file of another kind, which is not read: save the points as CSV, with the columns "
+        "z_vox,y_vox,x_vox",
+    ),
+}
+"""What to do with files of points that are not read, by suffix."""
+MARKERS = (
+    "markers of cellfinder or of Fiji's Cell Counter, which number the planes differently: set "
+    "`kind: points` and `offset_vox: [0, 0, 0]` (cellfinder, planes from 0) or `offset_vox: "
+    "[-1, 0, 0]` (Cell Counter, planes from 1) beside the path, or save the points as CSV"
+)
 Index = Annotated[Whole, Field(ge=0)]
+Columns = Annotated[
+    tuple[Text | Count, Text | Count, Text | Count],
+    Field(json_schema_extra={"expected": "three names or numbers of columns, z, y, x"}),
+]
 
 
 @section("truth")
@@ -32,8 +59,26 @@ class GroundTruthSection(Section):
     kind: Literal["points", "voxels", "labels", "mask"] | None = None
     """What the ground truth is; needed for volumes. voxels: voxels equal to 1 are centroids;
     labels: instance labels; mask: its connected components are cells."""
+    columns: Columns | None = None
+    """Of a table of points: the columns of z, y and x by name, or by number from 1 where the table
+    has no header. Found by the names when left out."""
+    units: Literal["vox", "um"] | None = None
+    """Of a table of points: voxels or micrometres, where the names of the columns don't say."""
+    offset_vox: tuple[Number, Number, Number] | None = None
+    """Of a table of points: added to the points (z, y, x), voxels. The centre of the first voxel is
+    0; -1 where a program counts from 1, -0.5 where 0 is the corner of the first voxel."""
 
     def __post_init__(self) -> None:
+        suffix = PurePath(self.path.lower()).suffix
+        if self.kind in (None, "points") and suffix in UNREAD_TABLES:
+            raise SettingError("path", f"{self.path} is {UNREAD_TABLES[suffix]}")
+        if self.kind is None and suffix == ".xml":
+            raise SettingError("kind", f"missing: {self.path} holds {MARKERS}")
+        for key in ("columns", "units", "offset_vox"):
+            if self.kind not in (None, "points") and getattr(self, key) is not None:
+                raise SettingError(
+                    key, f"only tables of points have it, found kind {self.kind}; leave it out"
+                )
         if self.kind is None and not self.path.lower().endswith(TABLE_SUFFIXES):
             raise SettingError(
                 "kind",
@@ -54,7 +99,12 @@ class VolumeSection(Section):
     phantom: OrEmpty[PhantomSettings | None] = None
     """A synthetic volume with exact ground truth instead of a file."""
     channel: Index | None = None
-    """Which channel to read, where the file has several; from 0."""
+    """Which channel to read, where the file has several; from 0. In a folder of planes that of the
+    number in the names that counts channels (C00, ch1), in rising order."""
+    pattern: Text | None = None
+    """Which files of a folder are its planes: a glob ("*_C00_*"), or a regular expression whose
+    group is the number that counts the planes ("C00.*Z([0-9]+)"). By default all TIFF files, whose
+    names must differ in one number."""
     level: Index | None = None
     """Level of a pyramid (OME-Zarr, BigDataViewer, Imaris) to read; 0, the finest, when left
     out."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.fetched import why_not_here
 from voxmill.runtime.files import read_json
 from voxmill.runtime.paths import advice
 
@@ -46,7 +47,7 @@ def find_scans(folder: str | Path) -> list[BidsScan]:
     ------
     VoxmillError
         If the folder or its `dataset_description.json` is missing, a scan's name breaks BIDS'
-        rules, a scan exists twice, or there is no scan.
+        rules, a scan exists twice or is not fetched, or there is no scan.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -56,11 +57,13 @@ def find_scans(folder: str | Path) -> list[BidsScan]:
         _scan(root, path)
         for pattern in ("sub-*/anat", "sub-*/ses-*/anat")
         for path in root.glob(f"{pattern}/*_T1w.nii*")
+        if not path.name.startswith(".")  # macOS leaves ._ files beside copied ones
     ]
     if not scans:
         raise VoxmillError(
             f"{root}: no scan matches sub-*/anat/*_T1w.nii.gz or sub-*/ses-*/anat/*_T1w.nii.gz."
         )
+    _check_fetched(root, [scan.path for scan in scans])
     scans.sort(key=lambda scan: (scan.stem, scan.path.name))
     for first, second in itertools.pairwise(scans):
         if first.stem == second.stem:
@@ -69,6 +72,16 @@ def find_scans(folder: str | Path) -> list[BidsScan]:
                 "one of them."
             )
     return scans
+
+
+def _check_fetched(root: Path, paths: list[Path]) -> None:
+    """Refuse links of git-annex whose content is not here, all in one message."""
+    reasons = {path: reason for path in sorted(paths) if (reason := why_not_here(path))}
+    if reasons:
+        (path, reason), count = next(iter(reasons.items())), len(reasons)
+        raise VoxmillError(
+            f"{root}: {count} of {len(paths)} scans can't be read, the first is {path}: {reason}."
+        )
 
 
 def _scan(root: Path, path: Path) -> BidsScan:

@@ -84,8 +84,9 @@ def denoise_scan(
     with held as found:
         precision = resolve_precision(chosen.precision, found)
         chosen = dataclasses.replace(chosen, precision=precision)
-        scan = read_scan(scan_path, volume, rician=chosen.noise != "gaussian")
-        reference, mask = _read_references(scan, reference_path, mask_path)
+        rician = chosen.noise != "gaussian"
+        scan = read_scan(scan_path, volume, rician=rician, fill_nan=chosen.fill_nan)
+        reference, mask = _read_references(scan, reference_path, mask_path, chosen.fill_nan)
         chosen, plan = _plan(scan, chosen, found)
         checkpoint = Path(checkpoint_path)
         denoised = denoise_volume(
@@ -143,11 +144,13 @@ def _plan(
 
 
 def _read_references(
-    scan: Scan, reference_path: str | None, mask_path: str | None
+    scan: Scan, reference_path: str | None, mask_path: str | None, fill_nan: float | None
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Read reference and mask; None for one that is not given."""
     reference = read_like(reference_path, scan, "reference") if reference_path else None
     mask = read_like(mask_path, scan, "mask") > 0 if mask_path else None
+    if reference is not None and fill_nan is not None:
+        reference = np.where(np.isfinite(reference), reference, np.float32(fill_nan))
     if reference is not None and min(scan.data.shape) < 7:
         raise VoxmillError(
             f"{reference_path}: SSIM needs at least 7 voxels along each axis, the scan has "

@@ -1,5 +1,7 @@
 """Read and write NIfTI; the output keeps the geometry, header and data type of the input."""
 
+import math
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -8,10 +10,27 @@ import nibabel
 import numpy as np
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.nifti1 import Nifti1Header, Nifti1Pair
+from nibabel.spatialimages import HeaderDataError, HeaderTypeError
+from nibabel.wrapstruct import WrapStructError
 
+from voxmill.denoising.nifti_checks import (
+    check_affine,
+    check_values,
+    check_volume,
+    fill_not_finite,
+    without_ones,
+)
 from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.fetched import why_not_here
 from voxmill.runtime.files import writing
 from voxmill.runtime.paths import advice
+from voxmill.volumes.nifti_relatives import conversion
+
+# nibabel raises errors of many kinds for a damaged header.
+_NIBABEL_ERRORS = (
+    *(nibabel.filebasedimages.ImageFileError, HeaderDataError, HeaderTypeError, WrapStructError),
+    *(OSError, EOFError, zlib.error, ArithmeticError, LookupError, TypeError, ValueError),
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +62,12 @@ class Scan:
     volume: int | None = None
 
 
-def read_scan(path: str | Path, volume: int | None = None, rician: bool = False) -> Scan:
+def read_scan(
+    path: str | Path,
+    volume: int | None = None,
+    rician: bool = False,
+    fill_nan: float | None = None,
+) -> Scan:
     """Read a 3D NIfTI file or one volume of a 4D file, and check that it can be denoised.
 
     Parameters
@@ -54,6 +78,8 @@ def read_scan(path: str | Path, volume: int | None = None, rician: bool = False)
         Volume of a 4D file, from 0.
     rician : bool
         Whether the noise is treated as Rician: then intensities must not be negative.
+    fill_nan : float, optional
+        What NaN and infinite voxels become; refused when left out.
 
     Raises
     ------
@@ -64,14 +90,11 @@ def read_scan(path: str | Path, volume: int | None = None, rician: bool = False)
     """
     path = Path(path)
     image = _open(path)
-    _check_affine(path, image.affine)
-    index = _check_volume(path, image.shape, volume)
+    check_affine(path, image.affine, image.header)
+    index = check_volume(path, image.shape, volume)
     proxy = cast(ArrayProxy, image.dataobj)
-    try:
-        data = np.asarray(proxy[index], dtype=np.float32)
-    except (OSError, EOFError, ValueError) as error:
-        raise VoxmillError(f"{path}: its voxels cannot be read: {error}") from None
-    _check_values(path, data, rician)
+    data = fill_not_finite(path, _voxels(path, image, index), fill_nan)
+    check_values(path, data, rician)
     return Scan(
         path=path,
         data=data,
@@ -103,17 +126,28 @@ def read_like(path: str | Path, scan: Scan, what: str) -> np.ndarray:
         If the file is missing or unreadable, or its shape or affine differ from the scan's.
     """
     image = _open(Path(path))
-    if image.shape != scan.data.shape:
+    shape = without_ones(image.shape)
+    if shape != scan.data.shape:
         raise VoxmillError(
             f"{path}: expected a {what} of the shape of {scan.path}, {scan.data.shape}, "
             f"found {image.shape}"
         )
-    if not np.allclose(image.affine, scan.affine, atol=1e-3):
+    if not _same_grid(image.affine, scan.affine, shape):
         raise VoxmillError(
             f"{path}: its affine differs from that of {scan.path}, so this {what} lies elsewhere; "
             "resample it to the grid of the scan."
         )
-    return np.asarray(image.dataobj, dtype=np.float32)
+    return _voxels(Path(path), image, (slice(None),) * 3 + (0,) * (len(image.shape) - 3))
+
+
+def _same_grid(affine: np.ndarray, other: np.ndarray, shape: tuple[int, ...]) -> bool:
+    """Whether no corner lies farther than a fourth of a voxel from where the other has it."""
+    if not np.isfinite(affine).all():
+        return False
+    corners = np.array([*np.ndindex(2, 2, 2)]).T * (np.array(shape)[:, None] - 1)
+    apart = (affine - other) @ np.vstack([corners, np.ones(8)])
+    voxels = np.linalg.solve(other[:3, :3], apart[:3])
+    return bool(np.abs(voxels).max() < 0.25)
 
 
 def write_like(path: str | Path, data: np.ndarray, scan: Scan) -> None:
@@ -148,59 +182,61 @@ def write_like(path: str | Path, data: np.ndarray, scan: Scan) -> None:
 
 
 def _open(path: Path) -> Nifti1Pair:
-    if not path.exists():
+    reason = why_not_here(path)
+    if reason is None and not path.exists():
         raise VoxmillError(f"{path}: this scan does not exist. {advice(path)}")
+    if reason is not None:
+        raise VoxmillError(f"{path}: this scan can't be read: {reason}.")
     try:
         image = nibabel.load(path)
-    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError) as error:
-        raise VoxmillError(f"{path}: expected a NIfTI image (.nii, .nii.gz): {error}") from None
+    except _NIBABEL_ERRORS as error:
+        raise VoxmillError(
+            f"{path}: expected a NIfTI image (.nii, .nii.gz): {error}. {_remedy(path)}".rstrip()
+        ) from None
     if not isinstance(image, nibabel.Nifti1Pair):
-        raise VoxmillError(f"{path}: expected a NIfTI image, found {type(image).__name__}.")
+        found = type(image).__name__
+        raise VoxmillError(
+            f"{path}: expected a NIfTI image, found {found}. {_remedy(path)}".rstrip()
+        )
     kind = image.get_data_dtype()
     if kind.fields or np.issubdtype(kind, np.complexfloating):
-        raise VoxmillError(f"{path}: expected one real number per voxel, found {kind}.")
+        name = "colours (RGB)" if kind.fields else kind
+        hint = "one channel" if kind.fields else "the magnitude"
+        raise VoxmillError(
+            f"{path}: expected one real number per voxel, found {name}. Save {hint} of it as "
+            "float32."
+        )
+    if min(image.shape, default=0) < 1:
+        raise VoxmillError(f"{path}: expected voxels, found an empty image of shape {image.shape}.")
     return image
 
 
-def _check_affine(path: Path, affine: np.ndarray) -> None:
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise VoxmillError(
-            f"{path}: its affine is singular or not finite, so its voxels have no positions: "
-            f"{np.round(affine, 4).tolist()}. Repair the header (sform, qform)."
-        )
+def _remedy(path: Path) -> str:
+    """What to do about a file that is no NIfTI, where that can be told."""
+    if not path.is_file():
+        return ""
+    with open(path, "rb") as file:
+        head = file.read(352)
+    if remedy := conversion(path, head):
+        return remedy
+    packed = head[:2] == b"\x1f\x8b"
+    if packed and path.suffix != ".gz":
+        return "It is gzipped: rename it to .nii.gz."
+    return "It is not gzipped: rename it to .nii." if not packed and path.suffix == ".gz" else ""
 
 
-def _check_volume(
-    path: Path, shape: tuple[int, ...], volume: int | None
-) -> tuple[slice | int, ...]:
-    """Return the index of the 3D volume in the file's array."""
-    if len(shape) == 3 or (len(shape) == 4 and shape[3] == 1 and volume is None):
-        if volume not in (None, 0):
-            raise VoxmillError(f"{path}: a 3D scan has no volume {volume}; leave `volume` out.")
-        return (slice(None),) * 3 if len(shape) == 3 else (*(slice(None),) * 3, 0)
-    if len(shape) != 4:
-        raise VoxmillError(f"{path}: expected a 3D or 4D image, found {len(shape)}D: {shape}.")
-    if volume is None:
-        raise VoxmillError(
-            f"{path}: expected one volume, found a series of {shape[3]} volumes: say which one to "
-            "denoise with `volume`."
-        )
-    if not 0 <= volume < shape[3]:
-        raise VoxmillError(
-            f"{path}: expected a volume from 0 to {shape[3] - 1}, found volume {volume}."
-        )
-    return (*(slice(None),) * 3, volume)
-
-
-def _check_values(path: Path, data: np.ndarray, rician: bool) -> None:
-    bad = int(data.size - np.isfinite(data).sum())
-    if bad:
-        raise VoxmillError(f"{path}: {bad} of {data.size} voxels are NaN or infinite.")
-    low, high = float(data.min()), float(data.max())
-    if low == high:
-        raise VoxmillError(f"{path}: every voxel is {low:g}: there is nothing to denoise.")
-    if rician and low < 0:
-        raise VoxmillError(
-            f"{path}: found intensities down to {low:g}, which a magnitude image with Rician noise "
-            "cannot have; set `noise: gaussian` for this scan, or use the magnitude image."
-        )
+def _voxels(path: Path, image: Nifti1Pair, index: tuple[slice | int, ...]) -> np.ndarray:
+    """Voxels of an image in float32; refuse a file that is shorter than its header says."""
+    proxy = cast(ArrayProxy, image.dataobj)
+    needed = math.prod(image.shape) * image.get_data_dtype().itemsize
+    try:
+        file = Path(image.file_map["image"].filename or path)
+        size = file.stat().st_size
+        # A packed byte holds 1032 at most; what needs more is not allocated.
+        held = size * 1100 if file.suffix in (".gz", ".bz2", ".zst") else size - proxy.offset
+        if held < needed:
+            raise EOFError(f"the header announces {needed} bytes, found {size}")
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.asarray(proxy[index], dtype=np.float32)
+    except _NIBABEL_ERRORS as error:
+        raise VoxmillError(f"{path}: its voxels cannot be read: {error}") from None

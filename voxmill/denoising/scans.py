@@ -13,6 +13,7 @@ from voxmill.config.denoising import DenoisingSection
 from voxmill.config.scans import ScanSection
 from voxmill.denoising import bids
 from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.fetched import why_not_here
 from voxmill.runtime.files import update_with_pieces
 from voxmill.runtime.paths import advice
 
@@ -148,6 +149,8 @@ def _scans(name: str, entry: dict, key: str) -> list[Scan]:
 
 
 def _check_file(path: str, key: str) -> None:
+    if reason := why_not_here(path):
+        raise VoxmillError(f"{key}: {path} can't be read: {reason}.")
     if not Path(path).exists():
         raise VoxmillError(f"{key}: {path} does not exist. {advice(path)}")
 

@@ -59,7 +59,7 @@ def fourier_forward(
             f"of {dtype}, found {tuple(batch.shape)} of {batch.dtype}"
         )
     parameters = torch.cat([tensor.reshape(-1) for tensor in fourier.tensors(network)])
-    logits: torch.Tensor = _FourierFunction.apply(  # type: ignore[no-untyped-call]
+    logits: torch.Tensor = _FourierFunction.apply(
         parameters, batch, settings, threads or torch.get_num_threads()
     )
     return logits

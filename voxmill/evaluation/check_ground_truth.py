@@ -1,6 +1,7 @@
 """Check a ground truth against its volume and write it as points."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import pandas as pd
 from voxmill.evaluation.ground_truth import read_truth
 from voxmill.runtime.files import writing
 from voxmill.runtime.jobs import job, logger
+from voxmill.volumes import read_header
 
 
 @job
@@ -18,6 +20,8 @@ def check_ground_truth(
     shape: Sequence[int],
     voxel_size_um: Iterable[float],
     output_path: str,
+    reading: Mapping[str, Any] | None = None,
+    volume: Mapping[str, Any] | None = None,
 ) -> None:
     """Check a ground truth against its volume and write it as a table of points in voxels.
 
@@ -27,8 +31,13 @@ def check_ground_truth(
         The ground truth, and the CSV with columns z_vox, y_vox, x_vox.
     kind, shape, voxel_size_um
         As in `voxmill.evaluation.ground_truth.read_truth`; so are the errors.
+    reading : mapping, optional
+        Its `columns`, `units` and `offset_vox`.
+    volume : mapping, optional
+        Arguments of `voxmill.volumes.read_header` for the volume.
     """
-    points = read_truth(truth_path, kind, shape, voxel_size_um)
+    header = read_header(**volume) if volume else None
+    points = read_truth(truth_path, kind, shape, voxel_size_um, volume=header, **(reading or {}))
     # A point just inside of the last face must stay inside when it is rounded to four decimals.
     points = np.minimum(points, np.asarray(shape) - 0.5001)
     table = pd.DataFrame(points, columns=["z_vox", "y_vox", "x_vox"])

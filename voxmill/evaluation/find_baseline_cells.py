@@ -31,8 +31,8 @@ def find_baseline_cells(
     VoxmillError
         If an input can't be read, or a setting is unknown, missing or out of range.
     """
-    settings = dict(settings)
-    max_distance_um = settings.pop("max_distance_um")
+    keys = dict(settings)
+    max_distance_um = keys.pop("max_distance_um")
     header = read_header(**volume)
     size = VoxelSize.of(header.voxel_size_um)
     truth = read_truth(truth_path, "points", header.shape, size)

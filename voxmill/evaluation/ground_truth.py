@@ -1,36 +1,33 @@
 """Ground truth of several kinds, read as points in the frame of its volume.
 
-A new kind is a function `(path, frame, voxel size) -> (N, 3) points` and one line in `TRUTH`.
-Volumes are read block by block and never as a whole.
+A new kind is a function `(path, frame, voxel size, reading) -> (N, 3) points` and one line in
+`TRUTH`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from voxmill.cells.components import find_components, find_labels
+from voxmill.config.volumes import MARKERS, TABLE_SUFFIXES, UNREAD_TABLES
+from voxmill.evaluation.point_columns import TruthReading
+from voxmill.evaluation.point_tables import read_points
+from voxmill.evaluation.truth_volumes import read_labels, read_mask, read_voxels
 from voxmill.geometry import Box, VoxelSize
 from voxmill.runtime.errors import VoxmillError
-from voxmill.runtime.paths import advice
-from voxmill.volumes import LABEL_DTYPES, Windows, open_volume, read_header
-from voxmill.volumes.blocks import SerialReader, map_blocks
-
-# Column names of a table of points and whether their unit is the micrometre.
-POINT_COLUMNS = (
-    (("z_vox", "y_vox", "x_vox"), False),
-    (("z", "y", "x"), False),
-    # What napari writes when a layer of points is saved.
-    (("axis-0", "axis-1", "axis-2"), False),
-    (("z_um", "y_um", "x_um"), True),
-)
-TABLE_SUFFIXES = {".csv": ",", ".txt": ",", ".tsv": "\t"}
-BLOCK_VOX = 192
+from voxmill.volumes.header import VolumeHeader
 
 
 def read_truth(
-    path: str | Path, kind: str | None, shape: Sequence[int], voxel_size_um: Iterable[float]
+    path: str | Path,
+    kind: str | None,
+    shape: Sequence[int],
+    voxel_size_um: Iterable[float],
+    *,
+    volume: VolumeHeader | None = None,
+    columns: Sequence[str | int] | None = None,
+    units: str | None = None,
+    offset_vox: Sequence[float] | None = None,
 ) -> np.ndarray:
     """Read a ground truth.
 
@@ -44,6 +41,11 @@ def read_truth(
         Shape of the volume that the ground truth belongs to, z, y, x.
     voxel_size_um : (3,) float
         That volume's voxel size, z, y, x.
+    volume : VolumeHeader, optional
+        That volume. Its affine tells how the voxels of a ground truth in NIfTI lie in it.
+    columns, units, offset_vox : optional
+        Of a table: the columns of z, y, x by name or by number from 1; vox or um; what is added to
+        the points, voxels. See `voxmill.config.volumes`.
 
     Returns
     -------
@@ -53,8 +55,8 @@ def read_truth(
     Raises
     ------
     VoxmillError
-        If the file can't be read, its kind is unclear or unknown, or it is in another frame: a
-        volume of another shape, or points outside of the volume.
+        If the file can't be read, its kind or meaning is unclear or unknown, or it is in another
+        frame: a volume of another shape or affine, or points outside of the volume.
     """
     size, frame = VoxelSize.of(voxel_size_um), Box.from_shape(shape)
     if kind is None:
@@ -63,18 +65,24 @@ def read_truth(
         raise VoxmillError(
             f"{path}: expected a ground truth of kind {', '.join(TRUTH)}, found {kind!r}."
         )
-    points = TRUTH[kind](path, frame, size)
+    reading = TruthReading(columns, units, offset_vox, volume)
+    points = TRUTH[kind](path, frame, size, reading)
     check_inside(path, points, frame, size)
     return points
 
 
 def _infer_kind(path: str | Path) -> str:
-    if Path(path).suffix.lower() in TABLE_SUFFIXES:
+    suffix = Path(path).suffix.lower()
+    if suffix in TABLE_SUFFIXES:
         return "points"
+    if suffix in UNREAD_TABLES:
+        raise VoxmillError(f"{path}: this ground truth is {UNREAD_TABLES[suffix]}.")
+    if suffix == ".xml":
+        raise VoxmillError(f"{path}: this ground truth holds {MARKERS}.")
     raise VoxmillError(
         f"{path}: the kind of this ground truth can't be told from the file. Set the key `kind` "
         "beside its path to voxels (voxels equal to 1 are centroids), labels (one number for each "
-        "cell) or mask (connected components are cells)."
+        "cell) or mask (connected components are cells); save points as CSV."
     )
 
 
@@ -107,6 +115,8 @@ def check_inside(path: str | Path, points: np.ndarray, frame: Box, size: VoxelSi
     )
     if frame.contains(points[:, ::-1]).all():
         hint = "In the order x, y, z all lie inside: correct the names of the columns."
+    elif frame.contains(points - 1).all():
+        hint = "Counted from 1 all lie inside: set `offset_vox: [-1, -1, -1]` beside the path."
     elif frame.contains(size.to_vox(points)).all():
         hint = "As micrometres all lie inside: name the columns z_um,y_um,x_um."
     raise VoxmillError(
@@ -115,98 +125,13 @@ def check_inside(path: str | Path, points: np.ndarray, frame: Box, size: VoxelSi
     )
 
 
-def _read_table(path: str | Path, frame: Box, size: VoxelSize) -> np.ndarray:
-    separator = TABLE_SUFFIXES.get(Path(path).suffix.lower(), ",")
-    try:
-        table = pd.read_csv(path, sep=separator, skipinitialspace=True)
-    except FileNotFoundError:
-        raise VoxmillError(f"{path}: this ground truth does not exist. {advice(path)}") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise VoxmillError(f"{path}: expected a table of points (CSV), found {error}") from None
-    for names, micrometres in POINT_COLUMNS:
-        if all(name in table.columns for name in names):
-            points = _numbers(path, table, names)
-            return size.to_vox(points) if micrometres else points
-    raise VoxmillError(
-        f"{path}: expected the columns {' or '.join(','.join(c) for c, _ in POINT_COLUMNS)}, found "
-        f"{', '.join(map(str, table.columns[:12]))}."
-    )
+def _read_table(path: str | Path, frame: Box, size: VoxelSize, reading: TruthReading) -> np.ndarray:
+    return read_points(path, size, reading)
 
 
-def _numbers(path: str | Path, table: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
-    columns = [pd.to_numeric(table[name], errors="coerce").astype(float) for name in names]
-    points = np.column_stack(columns)
-    bad = np.argwhere(~np.isfinite(points))
-    if len(bad):
-        row, column = bad[0]
-        raise VoxmillError(
-            f"{path}: expected a number in column {names[column]!r} of data row {row + 1}, found "
-            f"{table[names[column]].iloc[row]!r}."
-        )
-    return points
-
-
-def _open(path: str | Path, frame: Box) -> Windows:
-    """Open a ground truth volume after checking its shape; a context manager."""
-    header = read_header(path, dtypes=LABEL_DTYPES)
-    if tuple(header.shape) != frame.shape:
-        hint = "Is it the ground truth of another volume, or cropped or resampled?"
-        if tuple(header.shape)[::-1] == frame.shape:
-            hint = "Its axes are in the order x, y, z: transpose it."
-        raise VoxmillError(
-            f"{path}: expected a ground truth of the volume's shape {frame.shape} (z, y, x), found "
-            f"{tuple(header.shape)}. {hint}"
-        )
-    return open_volume(header)
-
-
-def _read_voxels(path: str | Path, frame: Box, size: VoxelSize) -> np.ndarray:
-    """Voxels equal to 1."""
-    with _open(path, frame) as volume:
-        reader = SerialReader(volume)
-
-        def work(block: Box) -> tuple[np.ndarray, float]:
-            window = reader.read_window(*block)
-            return np.argwhere(window == 1) + np.asarray(block.start, dtype=float), window.max()
-
-        parts = list(map_blocks(work, frame.blocks(BLOCK_VOX), 1, "ground truth"))
-    points = np.concatenate([found for found, _ in parts])
-    largest = max(value for _, value in parts)
-    if not len(points) and largest > 0:
-        raise VoxmillError(
-            f"{path}: expected voxels equal to 1 at the centroids, found none (the largest value "
-            f"is {largest}). If its nonzero voxels are cells, its kind is mask or labels."
-        )
-    return points[np.lexsort(points.T[::-1])]
-
-
-def _read_labels(path: str | Path, frame: Box, size: VoxelSize) -> np.ndarray:
-    """Centroid of every label."""
-    with _open(path, frame) as volume:
-        try:
-            centroids = find_labels(volume, BLOCK_VOX, description="ground truth").centroids
-        except VoxmillError as error:
-            raise VoxmillError(f"{path}: {error}") from None
-    return centroids[np.lexsort(centroids.T[::-1])]
-
-
-def _read_mask(path: str | Path, frame: Box, size: VoxelSize) -> np.ndarray:
-    """Centroid of every 26-connected component of the nonzero voxels."""
-    with _open(path, frame) as volume:
-        reader = SerialReader(volume)
-        regions = find_components(
-            lambda box: (reader.read_window(*box) != 0, None),
-            frame.shape,
-            BLOCK_VOX,
-            description="ground truth",
-        )
-    centroids = regions.centroids
-    return centroids[np.lexsort(centroids.T[::-1])]
-
-
-TRUTH: dict[str, Callable[[str | Path, Box, VoxelSize], np.ndarray]] = {
+TRUTH: dict[str, Callable[[str | Path, Box, VoxelSize, TruthReading], np.ndarray]] = {
     "points": _read_table,
-    "voxels": _read_voxels,
-    "labels": _read_labels,
-    "mask": _read_mask,
+    "voxels": read_voxels,
+    "labels": read_labels,
+    "mask": read_mask,
 }

@@ -69,7 +69,7 @@ def reflection_pad(maps: Tensor, width: int) -> Tensor:
     """
     if not width:
         return maps
-    padded: Tensor = _ReflectionPad.apply(maps, width)  # type: ignore[no-untyped-call]
+    padded: Tensor = _ReflectionPad.apply(maps, width)
     return padded
 
 
@@ -85,7 +85,7 @@ def upsample(maps: Tensor, mode: str, shape: tuple[int, int, int]) -> Tensor:
         Each edge twice that of `maps`, or one less where the edge that was halved was odd.
     """
     if mode == "trilinear":
-        doubled: Tensor = _UpsampleTrilinear.apply(maps)  # type: ignore[no-untyped-call]
+        doubled: Tensor = _UpsampleTrilinear.apply(maps)
     else:
         doubled = functional.interpolate(maps, scale_factor=2, mode="nearest")
     return doubled[..., : shape[0], : shape[1], : shape[2]]

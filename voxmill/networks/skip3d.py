@@ -54,6 +54,7 @@ class Conv(nn.Module):
             )
 
     def forward(self, maps: Tensor) -> Tensor:
+        """Convolve feature maps (batch, channels, z, y, x)."""
         kind = maps.dtype
         if self._misread(maps):
             maps = maps.float()
@@ -83,6 +84,7 @@ class Norm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, maps: Tensor) -> Tensor:
+        """Normalise feature maps (batch, channels, z, y, x)."""
         # With float32 weights PyTorch reduces half-precision feature maps in float32, uncopied.
         normed: Tensor = functional.batch_norm(
             maps, None, None, self.weight, self.bias, training=True
@@ -101,6 +103,7 @@ class Activation(nn.Module):
             self.module = settings.activation()
 
     def forward(self, maps: Tensor) -> Tensor:
+        """Apply the activation to feature maps; some activations overwrite them."""
         if self.module is not None:
             activated: Tensor = self.module(maps)
             return activated
@@ -140,6 +143,7 @@ class Halve(nn.Module):
         self.kind = kind
 
     def forward(self, maps: Tensor) -> Tensor:
+        """Halve feature maps (batch, channels, z, y, x)."""
         if self.kind == "lanczos2":
             return downsample_lanczos2(maps)
         pool = functional.avg_pool3d if self.kind == "average" else functional.max_pool3d
@@ -155,6 +159,7 @@ class Merge(nn.Module):
         self.norm, self.mode = Norm(channels), settings.upsampling
 
     def forward(self, below: Tensor, skip: Tensor | None, shape: tuple[int, int, int]) -> Tensor:
+        """Feature maps of `shape` from coarser ones and, where there is one, a skip connection."""
         maps = upsample(below, self.mode, shape)
         merged: Tensor = self.norm(maps if skip is None else torch.cat((skip, maps), dim=1))
         return merged

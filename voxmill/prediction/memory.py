@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from voxmill.engine.backend import Shape
 from voxmill.engine.backends import choose
 from voxmill.geometry import Box, Triple
 from voxmill.prediction.flips import over_flips
@@ -108,7 +109,7 @@ def _aligned(
     return np.pad(volume, [(0, 0), *pads]), core.shifted_by(front)
 
 
-def box_bytes(backend: Any, settings: Any, precision: str, box_shape: Triple) -> int:
+def box_bytes(backend: Any, settings: Any, precision: str, box_shape: Shape) -> int:
     """Peak bytes of a box: its voxels, and what the backend needs for it."""
     voxels = 4 * settings.inputs * int(np.prod(box_shape))
     return backend.predict_bytes(settings, box_shape, precision) + voxels

@@ -11,6 +11,7 @@ import numpy as np
 
 from voxmill.config.prediction import PredictionSettings
 from voxmill.networks import models
+from voxmill.networks.stored import Network
 from voxmill.prediction.box import resolve_device
 from voxmill.prediction.memory import predict_in_blocks
 from voxmill.runtime.checked import read_checked_json
@@ -59,7 +60,7 @@ class Predictor:
         self.statistics = read_checked_json(statistics_path, "statistics")
         self.settings, self.made_with, self.threads = settings, made_with, threads
         self.card = models.read_card(weights_path)
-        self._network = None
+        self._network: Network | None = None
 
     def run(self, pairs: list[tuple[str, str]]) -> None:
         """Predict tiles, given as pairs (the tile's file, the output).

@@ -137,7 +137,6 @@ def record_path(log_path: str | Path) -> Path:
 
     Examples
     --------
-
     >>> record_path("logs/a/predict_tile/z0000.log").as_posix()
     'logs/a/predict_tile/z0000.jobs.jsonl'
     """

@@ -5,7 +5,6 @@ from typing import Any
 
 from voxmill.geometry import Triple
 from voxmill.runtime.checked import verified
-from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import read_json
 from voxmill.runtime.jobs import job, logger
 from voxmill.tiles.plan import PlannedVolume, make_plan, write_plan
@@ -48,13 +47,9 @@ def plan_volume(
         are impossible.
     """
     header = read_header(**volume)
-    if header.voxel_size_um is None:
-        raise VoxmillError(
-            f"{header.path}: expected a voxel size in the header, found none. Set voxel_size_um of "
-            "the volume (z, y, x, micrometres)."
-        )
+    size_um = header.known_voxel_size_um
     halo = _largest_halo(halo_paths) if halo_vox is None else halo_vox
-    planned = PlannedVolume(header.shape, header.dtype, header.voxel_size_um)
+    planned = PlannedVolume(header.shape, header.dtype, size_um)
     plan = make_plan(planned, fingerprint, tile_shape_vox, halo)
     write_plan(output_path, plan)
     logger.info(

@@ -24,6 +24,8 @@ from voxmill.volumes import LABEL_DTYPES, SOURCE_KEYS, fingerprint, open_volume,
 from voxmill.volumes.header import VolumeHeader
 from voxmill.volumes.measure_volume import measure
 from voxmill.volumes.normalisation import check_normalisation
+from voxmill.volumes.orientation import place
+from voxmill.volumes.plausible import check_plausible
 
 
 def open_source(
@@ -35,10 +37,11 @@ def open_source(
     ----------
     name : str
     volume : dict
-        `path`, `channel`, `level`, `time`, `dataset`, `voxel_size_um` as
-        `voxmill.volumes.read_header` takes them; `truth` with `path` and `kind`; optional `mask`
-        (path of a mask or label volume; by default the ground truth, if it is one), `region`
-        (where the ground truth is complete) and `validation` (true, or a box as text).
+        `path`, `channel`, `pattern`, `level`, `time`, `dataset`, `voxel_size_um` as
+        `voxmill.volumes.read_header` takes them; `truth` with `path`, `kind` and what else
+        `read_truth` takes; optional `mask` (path of a mask or label volume; by default the ground
+        truth, if it is one), `region` (where the ground truth is complete) and `validation` (true,
+        or a box as text).
     settings : TrainingSettings
 
     Returns
@@ -53,6 +56,10 @@ def open_source(
         If a file cannot be read, the volume is constant, or a region exceeds the volume.
     """
     chosen = {key: volume[key] for key in SOURCE_KEYS if key in volume}
+    for warning in check_plausible(
+        read_header(volume["path"], **chosen), volume.get("voxel_size_um")
+    ):
+        logger.warning("%s", warning)
     header = read_header(volume["path"], voxel_size_um=volume.get("voxel_size_um"), **chosen)
     if header.voxel_size_um is None:
         raise VoxmillError(
@@ -60,7 +67,11 @@ def open_source(
             f"voxel_size_um of training volume {name!r} (z, y, x, micrometres)."
         )
     truth = volume["truth"]
-    points = read_truth(truth["path"], truth.get("kind"), header.shape, header.voxel_size_um)
+    reading = {key: truth[key] for key in ("columns", "units", "offset_vox") if key in truth}
+    points = read_truth(
+        truth["path"], truth.get("kind"), header.shape, header.voxel_size_um,
+        volume=header, **reading,
+    )  # fmt: skip
     statistics = measure(header)
     check_normalisation(statistics, settings.normalisation)
     whole = Box.from_shape(header.shape)
@@ -115,6 +126,12 @@ def _mask_header(path: str | Path, header: VolumeHeader) -> VolumeHeader:
         raise VoxmillError(
             f"{path}: expected a mask of the volume's shape {list(header.shape)}, "
             f"found {list(mask.shape)}"
+        )
+    if not place(mask, header).is_identity:
+        raise VoxmillError(
+            f"{path}: expected a mask whose axes run as those of the volume {header.path}, found "
+            "others in its affine. Save it in the volume's orientation, for example with "
+            "nibabel.processing.resample_from_to (order=0)."
         )
     return mask
 

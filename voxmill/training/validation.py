@@ -137,8 +137,11 @@ def validate(
 def _score_by_candidate(
     probability: np.ndarray, source: Source, outer: Box, settings: TrainingSettings
 ) -> tuple[int, np.ndarray, np.ndarray]:
-    """Number of true cells in the box; scores of the detections in it, in descending order; and
-    whether each detection raises the number of pairs."""
+    """Count the true cells in the box and score its detections.
+
+    Returns the number of true cells, the scores in descending order, and whether each detection
+    raises the number of pairs.
+    """
     size = source.voxel_size_um
     found, scores = find_points(probability, settings, size, LEAST_SCORE, outer.start)
     order = np.argsort(-scores, kind="stable")

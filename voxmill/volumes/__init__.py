@@ -16,10 +16,12 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.fetched import why_not_here
 from voxmill.runtime.files import update_with_pieces
 from voxmill.runtime.paths import advice
 from voxmill.volumes import folder, hdf5, nifti, ome_zarr, tiff
@@ -56,8 +58,8 @@ __all__ = [
 ]
 
 
-SOURCE_KEYS = ("channel", "level", "time", "dataset")
-"""Keys of a volume in the configuration that choose one array of a file with several."""
+SOURCE_KEYS = ("channel", "pattern", "level", "time", "dataset")
+"""Keys of a volume in the configuration that choose what is read of a file or folder."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,13 @@ FORMATS = (
         hdf5.open_windows,
         ("level", "time", "dataset"),
     ),
-    Format("a folder of TIFF planes", folder.matches, folder.read_header, folder.open_windows),
+    Format(
+        "a folder of TIFF planes",
+        folder.matches,
+        folder.read_header,
+        folder.open_windows,
+        ("pattern",),
+    ),
     Format("NIfTI (.nii, .nii.gz)", nifti.matches, nifti.read_header, nifti.open_windows),
 )
 
@@ -120,6 +128,8 @@ def _format(path: Path) -> Format:
             with open(path, "rb") as file:
                 head = file.read(352)
     except FileNotFoundError:
+        if reason := why_not_here(path):
+            raise VoxmillError(f"{path}: this volume can't be read: {reason}.") from None
         hint = explain_missing(path) or advice(path)
         raise VoxmillError(f"{path}: this volume does not exist. {hint}") from None
     except OSError as error:
@@ -131,6 +141,8 @@ def _format(path: Path) -> Format:
     for form in FORMATS:
         if form.matches(path, head):
             return form
+    if reason := why_not_here(path):
+        raise VoxmillError(f"{path}: expected a volume, but {reason}.")
     raise VoxmillError(
         f"{path}: expected {'; '.join(form.names for form in FORMATS)}, found "
         f"{'an empty file' if not head else f'a file that begins with {head[:8]!r}'}."
@@ -145,6 +157,7 @@ def read_header(
     level: int | None = None,
     time: int | None = None,
     dataset: str | None = None,
+    pattern: str | None = None,
 ) -> VolumeHeader:
     """Read what a volume's file says about the volume; no voxel is read.
 
@@ -164,6 +177,8 @@ def read_header(
         Time point to read, from 0; needed where a file has several.
     dataset : str, optional
         Path of the image inside of a Zarr or HDF5 container; needed where it holds several.
+    pattern : str, optional
+        Which files of a folder are its planes; see `voxmill.volumes.plane_names.order_planes`.
 
     Raises
     ------
@@ -174,13 +189,18 @@ def read_header(
     check_local(path)
     path = Path(path)
     form = _format(path)
-    choices = {"level": level, "time": time, "dataset": dataset}
+    choices: dict[str, Any] = {
+        "level": level,
+        "time": time,
+        "dataset": dataset,
+        "pattern": pattern,
+    }
     choices = {key: value for key, value in choices.items() if value is not None}
     for key in choices:
         if key not in form.choices:
+            takers = "; ".join(other.names for other in FORMATS if key in other.choices)
             raise VoxmillError(
-                f"{path}: the key `{key}` is for OME-Zarr and HDF5, found {form.names}. Leave "
-                "it out."
+                f"{path}: the key `{key}` is for {takers}, found {form.names}. Leave it out."
             )
     header = form.read_header(path, channel, tuple(dtypes), **choices)
     if voxel_size_um is None:
@@ -203,7 +223,8 @@ def fingerprint(header: VolumeHeader, samples: int = 16, sample_bytes: int = 1 <
     `voxmill.volumes.zarr_fingerprint`.
     """
     known = dataclasses.asdict(header)
-    for key in ("path", "voxel_size_um", "voxel_size_source", "translation_um"):
+    # The pattern chooses names, which the digest holds.
+    for key in ("path", "voxel_size_um", "voxel_size_source", "translation_um", "pattern"):
         known.pop(key)
     for key in ("level", "time", "dataset"):
         if known[key] is None:
@@ -215,7 +236,7 @@ def fingerprint(header: VolumeHeader, samples: int = 16, sample_bytes: int = 1 <
         update(digest, header, samples, sample_bytes)
         return digest.hexdigest()
     if path.is_dir():
-        names = folder.plane_names(path)
+        names = folder.plane_names(header)
         sizes = [(name, os.path.getsize(path / name)) for name in names]
         digest.update(json.dumps(sizes).encode())
         chosen = np.unique(np.linspace(0, len(names) - 1, samples).astype(int))

@@ -1,7 +1,5 @@
 """A folder of 2D TIFF planes, as light-sheet microscopes write them."""
 
-import os
-import re
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +8,10 @@ import tifffile
 from voxmill.runtime.errors import VoxmillError
 from voxmill.volumes import tiff
 from voxmill.volumes.header import VolumeHeader, check_dtype
+from voxmill.volumes.plane_names import order_planes, tiff_names
 from voxmill.volumes.tiff_pages import read_page
-from voxmill.volumes.windows import Windows
+from voxmill.volumes.tiff_scale import calibration
+from voxmill.volumes.windows import Windows, rescale
 
 
 def matches(path: Path, head: bytes) -> bool:
@@ -19,12 +19,14 @@ def matches(path: Path, head: bytes) -> bool:
     return path.is_dir()
 
 
-def read_header(path: Path, channel: int | None, dtypes: tuple[str, ...]) -> VolumeHeader:
+def read_header(
+    path: Path, channel: int | None, dtypes: tuple[str, ...], pattern: str | None = None
+) -> VolumeHeader:
     """Header of a folder of planes; see `voxmill.volumes.read_header`.
 
     The header of every plane is read, to compare them: about 0.2 ms a plane.
     """
-    names = plane_names(path)
+    names, chosen = order_planes(path, tiff_names(path), channel, pattern)
     first = path / names[0]
     with tiff.reading(first), tifffile.TiffFile(first) as tif:
         page = tif.pages.first
@@ -34,14 +36,13 @@ def read_header(path: Path, channel: int | None, dtypes: tuple[str, ...]) -> Vol
                 f"({tiff.name_of(page.photometric)}). Save the channel that shows the cells as "
                 "grey planes."
             )
-        dtype = check_dtype(first, page.dtype, dtypes)
+        scale = calibration(first, tif)
+        dtype = check_dtype(first, np.dtype(np.int16) if scale else page.dtype, dtypes)
         shape = (len(names), page.imagelength, page.imagewidth)
     if len(names) == 1:
         raise VoxmillError(
             f"{path}: expected the planes of a 3D volume, found a 2D image: {names[0]} alone."
         )
-    if channel:
-        raise VoxmillError(f"{path}: channel {channel} doesn't exist: the planes have one, 0.")
     _check_planes(path, names)
     return VolumeHeader(
         path=str(path),
@@ -50,10 +51,11 @@ def read_header(path: Path, channel: int | None, dtypes: tuple[str, ...]) -> Vol
         dtype=dtype,
         voxel_size_um=None,
         voxel_size_source="folder of TIFF planes: no distance between planes",
-        channel=None,
+        channel=chosen,
         windows=True,
         file_shape=shape,
         file_axes="ZYX",
+        pattern=pattern,
     )
 
 
@@ -67,7 +69,7 @@ class FolderWindows(Windows):
 
     def __init__(self, header: VolumeHeader):
         super().__init__(header)
-        self._names = plane_names(Path(header.path))
+        self._names = plane_names(header)
         if len(self._names) != header.shape[0]:
             raise VoxmillError(
                 f"{header.path}: expected {header.shape[0]} planes, found {len(self._names)}: the "
@@ -77,59 +79,20 @@ class FolderWindows(Windows):
     def _plane(self, z: int, rows: slice, columns: slice) -> np.ndarray:
         path = Path(self.header.path) / self._names[z]
         with tiff.reading(path), tifffile.TiffFile(path) as tif:
-            page = tif.pages.first
-            if (page.imagelength, page.imagewidth) != self.shape[1:] or page.dtype != self.dtype:
+            page, scale = tif.pages.first, calibration(path, tif)
+            dtype = np.dtype(np.int16) if scale else page.dtype
+            if (page.imagelength, page.imagewidth) != self.shape[1:] or dtype != self.dtype:
                 raise VoxmillError(
                     f"{path}: expected a plane of {self.shape[1:]} (y, x) {self.dtype}, found "
-                    f"{(page.imagelength, page.imagewidth)} {page.dtype}."
+                    f"{(page.imagelength, page.imagewidth)} {dtype}."
                 )
-            return read_page(page, rows, columns, 0, path, z)
+            return rescale(read_page(page, rows, columns, 0, path, z), scale)
 
 
-def plane_names(path: Path) -> list[str]:
-    """Names of the folder's TIFF files in natural order (plane 10 after plane 9).
-
-    Hidden files and other types of files are left out.
-
-    Raises
-    ------
-    VoxmillError
-        If there is no TIFF file, or the numbers in the names leave a gap.
-    """
-    files = sorted(name for name in os.listdir(path) if not name.startswith("."))
-    names = [name for name in files if name.lower().endswith((".tif", ".tiff"))]
-    if not names:
-        raise VoxmillError(
-            f"{path}: expected a folder of TIFF planes (*.tif, *.tiff), found "
-            f"{', '.join(files[:3]) or 'an empty folder'}."
-        )
-    names.sort(key=_natural)
-    _check_gaps(path, names)
-    return names
-
-
-def _natural(name: str) -> tuple:
-    pieces = re.split(r"(\d+)", name)
-    return [int(p) if i % 2 else p for i, p in enumerate(pieces)], name
-
-
-def _check_gaps(path: Path, names: list[str]) -> None:
-    """Refuse names with a gap in their numbers: a lost plane would shift all that follow."""
-    numbers = [[int(n) for n in re.findall(r"\d+", name)] for name in names]
-    if len({len(n) for n in numbers}) != 1 or len({re.sub(r"\d+", "", n) for n in names}) != 1:
-        return
-    columns = np.array(numbers, dtype=object).T
-    varying = [column for column in columns if len(set(column)) > 1]
-    if len(varying) != 1:
-        return
-    steps = np.diff(varying[0].astype(float))
-    usual = np.median(steps)
-    gap = int(np.argmax(steps))
-    if steps[gap] >= 2 * usual > 0:
-        raise VoxmillError(
-            f"{path}: planes seem to be missing between {names[gap]} and {names[gap + 1]} (names "
-            f"step by {usual:g} elsewhere). Add them, or number the files evenly."
-        )
+def plane_names(header: VolumeHeader) -> list[str]:
+    """Names of the planes of a folder, plane 0 first."""
+    path = Path(header.path)
+    return order_planes(path, tiff_names(path), header.channel, header.pattern)[0]
 
 
 def _check_planes(path: Path, names: list[str]) -> None:
@@ -145,6 +108,8 @@ def _check_planes(path: Path, names: list[str]) -> None:
                 )
             page = tif.pages.first
             layout = tiff.page_layout(page)
+            if calibration(file, tif):
+                layout += ", calibrated by ImageJ as signed"
             first = first or layout
             if layout != first:
                 raise VoxmillError(

@@ -13,7 +13,7 @@ VOLUME_DTYPES = ("uint8", "uint16", "int16", "float32")
 
 LABEL_DTYPES = (
     *("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"),
-    "float32",
+    *("float32", "float64"),
 )
 """Voxel types of masks and label volumes, for ground truth."""
 
@@ -64,6 +64,8 @@ class VolumeHeader:
     translation_um : tuple of float or None
         Where the file places the centre of the first voxel (z, y, x), micrometres. It is kept, not
         applied: coordinates count from the first voxel.
+    pattern : str or None
+        Which files of a folder are its planes; None where all are.
     """
 
     path: str
@@ -80,12 +82,29 @@ class VolumeHeader:
     time: int | None = None
     dataset: str | None = None
     translation_um: tuple[float, float, float] | None = None
+    pattern: str | None = None
 
     def __post_init__(self) -> None:
         # JSON turns tuples into lists.
         for name in ("shape", "file_shape", "voxel_size_um", "translation_um"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    @property
+    def known_voxel_size_um(self) -> tuple[float, float, float]:
+        """The voxel size, for what can't do without one.
+
+        Raises
+        ------
+        VoxmillError
+            If the file doesn't say it and none was given.
+        """
+        if self.voxel_size_um is None:
+            raise VoxmillError(
+                f"{self.path}: expected a voxel size in the header, found none. Set voxel_size_um "
+                "of the volume (z, y, x, micrometres)."
+            )
+        return self.voxel_size_um
 
     @property
     def nbytes(self) -> int:

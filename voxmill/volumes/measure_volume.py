@@ -58,7 +58,7 @@ def measure(
     planes = range(0, header.shape[0], step)
     if np.dtype(header.dtype).kind == "f":
         run = max(1, math.ceil(len(planes) * plane_voxels / max_samples))
-        summary = _Sample(run, np.random.default_rng(seed))
+        summary: _Sample | _Histogram = _Sample(run, np.random.default_rng(seed))
     else:
         summary = _Histogram(np.dtype(header.dtype))
     with open_volume(header) as volume:

@@ -16,10 +16,9 @@ import numpy as np
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import writing
 from voxmill.volumes.header import VolumeAxes, VolumeHeader, check_dtype, find_axes
+from voxmill.volumes.nifti_relatives import refuse_relative
+from voxmill.volumes.nifti_scale import voxel_size
 from voxmill.volumes.windows import RawWindows, Windows
-
-_UNITS_UM = {1: 1e6, 2: 1e3, 3: 1.0}
-"""Micrometres per NIfTI unit of length: metre, millimetre, micrometre."""
 
 _PIECE = 1 << 22
 """Bytes to unpack at a time."""
@@ -45,7 +44,12 @@ class _Nifti:
 
 def matches(path: Path, head: bytes) -> bool:
     """Whether the file is a NIfTI in one file, gzipped or not."""
-    return not path.is_dir() and (is_gzip(head) or _version(head) is not None)
+    if path.is_dir():
+        return False
+    if not is_gzip(head) and _version(head) is None:
+        refuse_relative(path, head)
+        return False
+    return True
 
 
 def is_gzip(head: bytes) -> bool:
@@ -77,7 +81,7 @@ def read_header(path: Path, channel: int | None, dtypes: tuple[str, ...]) -> Vol
             f"{path}: truncated: the header announces {nifti.end} bytes, found {size}. Copy or "
             "write the file again."
         )
-    voxel_size_um, source = _voxel_size(nifti)
+    voxel_size_um, source = voxel_size(nifti.header, nifti.axes)
     z, y, x = nifti.axes.zyx
     return VolumeHeader(
         path=str(path),
@@ -224,8 +228,10 @@ def _parse(path: Path, packed: bool, channel: int | None) -> _Nifti:
     from nibabel.wrapstruct import WrapStructError
 
     with _decoding(path), (gzip.open if packed else open)(path, "rb") as file:
-        version = _version(file.read(352))
+        head = file.read(352)
+        version = _version(head)
         if version is None:
+            refuse_relative(path, head)
             raise VoxmillError(
                 f"{path}: expected a NIfTI in one file (n+1 or n+2), found other data."
             )
@@ -236,7 +242,18 @@ def _parse(path: Path, packed: bool, channel: int | None) -> _Nifti:
             shape = tuple(int(n) for n in header.get_data_shape())
             dtype = header.get_data_dtype()
             scale = _scale(path, header)
-        except (HeaderDataError, WrapStructError, ValueError, KeyError) as error:
+            offset = _offset(header)
+            if not 1 <= len(shape) <= 7 or min(shape) < 1:
+                raise ValueError(f"dim {shape}")
+        except VoxmillError:
+            raise
+        except (
+            HeaderDataError,
+            WrapStructError,
+            LookupError,
+            ValueError,
+            ArithmeticError,
+        ) as error:
             raise VoxmillError(
                 f"{path}: damaged or truncated NIfTI header ({error}). Copy the file again."
             ) from None
@@ -245,9 +262,17 @@ def _parse(path: Path, packed: bool, channel: int | None) -> _Nifti:
             f"{path}: expected grey values, found a colour image (RGB). Save one channel of it."
         )
     axes = find_axes(path, shape, _axes(shape), channel)
-    # Some writers leave the offset of a single file at 0: the data follow the header.
-    offset = int(header["vox_offset"]) or header.single_vox_offset
     return _Nifti(header, axes, shape, dtype, offset, scale)
+
+
+def _offset(header: Any) -> int:
+    """Byte at which the voxels begin."""
+    offset, least = float(header["vox_offset"]), int(header.single_vox_offset)
+    if offset == 0:  # some writers leave it out: the voxels follow the header
+        return least
+    if not math.isfinite(offset) or offset < least or offset != int(offset):
+        raise ValueError(f"vox_offset {offset:g}, expected at least {least}")
+    return int(offset)
 
 
 def _axes(shape: tuple[int, ...]) -> str:
@@ -268,16 +293,6 @@ def _scale(path: Path, header: Any) -> tuple[float, float] | None:
     return None if (slope, intercept) == (1.0, 0.0) else (slope, intercept)
 
 
-def _voxel_size(nifti: _Nifti) -> tuple[tuple[float, float, float] | None, str]:
-    unit = int(nifti.header["xyzt_units"]) & 7
-    zooms = [float(nifti.header["pixdim"][1 + axis]) for axis in nifti.axes.zyx]
-    if unit not in _UNITS_UM or not all(math.isfinite(z) and z > 0 for z in zooms):
-        return None, f"NIfTI: no length (pixdim {zooms} z, y, x; xyzt_units {unit})"
-    # pixdim is float32: more digits than these are noise.
-    z, y, x = (float(f"{zoom * _UNITS_UM[unit]:.7g}") for zoom in zooms)
-    return (z, y, x), "NIfTI pixdim"
-
-
 def _check_gzip_size(path: Path, end: int) -> None:
     """Compare the unpacked size at the end of a gzip file with the header's; nothing is decoded."""
     size = path.stat().st_size
@@ -286,7 +301,7 @@ def _check_gzip_size(path: Path, end: int) -> None:
         tail = file.read()
     if tail == _BGZF_END:  # blocked gzip: the last block is empty, and marks a whole file
         return
-    (unpacked,) = struct.unpack("<I", tail[-4:])
+    (unpacked,) = struct.unpack("<I", tail[-4:].rjust(4, b"\0"))
     if unpacked != end % 2**32:
         raise VoxmillError(
             f"{path}: truncated or damaged: the header announces {end} unpacked bytes, the end of "

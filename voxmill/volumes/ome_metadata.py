@@ -7,7 +7,8 @@ from typing import Any
 
 from voxmill.runtime.errors import VoxmillError
 from voxmill.volumes.header import to_micrometres
-from voxmill.volumes.zarr_store import Node, broken, join, read_node
+from voxmill.volumes.zarr_nodes import Node, broken, read_node
+from voxmill.volumes.zarr_store import join
 
 _PREFIXES = {
     "yocto": -24,

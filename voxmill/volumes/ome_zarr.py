@@ -19,15 +19,8 @@ from voxmill.volumes.header import VolumeHeader, check_dtype
 from voxmill.volumes.ome_metadata import Multiscale, images_below, listed, read_multiscale
 from voxmill.volumes.windows import Windows
 from voxmill.volumes.zarr_fingerprint import update_fingerprint
-from voxmill.volumes.zarr_store import (
-    METADATA_NAMES,
-    FolderStore,
-    Node,
-    Store,
-    join,
-    open_store,
-    read_node,
-)
+from voxmill.volumes.zarr_nodes import Node, read_node
+from voxmill.volumes.zarr_store import METADATA_NAMES, FolderStore, Store, join, open_store
 
 __all__ = ["matches", "open_windows", "read_header", "update_fingerprint"]
 

@@ -8,12 +8,15 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import tifffile
 
 from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.fetched import why_not_here
 from voxmill.volumes.header import VolumeHeader, check_dtype, find_axes
 from voxmill.volumes.tiff_pages import PagedWindows, find_planes
-from voxmill.volumes.tiff_scale import voxel_size
+from voxmill.volumes.tiff_scale import calibration, voxel_size
+from voxmill.volumes.tiff_sets import check_part
 from voxmill.volumes.windows import RawWindows, Windows
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -47,12 +50,13 @@ def read_header(path: Path, channel: int | None, dtypes: tuple[str, ...]) -> Vol
                 f"{page.samplesperpixel} samples a voxel). Save the channel that shows the cells "
                 "as a grey stack (Fiji: Image > Color > Split Channels)."
             )
-        dtype = check_dtype(path, page.dtype, dtypes)
+        stored = np.dtype(np.int16) if calibration(path, tif) else page.dtype
+        dtype = check_dtype(path, stored, dtypes)
         axes = find_axes(path, shape, letters, channel)
         if series.dataoffset is None:
             find_planes(path, series, axes)
-        size, source = voxel_size(tif)
         z, y, x = axes.zyx
+        size, source = voxel_size(tif, (shape[z], shape[y], shape[x]))
         return VolumeHeader(
             path=str(path),
             format=_format_name(tif),
@@ -81,8 +85,9 @@ def open_windows(header: VolumeHeader) -> Windows:
         series = _find_series(path, tif)
         shape = series.get_shape(False)
         axes = find_axes(path, shape, series.get_axes(False), header.channel)
+        scale = calibration(path, tif)
         if series.dataoffset is None:
-            windows = PagedWindows(header, tif, series, find_planes(path, series, axes))
+            windows = PagedWindows(header, tif, series, find_planes(path, series, axes), scale)
             keep.pop_all()
             return windows
         dtype = series.dtype.newbyteorder(tif.byteorder)
@@ -90,19 +95,24 @@ def open_windows(header: VolumeHeader) -> Windows:
         channel_axis, channel = axes.channel_axis, axes.channel
         skip = 0 if channel_axis is None or channel is None else strides[channel_axis] * channel
         zyx = [strides[axis] for axis in axes.zyx]
-        return RawWindows(header, dtype, series.dataoffset + skip, zyx)
+        return RawWindows(header, dtype, series.dataoffset + skip, zyx, scale)
 
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn errors of a TIFF's structure into ones that name the file; silence tifffile's log."""
+    """Turn errors of a TIFF and of its disk into ones that name it; silence tifffile's log."""
     logger = logging.getLogger("tifffile")
     was_disabled, logger.disabled = logger.disabled, True
     try:
         yield
     except VoxmillError:
         raise
+    except OSError as error:
+        reason = why_not_here(path) or error.strerror or str(error)
+        raise VoxmillError(f"{path}: this file can't be read: {reason}.") from None
     except _TIFFFILE_ERRORS as error:
+        if missing := why_not_here(path):
+            raise VoxmillError(f"{path}: expected a TIFF, but {missing}.") from None
         raise VoxmillError(
             f"{path}: expected a whole TIFF, found a damaged or truncated one ({error}). Copy or "
             "write the file again."
@@ -135,6 +145,7 @@ def _find_series(path: Path, tif: tifffile.TiffFile) -> tifffile.TiffPageSeries:
 
 def _checked_series(path: Path, tif: tifffile.TiffFile) -> tifffile.TiffPageSeries:
     """The pages that make the volume; refuse a file that is shorter than it announces."""
+    check_part(path, tif)
     first = tif.pages.first
     # Where the metadata hold the shape and the voxels lie in one run, the size alone is checked.
     in_one_run = (first.is_imagej or tif.is_shaped) and first.is_final

@@ -9,7 +9,7 @@ import tifffile
 
 from voxmill.runtime.errors import VoxmillError
 from voxmill.volumes.header import VolumeAxes, VolumeHeader
-from voxmill.volumes.windows import Windows, read_exactly
+from voxmill.volumes.windows import Windows, read_exactly, rescale
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,10 @@ class PagedWindows(Windows):
         tif: tifffile.TiffFile,
         series: tifffile.TiffPageSeries,
         planes: Planes,
+        scale: tuple[float, float] | None = None,
     ):
         super().__init__(header)
-        self._tif, self._series, self._planes = tif, series, planes
+        self._tif, self._series, self._planes, self._scale = tif, series, planes, scale
 
     def close(self) -> None:
         """Release the file."""
@@ -83,7 +84,8 @@ class PagedWindows(Windows):
 
     def _plane(self, z: int, rows: slice, columns: slice) -> np.ndarray:
         page = self._series[self._planes.first + z * self._planes.step]
-        return read_page(page, rows, columns, self._planes.sample, self.header.path, z)
+        plane = read_page(page, rows, columns, self._planes.sample, self.header.path, z)
+        return rescale(plane, self._scale)
 
 
 def read_page(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,6 +17,7 @@ from voxmill.runtime.files import sha256
 from voxmill.runtime.paths import advice
 from voxmill.tiles.grid import grid_starts, slab_name, tile_name
 from voxmill.volumes import SOURCE_KEYS, VolumeHeader, fingerprint, read_header
+from voxmill.volumes.plausible import check_plausible
 
 _MOST_TILES = 1_000_000
 
@@ -43,6 +44,8 @@ class Volume:
         Whether windows can be read; otherwise the file is unpacked first.
     networks : tuple of str
         Names of the networks to run on it.
+    warnings : tuple of str
+        What is doubtful about it.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Volume:
     settings: dict[str, Any]
     windows: bool
     networks: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def has_truth(self) -> bool:
@@ -83,6 +87,11 @@ class Config:
     cards: dict[str, ModelCard]
     tile_shape_vox: Triple
     weights_sha256: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is doubtful about the volumes."""
+        return [warning for volume in self.volumes.values() for warning in volume.warnings]
 
     def tiles(self, volume: str) -> list[str]:
         """Names of a volume's tiles, z slowest."""
@@ -197,13 +206,18 @@ def _volume(name: str, settings: dict[str, Any], source: str) -> Volume:
         return Volume(name, shape, size, 2, identity, None, section, True, networks)
     with _naming(f"{source}: volumes.{name}.path"):
         chosen = {key: section[key] for key in SOURCE_KEYS if key in section}
-        header = read_header(section["path"], voxel_size_um=section.get("voxel_size_um"), **chosen)
+        header = read_header(section["path"], **chosen)
+        given_um = section.get("voxel_size_um")
+        warnings = check_plausible(header, given_um)
         mark = fingerprint(header)
+    if given_um is not None:
+        header = replace(header, voxel_size_um=tuple(given_um), voxel_size_source="given")
     voxel_size_um = _check_frame(name, section, header, source)
     itemsize = np.dtype(header.dtype).itemsize
     return Volume(
         name, header.shape, voxel_size_um, itemsize, mark, section["path"],
         section, header.windows, networks,
+        tuple(f"{source}: volumes.{name}: {warning}" for warning in warnings),
     )  # fmt: skip
 
 

@@ -1,11 +1,12 @@
 """Memory that jobs take on their host, from the engine's own plans; torch is not imported."""
 
+from voxmill.config.networks import MSDNetSettings
 from voxmill.engine.backends import BACKENDS, Backend
+from voxmill.geometry import Triple
 from voxmill.networks import check_settings
 from voxmill.networks.models import card_path, read_card
 from voxmill.prediction.memory import SHARE, box_bytes
 from voxmill.runtime.errors import VoxmillError
-from voxmill.tiles.grid import Triple
 from voxmill.workflow.wildcards import Settings
 
 # Python, NumPy and PyTorch; with CUDA its libraries, context and compiled kernels as well.
@@ -82,6 +83,8 @@ def training_bytes(settings: Settings, start: str | None = None) -> int:
         network = dict(settings.get("network") or _network_of(start))
         network["outputs"] = 2 if settings.get("foreground") else 1
         shape = check_settings(network.pop("kind", "msdnet"), network)
+        if not isinstance(shape, MSDNetSettings):
+            return 0
         patch = tuple(settings.get("patch_vox") or _TRAINING_PATCH_VOX)
         # Patches of a batch share the scratch of the gradients, which is half of one's memory.
         patches = (1 + settings.get("batch", 1)) / 2

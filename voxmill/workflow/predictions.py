@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from voxmill.tiles.grid import Triple
+from voxmill.geometry import Triple
 from voxmill.workflow.configuration import Config
 from voxmill.workflow.wildcards import Mark, Settings, Wildcards
 

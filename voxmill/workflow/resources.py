@@ -9,12 +9,13 @@ import os
 from dataclasses import dataclass
 from typing import Protocol
 
+from voxmill.config.networks import MSDNetSettings
 from voxmill.denoising.scans import Denoising
+from voxmill.geometry import Triple
 from voxmill.networks import check_settings
 from voxmill.networks.models import ModelCard
 from voxmill.prediction.volume_predictor import HALOS_VOX
 from voxmill.runtime.devices import visible_gpus
-from voxmill.tiles.grid import Triple
 from voxmill.workflow.configuration import Config
 from voxmill.workflow.memory import (
     CPU_BASE_MB,
@@ -161,9 +162,9 @@ class Resources:
 
     def _slow_minutes(self, wildcards: Wildcards) -> float:
         card = self._card(wildcards)
+        settings = check_settings(card.network, card.settings)
         maps = _EXPORTED_MAPS
-        if card.network != "exported":
-            settings = check_settings(card.network, card.settings)
+        if isinstance(settings, MSDNetSettings):
             maps = settings.depth * settings.width
         # 27 weights, a multiplication and an addition each, from every earlier map.
         operations = 54 * maps**2 / 2 * self._window_voxels(wildcards)

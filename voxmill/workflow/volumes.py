@@ -79,6 +79,16 @@ class Volumes:
         kind: str | None = self._volume(wildcards).settings.get("truth", {}).get("kind")
         return kind
 
+    def truth_reading(self, wildcards: Wildcards) -> Settings:
+        """What the configuration says about a table of points."""
+        truth = self._volume(wildcards).settings.get("truth", {})
+        return {key: truth[key] for key in ("columns", "units", "offset_vox") if key in truth}
+
+    def truth_volume(self, wildcards: Wildcards) -> Settings | None:
+        """Arguments of `voxmill.volumes.read_header` for the user's file; None for a phantom."""
+        volume = self._volume(wildcards)
+        return None if volume.path is None else self.original_arguments(wildcards)
+
     def checked_truth(self, wildcards: Wildcards) -> str | list[str]:
         """The checked ground truth of a volume that has one, else nothing.
 

@@ -17,10 +17,10 @@ class Wildcards(Protocol):
 
 
 def pattern(names: Iterable[str]) -> str:
-    """A regular expression of exactly these names; of nothing where there are none.
+    r"""A regular expression of exactly these names; of nothing where there are none.
 
     >>> pattern(["a.b", "c"])
-    'a\\\\.b|c'
+    'a\\.b|c'
     >>> pattern([])
     '(?!)'
     """

@@ -1,0 +1,35 @@
+"""Files whose content is not here: links and pointers of git-annex, DataLad and Git LFS."""
+
+from pathlib import Path
+
+# Pointers are text of a line or three; a real scan is larger.
+_POINTER_BYTES = 1024
+
+
+def why_not_here(path: str | Path) -> str | None:
+    """Why the content of a file is not on this disk and what to do; None if it is.
+
+    Parameters
+    ----------
+    path : path
+        A file, a link, or nothing.
+
+    Returns
+    -------
+    reason : str or None
+        For the end of a message; None also where nothing is at the path.
+    """
+    path = Path(path)
+    if path.is_symlink() and not path.exists():
+        target = path.readlink()
+        if ".git/annex" in target.as_posix():
+            return f"its content is not fetched yet: run `datalad get {path}` or `git annex get`"
+        return f"it is a link to {target}, which does not exist: copy the file itself"
+    if not path.is_file() or path.stat().st_size > _POINTER_BYTES:
+        return None
+    head = path.read_bytes()
+    if head.startswith(b"/annex/objects/") or b".git/annex/objects/" in head:
+        return f"its content is not fetched yet: run `datalad get {path}` or `git annex get`"
+    if head.startswith(b"version https://git-lfs"):
+        return "it is a pointer of Git LFS: run `git lfs pull`"
+    return None
