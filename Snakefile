@@ -27,7 +27,7 @@ try:
     )
 except VoxmillError as error:
     # An exception would be shown with lines of this file, in which nothing is wrong.
-    sys.exit(f"voxmill: {error}")
+    sys.exit(f"Error: {error}")
 
 # Jobs parse this file again: they need not say it once more.
 if workflow.is_main_process:

@@ -73,7 +73,7 @@ def test_every_writer_says_that_space_is_needed_and_leaves_nothing(tmp_path):
         assert "cannot be written" in message
         assert "are free in out" in message
         assert "Free space" in message
-    assert "about 360.0 kB are needed" in said["tile"]
+    assert "About 360.0 kB are needed" in said["tile"]
     assert "ulimit -f" in said["text"]
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -89,7 +89,7 @@ def test_a_disk_that_fills_up_keeps_the_old_file(tmp_path, number):
     ):
         scratch.write_text("half")
         raise OSError(number, os.strerror(number))
-    assert "about 2.0 kB are needed" in str(said.value)
+    assert "About 2.0 kB are needed" in str(said.value)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -107,7 +107,7 @@ def test_a_disk_that_fills_up_while_the_file_is_synced(tmp_path, monkeypatch):
 def test_too_little_space_is_refused_before_anything_is_written(tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 5_000_000})
     monkeypatch.setattr(disk.shutil, "disk_usage", lambda folder: usage)
-    expected = r"about 6\.0 MB are needed.*5\.0 MB are free"
+    expected = r"About 6\.0 MB are needed.*5\.0 MB are free"
     with pytest.raises(VoxmillError, match=expected), writing(tmp_path / "a.txt", 6_000_000):
         pytest.fail("the block must not run")
     with writing(tmp_path / "a.txt", needed_bytes=4_000_000) as scratch:

@@ -116,6 +116,6 @@ def _of_number(node: Any) -> Iterator[str]:
         return
     line, base = node.start_mark.line + 1, 8 if octal else 60
     yield (
-        f"line {line}: YAML reads {node.value} as a number in base {base}. Write a decimal number, "
-        f'or "{node.value}" in quotes if it is a name.'
+        f"line {line}: expected a decimal number, found {node.value}: YAML reads {node.value} as a "
+        f'number in base {base}. Write the decimal number, or "{node.value}" in quotes for a name.'
     )

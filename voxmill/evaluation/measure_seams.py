@@ -20,7 +20,8 @@ from voxmill.networks import models
 from voxmill.prediction.box import on_claimed_device
 from voxmill.prediction.measure_halo import richest_boxes
 from voxmill.prediction.volume_predictor import VolumePredictor
-from voxmill.runtime.files import read_json, write_json
+from voxmill.runtime.checked import read_checked_json
+from voxmill.runtime.files import write_json
 from voxmill.runtime.jobs import job, logger, progress
 from voxmill.tiles.plan import read_plan
 from voxmill.volumes import open_volume, read_header
@@ -141,7 +142,7 @@ def measure_seams(
         If an input can't be read, a setting is out of range, or the device is absent.
     """
     checked, detector = SeamSettings.from_dict(settings), CellSettings.from_dict(cells)
-    plan, statistics = read_plan(plan_path), read_json(statistics_path, "statistics")
+    plan, statistics = read_plan(plan_path), read_checked_json(statistics_path, "statistics")
     card, network = models.load_stored(weights_path)
     header = read_header(**volume)
     voxel_size_um = VoxelSize.of(header.voxel_size_um)

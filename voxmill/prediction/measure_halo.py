@@ -14,7 +14,7 @@ from voxmill.geometry import Box
 from voxmill.networks import models
 from voxmill.prediction.box import on_claimed_device
 from voxmill.prediction.volume_predictor import HALOS_VOX, VolumePredictor
-from voxmill.runtime.files import read_json, write_json
+from voxmill.runtime.checked import read_checked_json, write_checked_json
 from voxmill.runtime.jobs import job, logger, progress
 from voxmill.volumes import open_volume, read_header
 
@@ -120,7 +120,7 @@ def measure_halo(
     """
     checked = HaloSettings.from_dict(settings)
     card, network = models.load_stored(weights_path)
-    statistics = read_json(statistics_path, "statistics")
+    statistics = read_checked_json(statistics_path, "statistics")
     header = read_header(**volume)
     claimed = on_claimed_device(PredictionSettings.from_dict(prediction), gpus, output_path)
     with claimed as held, open_volume(header) as source:
@@ -140,4 +140,4 @@ def measure_halo(
         )  # fmt: skip
     logger.info("halo %d voxels at tolerance %g; errors %s", halo, checked.tolerance, errors)
     content = {"halo_vox": [halo] * 3, "tolerance": checked.tolerance, "radius_vox": radius}
-    write_json(output_path, content | {"errors": {str(h): e for h, e in errors.items()}})
+    write_checked_json(output_path, content | {"errors": {str(h): e for h, e in errors.items()}})

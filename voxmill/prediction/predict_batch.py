@@ -5,7 +5,7 @@ from pathlib import Path
 from voxmill.config.prediction import PredictionSettings
 from voxmill.prediction.box import on_claimed_device
 from voxmill.prediction.predictor import Predictor, made_with
-from voxmill.runtime.files import write_json
+from voxmill.runtime.checked import write_checked_json
 from voxmill.runtime.jobs import job, logger
 
 
@@ -50,4 +50,4 @@ def predict_batch(
         left = [pair for pair in pairs if not (resumed and predictor.is_whole(pair[1]))]
         logger.info("%d of %d tiles are there already", len(pairs) - len(left), len(pairs))
         predictor.run(left)
-        write_json(manifest_path, {"tiles": [predictor.entry(path) for _, path in pairs]})
+        write_checked_json(manifest_path, {"tiles": [predictor.entry(path) for _, path in pairs]})

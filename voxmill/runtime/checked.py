@@ -126,14 +126,31 @@ def read_checked_json(
         content = read_json(path, what)
     except VoxmillError as error:
         raise DamagedFileError(f"{error} {remake}") from None
+    return verified(content, path, what, remake)
+
+
+def verified(
+    content: dict[str, Any],
+    path: str | Path,
+    what: str = "JSON file",
+    remake: str = "Delete it and run again.",
+) -> dict[str, Any]:
+    """Content of a JSON file without its checksum, which must fit; see `read_checked_json`.
+
+    Raises
+    ------
+    DamagedFileError
+        If there is no checksum, or another one.
+    """
     if CHECKSUM not in content:
         raise DamagedFileError(
             f"{path}: expected a {what} with the key {CHECKSUM!r}, found none: another program, "
             f"an earlier voxmill or a hand wrote it. {remake}"
         )
-    if content.pop(CHECKSUM) != json_checksum(content):
+    kept = {key: value for key, value in content.items() if key != CHECKSUM}
+    if content[CHECKSUM] != json_checksum(kept):
         raise DamagedFileError(
             f"{path}: damaged or edited: the content of this {what} does not fit its checksum. "
             f"{remake}"
         )
-    return content
+    return kept

@@ -118,7 +118,7 @@ def _concerns(error: BaseException, path: Path) -> bool:
 
 
 def _space_message(path: Path, why: str, needed_bytes: int, written_bytes: int) -> str:
-    needed = f"about {_readable(needed_bytes)} are needed" if needed_bytes else "more is needed"
+    needed = f"About {_readable(needed_bytes)} are needed" if needed_bytes else "More is needed"
     limit = "" if why != os.strerror(errno.EFBIG) else "or raise the limit (`ulimit -f`) "
     return (
         f"{path}: this file cannot be written: {why}. {needed}, {_readable(written_bytes)} were "

@@ -123,12 +123,23 @@ def log_rate(what: str, voxels: int, seconds: float) -> None:
     logger.info("%s: %d voxels in %.2f s, %.3f Mvoxel/s", what, voxels, seconds, rate)
 
 
+class _LogFile(logging.FileHandler):
+    """A log on a disk that may be full: the message is on standard error too."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
 @contextlib.contextmanager
 def _logging_to(log_path: str | Path | None) -> Iterator[None]:
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if log_path:
-        Path(log_path).parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(log_path, mode="w"))
+        try:
+            Path(log_path).parent.mkdir(parents=True, exist_ok=True)
+            handlers.append(_LogFile(log_path, mode="w"))
+        except OSError as error:
+            print(f"{log_path}: no log is written ({error.strerror})", file=sys.stderr)
     for handler in handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(handler)
@@ -142,7 +153,8 @@ def _logging_to(log_path: str | Path | None) -> Iterator[None]:
         logger.setLevel(level)
         for handler in handlers:
             logger.removeHandler(handler)
-            handler.close()
+            with contextlib.suppress(OSError):
+                handler.close()
 
 
 def _log_start(name: str) -> None:

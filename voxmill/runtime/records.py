@@ -6,6 +6,7 @@ start, one when it has its devices, and one at its end. The table of a run is ma
 
 import contextlib
 import json
+import logging
 import os
 import re
 import resource
@@ -16,6 +17,8 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+logger = logging.getLogger(__name__)
 
 RECORD_SUFFIX = ".jobs.jsonl"
 
@@ -116,13 +119,17 @@ def append(path: str | Path | None, record: dict[str, Any]) -> None:
     """
     if path is None:
         return
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
     line = json.dumps(record, sort_keys=True) + "\n"
-    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        os.write(handle, line.encode())
-    finally:
-        os.close(handle)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(handle, line.encode())
+        finally:
+            os.close(handle)
+    except OSError as error:
+        # No reason to end a job that may have computed for hours.
+        logger.warning("%s: no record of this job is kept: %s", path, error.strerror)
 
 
 def record_path(log_path: str | Path) -> Path:

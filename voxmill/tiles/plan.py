@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from voxmill.geometry import Triple
+from voxmill.runtime.checked import verified, write_checked_json
 from voxmill.runtime.errors import VoxmillError
-from voxmill.runtime.files import read_json, write_json
+from voxmill.runtime.files import read_json
 from voxmill.tiles.grid import Tile, plan_tiles
 from voxmill.tiles.records import Record
 
@@ -190,7 +191,7 @@ def _triple(values: Sequence[int]) -> Triple:
 
 def write_plan(path: str | Path, plan: Plan) -> None:
     """Write a plan as JSON; the same plan gives the same bytes."""
-    write_json(path, plan.to_json())
+    write_checked_json(path, plan.to_json())
 
 
 def read_plan(path: str | Path) -> Plan:
@@ -202,9 +203,10 @@ def read_plan(path: str | Path) -> Plan:
         If the file is missing or no JSON object, a key is missing or holds another type of value,
         or a tile's name is not that of its core; the message names file, key and what to do.
     """
-    record = Record(read_json(path, "plan"), str(path), REMAKE_PLAN)
+    content = read_json(path, "plan")
+    record = Record(content, str(path), REMAKE_PLAN)
     source = record.object("source")
-    return Plan(
+    plan = Plan(
         volume=PlannedVolume(
             source.triple("shape"), source.text("dtype"), source.lengths("voxel_size_um")
         ),
@@ -214,6 +216,9 @@ def read_plan(path: str | Path) -> Plan:
         tiles=tuple(_read_tile(entry) for entry in record.objects("tiles")),
         origin=str(path),
     )
+    # Last, since a missing key says more than a checksum.
+    verified(content, path, "plan", REMAKE_PLAN)
+    return plan
 
 
 def _read_tile(record: Record) -> PlannedTile:

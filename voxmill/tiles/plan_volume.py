@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from voxmill.geometry import Triple
+from voxmill.runtime.checked import verified
 from voxmill.runtime.files import read_json
 from voxmill.runtime.jobs import job, logger
 from voxmill.tiles.plan import PlannedVolume, make_plan, write_plan
@@ -59,9 +60,13 @@ def plan_volume(
 
 def _largest_halo(paths: Sequence[str]) -> Triple:
     """The largest halo along each axis of those in files that `measure_halo` wrote."""
-    measured = [
-        Record(read_json(path, "halo measurement"), str(path), REMAKE_HALO).triple("halo_vox")
-        for path in paths
-    ]
+    measured = [_halo(path) for path in paths]
     z, y, x = (max(values) for values in zip(*measured, strict=True))
     return z, y, x
+
+
+def _halo(path: str) -> Triple:
+    content = read_json(path, "halo measurement")
+    halo = Record(content, str(path), REMAKE_HALO).triple("halo_vox")
+    verified(content, path, "halo measurement", REMAKE_HALO)
+    return halo

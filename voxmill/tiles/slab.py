@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from voxmill.geometry import Box
-from voxmill.runtime.files import read_json, write_json
+from voxmill.runtime.checked import verified, write_checked_json
+from voxmill.runtime.files import read_json
 from voxmill.tiles.plan import REMAKE
 from voxmill.tiles.records import Record
 from voxmill.volumes import TilePages, tile_pages
@@ -77,7 +78,7 @@ def write_slab(path: str | Path, cores: Sequence[PredictedCore]) -> None:
         with core.open() as pages:
             # Snakemake looks at a small file's content, not at its date.
             entries.append(core.to_json() | {"crc32": pages.crc32})
-    write_json(path, {"tiles": entries})
+    write_checked_json(path, {"tiles": entries})
 
 
 def read_slab(path: str | Path) -> list[PredictedCore]:
@@ -89,8 +90,9 @@ def read_slab(path: str | Path) -> list[PredictedCore]:
         If the file is missing or no JSON object, or a key is missing or holds another type of
         value.
     """
-    record = Record(read_json(path, "slab manifest"), str(path), REMAKE_MANIFEST)
-    return [
+    content = read_json(path, "slab manifest")
+    record = Record(content, str(path), REMAKE_MANIFEST)
+    cores = [
         PredictedCore(
             name=entry.text("name"),
             core=entry.box("start", "stop"),
@@ -99,3 +101,5 @@ def read_slab(path: str | Path) -> list[PredictedCore]:
         )
         for entry in record.objects("tiles")
     ]
+    verified(content, path, "slab manifest", REMAKE_MANIFEST)
+    return cores

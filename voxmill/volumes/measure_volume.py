@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from voxmill.runtime.checked import write_checked_json
 from voxmill.runtime.errors import VoxmillError
-from voxmill.runtime.files import write_json
 from voxmill.runtime.jobs import job, progress
 from voxmill.volumes import VOLUME_DTYPES, VolumeHeader, check_finite, open_volume, read_header
 from voxmill.volumes.header import check_dtype
@@ -189,4 +189,4 @@ def measure_volume(*, volume: dict, output_path: str) -> None:
     VoxmillError
         If the volume can't be read, is constant, or holds NaN or infinite voxels.
     """
-    write_json(output_path, measure(read_header(**volume)))
+    write_checked_json(output_path, measure(read_header(**volume)))
