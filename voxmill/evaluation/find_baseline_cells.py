@@ -40,7 +40,7 @@ def find_baseline_cells(
         points, scores, choice = find_cells_oracle(
             source,
             truth,
-            DogSettings.from_dict(settings),
+            DogSettings.from_dict(keys),
             size,
             max_distance_um,
             threads,
