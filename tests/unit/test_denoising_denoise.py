@@ -18,6 +18,7 @@ from voxmill.config.scans import ScanPhantomSettings
 from voxmill.denoising import figures, noise
 from voxmill.denoising.denoise_scan import denoise_scan
 from voxmill.denoising.domain import make_domain, padding
+from voxmill.denoising.fitting import Fit
 from voxmill.denoising.metrics import compare, psnr
 from voxmill.phantoms.make_scan import draw_scan, make_scan
 from voxmill.runtime.errors import VoxmillError
@@ -208,6 +209,25 @@ def test_the_whole_job(tmp_path):
     assert not (tmp_path / ".denoising.pt").exists()
     assert not (tmp_path / ".denoising.png").exists()
     assert "memory plan: cpu" in (tmp_path / "log.txt").read_text()
+
+
+def test_a_job_that_was_killed_after_its_outputs_is_not_begun_again(tmp_path, monkeypatch):
+    """Snakemake then removes the outputs and does the job again."""
+    paths, settings = write_inputs(tmp_path), {"fits": 2}
+    denoise_scan(**arguments(tmp_path, paths, settings))
+    names = ("denoised.nii.gz", "denoising.json", "denoising.csv")
+    first = {name: (tmp_path / name).read_bytes() for name in names}
+    for name in names:
+        (tmp_path / name).unlink()
+    step = Fit.step
+    monkeypatch.setattr(Fit, "step", lambda fit: pytest.fail("iteration 0 again"))
+    denoise_scan(**arguments(tmp_path, paths, settings))
+    for name in ("denoised.nii.gz", "denoising.csv"):
+        assert (tmp_path / name).read_bytes() == first[name]
+    # Other settings are another fit, without a warning about the old one.
+    monkeypatch.setattr(Fit, "step", step)
+    denoise_scan(**arguments(tmp_path, paths, settings | {"iterations": 3}))
+    assert pd.read_csv(tmp_path / "denoising.csv")["iteration"].max() == 3
 
 
 def test_a_volume_of_a_series_without_reference(tmp_path):

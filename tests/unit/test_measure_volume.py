@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from voxmill.runtime.checked import read_checked_json
 from voxmill.runtime.errors import VoxmillError
-from voxmill.runtime.files import read_json
 from voxmill.volumes import read_header
 from voxmill.volumes.measure_volume import PERCENTILES, measure, measure_volume
 from voxmill.volumes.normalisation import normalise
@@ -95,7 +95,7 @@ def test_job_writes_json(tmp_path):
     statistics = measured(tmp_path / "volume.tif", array)
     path = tmp_path / "statistics.json"
     measure_volume(volume={"path": str(tmp_path / "volume.tif")}, output_path=path)
-    assert read_json(path) == statistics
+    assert read_checked_json(path) == statistics
 
 
 STATISTICS = {"percentiles": {"1": 100.0, "5": 200.0, "50": 200.0, "99": 600.0, "99.9": 1000.0}}

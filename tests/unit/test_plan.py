@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voxmill.geometry import Box
+from voxmill.runtime.checked import json_checksum
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import write_json
 from voxmill.tiles.plan import PlannedVolume, make_plan, read_plan, write_plan
@@ -45,11 +46,20 @@ CONTENT = {
 }
 
 
-def test_a_plan_is_written_to_the_byte_as_before(tmp_path):
+def test_a_plan_is_written_to_the_byte_as_before_with_a_checksum(tmp_path):
     write_plan(tmp_path / "plan.json", PLAN)
     text = (tmp_path / "plan.json").read_text()
-    assert text == json.dumps(CONTENT, indent=1, sort_keys=True) + "\n"
+    content = CONTENT | {"checksum": json_checksum(CONTENT)}
+    assert text == json.dumps(content, indent=1, sort_keys=True) + "\n"
     assert read_plan(tmp_path / "plan.json") == PLAN
+
+
+def test_a_plan_that_was_edited_is_refused(tmp_path):
+    path = tmp_path / "plan.json"
+    write_plan(path, PLAN)
+    path.write_text(path.read_text().replace('"fingerprint": "f', '"fingerprint": "F'))
+    with pytest.raises(VoxmillError, match=r"plan\.json: damaged or edited.*again"):
+        read_plan(path)
 
 
 @given(

@@ -9,6 +9,7 @@ import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from voxmill.runtime.checked import write_checked_json
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import read_json
 from voxmill.tiles.check_slab import check_slab
@@ -173,7 +174,7 @@ def test_an_unknown_tile_is_an_error(run):
 def test_the_halo_of_a_plan_is_the_largest_measured(tmp_path):
     tifffile.imwrite(tmp_path / "v.tif", np.arange(125, dtype=np.uint8).reshape(5, 5, 5))
     for name, halo in (("a", [3, 1, 1]), ("b", [2, 2, 1])):
-        (tmp_path / name).write_text(f'{{"halo_vox": {halo}}}')
+        write_checked_json(tmp_path / name, {"halo_vox": halo})
     plan_volume(
         volume={"path": tmp_path / "v.tif", "voxel_size_um": SIZE_UM}, fingerprint="f",
         tile_shape_vox=(2, 2, 2), halo_vox=None, halo_paths=[tmp_path / "a", tmp_path / "b"],

@@ -469,6 +469,22 @@ def test_job_writes_a_model_that_can_be_loaded(tmp_path):
     assert not (tmp_path / "net.checkpoint").exists()
 
 
+def test_a_job_that_was_killed_after_its_outputs_is_not_begun_again(tmp_path, monkeypatch):
+    """Snakemake then removes the outputs and does the job again."""
+    arguments = job_arguments(tmp_path)
+    train_network(**arguments)
+    weights = (tmp_path / "net.safetensors").read_bytes()
+    (tmp_path / "net.safetensors").unlink()
+    step = Trainer.step
+    monkeypatch.setattr(Trainer, "step", lambda trainer: pytest.fail("step 0 again"))
+    train_network(**arguments)
+    assert (tmp_path / "net.safetensors").read_bytes() == weights
+    monkeypatch.setattr(Trainer, "step", step)
+    other = dataclasses.asdict(dataclasses.replace(TINY, seed=5))
+    train_network(**arguments | {"settings": other})
+    assert (tmp_path / "net.safetensors").read_bytes() != weights
+
+
 def test_job_claims_its_device_and_leaves_a_record(tmp_path, monkeypatch):
     record = tmp_path / "net.jobs.jsonl"
     arguments = job_arguments(tmp_path) | {"record_path": record}

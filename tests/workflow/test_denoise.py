@@ -67,6 +67,10 @@ def test_every_scan_has_its_products(denoised):
     assert "metrics" not in json.loads(denoised.path("study_sub-01/denoising.json").read_text())
 
 
+def test_a_good_run_leaves_no_checkpoint(denoised):
+    assert list(denoised.path("").rglob(".denoising*")) == []
+
+
 def test_every_fit_leaves_a_record_with_its_memory(denoised):
     rows = {row.task: row for row in table.read(denoised.folder)}
     made = rows["results/made/denoised.nii.gz"]
