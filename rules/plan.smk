@@ -34,7 +34,6 @@ rule plan_volume:
     input:
         volume=W.volumes.file,
         halos=W.predictions.measured_halos,
-        truth=W.volumes.checked_truth,
     output:
         plan="results/{volume}/plan.json",
     log:

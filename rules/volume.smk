@@ -69,7 +69,8 @@ rule check_ground_truth:
         truth="results/{volume}/truth.csv",
     log:
         "logs/{volume}/check_ground_truth.log",
-    # Early: a ground truth in another frame ends the run before any tile is predicted.
+    # First: a ground truth in another frame ends the run before tiles are predicted. No job of the
+    # prediction waits for it: an edge there would make a new ground truth cut all tiles again.
     priority: 50
     conda:
         "../envs/voxmill.yaml"
@@ -80,6 +81,7 @@ rule check_ground_truth:
         reading=W.volumes.truth_reading,
         volume=W.volumes.truth_volume,
         fingerprint=W.volumes.fingerprint,
+        truth_fingerprint=W.volumes.truth_fingerprint,
         shape=W.volumes.shape,
         voxel_size_um=W.volumes.voxel_size_um,
         code=source_digest("voxmill.evaluation.check_ground_truth"),

@@ -56,12 +56,9 @@ def test_params_of_a_volume():
 
 def test_the_ground_truth_of_a_volume():
     volumes = Volumes(config(), ancient)
-    assert (volumes.truth_file(V), volumes.truth_kind(V)) == ("v.csv", "points")
-    assert volumes.checked_truth(V) == "ancient results/v/truth.csv"
+    assert (volumes.truth_file(V), volumes.truth_kind(V)) == ("ancient v.csv", "points")
     made = Volumes(config([phantom()]), ancient)
     assert (made.truth_file(V), made.truth_kind(V)) == ("results/v/phantom.csv", None)
-    without = Volumes(config([volume(settings={"path": "v.tif"})]), ancient)
-    assert without.checked_truth(V) == []
 
 
 def test_what_is_said_of_a_table_and_the_volume_of_a_ground_truth():

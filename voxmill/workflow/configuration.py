@@ -1,5 +1,6 @@
 """The configuration, checked once while the Snakefile is parsed: no pixel read, no torch."""
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -13,13 +14,16 @@ from voxmill.config.settings import check
 from voxmill.geometry import Box, Triple
 from voxmill.networks.models import ModelCard, read_card
 from voxmill.runtime.errors import VoxmillError
-from voxmill.runtime.files import sha256
+from voxmill.runtime.files import sha256, update_with_pieces
 from voxmill.runtime.paths import advice
 from voxmill.tiles.grid import grid_starts, slab_name, tile_name
-from voxmill.volumes import SOURCE_KEYS, VolumeHeader, fingerprint, read_header
+from voxmill.volumes import LABEL_DTYPES, SOURCE_KEYS, VolumeHeader, fingerprint, read_header
 from voxmill.volumes.plausible import check_plausible
 
 _MOST_TILES = 1_000_000
+
+# A ground truth up to this size is digested as a whole; of a larger one the date counts too.
+_WHOLE_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ class Volume:
         Names of the networks to run on it.
     warnings : tuple of str
         What is doubtful about it.
+    truth_fingerprint : str
+        Of the content of the user's ground truth; "" where there is none.
     """
 
     name: str
@@ -58,6 +64,7 @@ class Volume:
     windows: bool
     networks: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    truth_fingerprint: str = ""
 
     @property
     def has_truth(self) -> bool:
@@ -218,7 +225,19 @@ def _volume(name: str, settings: dict[str, Any], source: str) -> Volume:
         name, header.shape, voxel_size_um, itemsize, mark, section["path"],
         section, header.windows, networks,
         tuple(f"{source}: volumes.{name}: {warning}" for warning in warnings),
+        _truth_fingerprint(section["truth"]["path"]) if "truth" in section else "",
     )  # fmt: skip
+
+
+def _truth_fingerprint(path: str) -> str:
+    """A digest that changes with a ground truth's content; tables are read as a whole for it."""
+    if Path(path).is_dir():
+        return fingerprint(read_header(path, dtypes=LABEL_DTYPES))
+    if Path(path).stat().st_size <= _WHOLE_BYTES:
+        return sha256(path)
+    digest = hashlib.sha256(str(Path(path).stat().st_mtime_ns).encode())
+    update_with_pieces(digest, path, samples=16, sample_bytes=1 << 16)
+    return digest.hexdigest()
 
 
 def _check_frame(name: str, section: dict[str, Any], header: VolumeHeader, source: str) -> TripleUm:

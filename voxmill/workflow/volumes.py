@@ -71,8 +71,11 @@ class Volumes:
         volume = self._volume(wildcards)
         if volume.path is None:
             return f"results/{volume.name}/phantom.csv"
-        path: str = volume.settings["truth"]["path"]
-        return path
+        return self.ancient(volume.settings["truth"]["path"])
+
+    def truth_fingerprint(self, wildcards: Wildcards) -> str:
+        """Fingerprint of the content of the user's ground truth: its date counts for nothing."""
+        return self._volume(wildcards).truth_fingerprint
 
     def truth_kind(self, wildcards: Wildcards) -> str | None:
         """What the ground truth is (points, labels ...); None where the file tells."""
@@ -88,14 +91,6 @@ class Volumes:
         """Arguments of `voxmill.volumes.read_header` for the user's file; None for a phantom."""
         volume = self._volume(wildcards)
         return None if volume.path is None else self.original_arguments(wildcards)
-
-    def checked_truth(self, wildcards: Wildcards) -> str | list[str]:
-        """The checked ground truth of a volume that has one, else nothing.
-
-        As an input of the plan it ends a run with a truth in another frame before it predicts.
-        """
-        volume = self._volume(wildcards)
-        return self.ancient(f"results/{volume.name}/truth.csv") if volume.has_truth else []
 
     def _volume(self, wildcards: Wildcards) -> Volume:
         return self.config.volumes[wildcards.volume]
