@@ -102,8 +102,8 @@ class VolumeSection(Section):
     """Which channel to read, where the file has several; from 0. In a folder of planes that of the
     number in the names that counts channels (C00, ch1), in rising order."""
     pattern: Text | None = None
-    """Which files of a folder are its planes: a glob ("*_C00_*"), or a regular expression whose
-    group is the number that counts the planes ("C00.*Z([0-9]+)"). By default all TIFF files, whose
+    """Which files of a folder are its planes: a glob (`*_C00_*`), or a regular expression whose
+    group is the number that counts the planes (`C00.*Z([0-9]+)`). By default all TIFF files, whose
     names must differ in one number."""
     level: Index | None = None
     """Level of a pyramid (OME-Zarr, BigDataViewer, Imaris) to read; 0, the finest, when left
