@@ -1,5 +1,6 @@
 """The page of the docs that lists every key of a configuration."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -83,6 +84,8 @@ def _cell(schema: dict[str, Any]) -> str:
 
 
 def _escaped(text: str) -> str:
-    for sign in "|*<>":
-        text = text.replace(sign, f"\\{sign}")
-    return text
+    """Text for a cell: signs of Markdown stand for themselves; in code only | needs that."""
+    parts = text.split("`")
+    for at, part in enumerate(parts):
+        parts[at] = re.sub(r"\|" if at % 2 else r"[|*<>]", r"\\\g<0>", part)
+    return "`".join(parts)
