@@ -153,7 +153,7 @@ def label_equal(values: np.ndarray) -> tuple[np.ndarray, int]:
     """Number the 26-connected components of equal whole numbers other than 0 from 1.
 
     >>> label_equal(np.array([[[1, 1, 2, 0, 1]]]))
-    (array([[[1, 1, 2, 0, 3]]], dtype=int64), 3)
+    (array([[[1, 1, 2, 0, 3]]]), 3)
     """
     from skimage.measure import label  # slow to import
 
