@@ -14,7 +14,7 @@ import tifffile
 import volume_files
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from volume_files import WRITERS
+from volume_files import WRITERS, opened
 
 from tests.data_sources import LIGHTSHEET_SOURCE, MRI_SOURCE, SHARED
 from voxmill.volumes import LABEL_DTYPES, VolumeHeader, open_volume, read_header, unpack
@@ -34,13 +34,8 @@ def example(dtype="uint16", shape=SHAPE, seed=0):
 @pytest.fixture(scope="module")
 def volumes(tmp_path_factory):
     """An opened volume of every format, all with the voxels of `example()`."""
-    folder = tmp_path_factory.mktemp("volumes")
-    opened = {}
-    for index, (name, write) in enumerate(WRITERS.items()):
-        opened[name] = open_volume(read_header(write(folder / str(index), example())))
-    yield opened
-    for volume in opened.values():
-        volume.close()
+    with opened(tmp_path_factory.mktemp("volumes"), WRITERS, example()) as volumes:
+        yield volumes
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])

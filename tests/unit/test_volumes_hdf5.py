@@ -11,20 +11,13 @@ import pytest
 from hdf5_files import PLAIN, big_data_viewer, ilastik, imaris, plain
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from volume_files import opened, whole
+from volume_files import small_numbers as example
 
 from voxmill.runtime.errors import VoxmillError
 from voxmill.volumes import LABEL_DTYPES, fingerprint, open_volume, read_header
 
 SHAPE = (5, 37, 43)
-
-
-def example(dtype="uint16", shape=SHAPE, seed=0):
-    return np.random.default_rng(seed).integers(0, 250, shape).astype(dtype)
-
-
-def whole(header):
-    with open_volume(header) as volume:
-        return volume.read_window((0, 0, 0), header.shape)
 
 
 def refused(path, match, **options):
@@ -36,14 +29,9 @@ def refused(path, match, **options):
 @pytest.fixture(scope="module")
 def volumes(tmp_path_factory):
     """An opened file of every kind, all with the voxels of `example()`."""
-    folder = tmp_path_factory.mktemp("files")
     writers = PLAIN | {"bdv": lambda p, a: big_data_viewer(p, [lambda t, s: a])}
-    opened = {}
-    for index, (name, write) in enumerate(writers.items()):
-        opened[name] = open_volume(read_header(write(folder / str(index), example())))
-    yield opened
-    for volume in opened.values():
-        volume.close()
+    with opened(tmp_path_factory.mktemp("files"), writers, example()) as volumes:
+        yield volumes
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])

@@ -14,6 +14,8 @@ import zarr
 import zarr_files
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from volume_files import opened, whole
+from volume_files import small_numbers as example
 from zarr_files import ARRAYS, edit, image, metadata_file, multiscale
 
 from voxmill.volumes import LABEL_DTYPES, fingerprint, open_volume, read_header
@@ -21,25 +23,11 @@ from voxmill.volumes import LABEL_DTYPES, fingerprint, open_volume, read_header
 SHAPE = (5, 37, 43)
 
 
-def example(dtype="uint16", shape=SHAPE, seed=0):
-    return np.random.default_rng(seed).integers(0, 250, shape).astype(dtype)
-
-
-def whole(header):
-    with open_volume(header) as volume:
-        return volume.read_window((0, 0, 0), header.shape)
-
-
 @pytest.fixture(scope="module")
 def volumes(tmp_path_factory):
     """An opened array of every kind, all with the voxels of `example()`."""
-    folder = tmp_path_factory.mktemp("arrays")
-    opened = {}
-    for index, (name, write) in enumerate(ARRAYS.items()):
-        opened[name] = open_volume(read_header(write(folder / str(index), example())))
-    yield opened
-    for volume in opened.values():
-        volume.close()
+    with opened(tmp_path_factory.mktemp("arrays"), ARRAYS, example()) as volumes:
+        yield volumes
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])

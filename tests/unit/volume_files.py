@@ -1,10 +1,13 @@
 """Files of every format for the tests of volumes; a writer takes a path stem and an array."""
 
+import contextlib
 import gzip
 
 import nibabel
 import numpy as np
 import tifffile
+
+from voxmill.volumes import open_volume, read_header
 
 
 def tiff(path, array, **options):
@@ -116,3 +119,24 @@ def nifti_big_endian(path, array):
     path = path.with_suffix(".nii")
     nibabel.save(image, path)
     return path
+
+
+@contextlib.contextmanager
+def opened(folder, writers, array):
+    """Open a file of every kind by its name, all with the voxels of `array`."""
+    with contextlib.ExitStack() as stack:
+        yield {
+            name: stack.enter_context(open_volume(read_header(write(folder / str(index), array))))
+            for index, (name, write) in enumerate(writers.items())
+        }
+
+
+def whole(header):
+    """All voxels of a volume."""
+    with open_volume(header) as volume:
+        return volume.read_window((0, 0, 0), header.shape)
+
+
+def small_numbers(dtype="uint16", shape=(5, 37, 43), seed=0):
+    """Voxels that every type holds."""
+    return np.random.default_rng(seed).integers(0, 250, shape).astype(dtype)
