@@ -20,6 +20,8 @@ COLUMNS = {
     "score": "{:.9g}",
     "volume_um3": "{:.4f}",
 }
+PLACE = ["z_vox", "y_vox", "x_vox"]
+"""Columns of a place in the volume, voxels; also those of the checked ground truth."""
 
 
 def write_cells(path: str | Path, cells: pd.DataFrame) -> None:
@@ -44,24 +46,42 @@ def read_cells(path: str | Path) -> pd.DataFrame:
     VoxmillError
         If the file is missing or not a table of cells, or a number is missing or not finite.
     """
+    return read_numbers(path, ["id", *PLACE, "score"], "table of cells")
+
+
+def read_numbers(path: str | Path, needed: list[str], what: str) -> pd.DataFrame:
+    """Read a table that a job of voxmill wrote.
+
+    Parameters
+    ----------
+    path : path
+    needed : list of str
+        Columns that must hold finite numbers.
+    what : str
+        The role of the table, for messages.
+
+    Raises
+    ------
+    VoxmillError
+        If the file is missing or no such table, or a number is missing or not finite.
+    """
     try:
-        cells = pd.read_csv(path)
+        table = pd.read_csv(path)
     except FileNotFoundError:
-        raise VoxmillError(f"{path}: this table of cells does not exist.") from None
+        raise VoxmillError(f"{path}: this {what} does not exist.") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise VoxmillError(f"{path}: expected a table of cells (CSV), found {error}") from None
-    needed = ["id", "z_vox", "y_vox", "x_vox", "score"]
-    if missing := [column for column in needed if column not in cells]:
+        raise VoxmillError(f"{path}: expected a {what} (CSV), found {error}") from None
+    if missing := [column for column in needed if column not in table]:
         raise VoxmillError(
-            f"{path}: expected the columns {', '.join(needed)} of a table of cells, "
-            f"found no {missing[0]!r} among {list(cells.columns)[:12]}"
+            f"{path}: expected the columns {', '.join(needed)} of a {what}, "
+            f"found no {missing[0]!r} among {list(table.columns)[:12]}"
         )
     for column in needed:
-        numbers = pd.to_numeric(cells[column], errors="coerce").astype(float)
+        numbers = pd.to_numeric(table[column], errors="coerce").astype(float)
         bad = np.flatnonzero(~np.isfinite(numbers))
         if len(bad):
             raise VoxmillError(
                 f"{path}: expected a number in column {column!r} of data row {bad[0] + 1}, "
-                f"found {cells[column].iloc[bad[0]]!r}"
+                f"found {table[column].iloc[bad[0]]!r}"
             )
-    return cells
+    return table

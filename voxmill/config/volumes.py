@@ -1,7 +1,8 @@
 """Volumes of a configuration and their ground truth."""
 
+from collections.abc import Mapping
 from pathlib import PurePath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -50,6 +51,15 @@ Columns = Annotated[
 ]
 
 
+# Keys of a ground truth that only tables of points have.
+_OF_TABLES = ("columns", "units", "offset_vox")
+
+
+def table_reading(truth: Mapping[str, Any]) -> dict[str, Any]:
+    """What a ground truth of the configuration says about its table of points."""
+    return {key: truth[key] for key in _OF_TABLES if key in truth}
+
+
 @section("truth")
 class GroundTruthSection(Section):
     """Where the true cells of a volume are."""
@@ -74,7 +84,7 @@ class GroundTruthSection(Section):
             raise SettingError("path", f"{self.path} is {UNREAD_TABLES[suffix]}")
         if self.kind is None and suffix == ".xml":
             raise SettingError("kind", f"missing: {self.path} holds {MARKERS}")
-        for key in ("columns", "units", "offset_vox"):
+        for key in _OF_TABLES:
             if self.kind not in (None, "points") and getattr(self, key) is not None:
                 raise SettingError(
                     key, f"only tables of points have it, found kind {self.kind}; leave it out"

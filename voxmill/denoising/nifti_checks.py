@@ -7,11 +7,9 @@ import numpy as np
 from nibabel.nifti1 import Nifti1Header
 
 from voxmill.runtime.errors import VoxmillError
+from voxmill.volumes.nifti_scale import UNITS_UM
 
 log = logging.getLogger(__name__)
-
-_MILLIMETRES = {1: 1e3, 2: 1.0, 3: 1e-3}
-"""Millimetres per NIfTI unit of length: metre, millimetre, micrometre."""
 
 _USUAL_MM = (0.01, 10.0)
 """Edges of the voxels of MRI scanners, small animals' included."""
@@ -33,7 +31,7 @@ def check_affine(path: Path, affine: np.ndarray, header: Nifti1Header) -> None:
             f"{path}: its affine is singular or not finite, so its voxels have no positions: "
             f"{affine.tolist()}. Repair the header (sform, qform)."
         )
-    edges_mm = edges * _MILLIMETRES.get(int(header["xyzt_units"]) & 7, 1.0)
+    edges_mm = edges * (UNITS_UM.get(int(header["xyzt_units"]) & 7, 1e3) / 1e3)
     if not (_USUAL_MM[0] <= edges_mm.min() and edges_mm.max() <= _USUAL_MM[1]):
         log.warning(
             "%s: its voxels are %s mm by its header; expected %g to %g: is the unit wrong "

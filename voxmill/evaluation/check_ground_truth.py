@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from voxmill.cells.table import PLACE
 from voxmill.evaluation.ground_truth import read_truth
 from voxmill.runtime.files import writing
 from voxmill.runtime.jobs import job, logger
@@ -40,7 +41,7 @@ def check_ground_truth(
     points = read_truth(truth_path, kind, shape, voxel_size_um, volume=header, **(reading or {}))
     # A point just inside of the last face must stay inside when it is rounded to four decimals.
     points = np.minimum(points, np.asarray(shape) - 0.5001)
-    table = pd.DataFrame(points, columns=["z_vox", "y_vox", "x_vox"])
+    table = pd.DataFrame(points, columns=PLACE)
     with writing(output_path) as scratch:
         table.to_csv(scratch, index=False, float_format="%.4f", lineterminator="\n")
     logger.info("%s: %d cells", truth_path, len(points))

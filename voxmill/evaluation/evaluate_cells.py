@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from voxmill.cells.table import read_cells
+from voxmill.cells.table import PLACE, read_cells
 from voxmill.config.evaluation import EvaluationSettings
-from voxmill.evaluation.ground_truth import check_inside, read_truth
+from voxmill.evaluation.ground_truth import check_inside, read_checked_truth
 from voxmill.evaluation.matches import Frame, Matches, match_cells, tile_of_points
 from voxmill.evaluation.matching import check_distance, check_points
 from voxmill.evaluation.metrics import METRICS, scores_of
@@ -187,9 +187,9 @@ def evaluate_cells(
     """
     plan = read_plan(plan_path)
     shape, size = plan.volume.shape, VoxelSize.of(plan.volume.voxel_size_um)
-    truth, cells = read_truth(truth_path, "points", shape, size), read_cells(cells_path)
-    places = cells[["z_vox", "y_vox", "x_vox"]].to_numpy(float)
-    check_inside(cells_path, places, Box.from_shape(shape), size)
+    frame = Box.from_shape(shape)
+    truth, cells = read_checked_truth(truth_path, frame, size), read_cells(cells_path)
+    check_inside(cells_path, cells[PLACE].to_numpy(float), frame, size)
     checked = EvaluationSettings.from_dict(settings)
     result = evaluate(truth, cells, checked, size, shape, plan.tiles)
     write_json(json_path, result.results)

@@ -3,8 +3,8 @@
 from voxmill.cells.table import write_cells
 from voxmill.config.baseline import DogSettings
 from voxmill.evaluation.baselines import cells_table, find_cells_oracle
-from voxmill.evaluation.ground_truth import read_truth
-from voxmill.geometry import VoxelSize
+from voxmill.evaluation.ground_truth import read_checked_truth
+from voxmill.geometry import Box, VoxelSize
 from voxmill.runtime.jobs import job, logger
 from voxmill.volumes import open_volume, read_header
 
@@ -35,7 +35,7 @@ def find_baseline_cells(
     max_distance_um = keys.pop("max_distance_um")
     header = read_header(**volume)
     size = VoxelSize.of(header.voxel_size_um)
-    truth = read_truth(truth_path, "points", header.shape, size)
+    truth = read_checked_truth(truth_path, Box.from_shape(header.shape), size)
     with open_volume(header) as source:
         points, scores, choice = find_cells_oracle(
             source,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from voxmill.cells.table import PLACE, read_numbers
 from voxmill.config.volumes import MARKERS, TABLE_SUFFIXES, UNREAD_TABLES
 from voxmill.evaluation.point_columns import TruthReading
 from voxmill.evaluation.point_tables import read_points
@@ -67,6 +68,21 @@ def read_truth(
         )
     reading = TruthReading(columns, units, offset_vox, volume)
     points = TRUTH[kind](path, frame, size, reading)
+    check_inside(path, points, frame, size)
+    return points
+
+
+def read_checked_truth(path: str | Path, frame: Box, size: VoxelSize) -> np.ndarray:
+    """Points (N, 3) of a ground truth that `check_ground_truth` wrote, in voxels, z, y, x.
+
+    Its form is known, so that nothing needs to be found out about it row by row.
+
+    Raises
+    ------
+    VoxmillError
+        If the file is missing or broken, or a point lies outside of the volume.
+    """
+    points = read_numbers(path, PLACE, "ground truth")[PLACE].to_numpy(float)
     check_inside(path, points, frame, size)
     return points
 

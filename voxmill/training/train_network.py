@@ -9,6 +9,7 @@ import torch
 
 from voxmill import __version__
 from voxmill.config.training import TrainingSettings
+from voxmill.config.volumes import table_reading
 from voxmill.evaluation.ground_truth import read_truth
 from voxmill.geometry import Box
 from voxmill.networks import models
@@ -20,12 +21,12 @@ from voxmill.runtime.jobs import job, logger
 from voxmill.training.curves import write_curves
 from voxmill.training.loop import TrainingResult, train
 from voxmill.training.sources import Source, training_points
-from voxmill.volumes import LABEL_DTYPES, SOURCE_KEYS, fingerprint, open_volume, read_header
+from voxmill.volumes import LABEL_DTYPES, fingerprint, open_volume, read_header
 from voxmill.volumes.header import VolumeHeader
 from voxmill.volumes.measure_volume import measure
 from voxmill.volumes.normalisation import check_normalisation
 from voxmill.volumes.orientation import place
-from voxmill.volumes.plausible import check_plausible
+from voxmill.volumes.plausible import read_configured
 
 
 def open_source(
@@ -55,19 +56,16 @@ def open_source(
     VoxmillError
         If a file cannot be read, the volume is constant, or a region exceeds the volume.
     """
-    chosen = {key: volume[key] for key in SOURCE_KEYS if key in volume}
-    for warning in check_plausible(
-        read_header(volume["path"], **chosen), volume.get("voxel_size_um")
-    ):
+    header, warnings = read_configured(volume)
+    for warning in warnings:
         logger.warning("%s", warning)
-    header = read_header(volume["path"], voxel_size_um=volume.get("voxel_size_um"), **chosen)
     if header.voxel_size_um is None:
         raise VoxmillError(
             f"{volume['path']}: expected a voxel size in the header, found none. Set "
             f"voxel_size_um of training volume {name!r} (z, y, x, micrometres)."
         )
     truth = volume["truth"]
-    reading = {key: truth[key] for key in ("columns", "units", "offset_vox") if key in truth}
+    reading = table_reading(truth)
     points = read_truth(
         truth["path"], truth.get("kind"), header.shape, header.voxel_size_um,
         volume=header, **reading,

@@ -13,7 +13,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from voxmill.volumes.header import (
     LABEL_DTYPES,
     VOLUME_DTYPES,
     VolumeHeader,
-    check_voxel_size,
+    with_voxel_size,
 )
 from voxmill.volumes.nifti import unpack
 from voxmill.volumes.output import write_planes
@@ -51,6 +51,7 @@ __all__ = [
     "read_header",
     "read_points",
     "read_tile",
+    "source_choices",
     "tile_pages",
     "unpack",
     "write_planes",
@@ -202,11 +203,12 @@ def read_header(
             raise VoxmillError(
                 f"{path}: the key `{key}` is for {takers}, found {form.names}. Leave it out."
             )
-    header = form.read_header(path, channel, tuple(dtypes), **choices)
-    if voxel_size_um is None:
-        return header
-    size = check_voxel_size(f"{path}, voxel_size_um", voxel_size_um)
-    return dataclasses.replace(header, voxel_size_um=size, voxel_size_source="given")
+    return with_voxel_size(form.read_header(path, channel, tuple(dtypes), **choices), voxel_size_um)
+
+
+def source_choices(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Keywords of `read_header` that a volume of the configuration holds."""
+    return {key: section[key] for key in SOURCE_KEYS if key in section}
 
 
 def open_volume(header: VolumeHeader) -> Windows:

@@ -2,8 +2,10 @@
 
 import itertools
 import math
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -115,6 +117,15 @@ def check_index(path: object, key: str, count: int, index: int | None) -> int:
             f"{count}."
         )
     return index or 0
+
+
+def file_stamp(path: Path) -> tuple[int, int, int] | None:
+    """What tells cheaply whether a file was written again; None where it is gone."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 class ArrayWindows(Windows):

@@ -1,7 +1,6 @@
 """HDF5: plain data sets, BigDataViewer and Imaris, through h5py."""
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from voxmill.runtime.errors import VoxmillError
-from voxmill.volumes.arrays import ArrayWindows, Index, select, shorten
+from voxmill.volumes.arrays import ArrayWindows, Index, file_stamp, select, shorten
 from voxmill.volumes.hdf5_layouts import Wanted, find
 from voxmill.volumes.header import VolumeHeader, check_dtype
 from voxmill.volumes.windows import Windows
@@ -76,7 +75,7 @@ class Hdf5Windows(ArrayWindows):
         path = Path(header.path)
         with contextlib.ExitStack() as cleanup:
             file = cleanup.enter_context(_opened(path))
-            self._stamp = _stamp(path)
+            self._stamp = file_stamp(path)
             data = file.get(header.dataset)
             inside = data is not None and len(getattr(data, "shape", ())) == len(header.file_shape)
             if not inside or any(a < b for a, b in zip(data.shape, header.file_shape, strict=True)):
@@ -103,19 +102,11 @@ class Hdf5Windows(ArrayWindows):
         return f"{self.header.path}: /{self.header.dataset}: the chunk at {first}"
 
     def _check_unchanged(self) -> None:
-        if _stamp(Path(self.header.path)) != self._stamp:
+        if file_stamp(Path(self.header.path)) != self._stamp:
             raise VoxmillError(
                 f"{self.header.path}: the file has changed while it was read. Wait until it is "
                 "written, then run again."
             )
-
-
-def _stamp(path: Path) -> tuple | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 @contextlib.contextmanager

@@ -12,9 +12,7 @@ import numpy as np
 
 from voxmill.runtime.errors import VoxmillError
 from voxmill.volumes.arrays import check_index
-from voxmill.volumes.header import to_micrometres
-
-VoxelSizeUm = tuple[float, float, float]
+from voxmill.volumes.header import VoxelSizeUm, to_micrometres
 
 _SHOWN = 10
 """Data sets that a message lists."""

@@ -1,5 +1,6 @@
 """What a file says about its volume, and which of its axes are z, y, x and channel."""
 
+import dataclasses
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,6 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from voxmill.runtime.errors import VoxmillError
+
+VoxelSizeUm = tuple[float, float, float]
+"""z, y, x, micrometres, as files tell it; `voxmill.geometry.VoxelSize` computes with it."""
 
 VOLUME_DTYPES = ("uint8", "uint16", "int16", "float32")
 """Voxel types of image volumes, the input of the networks."""
@@ -72,7 +76,7 @@ class VolumeHeader:
     format: str
     shape: tuple[int, int, int]
     dtype: str
-    voxel_size_um: tuple[float, float, float] | None
+    voxel_size_um: VoxelSizeUm | None
     voxel_size_source: str
     channel: int | None
     windows: bool
@@ -81,7 +85,7 @@ class VolumeHeader:
     level: int | None = None
     time: int | None = None
     dataset: str | None = None
-    translation_um: tuple[float, float, float] | None = None
+    translation_um: VoxelSizeUm | None = None
     pattern: str | None = None
 
     def __post_init__(self) -> None:
@@ -91,7 +95,7 @@ class VolumeHeader:
                 object.__setattr__(self, name, tuple(getattr(self, name)))
 
     @property
-    def known_voxel_size_um(self) -> tuple[float, float, float]:
+    def known_voxel_size_um(self) -> VoxelSizeUm:
         """The voxel size, for what can't do without one.
 
         Raises
@@ -235,7 +239,15 @@ def to_micrometres(unit: str | None) -> float | None:
     return _MICROMETRES.get(unit, _MICROMETRES.get(unit.lower()))
 
 
-def check_voxel_size(origin: str, voxel_size_um: Iterable[float]) -> tuple[float, float, float]:
+def with_voxel_size(header: VolumeHeader, voxel_size_um: Iterable[float] | None) -> VolumeHeader:
+    """A header with a given voxel size (z, y, x), micrometres, in place of the file's; if any."""
+    if voxel_size_um is None:
+        return header
+    size = check_voxel_size(f"{header.path}, voxel_size_um", voxel_size_um)
+    return dataclasses.replace(header, voxel_size_um=size, voxel_size_source="given")
+
+
+def check_voxel_size(origin: str, voxel_size_um: Iterable[float]) -> VoxelSizeUm:
     """Three positive finite numbers (z, y, x), micrometres; `origin` names the key or file."""
     try:
         size = [float(edge) for edge in voxel_size_um]

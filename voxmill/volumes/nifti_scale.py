@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from voxmill.volumes.header import VolumeAxes
+from voxmill.volumes.header import VolumeAxes, VoxelSizeUm
 
-_UNITS_UM = {1: 1e6, 2: 1e3, 3: 1.0}
+UNITS_UM = {1: 1e6, 2: 1e3, 3: 1.0}
 """Micrometres per NIfTI unit of length: metre, millimetre, micrometre."""
 
 
-def voxel_size(header: Any, axes: VolumeAxes) -> tuple[tuple[float, float, float] | None, str]:
+def voxel_size(header: Any, axes: VolumeAxes) -> tuple[VoxelSizeUm | None, str]:
     """Voxel size (z, y, x) in micrometres, or None, and where it is from or why it is unknown.
 
     Parameters
@@ -21,10 +21,10 @@ def voxel_size(header: Any, axes: VolumeAxes) -> tuple[tuple[float, float, float
     """
     unit = int(header["xyzt_units"]) & 7
     zooms = [float(header["pixdim"][1 + axis]) for axis in axes.zyx]
-    if unit not in _UNITS_UM or not all(math.isfinite(z) and z > 0 for z in zooms):
+    if unit not in UNITS_UM or not all(math.isfinite(z) and z > 0 for z in zooms):
         return None, f"NIfTI: no length (pixdim {zooms} z, y, x; xyzt_units {unit})"
     # pixdim is float32: more digits than these are noise.
-    z, y, x = (float(f"{zoom * _UNITS_UM[unit]:.7g}") for zoom in zooms)
+    z, y, x = (float(f"{zoom * UNITS_UM[unit]:.7g}") for zoom in zooms)
     steps = _affine_steps(header, axes)
     if steps is not None and not np.allclose(steps, zooms, rtol=0.01):
         return None, (

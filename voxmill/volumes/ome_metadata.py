@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from voxmill.runtime.errors import VoxmillError
-from voxmill.volumes.header import to_micrometres
+from voxmill.volumes.header import VoxelSizeUm, to_micrometres
 from voxmill.volumes.zarr_nodes import Node, broken, read_node
 from voxmill.volumes.zarr_store import join
 
@@ -48,9 +48,6 @@ _SHOWN = 10
 
 _WELLS = 1000
 """Wells of a plate that are looked into."""
-
-
-VoxelSizeUm = tuple[float, float, float]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from voxmill.runtime.errors import VoxmillError
-from voxmill.volumes.arrays import ArrayWindows, Index, check_index, select, shorten
+from voxmill.volumes.arrays import ArrayWindows, Index, check_index, file_stamp, select, shorten
 from voxmill.volumes.header import VolumeHeader, check_dtype
 from voxmill.volumes.ome_metadata import Multiscale, images_below, listed, read_multiscale
 from voxmill.volumes.windows import Windows
@@ -238,15 +238,10 @@ class ZarrWindows(ArrayWindows):
         )
 
 
-def _stamp(store: Store, node: Node) -> tuple | None:
-    """What tells cheaply whether the metadata file was written again."""
-    try:
-        found = os.stat(
-            store.path / node.metadata_key if isinstance(store, FolderStore) else store.path
-        )
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+def _stamp(store: Store, node: Node) -> tuple[int, int, int] | None:
+    """The stamp of the file that holds the metadata."""
+    folder = isinstance(store, FolderStore)
+    return file_stamp(store.path / node.metadata_key if folder else store.path)
 
 
 def _by_tensorstore(node: Node) -> tuple[Any, Callable[[], None]]:

@@ -15,10 +15,10 @@ import numpy.typing as npt
 from voxmill.runtime.errors import VoxmillError
 from voxmill.volumes.header import VolumeHeader
 from voxmill.volumes.nifti import is_gzip
+from voxmill.volumes.nifti_scale import UNITS_UM
 
 logger = logging.getLogger(__name__)
 
-_UNITS_UM = {0: 1e3, 1: 1e6, 2: 1e3, 3: 1.0}
 _REMEDY = (
     "Save it in the volume's frame, for example with nibabel.processing.resample_from_to (order=0) "
     "or SimpleITK's CopyInformation; if the voxels do agree, copy the volume's affine."
@@ -81,7 +81,7 @@ def read_affine(header: VolumeHeader) -> npt.NDArray[np.float64] | None:
         affine = np.array(nifti.get_best_affine(), dtype=np.float64)
     except (ValueError, HeaderDataError):
         return None
-    affine[:3] *= _UNITS_UM.get(int(nifti["xyzt_units"]) & 7, 1e3)
+    affine[:3] *= UNITS_UM.get(int(nifti["xyzt_units"]) & 7, 1e3)
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     if not np.isfinite(affine).all() or (lengths == 0).any():
         return None

@@ -1,10 +1,12 @@
 """Is a voxel size one that a microscope makes: the mistakes of units and of axis order."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from voxmill.runtime.errors import VoxmillError
-from voxmill.volumes.header import VolumeHeader
+from voxmill.volumes import read_header, source_choices
+from voxmill.volumes.header import VolumeHeader, with_voxel_size
 
 USUAL_UM = (0.05, 100.0)
 """Edges of voxels that microscopes make, micrometres: beyond them a warning."""
@@ -14,6 +16,31 @@ POSSIBLE_UM = (0.001, 2000.0)
 
 # Two sizes this close are the same: headers round.
 _SAME = 0.01
+
+
+def read_configured(section: Mapping[str, Any]) -> tuple[VolumeHeader, list[str]]:
+    """Read the header of a volume of the configuration, once, and check its voxel size.
+
+    Parameters
+    ----------
+    section : mapping
+        `path`, and where they are given `voxel_size_um` and keys of
+        `voxmill.volumes.SOURCE_KEYS`.
+
+    Returns
+    -------
+    header : VolumeHeader
+        With the given voxel size, else the file's.
+    warnings : list of str
+
+    Raises
+    ------
+    VoxmillError
+        As `voxmill.volumes.read_header` and `check_plausible`.
+    """
+    given_um = section.get("voxel_size_um")
+    header = read_header(section["path"], **source_choices(section))
+    return with_voxel_size(header, given_um), check_plausible(header, given_um)
 
 
 def check_plausible(header: VolumeHeader, given_um: Sequence[float] | None = None) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 import tifffile
 
 from voxmill.runtime.errors import VoxmillError
-from voxmill.volumes.header import to_micrometres
+from voxmill.volumes.header import VoxelSizeUm, to_micrometres
 
 _ATTRIBUTE = re.compile(r"(\w+)\s*=\s*([\"'])(.*?)\2")
 _STRAIGHT_LINE, _NO_FUNCTION = 0, 20
@@ -20,7 +20,7 @@ _RESOLUTION_UNITS = {2: "inch", 3: "cm"}
 
 def voxel_size(
     tif: tifffile.TiffFile, shape: tuple[int, int, int]
-) -> tuple[tuple[float, float, float] | None, str]:
+) -> tuple[VoxelSizeUm | None, str]:
     """Voxel size (z, y, x) in micrometres, or None, and where it is from or why it is unknown.
 
     `shape` (z, y, x) tells the volume from other images of an OME-TIFF.
@@ -54,7 +54,7 @@ def voxel_size(
     return _checked(edges, [unit, lateral, lateral], "TIFF resolution tags")
 
 
-def _ome(xml: str, shape: tuple[int, int, int]) -> tuple[tuple[float, float, float] | None, str]:
+def _ome(xml: str, shape: tuple[int, int, int]) -> tuple[VoxelSizeUm | None, str]:
     """Voxel size of the image of this shape: an overview in the same file has its own."""
     images = [
         {key: html.unescape(value) for key, _, value in _ATTRIBUTE.findall(pixels)}
@@ -117,7 +117,7 @@ def _resolution(tif: tifffile.TiffFile) -> tuple[float | None, float | None]:
 
 def _checked(
     edges: Sequence[Any], units: Sequence[str | None], source: str
-) -> tuple[tuple[float, float, float] | None, str]:
+) -> tuple[VoxelSizeUm | None, str]:
     size = []
     for axis, edge, unit in zip("zyx", edges, units, strict=True):
         scale = to_micrometres(unit)

@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,8 +17,8 @@ from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import sha256, update_with_pieces
 from voxmill.runtime.paths import advice
 from voxmill.tiles.grid import grid_starts, slab_name, tile_name
-from voxmill.volumes import LABEL_DTYPES, SOURCE_KEYS, VolumeHeader, fingerprint, read_header
-from voxmill.volumes.plausible import check_plausible
+from voxmill.volumes import LABEL_DTYPES, VolumeHeader, fingerprint, read_header
+from voxmill.volumes.plausible import read_configured
 
 _MOST_TILES = 1_000_000
 
@@ -212,20 +212,19 @@ def _volume(name: str, settings: dict[str, Any], source: str) -> Volume:
         identity = f"phantom {sorted(phantom.items())}"
         return Volume(name, shape, size, 2, identity, None, section, True, networks)
     with _naming(f"{source}: volumes.{name}.path"):
-        chosen = {key: section[key] for key in SOURCE_KEYS if key in section}
-        header = read_header(section["path"], **chosen)
-        given_um = section.get("voxel_size_um")
-        warnings = check_plausible(header, given_um)
+        header, warnings = read_configured(section)
         mark = fingerprint(header)
-    if given_um is not None:
-        header = replace(header, voxel_size_um=tuple(given_um), voxel_size_source="given")
     voxel_size_um = _check_frame(name, section, header, source)
     itemsize = np.dtype(header.dtype).itemsize
+    truth_mark = ""
+    if "truth" in section:
+        with _naming(f"{source}: volumes.{name}.truth.path"):
+            truth_mark = _truth_fingerprint(section["truth"]["path"])
     return Volume(
         name, header.shape, voxel_size_um, itemsize, mark, section["path"],
         section, header.windows, networks,
         tuple(f"{source}: volumes.{name}: {warning}" for warning in warnings),
-        _truth_fingerprint(section["truth"]["path"]) if "truth" in section else "",
+        truth_mark,
     )  # fmt: skip
 
 

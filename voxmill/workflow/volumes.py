@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from voxmill.volumes import SOURCE_KEYS
+from voxmill.config.volumes import table_reading
+from voxmill.volumes import source_choices
 from voxmill.workflow.configuration import Config, Volume
 from voxmill.workflow.wildcards import Mark, Settings, Wildcards
 
@@ -37,10 +38,9 @@ class Volumes:
     def arguments(self, wildcards: Wildcards) -> Settings:
         """Arguments of `voxmill.volumes.read_header` for the file that windows are read from."""
         volume = self._volume(wildcards)
-        chosen = {key: volume.settings[key] for key in SOURCE_KEYS if key in volume.settings}
         return {
             "channel": None,
-            **chosen,
+            **source_choices(volume.settings),
             "path": self._path(volume),
             "voxel_size_um": list(volume.voxel_size_um),
         }
@@ -84,8 +84,7 @@ class Volumes:
 
     def truth_reading(self, wildcards: Wildcards) -> Settings:
         """What the configuration says about a table of points."""
-        truth = self._volume(wildcards).settings.get("truth", {})
-        return {key: truth[key] for key in ("columns", "units", "offset_vox") if key in truth}
+        return table_reading(self._volume(wildcards).settings.get("truth", {}))
 
     def truth_volume(self, wildcards: Wildcards) -> Settings | None:
         """Arguments of `voxmill.volumes.read_header` for the user's file; None for a phantom."""
