@@ -1,0 +1,41 @@
+"""How cells become objects: labels and outlines."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from voxmill.config.base import (
+    Flag,
+    NotNegative,
+    Number,
+    Positive,
+    Section,
+    Whole,
+    section,
+    setting,
+)
+
+
+@section("segment")
+class ObjectSettings(Section):
+    """How the voxels of each cell are found; see `voxmill.cells.labels`."""
+
+    threshold: Annotated[Number, Field(gt=0, le=1)] = 0.5
+    """Probability from which a voxel belongs to a cell, in steps of 1/255."""
+    largest_radius_um: Positive = 12.0
+    """No voxel of a cell is farther than this from its seed, measured along a path in the cell;
+    about one and a half cell radii."""
+    fade: NotNegative = 3.0
+    """How much longer a path counts where the probability is low: by this factor, times one less
+    the probability."""
+    rise_um: NotNegative = 10.0
+    """What a path costs that climbs from probability 0 to 1: cells part in the valleys."""
+    outlines: Flag = True
+    """Smooth the cells: each becomes one piece without handles and holes."""
+    force: NotNegative = 0.6
+    """Weight of the probability in the flow of the outlines."""
+    curvature: NotNegative = 0.3
+    """Weight of the curvature in the flow of the outlines; in units of one over the smallest edge
+    of a voxel."""
+    iterations: Whole = setting(default=200, ge=0, le=10_000)
+    """Most sweeps of the flow; it ends as soon as nothing changes."""
