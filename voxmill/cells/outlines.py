@@ -6,14 +6,15 @@
 2. *Growth.* In its territory an object grows from its seed over the voxels that reach the
    threshold, layer by layer; what these enclose on all sides (a dark nucleus) belongs to them.
 3. *Flow.* A voxel at the object's border changes its side if the speed there says so:
-   `force` x (probability against the threshold, -1 to 1) - `curvature` x (curvature). This is the
-   steady state of the geometric deformable model of Bazin & Pham and of Bogovic, Prince & Bazin
-   ("A multiple object geometric deformable model for image segmentation", Computer Vision and Image
-   Understanding 117(2), 2013), of which only the sign of the speed counts, as in Shi & Karl (IEEE
-   Trans. Image Processing 17(5), 2008). The curvature is that of the share of a ball that lies in
-   the object: 1/2 - 3/32 x curvature x radius (Pottmann et al., Computer Aided Geometric Design
-   24(8-9), 2007). Every change lowers one energy (the sum of all forces, and of all pairs of voxels
-   in a ball that are on two sides), so that the flow ends.
+   `force` x (probability against the threshold, -1 to 1) - `curvature` x (curvature - that of the
+   ball of the same volume, so that round cells do not shrink). This is the steady state of the
+   geometric deformable model of Bazin & Pham and of Bogovic, Prince & Bazin ("A multiple object
+   geometric deformable model for image segmentation", Computer Vision and Image Understanding
+   117(2), 2013), of which only the sign of the speed counts, as in Shi & Karl (IEEE Trans. Image
+   Processing 17(5), 2008). The curvature is that of the share of a ball that lies in the object:
+   1/2 - 3/32 x curvature x radius (Pottmann et al., Computer Aided Geometric Design 24(8-9),
+   2007). Every change lowers one energy (the sum of all forces, and of all pairs of voxels in a
+   ball that are on two sides), so that the flow ends.
 
 Growth and flow change simple points alone (Han, Xu & Prince, IEEE Trans. PAMI 25(6), 2003), those
 that are simple by either convention of neighbours. An object starts as one voxel, which stays: it
@@ -65,6 +66,7 @@ class _Flow(ctypes.Structure):
         ("iterations", ctypes.c_int32),
         ("least", ctypes.c_int32),
         ("curvature", ctypes.c_int64),
+        ("voxel", ctypes.c_double),
         ("force", ctypes.c_int64 * 256),
     )
 
@@ -147,6 +149,7 @@ def _flow(
         settings.iterations,
         least_level(settings.threshold),
         round(settings.curvature * share * _UNIT),
+        1 / len(kernel),
         tuple(_forces(settings).tolist()),
     )
     offsets = np.ascontiguousarray(kernel, dtype=np.int32)

@@ -68,10 +68,38 @@ def match_points(
     [[0, 0], [1, 1]]
     """
     truth, found = check_points(truth, "truth"), check_points(found, "found")
-    rows, columns, distances = near_pairs(truth, found, max_distance_um, voxel_size_um)
+    pairs = near_pairs(truth, found, max_distance_um, voxel_size_um)
+    return match_pairs(*pairs, max_distance_um, len(truth), len(found))
+
+
+def match_pairs(
+    rows: np.ndarray,
+    columns: np.ndarray,
+    distances: np.ndarray,
+    max_distance: float,
+    n_truth: int,
+    n_found: int,
+) -> np.ndarray:
+    """Match one to one along given pairs: most pairs first, then least total distance.
+
+    Parameters
+    ----------
+    rows, columns : (E,) int arrays
+        The true and the found object of each pair that may be matched; no pair comes twice.
+    distances : (E,) float array
+        From 0 to `max_distance`.
+    max_distance : float
+    n_truth, n_found : int
+        Numbers of true and of found objects.
+
+    Returns
+    -------
+    pairs : (K, 2) int array
+        As of `match_points`.
+    """
     if not len(rows):
         return np.zeros((0, 2), dtype=np.int64)
-    n_truth, n_nodes = len(truth), len(truth) + len(found)
+    n_nodes = n_truth + n_found
     graph = coo_array((np.ones(len(rows)), (rows, columns + n_truth)), shape=(n_nodes, n_nodes))
     _, component = connected_components(graph, directed=False)
     edge_component = component[rows]
@@ -79,7 +107,7 @@ def match_points(
     founds = np.bincount(component[n_truth:], minlength=len(truths))
     entries = (truths * founds)[edge_component]
     smaller = int(np.minimum(truths, founds).max())
-    costs, forbidden = _integer_costs(distances, max_distance_um, smaller)
+    costs, forbidden = _integer_costs(distances, max_distance, smaller)
 
     single = entries == 1
     parts = [np.column_stack([rows[single], columns[single]])]

@@ -43,6 +43,7 @@ struct Flow {
     int32_t iterations;        // most sweeps of the flow
     int32_t least;             // least probability of an object's voxel at the start
     int64_t curvature;         // force of one voxel of the ball
+    double voxel;              // volume of a voxel, in balls of that radius
     int64_t force[256];        // force of each probability
 };
 
@@ -163,6 +164,7 @@ public:
         may_[seed] = kNever;  // it is the object's for good: no object vanishes
         while (sweep([&](size_t at) { return side_[at] < 0 && may_[at] == kStart; })) {
         }
+        balance_ = balance();
         for (int k = 0; k < s_.iterations; k++)
             if (!sweep([&](size_t at) { return may_[at] && wants_change(at); })) break;
     }
@@ -242,10 +244,26 @@ private:
         });
     }
 
+    // Force against which a ball of the object's volume stands still. Of a small ball around a point
+    // of a ball of r radii, the share 1/2 - 3/16r lies in the latter, r^3 where it holds the latter.
+    int64_t balance() const {
+        const double volume = s_.voxel * double(std::count(side_.begin(), side_.end(), int8_t(1)));
+        const double r = root3(volume);
+        const double share = r > 0.5 ? 0.5 - 3 / (16 * r) : volume;
+        return int64_t((1 - 2 * share) * double(s_.curvature) * double(steps_.size()));
+    }
+
+    // By Newton's method, in the four operations alone: they are the same on every machine.
+    static double root3(double volume) {
+        double r = std::max(1.0, volume);
+        for (int k = 0; k < 100; k++) r -= (r - volume / (r * r)) / 3;
+        return r;
+    }
+
     bool wants_change(size_t at) const {
         int64_t sum = 0;
         for (const int64_t step : steps_) sum += side_[at + step];
-        const int64_t total = force_[at] + s_.curvature * sum;
+        const int64_t total = force_[at] + balance_ + s_.curvature * sum;
         return side_[at] > 0 ? total < 0 : total > 0;
     }
 
@@ -283,6 +301,7 @@ private:
 
     const Flow& s_;
     const int32_t label_;
+    int64_t balance_ = 0;
     Grid box_{};
     int first_[3], seed_[3], low_[3], high_[3];
     std::vector<int8_t> side_;
