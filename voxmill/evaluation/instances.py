@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from voxmill.cells.components import find_components, label_equal
-from voxmill.evaluation.matching import match_pairs
+from voxmill.evaluation.assignment import match_pairs
 from voxmill.evaluation.metrics import scores_of
 from voxmill.geometry import Box
 from voxmill.runtime.errors import VoxmillError
