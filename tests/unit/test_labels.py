@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from skimage.measure import euler_number, label
 
+from voxmill.cells.foreground import read_foreground
 from voxmill.cells.labels import (
     Seeds,
     label_block,
@@ -22,6 +23,7 @@ from voxmill.config.objects import ObjectSettings
 from voxmill.engine.build import compiler, loaded
 from voxmill.geometry import Box, VoxelSize
 from voxmill.runtime.errors import VoxmillError
+from voxmill.volumes.blocks import ArrayVolume
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
 
@@ -276,7 +278,7 @@ def test_bad_input():
             np.zeros((3, 3, 3)), (0, 0, 0), Box.from_shape((3, 3, 3)), Box.from_shape((9, 9, 9)),
             one, UNIT, chosen,
         )  # fmt: skip
-    with pytest.raises(VoxmillError, match="expected lengths of at most"):
+    with pytest.raises(VoxmillError, match="largest_radius_um: expected at most 300 edges"):
         whole_volume(label_block, np.zeros((3, 3, 3)), one, ObjectSettings(largest_radius_um=1e9))
 
 
@@ -321,3 +323,37 @@ def test_simple_points_keep_components_and_euler_numbers(a, b):
     simple = bool(loaded("objects").voxmill_is_simple(bits))
     same = counts(off) == counts(on)
     assert same or not simple
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10**6), st.tuples(*[st.integers(3, 12)] * 3), st.sampled_from([UNIT, FLAT]))
+def test_foreground_of_the_image_does_not_depend_on_boxes(seed, edges, size):
+    image = ArrayVolume((1000 * noise(seed, (14, 20, 25))).astype(np.uint16))
+    size = VoxelSize.of(size)
+    chosen = ObjectSettings(foreground="image", largest_radius_um=6.0)
+    whole = Box.from_shape(image.shape)
+    at_once = read_foreground(image, whole, size, chosen)
+    for block in whole.blocks(edges):
+        part = read_foreground(image, block, size, chosen)
+        np.testing.assert_array_equal(part, at_once[block.slices])
+
+
+def test_foreground_of_the_image_is_half_way_at_an_edge():
+    step = np.where(np.arange(30) < 15, 100, 500) * np.ones((9, 9, 1))
+    chosen = ObjectSettings(foreground="image", largest_radius_um=8.0)
+    size = VoxelSize(1, 1, 1)
+    row = read_foreground(ArrayVolume(step), Box.from_shape(step.shape), size, chosen)[4, 4]
+    assert row[14] < 128 <= row[15]
+    assert row[14] + row[15] == 255
+    assert (row[:8] == 0).all(), "no light where nothing stands out"
+    with pytest.raises(VoxmillError, match="expected finite grey values"):
+        read_foreground(
+            ArrayVolume(np.full((3, 3, 3), np.nan)), Box.from_shape((3, 3, 3)), size, chosen
+        )
+
+
+def test_foreground_of_a_probability_is_the_probability():
+    values = noise(0, (5, 6, 7))
+    box = Box((1, 2, 3), (4, 5, 6))
+    found = read_foreground(ArrayVolume(values), box, VoxelSize(1, 1, 1), ObjectSettings())
+    np.testing.assert_array_equal(found, quantised(values)[box.slices])

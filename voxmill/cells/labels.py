@@ -33,7 +33,7 @@ from voxmill.runtime.errors import VoxmillError
 STEPS = 64  # of the smallest edge of a voxel, in which costs are counted
 LEVELS = 255
 _NEIGHBOURS = np.indices((3, 3, 3)).reshape(3, -1).T - 1
-MOST_LIMIT = 2**24
+MOST_EDGES = 300  # a larger radius means a length in the wrong unit
 
 
 class _Labelling(ctypes.Structure):
@@ -190,6 +190,12 @@ def make_window(
     seeds : Seeds
         All those in the window; others are left out.
     """
+    if (edges := settings.largest_radius_um / min(size)) > MOST_EDGES:
+        raise VoxmillError(
+            f"segment.largest_radius_um: expected at most {MOST_EDGES} edges of a voxel, found "
+            f"{settings.largest_radius_um:g} um, {edges:.0f} edges of {list(size)} um. Give about "
+            "the diameter of a cell."
+        )
     levels = quantised(values)
     box = Box.from_shape(levels.shape, start)
     near = seeds.near(box)
@@ -245,15 +251,10 @@ def step_costs(
     """
     unit = size.array.min() / STEPS
     lengths = np.ceil(np.sqrt(((_NEIGHBOURS * size.array) ** 2).sum(axis=1)) / unit - 1e-9)
-    fade = np.rint(256 * settings.fade * (1 - np.arange(256) / LEVELS))
-    rise = round(settings.rise_um / LEVELS / unit)
+    fade = np.rint(256 * min(settings.fade, 1e6) * (1 - np.arange(256) / LEVELS))
     limit = int(settings.largest_radius_um / unit * (1 + 1e-9))
-    if max(limit, rise, lengths.max(), fade.max()) > MOST_LIMIT:
-        raise VoxmillError(
-            f"segment: expected lengths of at most {MOST_LIMIT // STEPS} voxel edges, found "
-            f"largest_radius_um = {settings.largest_radius_um:g}, rise_um = {settings.rise_um:g} "
-            f"and fade = {settings.fade:g} with voxels of {list(size)} um."
-        )
+    # Beyond the limit nothing is reached, however much more it costs.
+    rise = min(round(settings.rise_um / LEVELS / unit), limit + 1)
     return lengths.astype(np.int32), fade.astype(np.int32), rise, limit
 
 

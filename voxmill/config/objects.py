@@ -1,6 +1,6 @@
 """How cells become objects: labels and outlines."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -20,15 +20,19 @@ from voxmill.config.base import (
 class ObjectSettings(Section):
     """How the voxels of each cell are found; see `voxmill.cells.labels`."""
 
+    foreground: Literal["probability", "image"] = "probability"
+    """What says which voxels belong to a cell. probability: that of the model, for models that
+    learned masks. image: grey values against the darkest and brightest around, for models that
+    learned centroids."""
     threshold: Annotated[Number, Field(gt=0, le=1)] = 0.5
-    """Probability from which a voxel belongs to a cell, in steps of 1/255."""
+    """Foreground (from 0 to 1) from which a voxel belongs to a cell, in steps of 1/255."""
     largest_radius_um: Positive = 12.0
     """No voxel of a cell is farther than this from its seed, measured along a path in the cell;
-    about one and a half cell radii."""
-    fade: NotNegative = 3.0
-    """How much longer a path counts where the probability is low: by this factor, times one less
-    the probability."""
-    rise_um: NotNegative = 10.0
+    about the diameter of a cell."""
+    fade: NotNegative = 0.0
+    """How much longer a path counts where the foreground is low: by this factor, times one less
+    the foreground."""
+    rise_um: NotNegative = 5.0
     """What a path costs that climbs from probability 0 to 1: cells part in the valleys."""
     outlines: Flag = True
     """Smooth the cells: each becomes one piece without handles and holes."""
