@@ -42,6 +42,23 @@ class Evaluations:
             return f"results/{wildcards.volume}/{wildcards.network}/matches.csv"
         return []
 
+    def images_to_show(self, wildcards: Wildcards) -> dict[str, str]:
+        """OME-Zarr images of a volume and of a network's probability, by name."""
+        volume = self.config.volumes[wildcards.volume]
+        images = {"probability": f"results/{volume.name}/{wildcards.network}/probability.ome.zarr"}
+        if volume.path is not None and volume.path.rstrip("/").endswith(".zarr"):
+            images = {"image": volume.path, **images}
+        return images
+
+    def labels_to_show(self, wildcards: Wildcards) -> dict[str, str]:
+        """Label volumes of a network, by name."""
+        return {}
+
+    def export_url(self, wildcards: Wildcards) -> str:
+        """Where a server hands out the working directory."""
+        url: str = self.config.settings["export"]["url"]
+        return url
+
     def methods(self, wildcards: Wildcards) -> list[str]:
         """Names of all methods on one volume."""
         return methods_of(self.config, wildcards.volume)
