@@ -5,7 +5,16 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from voxmill.config.base import FilePath, Name, OrEmpty, Section, SettingError, section, setting
+from voxmill.config.base import (
+    Checked,
+    FilePath,
+    Name,
+    OrEmpty,
+    Section,
+    SettingError,
+    section,
+    setting,
+)
 from voxmill.config.cells import CellsSection
 from voxmill.config.denoising import DenoisingSection
 from voxmill.config.evaluation import EvaluationSection
@@ -42,6 +51,8 @@ class NetworkSection(Section):
     ]
     """Weights as safetensors, or a program of torch.export (.pt2); the model card (.json) lies
     beside them."""
+    cells: Annotated[dict[str, Any], Checked(CellsSection)] | None = None
+    """Settings of the section `cells` that are others for this network."""
 
 
 @section("")
