@@ -21,7 +21,8 @@ from voxmill.volumes.probability import (
     to_stored,
 )
 from voxmill.volumes.pyramid import Level, pyramid_levels, reduce_mean, reduce_mode, write_row
-from voxmill.volumes.sharded import ShardedArray, StoredShard, shard_edges
+from voxmill.volumes.shard_files import StoredShard
+from voxmill.volumes.sharded import ShardedArray, shard_edges
 
 SIZE_UM = (2.0, 1.0, 0.5)
 CHANNEL = {"label": "p", "window": {"min": 0, "max": 255, "start": 0, "end": 255}}
@@ -116,9 +117,9 @@ def test_damage_is_named_by_checksum_and_by_readers(tmp_path):
 
 
 def test_levels_halve_the_finest_axes_until_voxels_are_cubes():
-    levels = pyramid_levels((100, 800, 801), (4, 1, 1), most_vox=100)
+    levels = pyramid_levels((100, 800, 801), (4, 1, 1), most_vox=101)
     assert [level.factors for level in levels] == [(1, 1, 1), (1, 2, 2), (1, 4, 4), (2, 8, 8)]
-    assert levels[-1].shape == (50, 100, 101) or levels[-1].shape[2] > 100
+    assert levels[-1].shape == (50, 100, 101)
     # An axis of one voxel is left, and does not stop the others.
     assert pyramid_levels((1, 300, 300), (0.1, 1, 1))[-1].factors == (1, 2, 2)
     assert len(pyramid_levels((256, 256, 256), (1, 1, 1))) == 1

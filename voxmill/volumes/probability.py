@@ -30,7 +30,7 @@ def to_stored(probability: np.ndarray, dtype: str) -> np.ndarray:
 
 def to_probability(stored: np.ndarray) -> np.ndarray:
     """Stored values as float32 probabilities; see `to_stored`."""
-    if stored.dtype.kind != "u":
+    if stored.dtype.kind != "u":  # bool stays 0 and 1
         return stored.astype(np.float32, copy=False)
     return stored / np.float32(np.iinfo(stored.dtype).max)
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from voxmill.geometry import Box, Triple
 from voxmill.runtime.errors import VoxmillError
-from voxmill.volumes.sharded import ShardedArray, StoredShard
+from voxmill.volumes.shard_files import StoredShard
+from voxmill.volumes.sharded import ShardedArray
 
 COARSEST_VOX = 256
 """Longest edge of the coarsest level, at most."""

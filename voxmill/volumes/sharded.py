@@ -28,33 +28,10 @@ from voxmill.runtime.checked import DamagedFileError
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import sha256, write_text, writing
 from voxmill.volumes.arrays import shorten
+from voxmill.volumes.shard_files import StoredShard, shard_key
 
 CHUNK_VOX = 64
 """Edge of a chunk that is aimed at: about what a viewer loads at a time."""
-
-
-@dataclass(frozen=True)
-class StoredShard:
-    """What was written of one shard.
-
-    Parameters
-    ----------
-    key : str
-        The shard's file below the array's folder.
-    bytes : int
-        Size of the file; 0 where all voxels are 0 and no file is written.
-    sha256 : str
-        Of the file; "" where there is none.
-    """
-
-    key: str
-    bytes: int
-    sha256: str
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether all voxels are 0, so that there is no file."""
-        return self.bytes == 0
 
 
 @dataclass(frozen=True)
@@ -251,15 +228,6 @@ def _open(metadata: dict[str, Any], kvstore: dict, context: Any, **how: Any) -> 
 
 def _named(name: str, **configuration: Any) -> dict[str, Any]:
     return {"name": name, "configuration": configuration}
-
-
-def shard_key(index: Triple) -> str:
-    """The file of a shard below its array's folder.
-
-    >>> shard_key((0, 2, 1))
-    'c/0/2/1'
-    """
-    return "/".join(["c", *map(str, index)])
 
 
 def shard_edges(edge: int, core: int) -> tuple[int, int]:
