@@ -129,6 +129,10 @@ class Predictor:
             return None
         return found
 
+    def _unmake_image(self) -> None:
+        """Without its metadata the image is none, as it is no longer whole."""
+        Path(self.written.image_path, ROOT).unlink(missing_ok=True)
+
     def _tile(self, path: str) -> PlannedTile:
         """The tile that a file is named after."""
         return self.plan.tile(Path(path).stem)
@@ -170,9 +174,7 @@ class Predictor:
 
     def _write(self, path: str, core: np.ndarray) -> None:
         tile = self._tile(path)
-        # Without its metadata the image is none: it is no longer whole.
-        Path(self.written.image_path, ROOT).unlink(missing_ok=True)
-        voxels = to_stored(core[0], self.array.dtype)
-        stored = self.array.write_shard(self.array.index_of(tile.core.start), voxels)
+        voxels, index = to_stored(core[0], self.array.dtype), self.array.index_of(tile.core.start)
+        stored = self.array.write_shard(index, voxels, before=self._unmake_image)
         predicted = PredictedTile(tile.name, self._identity(path), stored)
         predicted.write(self.written.path(tile.name))

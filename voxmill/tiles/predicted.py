@@ -208,7 +208,21 @@ def _is_known_as_empty(path: Path) -> bool:
         return False
 
 
-def forget(folder: str | Path, names: Iterable[str]) -> None:
-    """Remove what says that tiles are predicted, so that Snakemake predicts them again."""
-    for name in names:
-        Path(folder, "predictions", f"{name}.json").unlink(missing_ok=True)
+def forget(folder: str | Path, name: str, batch: str | None = None) -> None:
+    """Remove what says that a tile is predicted, so that Snakemake predicts it again.
+
+    Parameters
+    ----------
+    folder : path
+        Of a network's results on a volume.
+    name : str
+        The tile's.
+    batch : str, optional
+        Name of the job that predicted it with others; that job keeps what is whole.
+    """
+    vouching = ["probability.ome.zarr/zarr.json", f"predictions/{name}.json"]
+    vouching.append(f"slabs/{name.partition('_')[0]}.json")
+    if batch is not None:
+        vouching.append(f"batches/{batch}.json")
+    for path in vouching:
+        Path(folder, path).unlink(missing_ok=True)

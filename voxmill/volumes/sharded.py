@@ -11,10 +11,11 @@ Shards are encoded and decoded by tensorstore, the metadata being given: a shard
 read before the array has any.
 """
 
+import contextlib
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -121,8 +122,12 @@ class ShardedArray:
         z, y, x = (i * s for i, s in zip(index, self.shard_vox, strict=True))
         return Box.from_shape(self.shard_vox, (z, y, x)).clip(Box.from_shape(self.shape))
 
-    def write_shard(self, index: Triple, voxels: np.ndarray) -> StoredShard:
+    def write_shard(
+        self, index: Triple, voxels: np.ndarray, before: Callable[[], None] | None = None
+    ) -> StoredShard:
         """Write one shard, whole or not at all; the same voxels give the same bytes.
+
+        A file that holds these bytes already is left as it is.
 
         Parameters
         ----------
@@ -130,6 +135,8 @@ class ShardedArray:
         voxels : (z, y, x) array
             All voxels of the shard's box, of the array's dtype. Where all are 0 no file is
             written, and one that was there is removed.
+        before : callable, optional
+            Called before a file is changed.
 
         Raises
         ------
@@ -143,13 +150,21 @@ class ShardedArray:
                 f"{voxels.shape} {voxels.dtype}."
             )
         data = self._encoded(voxels) if voxels.any() else None
+        stored = StoredShard(key, 0, "")
+        if data is not None:
+            stored = StoredShard(key, len(data), hashlib.sha256(data).hexdigest())
+        with contextlib.suppress(DamagedFileError):
+            self.verify(stored, "")
+            return stored
+        if before is not None:
+            before()
         path = Path(self.path, key)
         if data is None:
-            path.unlink(missing_ok=True)
-            return StoredShard(key, 0, "")
+            path.unlink()
+            return stored
         with writing(path, len(data)) as scratch:
             scratch.write_bytes(data)
-        return StoredShard(key, len(data), hashlib.sha256(data).hexdigest())
+        return stored
 
     def verify(self, stored: StoredShard, remake: str) -> None:
         """Compare a shard's file with what was written.

@@ -63,11 +63,14 @@ class Predictions:
 
     def batch_of_tile(self, wildcards: Wildcards) -> str | list[str]:
         """Where several tiles share a job: a tile alone is made only when that job has ended."""
+        name = self._batch(wildcards.volume, wildcards.tile)
+        return [] if name is None else self.ancient(f"{_folder(wildcards)}/batches/{name}.json")
+
+    def _batch(self, volume: str, tile: str) -> str | None:
         if self.config.tiles_per_job == 1:
-            return []
-        batches = self.config.batches(wildcards.volume)
-        (name,) = [name for name, tiles in batches.items() if wildcards.tile in tiles]
-        return self.ancient(f"{_folder(wildcards)}/batches/{name}.json")
+            return None
+        batches = self.config.batches(volume)
+        return next(name for name, tiles in batches.items() if tile in tiles)
 
     def of_slab(self, wildcards: Wildcards) -> list[str]:
         """Predictions of the tiles of one slab, or the manifests of the jobs that predict them."""
@@ -116,8 +119,10 @@ class Predictions:
             starts = self.config.starts(volume)
             for network in section.networks:
                 folder = f"results/{volume}/{network}"
-                if lost := lost_tiles(folder, starts, self.config.tile_shape_vox):
-                    forget(folder, lost)
+                lost = lost_tiles(folder, starts, self.config.tile_shape_vox)
+                for name in lost:
+                    forget(folder, name, self._batch(volume, name))
+                if lost:
                     said.append(
                         f"{folder}/probability.ome.zarr: {len(lost)} shards are gone, of tile "
                         f"{lost[0]} first: they are predicted again."
