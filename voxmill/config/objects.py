@@ -17,9 +17,7 @@ from voxmill.config.base import (
 
 
 @section("segment")
-class ObjectSettings(Section):
-    """How the voxels of each cell are found; see `voxmill.cells.labels`."""
-
+class _Objects(Section):
     foreground: Literal["probability", "image"] = "probability"
     """What says which voxels belong to a cell. probability: that of the model, for models that
     learned masks. image: grey values against the darkest and brightest around, for models that
@@ -43,3 +41,24 @@ class ObjectSettings(Section):
     of a voxel."""
     iterations: Whole = setting(default=200, ge=0, le=10_000)
     """Most sweeps of the flow; it ends as soon as nothing changes."""
+
+
+@section("segment")
+class ObjectSettings(_Objects):
+    """How the voxels of each cell are found; see `voxmill.cells.labels`."""
+
+
+@section("segment")
+class SegmentSection(_Objects):
+    """The section `segment` of a configuration, in which the model's card may decide."""
+
+    foreground: Literal["model", "probability", "image"] = "model"  # type: ignore[assignment]
+    """What says which voxels belong to a cell. probability: that of the model. image: grey values
+    against the darkest and brightest around. model: the probability of models that learned masks,
+    the image for those that learned centroids."""
+    threshold: Annotated[Number, Field(gt=0, le=1)] | Literal["model"] = "model"  # type: ignore[assignment]
+    """Foreground (from 0 to 1) from which a voxel belongs to a cell, in steps of 1/255. model: the
+    threshold of the detector for a probability, 0.45 for the image."""
+    largest_radius_um: Positive | Literal["model"] = "model"  # type: ignore[assignment]
+    """No voxel of a cell is farther than this from its seed, measured along a path in the cell.
+    model: the diameter of a cell in the model's card."""

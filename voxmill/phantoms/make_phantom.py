@@ -64,13 +64,21 @@ def draw_labelled(settings: PhantomSettings) -> tuple[np.ndarray, np.ndarray, np
 
 
 @job
-def make_phantom(*, volume_path: str | Path, truth_path: str | Path, settings: dict) -> None:
+def make_phantom(
+    *,
+    volume_path: str | Path,
+    truth_path: str | Path,
+    settings: dict,
+    labels_path: str | Path | None = None,
+) -> None:
     """Write a phantom as an OME-TIFF with its voxel size, and its cells as a CSV.
 
     Parameters
     ----------
     volume_path, truth_path : path
         The volume, and the table with columns z_vox, y_vox, x_vox.
+    labels_path : path, optional
+        The voxels of each cell: row of the table, from 1.
     settings : dict
         Keys of `PhantomSettings`; missing ones have their defaults.
 
@@ -80,9 +88,11 @@ def make_phantom(*, volume_path: str | Path, truth_path: str | Path, settings: d
         If a setting is unknown or out of range.
     """
     checked = PhantomSettings.from_dict(settings)
-    volume, truth = draw_phantom(checked)
+    volume, truth, labels = draw_labelled(checked)
     write_planes(volume_path, volume, volume.shape, volume.dtype, checked.voxel_size_um)
     write_truth(truth_path, truth)
+    if labels_path is not None:
+        write_planes(labels_path, labels, labels.shape, labels.dtype, checked.voxel_size_um, "zlib")
 
 
 def write_truth(path: str | Path, truth: np.ndarray) -> None:
