@@ -338,7 +338,7 @@ def test_damaged_tables_end_in_points_or_in_an_error(tmp_path, text, place, new,
             assert np.isfinite(points).all()
 
 
-# One cell, whose centre is the voxel z = 3, y = 4, x = 5 of 5 x 2 x 2 um, as each program writes it.
+# One cell as each program writes it: its centre is voxel z = 3, y = 4, x = 5 of 5 x 2 x 2 um.
 OF_PROGRAMS = {
     "napari": ("points.csv", "index,axis-0,axis-1,axis-2\n0,3,4,5\n", {}),
     "fiji": ("Results.csv", " ,X,Y,Slice\n1,5.5,4.5,4\n", {"units": "vox"}),
