@@ -94,10 +94,14 @@ class Resources:
         return attempt * (500 + megabytes(3 * voxels * self._itemsize(wildcards)))
 
     def stitch_memory_mb(self, wildcards: Wildcards, attempt: int) -> int:
-        """A few planes and one core."""
-        core = math.prod(self.config.tile_shape_vox)
+        """Planes that are read together, at least one, and one of each level."""
         plane = math.prod(self.config.volumes[wildcards.volume].shape[1:])
-        return attempt * (500 + megabytes(4 * 3 * core + 4 * 4 * plane))
+        return attempt * (1000 + megabytes(4 * 4 * plane))
+
+    def level_memory_mb(self, wildcards: Wildcards, attempt: int) -> int:
+        """A shard in its type, its bytes, and what a layer of its chunks is made from."""
+        core = math.prod(self.config.tile_shape_vox)
+        return attempt * (500 + megabytes(4 * 6 * core))
 
     def prediction_memory_mb(self, wildcards: Wildcards, attempt: int) -> int:
         """A tile, its prediction, and on a CPU what the network takes for the whole tile."""
