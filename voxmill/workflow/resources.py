@@ -9,6 +9,8 @@ import os
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from voxmill.config.networks import MSDNetSettings
 from voxmill.denoising.scans import Denoising
 from voxmill.geometry import Triple
@@ -156,7 +158,10 @@ class Resources:
         voxels, outputs = math.prod(window_vox), self._outputs(wildcards)
         # The window as read, normalised and copied once; the result of the window and of the core.
         held = (self._itemsize(wildcards) + 4 + 4 + 4 * outputs) * voxels
-        held += 4 * outputs * min(voxels, math.prod(self.config.tile_shape_vox))
+        core = min(voxels, math.prod(self.config.tile_shape_vox))
+        held += 4 * outputs * core
+        # The core in the type that is stored, and its bytes.
+        held += 2 * np.dtype(self.config.settings["stitching"]["dtype"]).itemsize * core
         if settings["flips"]:
             held += 4 * (1 + outputs) * voxels  # a mirrored window and the sum of the results
         if self.prediction_gpus(wildcards):
