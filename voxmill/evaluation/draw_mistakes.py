@@ -123,18 +123,13 @@ def _draw(
     reach_um: float,
     total: int,
 ) -> Figure:
-    figure, axes = plt.subplots(
-        2 * ROWS, COLUMNS, figsize=(15, 10.5), layout="constrained", squeeze=False
-    )
-    for panel in axes.flat:
-        panel.axis("off")
-    for part, (kind, mistakes) in enumerate(found.items()):
-        panels = iter(axes[part * ROWS : (part + 1) * ROWS].flat)
-        for mistake, panel in zip(mistakes, panels, strict=False):
+    figure = plt.figure(figsize=(15, 10.5), layout="constrained")
+    for part, (kind, mistakes) in zip(figure.subfigures(2, 1), found.items(), strict=True):
+        part.suptitle(f"{len(mistakes)} {KINDS[kind]}", x=0.005, ha="left", fontsize="medium")
+        for panel in part.subplots(ROWS, COLUMNS).flat:
+            panel.axis("off")
+        for mistake, panel in zip(mistakes, part.axes, strict=False):
             _show(panel, mistake, source, size, reach_um)
-        axes[part * ROWS, 0].text(
-            0, 1.25, f"{len(mistakes)} {KINDS[kind]}", transform=axes[part * ROWS, 0].transAxes
-        )
     figure.suptitle(
         f"Mistakes, of {total} true and found cells: maximum over ±{reach_um:g} µm along z, "
         f"crops of {6 * reach_um:g} µm"
