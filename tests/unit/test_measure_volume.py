@@ -99,7 +99,9 @@ def test_job_writes_json(tmp_path):
     volume = {"path": str(tmp_path / "volume.tif")}
     measure_volume(volume=volume, output_path=path, blocks_path=blocks)
     values = read_grey_values(path)
-    assert values.statistics == statistics
+    kept = dict(values.statistics)
+    assert kept.pop("blocks")["edge_vox"] == [5, 6, 7]
+    assert kept == statistics
     assert values.tissue.blocks.tolist() == [[[True]]]
     expected = np.percentile(array, (5, 50, 95))
     np.testing.assert_allclose(values.blocks.levels.ravel(), expected, rtol=1e-6)

@@ -20,12 +20,12 @@ from voxmill.networks import models
 from voxmill.prediction.box import on_claimed_device
 from voxmill.prediction.measure_halo import richest_boxes
 from voxmill.prediction.volume_predictor import VolumePredictor
-from voxmill.runtime.checked import read_checked_json
 from voxmill.runtime.files import write_json
 from voxmill.runtime.jobs import job, logger, progress
 from voxmill.tiles.plan import read_plan
 from voxmill.volumes import open_volume, read_header
 from voxmill.volumes.blocks import ArrayVolume
+from voxmill.volumes.grey_values import read_grey_values
 from voxmill.volumes.protocols import ReadableVolume
 
 
@@ -142,8 +142,9 @@ def measure_seams(
         If an input can't be read, a setting is out of range, or the device is absent.
     """
     checked, detector = SeamSettings.from_dict(settings), CellSettings.from_dict(cells)
-    plan, statistics = read_plan(plan_path), read_checked_json(statistics_path, "statistics")
+    plan, grey = read_plan(plan_path), read_grey_values(statistics_path)
     card, network = models.load_stored(weights_path)
+    normalise = grey.normaliser(card.normalisation)
     header = read_header(**volume)
     voxel_size_um = VoxelSize.of(header.voxel_size_um)
     size = tuple(min(checked.window_vox, n) for n in header.shape)
@@ -155,7 +156,7 @@ def measure_seams(
         open_volume(header) as source,
         open_volume(read_header(probability_path)) as stitched,
     ):
-        predictor = VolumePredictor(card, network, source, statistics, held, threads)
+        predictor = VolumePredictor(card, network, source, normalise, held, threads)
         halo = predictor.largest_halo()
         predict_box = partial(predictor.predict, halo_vox=halo)
         boxes = richest_boxes(predictor.read, starts, size, number)

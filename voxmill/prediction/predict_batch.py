@@ -4,7 +4,7 @@ from pathlib import Path
 
 from voxmill.config.prediction import PredictionSettings
 from voxmill.prediction.box import on_claimed_device
-from voxmill.prediction.predictor import Predictor, made_with
+from voxmill.prediction.predictor import Predictor
 from voxmill.runtime.checked import write_checked_json
 from voxmill.runtime.jobs import job, logger
 
@@ -46,7 +46,7 @@ def predict_batch(
     pairs = [(path, str(Path(predictions_folder) / Path(path).name)) for path in tile_paths]
     resumed = not Path(manifest_path).exists()
     with on_claimed_device(checked, gpus, manifest_path, record_path) as held:
-        predictor = Predictor(*inputs, held, made_with(checked, code), threads)
+        predictor = Predictor(*inputs, held, code, threads)
         left = [pair for pair in pairs if not (resumed and predictor.is_whole(pair[1]))]
         logger.info("%d of %d tiles are there already", len(pairs) - len(left), len(pairs))
         predictor.run(left)

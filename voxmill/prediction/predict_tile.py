@@ -2,7 +2,7 @@
 
 from voxmill.config.prediction import PredictionSettings
 from voxmill.prediction.box import on_claimed_device
-from voxmill.prediction.predictor import Predictor, made_with
+from voxmill.prediction.predictor import Predictor
 from voxmill.runtime.jobs import job
 
 
@@ -47,5 +47,5 @@ def predict_tile(
     inputs = (plan_path, statistics_path, weights_path)
     checked = PredictionSettings.from_dict(settings)
     with on_claimed_device(checked, gpus, output_path, record_path) as held:
-        predictor = Predictor(*inputs, held, made_with(checked, code), threads)
+        predictor = Predictor(*inputs, held, code, threads)
         predictor.run([(tile_path, output_path)])

@@ -1,11 +1,9 @@
 """Predict tiles: read, normalise, run the network, keep the core, write."""
 
-import hashlib
-import json
 import time
 import zlib
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,19 +11,13 @@ from voxmill.config.prediction import PredictionSettings
 from voxmill.networks import models
 from voxmill.networks.stored import Network
 from voxmill.prediction.box import resolve_device
+from voxmill.prediction.identity import identity
 from voxmill.prediction.memory import predict_in_blocks
-from voxmill.runtime.checked import read_checked_json
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.jobs import log_rate, logger, overlapped
 from voxmill.tiles.plan import REMAKE, PlannedTile, read_plan
 from voxmill.volumes import read_tile, write_tile
-from voxmill.volumes.normalisation import normalise
-
-
-def made_with(settings: PredictionSettings, code: str) -> str:
-    """Digest of what, besides tile and model, decides the numbers of a prediction."""
-    identity = json.dumps([asdict(settings), code], sort_keys=True)
-    return hashlib.sha256(identity.encode()).hexdigest()[:16]
+from voxmill.volumes.grey_values import read_grey_values
 
 
 class Predictor:
@@ -36,8 +28,8 @@ class Predictor:
     plan_path, statistics_path, weights_path : path
     settings : PredictionSettings
         With the device that the job holds.
-    made_with : str
-        As `made_with` gives it; kept with each prediction.
+    code : str
+        Digest of the code, kept with each prediction.
     threads : int
 
     Raises
@@ -52,14 +44,16 @@ class Predictor:
         statistics_path: str,
         weights_path: str,
         settings: PredictionSettings,
-        made_with: str,
+        code: str,
         threads: int,
     ):
         self.weights_path = weights_path
         self.plan = read_plan(plan_path)
-        self.statistics = read_checked_json(statistics_path, "statistics")
-        self.settings, self.made_with, self.threads = settings, made_with, threads
+        self.grey = read_grey_values(statistics_path)
+        self.settings, self.threads = settings, threads
         self.card = models.read_card(weights_path)
+        self._normalise = self.grey.normaliser(self.card.normalisation)
+        self._shared = identity(self.card, self.grey.statistics, settings, code)
         self._network: Network | None = None
 
     def run(self, pairs: list[tuple[str, str]]) -> None:
@@ -95,14 +89,13 @@ class Predictor:
         """The tile that a file is named after."""
         return self.plan.tile(Path(path).stem)
 
-    def _keys(self, path: str) -> dict[str, str]:
-        digest = self.card.weights_sha256[:16]
-        return {"tile": self._tile(path).key, "model": digest, "made_with": self.made_with}
+    def _keys(self, path: str) -> dict[str, Any]:
+        return {"tile": self._tile(path).key, **self._shared}
 
     def _read(self, pair: tuple[str, str]) -> np.ndarray:
         tile, dtype = self._tile(pair[0]), self.plan.volume.dtype
         voxels = read_tile(pair[0], tile.window.shape, dtype, {"tile": tile.key}, REMAKE)
-        return normalise(voxels, self.statistics, self.card.normalisation)
+        return self._normalise(voxels, tile.window.start)
 
     def _compute(self, pair: tuple[str, str], normalised: np.ndarray) -> np.ndarray:
         if self._network is None:  # here, so that the first tile is read meanwhile

@@ -92,7 +92,7 @@ def read_grey_values(statistics_path: str | Path) -> GreyValues:
             f"{statistics_path}: expected statistics with the key 'blocks', found those of an "
             f"earlier voxmill. {_REMAKE}"
         )
-    about = statistics.pop("blocks")
+    about = statistics["blocks"]
     path = Path(statistics_path).parent / about["file"]
     try:
         data = path.read_bytes()

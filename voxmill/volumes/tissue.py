@@ -10,6 +10,7 @@ from scipy import ndimage
 from voxmill.geometry import Box, Triple
 from voxmill.runtime.errors import VoxmillError
 from voxmill.volumes.grey_blocks import GreyBlocks
+from voxmill.volumes.plausible import check_mask
 from voxmill.volumes.protocols import ReadableVolume
 
 LEAST_RATIO = 4.0
@@ -192,11 +193,7 @@ def read_tissue(
     VoxmillError
         If the mask is finer than the volume, or empty.
     """
-    if any(m > n for m, n in zip(mask.shape, blocks.shape, strict=True)):
-        raise VoxmillError(
-            f"{path}: expected a mask of tissue of at most the volume's {list(blocks.shape)} "
-            f"voxels (z, y, x), found {list(mask.shape)}. Give the mask of this volume."
-        )
+    check_mask(mask.shape, blocks.shape, path)
     z, y, x = (
         _bounds(m, n, edge)
         for m, n, edge in zip(mask.shape, blocks.shape, blocks.edge_vox, strict=True)
@@ -204,7 +201,8 @@ def read_tissue(
     some = np.empty(blocks.levels.shape[1:], bool)
     every = np.empty_like(some)
     for layer, (first, last) in enumerate(zip(*z, strict=True)):
-        slab = mask.read_window((int(first), 0, 0), (int(last), *mask.shape[1:])) != 0
+        _, rows, columns = mask.shape
+        slab = mask.read_window((int(first), 0, 0), (int(last), rows, columns)) != 0
         some[layer] = _over_blocks(slab.any(axis=0), y, x, np.logical_or)
         every[layer] = _over_blocks(slab.all(axis=0), y, x, np.logical_and)
     if not some.any():
