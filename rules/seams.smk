@@ -14,7 +14,7 @@ rule measure_seams:
         blocks="results/{volume}/grey_blocks.npz",
         weights=W.predictions.weights,
         card=W.predictions.card,
-        probability="results/{volume}/{network}/probability.ome.tif",
+        probability="results/{volume}/{network}/probability.ome.zarr/zarr.json",
     output:
         seams="results/{volume}/{network}/seams.json",
     log:
