@@ -122,10 +122,9 @@ def find_air(blocks: GreyBlocks) -> Air | None:
     split = (brightness[at] + brightness[at + 1]) / 2
     dark, bright = brightness[: at + 1], brightness[at + 1 :]
     near = int((np.abs(brightness - split) < np.log(_NEAR)).sum())
-    threshold = float(np.exp(split) - noise + darkness)
     return Air(
-        threshold=threshold,
-        brightest=float(np.median(high[high < threshold])),
+        threshold=float(np.exp(split) - noise + darkness),
+        brightest=float(np.median(np.sort(high)[: at + 1])),
         ratio=float(np.exp(np.median(bright) - np.median(dark))),
         between=near / min(len(dark), len(bright)),
     )
