@@ -58,6 +58,7 @@ localrules:
     stitch,
     cells,
     evaluate,
+    segment,
     export,
     train,
     seams,
@@ -78,6 +79,7 @@ include: "rules/stitch.smk"
 include: "rules/seams.smk"
 include: "rules/cells.smk"
 include: "rules/evaluate.smk"
+include: "rules/segment.smk"
 include: "rules/report.smk"
 include: "rules/export.smk"
 include: "rules/train.smk"

@@ -53,6 +53,7 @@ def write_image(
     channel: dict[str, Any],
     how: str,
     extra: dict[str, Any],
+    labels_of: str | None = None,
 ) -> None:
     """Write the metadata of all levels, then those of the image.
 
@@ -72,6 +73,8 @@ def write_image(
         How levels are reduced: "mean" or "mode".
     extra : dict
         JSON content, kept under `voxmill`.
+    labels_of : str, optional
+        The image that this one labels, a path from this one: then it has no grey values.
     """
     for array in arrays:
         array.write_metadata()
@@ -86,11 +89,11 @@ def write_image(
         ],
     }
     shown = {"color": "FFFFFF", "active": True, "coefficient": 1, "family": "linear"}
-    ome = {
-        "version": "0.5",
-        "multiscales": [multiscale],
-        "omero": {"channels": [shown | {"inverted": False} | channel]},
-    }
+    ome: dict[str, Any] = {"version": "0.5", "multiscales": [multiscale]}
+    if labels_of is None:
+        ome["omero"] = {"channels": [shown | {"inverted": False} | channel]}
+    else:
+        ome["image-label"] = {"version": "0.5", "source": {"image": labels_of}}
     group = {
         "zarr_format": 3,
         "node_type": "group",
