@@ -11,8 +11,8 @@ DEEP = "<deep>"
 LONG = "x" * 5000
 VALUES = (
     None, True, False, 0, 1, -1, 8, 0.5, -0.5, 1e9, -1e300, 2**31, 2**63, 2**70, 10**400,
-    float("nan"), float("inf"), float("-inf"), "", "0", "nan", "a\0b", "../..", LONG, "µ\ud7ff", DEEP,
-    [], [0], [1, 2], [None] * 3, [-1, -1, -1], [1e9] * 3, [2**40] * 3, [[1], [2]], {}, {"a": 1},
+    float("nan"), float("inf"), float("-inf"), "", "0", "nan", "a\0b", "../..", LONG, "µ\ud7ff",
+    DEEP, [], [0], [None] * 3, [-1, -1, -1], [1e9] * 3, [2**40] * 3, [[1], [2]], {}, {"a": 1},
 )  # fmt: skip
 WORDS = (0, 1, 2, 8, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 FLOATS = (float("nan"), float("inf"), float("-inf"), -1.0, 0.0, 1e38, -1e-38)

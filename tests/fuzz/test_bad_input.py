@@ -242,6 +242,17 @@ def test_what_is_no_file(name, folder):
         assert said != "done", way
 
 
+@pytest.mark.parametrize("name", ["truth.csv", "cells.csv"])
+@pytest.mark.parametrize("line", ["first", "second"])
+def test_a_line_of_millions_of_columns(name, line, folder):
+    path = folder / name
+    text = {"truth.csv": subjects.TABLES["csv"], "cells.csv": subjects.CELLS}[name]
+    header, rest = text.split("\n", 1)
+    many = "," * 3_000_000
+    path.write_text(f"{header}{many}\n{rest}" if line == "first" else f"{header}\n{many}\n{rest}")
+    assert outcome(subjects.FILE_READERS[name], path) != "done"
+
+
 def test_values_of_mutations_are_of_every_kind():
     """The list that all cases draw from is not thinned out by accident."""
     assert {type(value) for value in VALUES} == {

@@ -121,7 +121,11 @@ def run_module(folder, **environment):
     assert "voxmill_predict_tile" in said
     # The job's script finds the library too.
     snakemake(folder, "results/v/plan.json", **environment)
-    assert json.loads((folder / "results/v/plan.json").read_text())["source"]["shape"] == [12, 20, 24]
+    assert json.loads((folder / "results/v/plan.json").read_text())["source"]["shape"] == [
+        12,
+        20,
+        24,
+    ]
 
 
 def test_as_a_module_of_another_workflow(unfinished):

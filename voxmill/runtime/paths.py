@@ -74,7 +74,7 @@ def _near(path: Path) -> str | None:
         try:
             with os.scandir(folder) as entries:
                 names = [entry.name for entry, _ in zip(entries, range(_MOST_NAMES), strict=False)]
-        except OSError:
+        except (OSError, ValueError):
             continue
         wanted = _plain(name.name)
         same = [found for found in names if _plain(found) == wanted]

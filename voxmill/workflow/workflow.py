@@ -94,8 +94,8 @@ class Workflow:
         if results != RESULTS:
             raise VoxmillError(
                 "module: expected neither prefix nor replace_prefix, found one that makes "
-                f"{RESULTS} {results}: jobs find their files by name. Give names of their own to volumes and "
-                "scans instead, or run in a folder of its own (--directory)."
+                f"{RESULTS} {results}: jobs find their files by name. Give names of their own to "
+                "volumes and scans instead, or run in a folder of its own (--directory)."
             )
         check_files(files)
         checked = configuration.load(overlaid(config, typed(given or {})))
