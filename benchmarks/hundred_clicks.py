@@ -25,9 +25,9 @@ from accuracy import SIZE, scores_of
 from voxmill.config.training import TrainingSettings
 from voxmill.geometry import Box
 from voxmill.runtime.files import sha256, write_json
+from voxmill.training.fine_tuning import fine_tuning_settings, initial_weights
 from voxmill.training.loop import train
 from voxmill.training.sources import Source, points_in
-from voxmill.training.train_network import fine_tuning_settings, initial_weights
 from voxmill.training.validation import find_points, predict_box
 
 SETTINGS = {

@@ -19,15 +19,13 @@ from voxmill.networks import models
 from voxmill.runtime.errors import VoxmillError
 from voxmill.training import trainer as steps
 from voxmill.training.augmentation import augment
+from voxmill.training.fine_tuning import fine_tuning_settings, initial_weights
 from voxmill.training.loop import train
-from voxmill.training.sources import PatchSampler, Source, check_sources, points_in, training_points
+from voxmill.training.mistakes import find_mistakes
+from voxmill.training.patches import PatchSampler, even_in_brightness, volume_shares
+from voxmill.training.sources import Source, check_sources, points_in, training_points
 from voxmill.training.targets import balanced_weight, centroid_target
-from voxmill.training.train_network import (
-    fine_tuning_settings,
-    initial_weights,
-    open_source,
-    train_network,
-)
+from voxmill.training.train_network import open_sources, train_network
 from voxmill.training.trainer import Trainer, learning_rate
 from voxmill.training.validation import THRESHOLDS, summarise, summarise_thresholds, validate
 from voxmill.volumes.blocks import ArrayVolume
@@ -140,7 +138,7 @@ def test_no_patch_touches_the_validation_box():
     source = make_source()
     sampler = PatchSampler([source], TINY)
     for seed in range(40):
-        start = sampler._place(source, training_points(source), np.random.default_rng(seed))
+        start = sampler._place(0, np.random.default_rng(seed))
         assert (start >= 0).all() and (start + 12 <= source.volume.shape).all()
         assert start[2] + 12 <= 28
 
@@ -149,7 +147,7 @@ def test_patches_are_drawn_on_cells():
     source = make_source(cells=1, points=np.array([[12.0, 12.0, 10.0]]))
     sampler = PatchSampler([source], dataclasses.replace(TINY, cell_share=1.0))
     for seed in range(20):
-        start = sampler._place(source, source.points, np.random.default_rng(seed))
+        start = sampler._place(0, np.random.default_rng(seed))
         assert (start <= source.points[0]).all() and (source.points[0] < start + 12).all()
 
 
@@ -358,14 +356,14 @@ def test_contents_depend_on_volume_and_mask(tmp_path):
     grey = tifffile.imread(tmp_path / "v.tif")
     mask = (grey > 500).astype(np.uint8)
     tifffile.imwrite(tmp_path / "m.tif", mask)
-    seen = {open_source("blobs", volume, settings)[0].contents}
-    assert open_source("blobs", volume, settings)[0].contents in seen
+    seen = {open_sources("blobs", volume, settings)[0][0].contents}
+    assert open_sources("blobs", volume, settings)[0][0].contents in seen
     mask[0, 0, 0] ^= 1
     tifffile.imwrite(tmp_path / "m.tif", mask)
-    seen.add(open_source("blobs", volume, settings)[0].contents)
+    seen.add(open_sources("blobs", volume, settings)[0][0].contents)
     grey[0, 0, 0] += 1
     tifffile.imwrite(tmp_path / "v.tif", grey)
-    seen.add(open_source("blobs", volume, settings)[0].contents)
+    seen.add(open_sources("blobs", volume, settings)[0][0].contents)
     assert len(seen) == 3
 
 

@@ -92,6 +92,12 @@ def find_points(
     return table[["z_vox", "y_vox", "x_vox"]].to_numpy() + origin, table["score"].to_numpy()
 
 
+def grown(box: Box, source: Source, settings: TrainingSettings) -> Box:
+    """Grow a box by 1.5 cell diameters within the volume, so that it cuts no cell."""
+    around = np.ceil(1.5 * settings.cell_diameter_um / np.array(source.voxel_size_um))
+    return box.grow(around.astype(int).tolist(), within=Box.from_shape(source.volume.shape))
+
+
 def validate(
     network: MSDNet,
     sources: list[Source],
@@ -124,10 +130,7 @@ def validate(
     for source in sources:
         if source.validation is None:
             continue
-        around = np.ceil(1.5 * settings.cell_diameter_um / np.array(source.voxel_size_um))
-        outer = source.validation.grow(
-            around.astype(int).tolist(), within=Box.from_shape(source.volume.shape)
-        )
+        outer = grown(source.validation, source, settings)
         outputs = predict_box(network, source, outer, settings.normalisation, device, threads)
         score = score_by_threshold if by_threshold else _score_by_candidate
         runs.append((source.name, *score(outputs[0], source, outer, settings)))
