@@ -55,11 +55,7 @@ def find_mistakes(
     counts = np.zeros((len(THRESHOLDS), 2), int)
     cells = 0
     for source in sources:
-        blocks = [
-            block
-            for block in source.region.blocks(BLOCK_VOX)
-            if source.validation is None or not block.overlaps(source.validation)
-        ]
+        blocks = source.region.blocks(BLOCK_VOX)
         if len(blocks) > MOST_BLOCKS:
             chosen = np.sort(rng.choice(len(blocks), MOST_BLOCKS, replace=False))
             blocks = [blocks[i] for i in chosen]
@@ -67,7 +63,7 @@ def find_mistakes(
         for block in blocks:
             outer = grown(block, source, settings)
             maps = predict_box(network, source, outer, settings.normalisation, device, threads)
-            cells += len(points_in(source.points, block))
+            cells += len(_kept(source.points, source, block))
             for i, threshold in enumerate(THRESHOLDS):
                 false, missed = _mistakes(maps[0], source, block, outer, settings, threshold)
                 places[i] += [false, missed]
@@ -94,4 +90,12 @@ def _mistakes(
     pairs = match_points(truth, points, cast(float, settings.max_distance_um), size)
     false = np.delete(points, pairs[:, 1], axis=0)
     missed = np.delete(truth, pairs[:, 0], axis=0)
-    return points_in(false, block), points_in(missed, block)
+    return _kept(false, source, block), _kept(missed, source, block)
+
+
+def _kept(points: np.ndarray, source: Source, block: Box) -> np.ndarray:
+    """The points in a block that are not in the validation box."""
+    points = points_in(points, block)
+    if source.validation is None:
+        return points
+    return points[~source.validation.contains(points)]
