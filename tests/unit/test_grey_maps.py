@@ -22,7 +22,7 @@ def test_levels_of_blocks_by_hand():
     blocks = measure_blocks(ArrayVolume(array), (4.0, 4.0, 4.0))
     assert (blocks.edge_vox, blocks.edge_um) == ((4, 4, 4), (16.0, 16.0, 16.0))
     assert blocks.level(50.0).ravel().tolist() == [31.5, 131.5]
-    assert blocks.level(25.0).ravel().tolist() == [15.75, 115.75]
+    np.testing.assert_allclose(blocks.level(5.0).ravel(), [3.15, 103.15], rtol=1e-6)
     np.testing.assert_allclose(blocks.level(95.0).ravel(), [59.85, 159.85], rtol=1e-6)
 
 
@@ -35,15 +35,14 @@ def test_a_block_that_the_border_cuts_holds_its_own_voxels():
 
 def test_edges_grow_where_blocks_would_be_too_many():
     assert block_edges((20480, 20480, 20480), (0.5, 0.5, 0.5)) == (64, 64, 64)
-    assert block_edges((20480, 20480, 20480), (1.0, 1.0, 1.0)) == (64, 64, 64)
     assert block_edges((3, 100, 100), (50.0, 1.0, 1.0)) == (3, 16, 16)
 
 
 def test_large_blocks_are_thinned():
     blocks = BlockPass((64, 64, 64), (32, 32, 32))
     looked_at = np.prod([-(-32 // step) for step in blocks.steps])
-    assert 512 <= looked_at <= 1024
-    assert [z for z in range(8) if blocks.wants(z)] == [0, 4]
+    assert 128 <= looked_at <= 256
+    assert [z for z in range(40) if blocks.wants(z)] == [0, 7, 14, 21, 28, 32, 39]
 
 
 def test_interpolation_by_hand():
@@ -117,12 +116,14 @@ def test_blocks_outside_of_the_tissue_do_not_count_near_it():
 
 
 def test_constant_tissue_is_refused():
-    with pytest.raises(VoxmillError, match="most blocks .* constant. Choose kind global"):
+    with pytest.raises(VoxmillError, match=r"most blocks .* constant. Choose kind global"):
         measure_maps(ArrayVolume(np.full((20, 20, 20), 7, np.uint8)), None, LOCAL)
 
 
 def test_keys_of_the_other_kind_are_refused():
-    with pytest.raises(SettingError, match="normalisation.low: expected no such key with kind loc"):
+    with pytest.raises(
+        SettingError, match=r"normalisation\.low: expected no such key with kind loc"
+    ):
         Normalisation.from_dict({"kind": "local", "low": 5.0})
     with pytest.raises(SettingError, match="follow: expected no such key with kind global"):
         Normalisation.from_dict({"follow": 0.5})

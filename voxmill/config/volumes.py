@@ -7,11 +7,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from voxmill.config.base import (
+    Checked,
     Count,
     FilePath,
+    Flag,
     Name,
     Number,
     OrEmpty,
+    Positive,
     Region,
     Section,
     SettingError,
@@ -20,6 +23,7 @@ from voxmill.config.base import (
     Whole,
     section,
 )
+from voxmill.config.cells import CellsSection
 from voxmill.config.phantoms import PhantomSettings
 
 # Of text that holds points; all others are volumes, or files that are not read.
@@ -124,6 +128,11 @@ class VolumeSection(Section):
     """Path of the image inside of a Zarr or HDF5 container that holds several."""
     voxel_size_um: TripleUm | None = None
     """Voxel size z, y, x; wins over the file's header."""
+    tissue: FilePath = "auto"
+    """Where tissue is. auto: everywhere but in air and black margins, found by the brightness of
+    blocks. none: everywhere. Or the path of a mask of the volume, not 0 in tissue, which may be
+    coarser than the volume. Grey values are those of the tissue, and tiles without tissue are not
+    predicted."""
     truth: OrEmpty[GroundTruthSection | None] = None
     """Ground truth for the evaluation; a phantom brings its own."""
     region: Region | None = None
@@ -131,6 +140,13 @@ class VolumeSection(Section):
     "z0:z1, y0:y1, x0:x1"."""
     networks: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
     """Names of the networks to run on this volume; all of them when left out."""
+    cells: Annotated[dict[str, Any], Checked(CellsSection)] | None = None
+    """Settings of the section `cells` that are others for this volume; they win over a network's
+    own."""
+    max_distance_um: Positive | None = None
+    """A found cell farther than this from a true one is no match; wins over `evaluation`."""
+    baseline: Flag | None = None
+    """Evaluate a difference of Gaussians too; wins over `evaluation`."""
 
     def __post_init__(self) -> None:
         if (self.phantom is None) == (self.path is None):

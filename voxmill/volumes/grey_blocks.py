@@ -1,5 +1,6 @@
 """Statistics of a volume's blocks: median and spread of each, in one pass of bounded memory."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,10 +13,10 @@ BLOCK_UM = 16.0
 """Edge of a block: one to two cell diameters. In voxels where the size of a voxel is unknown."""
 LEAST_EDGE_VOX = 4
 MOST_BLOCKS = 2**25
-"""Blocks at most; in a larger volume edges double until they fit."""
-SAMPLES = 512
+"""Blocks at most; in a larger volume all edges grow alike."""
+SAMPLES = 128
 """About so many voxels of each block are looked at."""
-LEVELS = (5.0, 25.0, 50.0, 75.0, 95.0)
+LEVELS = (5.0, 50.0, 95.0)
 """Percentiles of the grey values of a block that are kept."""
 
 
@@ -31,7 +32,7 @@ class GreyBlocks:
         A block; those at the end may be cut.
     edge_um : (3,) float
         The same in micrometres, or in voxels where the size of a voxel is unknown.
-    levels : (5, Z, Y, X) float32 array
+    levels : (3, Z, Y, X) float32 array
         The percentiles `LEVELS` of each block.
     """
 
@@ -54,8 +55,9 @@ def block_edges(shape: Sequence[int], voxel_size_um: Sequence[float] | None) -> 
     """
     size = voxel_size_um or (1.0, 1.0, 1.0)
     edges = [max(LEAST_EDGE_VOX, round(BLOCK_UM / s)) for s in size]
-    while np.prod([-(-n // e) for n, e in zip(shape, edges, strict=True)]) > MOST_BLOCKS:
-        edges = [2 * e for e in edges]
+    needed = math.prod(n / e for n, e in zip(shape, edges, strict=True)) / MOST_BLOCKS
+    if needed > 1:
+        edges = [math.ceil(e * needed ** (1 / 3)) for e in edges]
     z, y, x = (min(e, n) for e, n in zip(edges, shape, strict=True))
     return z, y, x
 
@@ -87,21 +89,37 @@ class BlockPass:
         self._layers: list[np.ndarray] = []
         self._planes: list[np.ndarray] = []
 
+    @property
+    def samples(self) -> int:
+        """Voxels that are looked at in all blocks together."""
+        each = math.prod(-(-e // s) for e, s in zip(self.edge_vox, self.steps, strict=True))
+        return each * math.prod(self._grid)
+
     def wants(self, z: int) -> bool:
         """Whether plane `z` is looked at."""
         return z % self.edge_vox[0] % self.steps[0] == 0
 
-    def add(self, z: int, plane: np.ndarray) -> None:
-        """Take a plane (y, x); planes come in ascending order, those not wanted may be left out."""
-        if self.wants(z):
-            self._planes.append(self._thinned(plane))
-        if (z + 1) % self.edge_vox[0] == 0 or z + 1 == self.shape[0]:
-            self._close()
+    def add(self, z: int, plane: np.ndarray) -> np.ndarray | None:
+        """Take a plane (y, x); planes come in ascending order, those not wanted may be left out.
+
+        Returns
+        -------
+        samples : (Y, X, n) array or None
+            After the last wanted plane of a layer of blocks, the voxels looked at in each of its
+            blocks.
+        """
+        if not self.wants(z):
+            return None
+        self._planes.append(self._thinned(plane))
+        following = z + self.steps[0]
+        if following // self.edge_vox[0] == z // self.edge_vox[0] and following < self.shape[0]:
+            return None
+        return self._close()
 
     def _thinned(self, plane: np.ndarray) -> np.ndarray:
         """Samples of a plane: (Y, X, rows, columns); those beyond the volume are repeated."""
         rows, columns = (self._positions(axis) for axis in (1, 2))
-        kept = plane[rows][:, columns]
+        kept = np.take(np.take(plane, rows, axis=0), columns, axis=1)
         kept = kept.reshape(self._grid[1], -1, self._grid[2], len(columns) // self._grid[2])
         return kept.transpose(0, 2, 1, 3)
 
@@ -114,7 +132,7 @@ class BlockPass:
         lengths = np.minimum(edge, n - starts)
         return (starts[:, None] + inner[None] % lengths[:, None]).ravel()
 
-    def _close(self) -> None:
+    def _close(self) -> np.ndarray:
         samples = np.stack(self._planes, axis=2)
         flat = samples.reshape(*samples.shape[:2], -1)
         self._planes = []
@@ -125,6 +143,7 @@ class BlockPass:
         upper = np.stack([order[..., min(int(r) + 1, last)] for r in ranks]).astype(np.float32)
         shares = np.array([r % 1 for r in ranks], np.float32)[:, None, None]
         self._layers.append(lower + (upper - lower) * shares)
+        return flat
 
     def result(self, voxel_size_um: Sequence[float] | None) -> GreyBlocks:
         """Percentiles of all blocks, after the last plane."""
@@ -147,8 +166,6 @@ def measure_blocks(
     """
     z, y, x = (int(n) for n in volume.shape)
     blocks = BlockPass((z, y, x), block_edges((z, y, x), voxel_size_um))
-    for plane in range(z):
-        ends = (plane + 1) % blocks.edge_vox[0] == 0 or plane + 1 == z
-        if ends or blocks.wants(plane):
-            blocks.add(plane, volume.read_window((plane, 0, 0), (plane + 1, y, x))[0])
+    for plane in filter(blocks.wants, range(z)):
+        blocks.add(plane, volume.read_window((plane, 0, 0), (plane + 1, y, x))[0])
     return blocks.result(voxel_size_um)

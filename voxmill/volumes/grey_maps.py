@@ -137,7 +137,7 @@ def make_maps(
     full: Any = settings
     sigmas = [full.background_um / edge / _FULL_WIDTH for edge in blocks.edge_um]
     weights = np.where(inside, np.float32(1), np.float32(_LEAST_WEIGHT))
-    contrast: float | np.ndarray = np.float32(full.scale * of_tissue)
+    contrast: float | np.ndarray = float(full.scale * of_tissue)
     if full.follow:
         share = np.maximum(_smooth(spread, weights, sigmas) / of_tissue, full.floor)
         contrast = (full.scale * of_tissue * share**full.follow).astype(np.float32)

@@ -15,7 +15,10 @@ Normaliser = Callable[[np.ndarray, Sequence[int]], np.ndarray]
 
 
 def make_normaliser(
-    statistics: dict[str, Any], blocks: GreyBlocks | None, normalisation: dict[str, Any]
+    statistics: dict[str, Any],
+    blocks: GreyBlocks | None,
+    normalisation: dict[str, Any],
+    tissue: np.ndarray | None = None,
 ) -> Normaliser:
     """What normalises the windows of a volume as a card says.
 
@@ -27,6 +30,8 @@ def make_normaliser(
         Of the volume, for kind local.
     normalisation : dict
         See `voxmill.config.normalisation.Normalisation`.
+    tissue : (Z, Y, X) bool array, optional
+        Blocks of tissue; all by default.
 
     Raises
     ------
@@ -38,9 +43,10 @@ def make_normaliser(
     if settings.kind == "local":
         if blocks is None:
             raise VoxmillError("normalisation: kind local needs the blocks of the volume.")
-        return make_maps(blocks, settings).normalise
-    check_normalisation(statistics, normalisation)
-    return lambda window, start: normalise(window, statistics, normalisation)
+        return make_maps(blocks, settings, tissue).normalise
+    plain = settings.plain()
+    check_normalisation(statistics, plain)
+    return lambda window, start: normalise(window, statistics, plain)
 
 
 def normalise(array: np.ndarray, statistics: dict, normalisation: dict) -> np.ndarray:
