@@ -23,13 +23,12 @@ from voxmill.training.fine_tuning import fine_tuning_settings, initial_weights
 from voxmill.training.loop import train
 from voxmill.training.mistakes import find_mistakes
 from voxmill.training.patches import PatchSampler, even_in_brightness, volume_shares
-from voxmill.training.sources import Source, check_sources, points_in
+from voxmill.training.sources import Source, check_sources, grey_of, points_in
 from voxmill.training.targets import balanced_weight, centroid_target
 from voxmill.training.train_network import open_sources, train_network
 from voxmill.training.trainer import Trainer, learning_rate
 from voxmill.training.validation import THRESHOLDS, summarise, summarise_thresholds, validate
 from voxmill.volumes.blocks import ArrayVolume
-from voxmill.volumes.normalisation import normalise
 
 NO_CHANGE = Augmentation(flip=False, rotate="none", scale=0, shift=0, noise=0, blur_vox=0)
 TINY = TrainingSettings(
@@ -57,7 +56,7 @@ def make_source(seed=0, shape=(24, 24, 40), cells=12, **changes):
         "volume": ArrayVolume(volume),
         "points": points,
         "voxel_size_um": (1.0, 1.0, 1.0),
-        "statistics": {"percentiles": {"5": 80.0, "99": 700.0}},
+        "grey": grey_of(volume),
         "region": box,
         "validation": Box((0, 0, 28), shape),
     }
@@ -503,7 +502,7 @@ def test_checkpoint_of_other_contents_under_the_same_names(tmp_path):
     assert Trainer([make_source(contents="a")], TINY, "cpu", 1).resume(path)
     changed = (
         {"contents": "b"},
-        {"contents": "a", "statistics": {"percentiles": {"5": 80.0, "99": 701.0}}},
+        {"contents": "a", "grey": grey_of(np.arange(64).reshape(4, 4, 4))},
         {"contents": "a", "voxel_size_um": (1.0, 1.0, 1.5)},
     )
     for changes in changed:
@@ -679,7 +678,7 @@ def test_masks_from_training_to_prediction(tmp_path, changes):
     assert (record["truth"], record["mask"]) == ("t.csv", "m.tif")
     for key, name in {"truth_sha256": "t.csv", "mask_sha256": "m.tif"}.items():
         assert record[key] == hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
-    grey = normalise(source.volume.array, source.statistics, card.normalisation)
+    grey = source.grey.normaliser(card.normalisation)(source.volume.array, (0, 0, 0))
     outputs = forward(network, grey[None], "auto", "cpu", "float32", 1)
     assert outputs.shape == (len(card.outputs), 24, 24, 40)
     # The detector gets the first output; its highest voxels lie in the blobs.

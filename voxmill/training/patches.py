@@ -10,7 +10,6 @@ from voxmill.geometry import Box
 from voxmill.runtime.errors import VoxmillError
 from voxmill.training.sources import Source, training_points
 from voxmill.training.targets import centroid_target
-from voxmill.volumes.normalisation import normalise
 
 # After this many draws of a patch, a volume counts as too small beside its validation box.
 MOST_DRAWS = 1000
@@ -84,14 +83,14 @@ class PatchSampler:
     def __init__(self, sources: list[Source], settings: TrainingSettings):
         self.sources = [s for s in sources if s.trains]
         self._mistakes = [np.zeros((0, 3)) for _ in self.sources]
+        self._normalisers = [s.grey.normaliser(settings.normalisation) for s in self.sources]
         self._points = [training_points(s) for s in self.sources]
         self._settings = settings
         counts = [len(p) for p in self._points]
         self._shares = volume_shares(self.sources, counts, settings.balance)
         self._measured: list[tuple[np.ndarray, np.ndarray]] = []
         if settings.dim_share:
-            pairs = zip(self.sources, self._points, strict=True)
-            self._measured = [self._by_brightness(s, p) for s, p in pairs]
+            self._measured = [self._by_brightness(index) for index in range(len(self.sources))]
 
     def use_mistakes(self, places: Sequence[Sequence[Sequence[float]]]) -> None:
         """Draw patches on mistakes from now on.
@@ -104,8 +103,9 @@ class PatchSampler:
         if places:
             self._mistakes = [np.array(of_source).reshape(-1, 3) for of_source in places]
 
-    def _by_brightness(self, source: Source, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Some of the cells, and the probability to draw each; see `even_in_brightness`."""
+    def _by_brightness(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Some cells of a source, and the probability to draw each; see `even_in_brightness`."""
+        source, points = self.sources[index], self._points[index]
         if len(points) > MOST_MEASURED:
             rng = np.random.default_rng(self._settings.seed)
             points = points[np.sort(rng.choice(len(points), MOST_MEASURED, replace=False))]
@@ -116,8 +116,7 @@ class PatchSampler:
         for point in np.rint(points).astype(int).tolist():
             window = Box.from_shape((1, 1, 1), point).grow(1, within=whole)
             grey = source.volume.read_window(*window)
-            normalised = normalise(grey, source.statistics, self._settings.normalisation)
-            values.append(float(normalised.max()))
+            values.append(float(self._normalisers[index](grey, window.start).max()))
         return points, even_in_brightness(np.array(values))
 
     def draw(
@@ -140,7 +139,7 @@ class PatchSampler:
         stop = start + self._settings.patch_vox
         box = Box.from_shape(self._settings.patch_vox, start.tolist())
         grey = source.volume.read_window(*box)
-        patch = normalise(grey, source.statistics, self._settings.normalisation)
+        patch = self._normalisers[index](grey, box.start)
         targets = [self._counts(source, start, stop)]
         if self._settings.target == "centroid":
             targets.append(

@@ -1,7 +1,7 @@
 """Volumes with their ground truth, for training and validation."""
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
@@ -9,7 +9,12 @@ from voxmill.config.training import TrainingSettings
 from voxmill.geometry import Box
 from voxmill.runtime.errors import VoxmillError
 from voxmill.training.targets import balanced_weight
+from voxmill.volumes.blocks import ArrayVolume
+from voxmill.volumes.grey_blocks import measure_blocks
+from voxmill.volumes.grey_summaries import PERCENTILES
+from voxmill.volumes.grey_values import GreyValues
 from voxmill.volumes.protocols import ReadableVolume
+from voxmill.volumes.tissue import Tissue
 
 # Masks fill some percent of a patch: a larger weight would shift their borders outwards.
 MASK_WEIGHT = 3.0
@@ -30,9 +35,8 @@ class Source:
     points : (N, 3) float array
         Centroids in absolute voxels.
     voxel_size_um : (3,) tuple of float
-    statistics : dict
-        Those of `voxmill.volumes.measure_volume.measure` for the whole volume, so that all patches
-        are normalised alike.
+    grey : GreyValues
+        Those of the whole volume, so that all patches are normalised as a prediction is.
     region : Box
         Where the ground truth is complete; nothing outside is used.
     validation : Box, optional
@@ -48,7 +52,7 @@ class Source:
     volume: ReadableVolume
     points: np.ndarray
     voxel_size_um: tuple[float, float, float]
-    statistics: dict[str, Any]
+    grey: GreyValues
     region: Box
     validation: Box | None = None
     mask: ReadableVolume | None = None
@@ -58,6 +62,25 @@ class Source:
     def trains(self) -> bool:
         """Whether the volume has a part to train on."""
         return self.validation != self.region
+
+
+def grey_of(
+    array: np.ndarray, voxel_size_um: tuple[float, float, float] | None = None
+) -> GreyValues:
+    """Grey values of a volume in memory, all of which counts as tissue.
+
+    Parameters
+    ----------
+    array : (z, y, x) array
+    voxel_size_um : (3,) float, optional
+    """
+    blocks = measure_blocks(ArrayVolume(array), voxel_size_um)
+    values = np.percentile(array, PERCENTILES)
+    statistics = {
+        "percentiles": {f"{p:g}": float(v) for p, v in zip(PERCENTILES, values, strict=True)}
+    }
+    tissue = Tissue(blocks.shape, blocks.edge_vox, np.ones(blocks.levels.shape[1:], bool))
+    return GreyValues(statistics, blocks, tissue)
 
 
 def points_in(points: np.ndarray, box: Box) -> np.ndarray:

@@ -22,8 +22,7 @@ from voxmill.training.loop import TrainingResult, train
 from voxmill.training.sources import Source, training_points
 from voxmill.volumes import LABEL_DTYPES, fingerprint, open_volume, read_header
 from voxmill.volumes.header import VolumeHeader
-from voxmill.volumes.measure_volume import measure
-from voxmill.volumes.normalisation import check_normalisation
+from voxmill.volumes.measure_volume import measure_grey_values
 from voxmill.volumes.orientation import place
 from voxmill.volumes.plausible import read_configured
 
@@ -70,8 +69,8 @@ def open_sources(
         truth["path"], truth.get("kind"), header.shape, header.voxel_size_um,
         volume=header, **reading,
     )  # fmt: skip
-    statistics = measure(header)
-    check_normalisation(statistics, settings.normalisation)
+    grey = measure_grey_values(header)
+    grey.normaliser(settings.normalisation)
     whole = Box.from_shape(header.shape)
     texts = volume["region"].split(";") if volume.get("region") else []
     regions = [Box.parse(text, whole.shape) for text in texts] or [whole]
@@ -96,7 +95,7 @@ def open_sources(
             volume=opened,
             points=points,
             voxel_size_um=header.voxel_size_um,
-            statistics=statistics,
+            grey=grey,
             region=region,
             validation=region if held is True else _part(box, region, regions),
             mask=opened_mask,

@@ -126,7 +126,8 @@ class Trainer:
         for source in self.sources:
             held = source.validation and tuple(source.validation)
             about = (source.name, tuple(source.region), held, source.contents)
-            digest.update(repr((*about, source.voxel_size_um, source.statistics)).encode())
+            digest.update(repr((*about, source.voxel_size_um, source.grey.statistics)).encode())
+            digest.update(source.grey.blocks.levels.tobytes())
             digest.update(np.ascontiguousarray(source.points).tobytes())
         for tensor in (initial or {}).values():
             digest.update(tensor.numpy().tobytes())

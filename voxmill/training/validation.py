@@ -14,7 +14,6 @@ from voxmill.geometry import Box
 from voxmill.networks.msdnet import MSDNet
 from voxmill.training.sources import Source, points_in
 from voxmill.volumes.blocks import ArrayVolume
-from voxmill.volumes.normalisation import normalise
 
 # Candidates below this probability are not cells at any useful threshold.
 LEAST_SCORE = 0.02
@@ -52,10 +51,11 @@ def predict_box(
     (outputs, z, y, x) float32 array
         Probabilities.
     """
+    normalise = source.grey.normaliser(normalisation)
     result = np.empty((network.settings.outputs, *box.shape), np.float32)
     for block in box.blocks(BLOCK_VOX):
         window = block.grow(HALO_VOX, within=Box.from_shape(source.volume.shape))
-        grey = normalise(source.volume.read_window(*window), source.statistics, normalisation)
+        grey = normalise(source.volume.read_window(*window), window.start)
         values = forward(network, grey[None], "auto", device, "float32", threads)
         kept = values[:, *block.relative_to(window.start).slices]
         result[:, *block.relative_to(box.start).slices] = kept
