@@ -15,6 +15,7 @@ volumes left out, and writes `models/<stain>.safetensors`.
 
 import argparse
 import dataclasses
+import functools
 import itertools
 import json
 import logging
@@ -30,14 +31,17 @@ import left_out
 import real_data
 import rivals
 
+from voxmill.cells.find_cells import METHODS
+from voxmill.config.cells import CellSettings
 from voxmill.config.training import TrainingSettings
-from voxmill.geometry import Box
+from voxmill.geometry import Box, VoxelSize
 from voxmill.networks import models
 from voxmill.runtime.files import sha256, write_json, writing
 from voxmill.training.loop import TrainingResult, train
 from voxmill.training.sources import Source
 from voxmill.training.train_network import make_card
-from voxmill.training.validation import find_points, predict_box
+from voxmill.training.validation import predict_box
+from voxmill.volumes.blocks import ArrayVolume
 
 THRESHOLDS = np.round(np.concatenate([[0.02, 0.05], np.arange(0.1, 0.96, 0.05), [0.97]]), 2)
 
@@ -73,22 +77,40 @@ def network_runs(
     candidates = real_data.DETECTORS[options.stain]
     for name, volume in volumes.items():
         probability = left_out_probability(name, sources, settings, options)
+        finder = Finder(probability, volume, sources[name].voxel_size_um)
         runs[name] = {}
         for values in itertools.product(*candidates.values()):
             chosen = dict(zip(candidates, values, strict=True))
-            own = dataclasses.replace(settings, detector={**settings.detector, **chosen})
-            find = _finder(probability, own, volume, sources[name].voxel_size_um)
+            find = functools.partial(finder.find, {**settings.detector, **chosen})
             runs[name][json.dumps(chosen)] = left_out.Run(volume, THRESHOLDS, find)
         logging.info("%s: best F1 %.3f", name, max(r.f1.max() for r in runs[name].values()))
     return runs
 
 
-def _finder(probability, settings, volume, voxel_size_um):
-    def find(threshold: float) -> np.ndarray:
-        points, _ = find_points(probability, settings, voxel_size_um, threshold)
-        return points[volume.kept(points)]
+class Finder:
+    """Cells of a probability map at any threshold, for many settings of one detector.
 
-    return find
+    Components are found once for each threshold; what the settings drop of them is dropped as in
+    `voxmill.cells.find_cells.cells_of_volume`.
+    """
+
+    def __init__(self, probability: np.ndarray, volume: left_out.Volume, voxel_size_um):
+        self._probability, self._volume = ArrayVolume(probability), volume
+        self._size = VoxelSize.of(voxel_size_um)
+        self._found: dict[float, tuple] = {}
+
+    def find(self, detector: dict, threshold: float) -> np.ndarray:
+        """Points in the regions, (N, 3) voxels."""
+        settings = CellSettings.from_dict({**detector, "threshold": threshold})
+        if threshold not in self._found:
+            method = METHODS[settings.method]
+            self._found[threshold] = method(self._probability, settings, self._size, 1)
+        places, scores, counts, cut = self._found[threshold]
+        least = settings.min_volume_um3 * np.where(cut, settings.border_share, 1.0)
+        keep = (counts * self._size.volume_um3 >= least * (1 - 1e-9)) & (
+            scores >= settings.min_score
+        )
+        return places[keep & self._volume.kept(places)]
 
 
 def left_out_probability(
@@ -119,7 +141,9 @@ def run_lovo(options) -> None:
         "network": networks,
         "dog": filters,
         "boosting": rivals.boosting(volumes, sources, settings.normalisation, scale),
-        "cellfinder": rivals.cellfinder(volumes, sources, settings.cell_diameter_um),
+        "cellfinder": rivals.cellfinder(
+            volumes, sources, settings.cell_diameter_um, Path(options.work)
+        ),
     }
     rows = {key: left_out.leave_out(runs) for key, runs in methods.items() if runs}
     print(left_out.table(rows, volumes))

@@ -12,6 +12,7 @@ cellfinder : the detector of cellfinder (Tyson et al., PLoS Comput. Biol. 17(5),
 import itertools
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 from left_out import SIZE, Run, Runs, ScoredRun, Volume
@@ -25,6 +26,9 @@ from voxmill.volumes.blocks import ArrayVolume
 SCALES = (0.25, 0.32, 0.4, 0.55, 0.7, 0.85, 1.0, 1.2)
 # More candidates than cells by far; the number must not depend on the ground truth.
 MOST_CANDIDATES = 12_000
+CELLFINDER_GRID = ((0.6, 3.0), (1.0, 3.0), (1.0, 10.0))
+"""Diameters in units of the stain's, and standard deviations above the mean; (1, 10) is the
+package's default."""
 
 
 def grey_values(source: Source, normalisation: dict) -> Iterator[tuple[str, np.ndarray]]:
@@ -105,32 +109,39 @@ def boosting(
 
 
 def cellfinder(
-    volumes: dict[str, Volume], sources: dict[str, Source], diameter_um: float
+    volumes: dict[str, Volume], sources: dict[str, Source], diameter_um: float, work: Path
 ) -> Runs | None:
-    """Runs of cellfinder's detector, one for each point of a grid; None without the package."""
-    os.environ.setdefault("KERAS_BACKEND", "torch")
-    try:
-        from cellfinder.core.detect.detect import main as detect
-    except ImportError:
-        return None
+    """Runs of cellfinder's detector, one for each point of a grid; None without the package.
+
+    Points are kept in the folder `work`, so that another environment may hold the package.
+    """
     runs: Runs = {}
-    grid = itertools.product((0.6, 1.0), (1.0, 3.0, 6.0, 10.0))
-    for (size, above), (name, volume) in itertools.product(grid, volumes.items()):
-        source = sources[name]
-        grey = source.volume.read_window((0, 0, 0), volume.shape)
-        z_um = source.voxel_size_um[0]
-        cells = detect(
-            grey,
-            voxel_sizes=source.voxel_size_um,
-            soma_diameter=size * diameter_um,
-            ball_xy_size=0.5 * size * diameter_um,
-            ball_z_size=max(0.5 * size * diameter_um, 2 * z_um),
-            n_sds_above_mean_thresh=above,
-            n_free_cpus=max(1, (os.cpu_count() or 2) - 1),
-            torch_device="cpu",
-        )
-        points = np.array([[c.z, c.y, c.x] for c in cells], dtype=float).reshape(-1, 3)
-        points = points[volume.kept(points)]
-        run = Run(volume, np.zeros(1), lambda threshold, points=points: points)
+    for (size, above), name in itertools.product(CELLFINDER_GRID, volumes):
+        path = work / f"cellfinder-{name}-{size:g}-{above:g}.npy"
+        if not path.exists():
+            try:
+                np.save(path, _cellfinder_points(sources[name], size * diameter_um, above))
+            except ImportError:
+                return None
+        points = np.load(path)
+        points = points[volumes[name].kept(points)]
+        run = Run(volumes[name], np.zeros(1), lambda threshold, points=points: points)
         runs.setdefault(name, {})[f"diameter {size * diameter_um:g}, {above:g} sd"] = run
     return runs
+
+
+def _cellfinder_points(source: Source, diameter_um: float, above: float) -> np.ndarray:
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    from cellfinder.core.detect.detect import main as detect
+
+    cells = detect(
+        source.volume.read_window((0, 0, 0), source.volume.shape),
+        voxel_sizes=source.voxel_size_um,
+        soma_diameter=diameter_um,
+        ball_xy_size=0.5 * diameter_um,
+        ball_z_size=max(0.5 * diameter_um, 2 * source.voxel_size_um[0]),
+        n_sds_above_mean_thresh=above,
+        n_free_cpus=max(1, (os.cpu_count() or 2) - 1),
+        torch_device="cpu",
+    )
+    return np.array([[c.z, c.y, c.x] for c in cells], dtype=float).reshape(-1, 3)
