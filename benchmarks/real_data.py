@@ -59,9 +59,9 @@ _COMMON = {
 # survive smoothing, and hardly any is smaller than the least volume.
 DETECTORS = {
     "microglia": {
-        "min_volume_um3": (20.0, 40.0, 60.0, 80.0, 100.0),
+        "min_volume_um3": (40.0, 60.0, 80.0, 100.0),
         "border_share": (1.0, 0.25),
-        "min_score": (0.0, 0.9),
+        "min_score": (0.9, 0.97),
     },
     # 1, 3, 6 and 10 voxels.
     "cfos": {"min_volume_um3": (15.7, 47.0, 94.0, 157.0)},
