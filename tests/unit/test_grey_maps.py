@@ -41,8 +41,8 @@ def test_edges_grow_where_blocks_would_be_too_many():
 def test_large_blocks_are_thinned():
     blocks = BlockPass((64, 64, 64), (32, 32, 32))
     looked_at = np.prod([-(-32 // step) for step in blocks.steps])
-    assert 128 <= looked_at <= 256
-    assert [z for z in range(40) if blocks.wants(z)] == [0, 7, 14, 21, 28, 32, 39]
+    assert 64 <= looked_at <= 128
+    assert [z for z in range(40) if blocks.wants(z)] == [0, 10, 20, 30, 32]
 
 
 def test_interpolation_by_hand():
@@ -64,7 +64,7 @@ def test_background_goes_and_one_contrast_stays():
         array, (0,) * 3
     )
     left, right = found[..., :96], found[..., 160:]
-    assert abs(np.median(left)) < 0.02 and abs(np.median(right)) < 0.02
+    assert abs(np.median(left)) < 0.05 and abs(np.median(right)) < 0.05
     # The contrast is the 95th percentile less the median.
     np.testing.assert_allclose(np.percentile(left, 95), 1, atol=0.05)
 

@@ -39,7 +39,7 @@ def test_the_threshold_by_hand():
     air = find_air(half_air())
     assert air.ratio == pytest.approx(940 / 40)
     assert air.threshold == pytest.approx(np.sqrt(40 * 940) - 20 + 90)
-    assert (air.between, air.is_clear) == (0, True)
+    assert (air.brightest, air.between, air.is_clear) == (110, 0, True)
 
 
 def test_air_is_out_and_the_mask_is_a_block_larger():

@@ -14,7 +14,7 @@ BLOCK_UM = 16.0
 LEAST_EDGE_VOX = 4
 MOST_BLOCKS = 2**25
 """Blocks at most; in a larger volume all edges grow alike."""
-SAMPLES = 128
+SAMPLES = 64
 """About so many voxels of each block are looked at."""
 LEVELS = (5.0, 50.0, 95.0)
 """Percentiles of the grey values of a block that are kept."""

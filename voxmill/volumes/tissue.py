@@ -80,6 +80,8 @@ class Air:
     ----------
     threshold : float
         Grey value; blocks whose 95th percentile is below it are dark.
+    brightest : float
+        Grey value below which 95 % of the voxels of dark blocks lie, in their median block.
     ratio : float
         Brightness of the bright blocks over that of the dark ones.
     between : float
@@ -87,6 +89,7 @@ class Air:
     """
 
     threshold: float
+    brightest: float
     ratio: float
     between: float
 
@@ -121,6 +124,7 @@ def find_air(blocks: GreyBlocks) -> Air | None:
     near = int((np.abs(brightness - split) < np.log(_NEAR)).sum())
     return Air(
         threshold=float(np.exp(split) - noise + darkness),
+        brightest=float(np.median(np.sort(high)[: at + 1])),
         ratio=float(np.exp(np.median(bright) - np.median(dark))),
         between=near / min(len(dark), len(bright)),
     )
@@ -147,9 +151,10 @@ def find_tissue(blocks: GreyBlocks) -> tuple[Tissue, np.ndarray, dict[str, Any]]
     -------
     tissue : Tissue
     wholly : (Z, Y, X) bool array
-        Blocks of tissue alone, for grey-value statistics: their 5th percentile is not dark either.
+        Blocks of tissue alone, for grey-value statistics: their 5th percentile is above the
+        brightest of air.
     about : dict
-        JSON content: `rule`, and `threshold`, `ratio` and `between` of the rule.
+        JSON content: `rule`, and what `Air` holds.
     """
     shape = blocks.levels.shape[1:]
     air = find_air(blocks) if math.prod(shape) >= _LEAST_BLOCKS else None
@@ -166,7 +171,7 @@ def find_tissue(blocks: GreyBlocks) -> tuple[Tissue, np.ndarray, dict[str, Any]]
             outside[tuple(place)] = True
     outside = ndimage.binary_propagation(outside & dark, mask=dark)
     inside = ~outside
-    wholly = inside & (blocks.level(5.0) >= air.threshold)
+    wholly = inside & (blocks.level(5.0) > air.brightest)
     grown = ndimage.binary_dilation(inside, np.ones((3, 3, 3), bool))
     return Tissue(blocks.shape, blocks.edge_vox, grown), wholly if wholly.any() else inside, about
 
