@@ -78,7 +78,7 @@ SETTINGS = {
         target="mask",
         network={"kind": "msdnet", "depth": 12, "width": 4, "dilations": (1, 2, 3, 4)},
         detector={"min_volume_um3": 5.0},
-        normalisation={"kind": "local", "background_um": 48.0, "scale": 4.0},
+        normalisation={"kind": "local", "background_um": 48.0, "contrast": "cells", "scale": 2.0},
         dim_share=0.3,
         augmentation=Augmentation(
             rotate="yx", scale=0.4, shift=0.2, noise=0.1, gradient=0.5, layer=0.5, seam=0.3
@@ -96,7 +96,7 @@ SETTINGS = {
         positive_weight=1.0,
         network={"kind": "msdnet", "depth": 16, "width": 4, "dilations": (1, 2, 3, 4, 6, 8)},
         detector={"min_volume_um3": 47.0},
-        normalisation={"kind": "local", "background_um": 32.0, "scale": 4.0},
+        normalisation={"kind": "local", "background_um": 32.0, "contrast": "cells", "scale": 4.0},
         dim_share=0.3,
         augmentation=Augmentation(
             rotate="yx", scale=0.4, shift=0.3, blur_vox=0.5, gradient=0.5, layer=0.5, seam=0.3
