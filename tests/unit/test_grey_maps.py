@@ -139,13 +139,13 @@ def test_contrast_of_cells_by_hand():
     """Two regions of 2 x 1 x 1 blocks: contrasts 1 and 3 scatter by 1, contrasts 5 and 15 by 5."""
     spread = np.array([1.0, 3.0, 5.0, 15.0]).reshape(4, 1, 1)
     everywhere = np.ones((4, 1, 1), bool)
-    assert cell_contrast(spread, everywhere, (80.0, 16.0, 16.0)) == 3.0
+    assert cell_contrast(spread, everywhere, (160.0, 16.0, 16.0)) == 3.0
     # A region with too little tissue does not count; where none has enough, all tissue is one.
-    assert cell_contrast(spread, everywhere & (spread < 5), (80.0, 16.0, 16.0)) == 1.0
+    assert cell_contrast(spread, everywhere & (spread < 5), (160.0, 16.0, 16.0)) == 1.0
     few = np.zeros((40, 1, 1), bool)
     few[:2] = True
     spread = np.arange(40.0).reshape(40, 1, 1)
-    assert cell_contrast(spread, few, (16.0, 16.0, 16.0)) == 0.5
+    assert cell_contrast(spread, few, (32.0, 16.0, 16.0)) == 0.5
 
 
 def test_cells_set_the_contrast_and_texture_does_not():

@@ -31,7 +31,7 @@ class Normalisation(Section):
     contrast: Literal["texture", "cells"] | None = None
     """What the contrast of the tissue is measured by. texture: the typical contrast of a block of
     tissue (the default). cells: how much blocks with and without cells differ, within typical
-    regions of 160 micrometres. For local."""
+    regions of 320 micrometres. For local."""
     scale: Positive | None = None
     """So many times the contrast becomes 1; 4 by default. For local."""
     follow: Share | None = None

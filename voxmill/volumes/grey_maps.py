@@ -22,7 +22,7 @@ _TRUNCATE = 3.0
 # A Gaussian of this full width at half maximum has the standard deviation 1.
 _FULL_WIDTH = 2.3548
 _LEAST_WEIGHT = 1e-3
-REGION_UM = 160.0
+REGION_UM = 320.0
 """Edge of a region of `cell_contrast`; in voxels where the size of a voxel is unknown."""
 LEAST_TISSUE = 0.3
 """Share of tissue that such a region needs."""
