@@ -19,6 +19,7 @@ from voxmill.config.cells import CellsSection
 from voxmill.config.denoising import DenoisingSection
 from voxmill.config.evaluation import EvaluationSection
 from voxmill.config.export import ExportSection
+from voxmill.config.objects import SegmentSection
 from voxmill.config.prediction import PredictionSettings
 from voxmill.config.scans import ScanSection
 from voxmill.config.tiles import StitchingSection, TilesSection
@@ -77,6 +78,8 @@ class Settings(Section):
     """How the predicted tiles become one volume."""
     cells: OrEmpty[CellsSection] = setting(factory=CellsSection)
     """How cells are found in the probabilities."""
+    segment: OrEmpty[SegmentSection] = setting(factory=SegmentSection)
+    """How the voxels of each cell are found, by `snakemake segment`."""
     evaluation: OrEmpty[EvaluationSection] = setting(factory=EvaluationSection)
     """How found cells are compared with the ground truth."""
     export: OrEmpty[ExportSection] = setting(factory=ExportSection)

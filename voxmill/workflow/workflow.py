@@ -13,6 +13,7 @@ from voxmill.runtime.finished import remove_finished
 from voxmill.workflow import configuration
 from voxmill.workflow.configuration import Config
 from voxmill.workflow.evaluations import Evaluations
+from voxmill.workflow.objects import Objects
 from voxmill.workflow.predictions import Predictions
 from voxmill.workflow.resources import Executor, Resources
 from voxmill.workflow.scans import Scans
@@ -39,6 +40,8 @@ class Workflow:
         Halo, networks, tiles, batches and slabs.
     evaluations : Evaluations
         Cells, their evaluation and the report.
+    objects : Objects
+        Labels, their measurement and their evaluation.
     trainings : Trainings
     scans : Scans
         Denoising.
@@ -52,6 +55,7 @@ class Workflow:
     volumes: Volumes
     predictions: Predictions
     evaluations: Evaluations
+    objects: Objects
     trainings: Trainings
     scans: Scans
     resources: Resources
@@ -105,6 +109,7 @@ class Workflow:
             volumes=Volumes(checked, ancient),
             predictions=Predictions(checked, ancient),
             evaluations=Evaluations(checked),
+            objects=Objects(checked, Volumes(checked, ancient)),
             trainings=Trainings(checked, ancient),
             scans=scans,
             resources=Resources(checked, scans.denoising, executor),
