@@ -10,7 +10,7 @@ from voxmill.config.normalisation import Normalisation
 from voxmill.runtime.errors import VoxmillError
 from voxmill.volumes.blocks import ArrayVolume
 from voxmill.volumes.grey_blocks import BlockPass, block_edges, measure_blocks
-from voxmill.volumes.grey_maps import GreyMaps, make_maps, measure_maps
+from voxmill.volumes.grey_maps import GreyMaps, cell_contrast, make_maps, measure_maps
 
 LOCAL = {"kind": "local"}
 
@@ -133,3 +133,34 @@ def test_keys_of_the_other_kind_are_refused():
         "high": 99.0,
         "clip": 10.0,
     }
+
+
+def test_contrast_of_cells_by_hand():
+    """Two regions of 2 x 1 x 1 blocks: contrasts 1 and 3 scatter by 1, contrasts 5 and 15 by 5."""
+    spread = np.array([1.0, 3.0, 5.0, 15.0]).reshape(4, 1, 1)
+    everywhere = np.ones((4, 1, 1), bool)
+    assert cell_contrast(spread, everywhere, (160.0, 16.0, 16.0)) == 3.0
+    # A region with too little tissue does not count; where none has enough, all tissue is one.
+    assert cell_contrast(spread, everywhere & (spread < 5), (160.0, 16.0, 16.0)) == 1.0
+    few = np.zeros((40, 1, 1), bool)
+    few[:2] = True
+    spread = np.arange(40.0).reshape(40, 1, 1)
+    assert cell_contrast(spread, few, (32.0, 16.0, 16.0)) == 0.5
+
+
+def test_cells_set_the_contrast_and_texture_does_not():
+    rng = np.random.default_rng(0)
+    array = rng.normal(1000, 10, (40, 40, 40)).astype(np.float32)
+    for z, y, x in rng.integers(2, 36, (12, 3)):
+        array[z : z + 4, y : y + 4, x : x + 4] += 500
+    brighter = 1000 + (array - 1000) * np.where(array > 1200, 2, 1)
+    scales = []
+    for kind in ("texture", "cells"):
+        settings = LOCAL | {"contrast": kind}
+        first, second = (
+            measure_maps(ArrayVolume(a), (4.0, 4.0, 4.0), settings).contrast
+            for a in (array, brighter)
+        )
+        scales.append(second / first)
+    assert scales[0] == pytest.approx(1.0, abs=0.05)
+    assert scales[1] == pytest.approx(2.0, abs=0.2)

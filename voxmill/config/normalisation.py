@@ -5,7 +5,13 @@ from typing import Literal
 from voxmill.config.base import Number, Positive, Section, SettingError, Share, section, setting
 
 _GLOBAL = {"low": 5.0, "high": 99.0}
-_LOCAL = {"background_um": 16.0, "scale": 4.0, "follow": 0.0, "floor": 0.3}
+_LOCAL = {
+    "background_um": 16.0,
+    "contrast": "texture",
+    "scale": 4.0,
+    "follow": 0.0,
+    "floor": 0.3,
+}
 
 
 @section("normalisation")
@@ -22,6 +28,10 @@ class Normalisation(Section):
     background_um: Positive | None = None
     """Reach of the background: medians of blocks are averaged by a Gaussian of about this full
     width, micrometres (voxels where the size of a voxel is unknown); 16 by default. For local."""
+    contrast: Literal["texture", "cells"] | None = None
+    """What the contrast of the tissue is measured by. texture: the typical contrast of a block of
+    tissue (the default). cells: how much blocks with and without cells differ, within typical
+    regions of 320 micrometres. For local."""
     scale: Positive | None = None
     """So many times the contrast becomes 1; 4 by default. For local."""
     follow: Share | None = None

@@ -22,6 +22,10 @@ _TRUNCATE = 3.0
 # A Gaussian of this full width at half maximum has the standard deviation 1.
 _FULL_WIDTH = 2.3548
 _LEAST_WEIGHT = 1e-3
+REGION_UM = 320.0
+"""Edge of a region of `cell_contrast`; in voxels where the size of a voxel is unknown."""
+LEAST_TISSUE = 0.3
+"""Share of tissue that such a region needs."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ def make_maps(
     The background is the mean of the medians of the blocks around, with the weights of a Gaussian;
     blocks outside of the tissue count only where no tissue is near (normalised convolution,
     Knutsson & Westin, CVPR 1993). The contrast of a block is its 95th percentile less its median;
-    that of the tissue is the median over its blocks.
+    that of the tissue is the median over its blocks, or follows from `cell_contrast`.
 
     Parameters
     ----------
@@ -128,7 +132,10 @@ def make_maps(
     median = blocks.level(50.0)
     spread = blocks.level(95.0) - median
     inside = np.ones(median.shape, bool) if tissue is None or not tissue.any() else tissue
-    of_tissue = float(np.median(spread[inside]))
+    if settings.contrast == "cells":
+        of_tissue = cell_contrast(spread, inside, blocks.edge_um)
+    else:
+        of_tissue = float(np.median(spread[inside]))
     if not of_tissue > 0:
         raise VoxmillError(
             "normalisation: expected a volume with contrast, found most blocks of "
@@ -142,6 +149,34 @@ def make_maps(
         share = np.maximum(_smooth(spread, weights, sigmas) / of_tissue, full.floor)
         contrast = (full.scale * of_tissue * share**full.follow).astype(np.float32)
     return GreyMaps(blocks.edge_vox, _smooth(median, weights, sigmas), contrast, settings.clip)
+
+
+def cell_contrast(spread: np.ndarray, tissue: np.ndarray, edge_um: Sequence[float]) -> float:
+    """How much blocks with and without cells differ: the typical region's standard deviation.
+
+    Texture and noise are in every block, bright cells in some: within a region, the contrasts of
+    blocks scatter by what stands out. The median over regions ignores those without cells and those
+    with debris.
+
+    Parameters
+    ----------
+    spread : (Z, Y, X) array
+        Contrast of each block, grey values.
+    tissue : (Z, Y, X) bool array
+    edge_um : (3,) float
+        A block.
+    """
+    cuts = []
+    for count, edge in zip(spread.shape, edge_um, strict=True):
+        parts = max(1, round(count * edge / REGION_UM))
+        cuts.append(np.linspace(0, count, parts + 1).round().astype(int))
+    found = []
+    for corner in np.ndindex(*(len(cut) - 1 for cut in cuts)):
+        place = tuple(slice(cut[i], cut[i + 1]) for cut, i in zip(cuts, corner, strict=True))
+        inside = tissue[place]
+        if inside.mean() >= LEAST_TISSUE:
+            found.append(float(np.std(spread[place][inside])))
+    return float(np.median(found)) if found else float(np.std(spread[tissue]))
 
 
 def _smooth(values: np.ndarray, weights: np.ndarray, sigmas: list[float]) -> np.ndarray:
