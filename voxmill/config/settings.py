@@ -25,6 +25,7 @@ from voxmill.config.scans import ScanSection
 from voxmill.config.tiles import StitchingSection, TilesSection
 from voxmill.config.training import TrainingSection
 from voxmill.config.volumes import VolumeSection
+from voxmill.runtime.paths import shipped
 
 # Folders of a volume's results beside those of its networks.
 _TAKEN = ("tiles", "baseline")
@@ -49,9 +50,11 @@ class NetworkSection(Section):
             pattern=r"\.(safetensors|pt2)$",
             json_schema_extra={"expected": "a file name that ends with .safetensors or .pt2"},
         ),
+        AfterValidator(shipped),
     ]
     """Weights as safetensors, or a program of torch.export (.pt2); the model card (.json) lies
-    beside them."""
+    beside them. A relative path counts from the working folder; `models/phantom.safetensors` and
+    the other models that come with voxmill are found from any."""
     cells: Annotated[dict[str, Any], Checked(CellsSection)] | None = None
     """Settings of the section `cells` that are others for this network."""
 

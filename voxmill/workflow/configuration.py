@@ -18,7 +18,7 @@ from voxmill.runtime.files import sha256, update_with_pieces
 from voxmill.runtime.paths import advice
 from voxmill.tiles.grid import grid_starts, slab_name, tile_name
 from voxmill.volumes import LABEL_DTYPES, VolumeHeader, fingerprint, read_header
-from voxmill.volumes.plausible import read_configured
+from voxmill.volumes.plausible import check_mask, read_configured
 from voxmill.volumes.pyramid import Level, pyramid_levels
 
 _MOST_TILES = 1_000_000
@@ -270,6 +270,9 @@ def _check_frame(name: str, section: dict[str, Any], header: VolumeHeader, sourc
             f"{source}: volumes.{name}.truth.path: {section['truth']['path']} does not exist. "
             f"{advice(section['truth']['path'])} Or leave the truth out."
         )
+    if (tissue := section.get("tissue", "auto")) not in ("auto", "none"):
+        with _naming(f"{source}: volumes.{name}.tissue"):
+            check_mask(read_header(tissue, dtypes=LABEL_DTYPES).shape, header.shape, tissue)
     if "region" in section:
         with _naming(f"{source}: volumes.{name}.region"):
             Box.parse(section["region"], header.shape)

@@ -1,11 +1,14 @@
 """Everything that the rules ask for, in one object."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from voxmill.config.command_line import overlaid, typed
 from voxmill.config.files import check_files
 from voxmill.denoising import scans as denoising
+from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.finished import remove_finished
 from voxmill.workflow import configuration
 from voxmill.workflow.configuration import Config
@@ -18,6 +21,9 @@ from voxmill.workflow.targets import Targets
 from voxmill.workflow.trainings import Trainings
 from voxmill.workflow.volumes import Volumes
 from voxmill.workflow.wildcards import Mark, Settings
+
+# Where everything is written, seen from the working folder.
+RESULTS = "results/"
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,8 @@ class Workflow:
         executor: Executor,
         ancient: Mark,
         files: Iterable[str | Path] = (),
+        given: Mapping[str, Any] | None = None,
+        results: str = RESULTS,
     ) -> "Workflow":
         """Check a configuration.
 
@@ -76,14 +84,25 @@ class Workflow:
         files : iterable of path
             The files that the configuration was read from, for what Snakemake does not tell: a
             key that stands twice.
+        given : dict, optional
+            What was given on the command line by `--config`; nested values arrive as text.
+        results : str
+            Where a file named `results/` would be written: elsewhere, where a workflow that uses
+            this one as a module gives it a prefix.
 
         Raises
         ------
         VoxmillError
             Names the key or file, what was expected, what was found and what to do.
         """
+        if results != RESULTS:
+            raise VoxmillError(
+                "module: expected neither prefix nor replace_prefix, found one that makes "
+                f"{RESULTS} {results}: jobs find their files by name. Give names of their own to "
+                "volumes and scans instead, or run in a folder of its own (--directory)."
+            )
         check_files(files)
-        checked = configuration.load(config)
+        checked = configuration.load(overlaid(config, typed(given or {})))
         scans = Scans(denoising.load(checked.settings), ancient)
         return cls(
             config=checked,
