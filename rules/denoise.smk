@@ -60,7 +60,7 @@ rule denoise_scan:
         settings=W.scans.settings,
         devices=W.scans.devices,
         volume=W.scans.volume,
-        fingerprint=W.scans.fingerprint,
+        fingerprints=W.scans.fingerprints,
         # Not an output: Snakemake removes those of a killed job, and the next one resumes from it.
         checkpoint="results/{scan}/.denoising.pt",
         code=source_digest("voxmill.denoising.denoise_scan"),

@@ -26,6 +26,7 @@ rule train_network:
     params:
         volumes=W.trainings.volumes,
         settings=W.trainings.settings,
+        fingerprints=W.trainings.fingerprints,
         # Not an output: a failed or killed job keeps it, and the next one resumes from it.
         checkpoint="results/training/{trained}/checkpoint.safetensors",
         code=source_digest("voxmill.training.train_network"),

@@ -33,7 +33,7 @@ rule unpack_volume:
         mem_mb=1000,
     params:
         source=W.volumes.original_arguments,
-        fingerprint=W.volumes.fingerprint,
+        fingerprint=W.volumes.original_fingerprint,
         code=source_digest("voxmill.volumes.unpack_volume"),
     message:
         "Unpacking {wildcards.volume}, whose file allows no windows"
@@ -80,7 +80,7 @@ rule check_ground_truth:
         kind=W.volumes.truth_kind,
         reading=W.volumes.truth_reading,
         volume=W.volumes.truth_volume,
-        fingerprint=W.volumes.fingerprint,
+        fingerprint=W.volumes.original_fingerprint,
         truth_fingerprint=W.volumes.truth_fingerprint,
         shape=W.volumes.shape,
         voxel_size_um=W.volumes.voxel_size_um,

@@ -15,6 +15,7 @@ if __name__ == "__main__":
         settings=snakemake.params.settings,
         devices=snakemake.params.devices,
         volume=snakemake.params.volume,
+        fingerprints=snakemake.params.fingerprints,
         reference_path=snakemake.input.reference or None,
         mask_path=snakemake.input.mask or None,
         threads=snakemake.threads,

@@ -5,6 +5,7 @@ from voxmill.evaluation.draw_overview import draw_overview
 if __name__ == "__main__":
     draw_overview(
         volume=snakemake.params.source,
+        fingerprint=snakemake.params.fingerprint,
         probability_path=snakemake.input.probability,
         cells_path=snakemake.input.cells,
         matches_path=snakemake.input.get("matches"),

@@ -5,6 +5,7 @@ from voxmill.volumes.measure_volume import measure_volume
 if __name__ == "__main__":
     measure_volume(
         volume=snakemake.params.source,
+        fingerprint=snakemake.params.fingerprint,
         output_path=snakemake.output.statistics,
         log_path=snakemake.log[0],
     )

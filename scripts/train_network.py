@@ -7,6 +7,7 @@ if __name__ == "__main__":
     train_network(
         volumes=snakemake.params.volumes,
         settings=snakemake.params.settings,
+        fingerprints=snakemake.params.fingerprints,
         output_path=snakemake.output.weights,
         curves_path=snakemake.output.curves,
         figure_path=snakemake.output.figure,

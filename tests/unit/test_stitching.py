@@ -19,7 +19,7 @@ from voxmill.tiles.plan import PlannedVolume, make_plan, read_plan
 from voxmill.tiles.plan_volume import plan_volume
 from voxmill.tiles.slab import PredictedCore
 from voxmill.tiles.stitch_volume import assemble_slab, stitch_volume
-from voxmill.volumes import open_volume, read_header, read_tile, write_tile
+from voxmill.volumes import fingerprint, open_volume, read_header, read_tile, write_tile
 
 SHAPE = (7, 9, 11)
 SIZE_UM = (2.0, 1.0, 0.5)
@@ -57,7 +57,8 @@ def run(tmp_path):
     source = {"path": str(tmp_path / "v.tif"), "voxel_size_um": SIZE_UM}
     plan_path = tmp_path / "plan.json"
     plan_volume(
-        volume=source, fingerprint="f", tile_shape_vox=(4, 4, 6), halo_vox=(1, 2, 3),
+        volume=source, fingerprint=fingerprint(read_header(**source)),
+        tile_shape_vox=(4, 4, 6), halo_vox=(1, 2, 3),
         halo_paths=[], output_path=plan_path,
     )  # fmt: skip
     plan = read_plan(plan_path)

@@ -20,13 +20,13 @@ from voxmill.networks import models
 from voxmill.prediction.box import on_claimed_device
 from voxmill.prediction.measure_halo import richest_boxes
 from voxmill.prediction.volume_predictor import VolumePredictor
-from voxmill.runtime.checked import read_checked_json
-from voxmill.runtime.files import write_json
+from voxmill.runtime.checked import write_checked_json
 from voxmill.runtime.jobs import job, logger, progress
 from voxmill.tiles.plan import read_plan
-from voxmill.volumes import open_volume, read_header
+from voxmill.volumes import check_source, open_volume, read_header
 from voxmill.volumes.blocks import ArrayVolume
 from voxmill.volumes.protocols import ReadableVolume
+from voxmill.volumes.sources import read_statistics
 
 
 def seam_starts(
@@ -142,9 +142,11 @@ def measure_seams(
         If an input can't be read, a setting is out of range, or the device is absent.
     """
     checked, detector = SeamSettings.from_dict(settings), CellSettings.from_dict(cells)
-    plan, statistics = read_plan(plan_path), read_checked_json(statistics_path, "statistics")
+    plan = read_plan(plan_path)
+    statistics = read_statistics(statistics_path, plan.fingerprint)
     card, network = models.load_stored(weights_path)
     header = read_header(**volume)
+    check_source(header, plan.fingerprint)
     voxel_size_um = VoxelSize.of(header.voxel_size_um)
     size = tuple(min(checked.window_vox, n) for n in header.shape)
     number = checked.windows_of(len(plan.tiles))
@@ -163,8 +165,9 @@ def measure_seams(
             compare_window(box, predict_box, stitched, detector, voxel_size_um)
             for box in progress(boxes, len(boxes), "window", "looking at seams")
         ]
+    check_source(header, plan.fingerprint)
     result = summarise(rows) | {"tolerance": checked.tolerance, "reference_halo_vox": halo}
-    write_json(output_path, result | {"halo_vox": list(plan.halo_vox), "windows": rows})
+    write_checked_json(output_path, result | {"halo_vox": list(plan.halo_vox), "windows": rows})
     logger.info(
         "%d windows at seams: largest difference %.3g, mean %.3g; %d cells, %d gained, %d lost",
         len(rows), result["largest"], result["mean"], result["cells"],

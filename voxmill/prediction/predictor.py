@@ -14,12 +14,12 @@ from voxmill.networks import models
 from voxmill.networks.stored import Network
 from voxmill.prediction.box import resolve_device
 from voxmill.prediction.memory import predict_in_blocks
-from voxmill.runtime.checked import read_checked_json
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.jobs import log_rate, logger, overlapped
 from voxmill.tiles.plan import REMAKE, PlannedTile, read_plan
 from voxmill.volumes import read_tile, write_tile
 from voxmill.volumes.normalisation import normalise
+from voxmill.volumes.sources import read_statistics
 
 
 def made_with(settings: PredictionSettings, code: str) -> str:
@@ -57,7 +57,7 @@ class Predictor:
     ):
         self.weights_path = weights_path
         self.plan = read_plan(plan_path)
-        self.statistics = read_checked_json(statistics_path, "statistics")
+        self.statistics = read_statistics(statistics_path, self.plan.fingerprint)
         self.settings, self.made_with, self.threads = settings, made_with, threads
         self.card = models.read_card(weights_path)
         self._network: Network | None = None

@@ -5,7 +5,7 @@ from typing import Any
 
 from voxmill.runtime.jobs import job, log_rate
 from voxmill.tiles.plan import read_plan
-from voxmill.volumes import check_finite, open_volume, read_header, write_tile
+from voxmill.volumes import check_finite, check_source, open_volume, read_header, write_tile
 
 
 @job
@@ -25,15 +25,18 @@ def cut_tile(*, volume: dict[str, Any], plan_path: str, tile: str, output_path: 
     Raises
     ------
     VoxmillError
-        If the plan has no such tile, or the volume can't be read there or holds NaN or infinite
-        voxels.
+        If the plan has no such tile, or the volume is not the planned one, can't be read there or
+        holds NaN or infinite voxels.
     """
     start = time.perf_counter()
-    planned = read_plan(plan_path).tile(tile)
+    plan = read_plan(plan_path)
+    planned = plan.tile(tile)
     window = planned.window
     header = read_header(**volume)
     with open_volume(header) as source:
         voxels = source.read_window(*window)
+    # Behind the reading, so that no file that was replaced meanwhile goes unseen.
+    check_source(header, plan.fingerprint)
     check_finite(voxels, header.path, window.start)
     write_tile(output_path, voxels, header.voxel_size_um, window.start, {"tile": planned.key})
     log_rate("cut", voxels.size, time.perf_counter() - start)

@@ -10,7 +10,9 @@ from voxmill.geometry import Box
 from voxmill.runtime.errors import VoxmillError
 from voxmill.training.targets import centroid_target
 from voxmill.volumes.normalisation import normalise
+from voxmill.volumes.plausible import read_configured
 from voxmill.volumes.protocols import ReadableVolume
+from voxmill.volumes.sources import check_files, check_source
 
 # After this many draws of a patch, a volume counts as too small beside its validation box.
 MOST_DRAWS = 1000
@@ -230,3 +232,26 @@ class PatchSampler:
         )
         counts[inner] = 1
         return counts
+
+
+def check_planned(volumes: dict[str, Any], planned: dict[str, str] | None) -> None:
+    """Refuse volumes, ground truths and masks that are not those that a run was planned with.
+
+    Parameters
+    ----------
+    volumes : dict of str to dict
+        Training volumes of the configuration.
+    planned : dict of str to str or None
+        Fingerprint of each file by its path; None checks nothing.
+
+    Raises
+    ------
+    VoxmillError
+        Names the first file whose content is another now.
+    """
+    if planned is None:
+        return
+    for volume in volumes.values():
+        for path in (volume["truth"]["path"], volume.get("mask")):
+            check_files([path], [planned[path]] if path else [])
+        check_source(read_configured(volume)[0], planned[volume["path"]])

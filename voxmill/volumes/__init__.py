@@ -20,7 +20,7 @@ from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.fetched import why_not_here
 from voxmill.runtime.paths import advice
 from voxmill.volumes import folder, hdf5, nifti, ome_zarr, tiff
-from voxmill.volumes.fingerprints import check_source, fingerprint
+from voxmill.volumes.fingerprints import fingerprint
 from voxmill.volumes.header import (
     LABEL_DTYPES,
     VOLUME_DTYPES,
@@ -29,6 +29,7 @@ from voxmill.volumes.header import (
 )
 from voxmill.volumes.nifti import unpack
 from voxmill.volumes.output import write_planes
+from voxmill.volumes.sources import check_source
 from voxmill.volumes.tiles import TilePages, read_tile, tile_pages, write_tile
 from voxmill.volumes.unread import check_local, explain_missing, refuse_unread
 from voxmill.volumes.windows import Windows

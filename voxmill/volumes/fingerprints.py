@@ -27,20 +27,15 @@ from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import sha256, update_with_pieces
 from voxmill.volumes import folder
 from voxmill.volumes.arrays import file_stamp
-from voxmill.volumes.header import VolumeHeader
+from voxmill.volumes.header import LABEL_DTYPES, VolumeHeader
 
 logger = logging.getLogger("voxmill")
 
 KNOWN = Path("results/.sources")
 """What was read as a whole; relative, as all results are."""
 
-MADE = ("phantom ", "unpacked ")
-"""How the fingerprints of files begin that a rule makes: Snakemake watches those."""
-
-WHOLE_BYTES = 1 << 28
-"""A single file up to this size is digested as a whole; of a larger one the date counts too."""
-
 _SAMPLES, _SAMPLE_BYTES = 16, 1 << 16
+_LARGE_BYTES = 1 << 31
 _NAMED_FILE = re.compile(r"FileName\s*=\s*[\"']([^\"']+)")
 
 
@@ -119,31 +114,6 @@ def remember(header: VolumeHeader, content: str) -> None:
         _keep(stamp, stamp.mark, content)
 
 
-def check_source(header: VolumeHeader, planned: str) -> None:
-    """Refuse a volume that is not the one a run was planned with.
-
-    Parameters
-    ----------
-    header : VolumeHeader
-    planned : str
-        Its fingerprint when the run was planned; of a file that a rule makes nothing is checked.
-
-    Raises
-    ------
-    VoxmillError
-        If the volume's content or date is another now.
-    """
-    if planned.startswith(MADE):
-        return
-    if (found := fingerprint(header)) != planned:
-        raise VoxmillError(
-            f"{header.path}: expected the volume that this run was planned with (fingerprint "
-            f"{planned[:16]}), found another (fingerprint {found[:16]}): it was changed or "
-            "replaced since. Let it rest while a run goes on, then run again: what depends on it "
-            "is made anew."
-        )
-
-
 def stamp_of(
     header: VolumeHeader, samples: int = _SAMPLES, sample_bytes: int = _SAMPLE_BYTES
 ) -> Stamp:
@@ -172,12 +142,26 @@ def stamp_of(
 
 
 def file_fingerprint(path: str | Path) -> str:
-    """Hex digest of a single file: of its content, of a large one of pieces, size and date."""
-    if os.path.getsize(path) <= WHOLE_BYTES:
-        return sha256(path)
-    digest = hashlib.sha256(json.dumps(file_stamp(Path(path))).encode())
-    update_with_pieces(digest, path, _SAMPLES, _SAMPLE_BYTES)
-    return digest.hexdigest()
+    """SHA-256 of a file; it is not read again while its size, date and inode are the same."""
+    pieces = hashlib.sha256(json.dumps(file_stamp(Path(path))).encode())
+    update_with_pieces(pieces, path, 2, 1 << 12)
+    stamp = Stamp("files", "", pieces.hexdigest())
+    if known := _read(_entry(stamp)):
+        return str(known["content"])
+    if (size := os.path.getsize(path)) > _LARGE_BYTES:
+        logger.warning("%s: reading it (%.3g GB) for a digest, once", path, size / 1e9)
+    content = sha256(path)
+    _keep(stamp, content, content)
+    return content
+
+
+def path_fingerprint(path: str | Path) -> str:
+    """Fingerprint of a file of any kind, or of a folder that holds a volume."""
+    from voxmill.volumes import read_header
+
+    if Path(path).is_dir():
+        return fingerprint(read_header(path, dtypes=LABEL_DTYPES))
+    return file_fingerprint(path)
 
 
 def _files(header: VolumeHeader) -> list[Path]:

@@ -8,8 +8,17 @@ import numpy as np
 from voxmill.runtime.checked import write_checked_json
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.jobs import job, progress
-from voxmill.volumes import VOLUME_DTYPES, VolumeHeader, check_finite, open_volume, read_header
+from voxmill.volumes import (
+    VOLUME_DTYPES,
+    VolumeHeader,
+    check_finite,
+    check_source,
+    open_volume,
+    read_header,
+)
+from voxmill.volumes.fingerprints import Content, remember
 from voxmill.volumes.header import check_dtype
+from voxmill.volumes.sources import MADE
 
 PERCENTILES = (0.1, 1.0, 5.0, 25.0, 50.0, 75.0, 95.0, 99.0, 99.9)
 """The percentiles that are measured; a model card names two of them for its normalisation."""
@@ -29,13 +38,14 @@ def measure(
     Whole numbers are counted in a histogram, so that their percentiles are exact (those of
     `numpy.percentile` with linear interpolation). A float volume of more than `max_samples` voxels
     is cut into runs of equal length, and one voxel of each is drawn at random for the percentiles.
-    Of a volume of more than `max_voxels` only evenly spaced planes are read. The result says which.
+    Of a volume of more than `max_voxels` only evenly spaced planes enter the statistics, but all
+    are read for the digest. The result says which.
 
     Parameters
     ----------
     header : VolumeHeader
     max_voxels : int
-        Most voxels that are read.
+        Most voxels that enter the statistics.
     max_samples : int
         Most voxels of a float volume that are kept for the percentiles.
     seed : int
@@ -45,7 +55,8 @@ def measure(
     -------
     statistics : dict
         JSON content: `percentiles` (keys as "99.9"), `minimum`, `maximum`, `mean`, `std`, `dtype`,
-        `shape`, `voxels_read`, `planes_read`, `method`, and `samples` where voxels were drawn.
+        `shape`, `voxels_read`, `planes_read`, `method`, `content` (digest of every voxel), and
+        `samples` where voxels were drawn.
 
     Raises
     ------
@@ -61,9 +72,14 @@ def measure(
         summary: _Sample | _Histogram = _Sample(run, np.random.default_rng(seed))
     else:
         summary = _Histogram(np.dtype(header.dtype))
+    content = Content(header)
     with open_volume(header) as volume:
-        for z in progress(planes, len(planes), "plane", "measuring grey values"):
+        depth = header.shape[0]
+        for z in progress(range(depth), depth, "plane", "measuring grey values"):
             plane = volume.read_window((z, 0, 0), (z + 1, *header.shape[1:]))
+            content.add(plane[0])
+            if z % step:
+                continue
             check_finite(plane, header.path, (z, 0, 0))
             values = plane.ravel()
             for start in range(0, len(values), _PIECE):
@@ -78,6 +94,7 @@ def measure(
     return statistics | {
         "dtype": header.dtype,
         "shape": list(header.shape),
+        "content": content.hexdigest(),
         "planes_read": len(planes),
         "voxels_read": len(planes) * plane_voxels,
         "method": f"{statistics['method']} of {read}",
@@ -175,7 +192,7 @@ class _Sample:
 
 
 @job
-def measure_volume(*, volume: dict, output_path: str) -> None:
+def measure_volume(*, volume: dict, output_path: str, fingerprint: str | None = None) -> None:
     """Write the statistics of a volume as JSON; see `measure`.
 
     Parameters
@@ -183,10 +200,19 @@ def measure_volume(*, volume: dict, output_path: str) -> None:
     volume : dict
         Arguments of `voxmill.volumes.read_header`.
     output_path : path
+    fingerprint : str, optional
+        Of the volume as the run was planned; kept with the statistics.
 
     Raises
     ------
     VoxmillError
-        If the volume can't be read, is constant, or holds NaN or infinite voxels.
+        If the volume can't be read, is constant, holds NaN or infinite voxels, or is not the
+        planned one.
     """
-    write_checked_json(output_path, measure(read_header(**volume)))
+    header = read_header(**volume)
+    check_source(header, fingerprint)
+    statistics = measure(header)
+    check_source(header, fingerprint)
+    if fingerprint and not fingerprint.startswith(MADE):
+        remember(header, statistics["content"])
+    write_checked_json(output_path, statistics | {"fingerprint": fingerprint})
