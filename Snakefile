@@ -12,7 +12,7 @@ sys.path.insert(0, str(workflow.basedir))
 
 from voxmill.runtime.digests import source_digest
 from voxmill.runtime.errors import VoxmillError
-from voxmill.workflow import Workflow, pattern
+from voxmill.workflow import RECORDS, Workflow, pattern
 
 # A user's own --configfile replaces the demo's, it is not merged with it.
 if not {"volumes", "scans", "training"} & set(config):
@@ -31,6 +31,7 @@ except VoxmillError as error:
 
 # Jobs parse this file again: they need not say it once more.
 if workflow.is_main_process:
+    W.begin()
     for warning in W.config.warnings:
         logger.warning(warning)
 
@@ -77,6 +78,12 @@ include: "rules/evaluate.smk"
 include: "rules/report.smk"
 include: "rules/train.smk"
 include: "rules/denoise.smk"
+
+
+# Where Snakemake has no record of a product, its job looks whether it is still what it would make.
+for made in workflow.rules:
+    if made.output and "records" not in made.input.keys():
+        made.set_input(records=RECORDS)
 
 
 # Only now is each job complete for Snakemake: one that was killed before would begin again.

@@ -10,7 +10,7 @@ rule find_cells:
     input:
         probability="results/{volume}/{network}/probability.ome.tif",
     output:
-        cells="results/{volume}/{network}/cells.csv",
+        cells=update("results/{volume}/{network}/cells.csv"),
     log:
         "logs/{volume}/{network}/find_cells.log",
     conda:
@@ -33,7 +33,7 @@ rule find_baseline_cells:
         volume=W.volumes.file,
         truth="results/{volume}/truth.csv",
     output:
-        cells="results/{volume}/baseline/cells.csv",
+        cells=update("results/{volume}/baseline/cells.csv"),
     log:
         "logs/{volume}/find_baseline_cells.log",
     conda:

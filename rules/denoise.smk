@@ -7,6 +7,8 @@ rule denoise:
 
 
 rule make_scan:
+    input:
+        records=RECORDS,
     output:
         scan="results/{scan}/scan.nii.gz",
         reference="results/{scan}/reference.nii.gz",
@@ -32,17 +34,17 @@ rule denoise_scan:
         reference=W.scans.reference,
         mask=W.scans.mask,
     output:
-        denoised="results/{scan}/denoised.nii.gz",
-        record="results/{scan}/denoising.json",
-        history="results/{scan}/denoising.csv",
+        denoised=update("results/{scan}/denoised.nii.gz"),
+        record=update("results/{scan}/denoising.json"),
+        history=update("results/{scan}/denoising.csv"),
         planes=report(
-            "results/{scan}/denoised.png",
+            update("results/{scan}/denoised.png"),
             category="{scan}",
             labels={"figure": "denoised"},
             caption="../docs/captions/denoised.rst",
         ),
         curves=report(
-            "results/{scan}/denoising.png",
+            update("results/{scan}/denoising.png"),
             category="{scan}",
             labels={"figure": "fit"},
             caption="../docs/captions/denoising.rst",

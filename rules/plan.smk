@@ -8,7 +8,7 @@ rule measure_halo:
         weights=W.predictions.weights,
         card=W.predictions.card,
     output:
-        halo="results/{volume}/{network}/halo.json",
+        halo=update("results/{volume}/{network}/halo.json"),
     log:
         "logs/{volume}/{network}/measure_halo.log",
     conda:

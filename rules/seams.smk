@@ -15,7 +15,7 @@ rule measure_seams:
         card=W.predictions.card,
         probability="results/{volume}/{network}/probability.ome.tif",
     output:
-        seams="results/{volume}/{network}/seams.json",
+        seams=update("results/{volume}/{network}/seams.json"),
     log:
         "logs/{volume}/{network}/measure_seams.log",
     conda:

@@ -11,7 +11,7 @@ rule cut_tile:
         volume=W.volumes.file,
         plan="results/{volume}/plan.json",
     output:
-        tile="results/{volume}/tiles/{tile}.tif",
+        tile=update("results/{volume}/tiles/{tile}.tif"),
     log:
         "logs/{volume}/cut_tile/{tile}.log",
     conda:

@@ -11,10 +11,10 @@ rule train_network:
         files=W.trainings.files,
         start=W.trainings.start,
     output:
-        weights="models/{trained}.safetensors",
-        card="models/{trained}.json",
-        curves="results/training/{trained}/curves.csv",
-        figure="results/training/{trained}/curves.png",
+        weights=update("models/{trained}.safetensors"),
+        card=update("models/{trained}.json"),
+        curves=update("results/training/{trained}/curves.csv"),
+        figure=update("results/training/{trained}/curves.png"),
     log:
         "logs/training/{trained}.log",
     conda:

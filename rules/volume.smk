@@ -2,9 +2,11 @@
 
 
 rule make_phantom:
+    input:
+        records=RECORDS,
     output:
-        volume="results/{volume}/phantom.tif",
-        truth="results/{volume}/phantom.csv",
+        volume=update("results/{volume}/phantom.tif"),
+        truth=update("results/{volume}/phantom.csv"),
     log:
         "logs/{volume}/make_phantom.log",
     conda:
@@ -45,7 +47,7 @@ rule measure_volume:
     input:
         volume=W.volumes.file,
     output:
-        statistics="results/{volume}/statistics.json",
+        statistics=update("results/{volume}/statistics.json"),
     log:
         "logs/{volume}/measure_volume.log",
     conda:

@@ -12,5 +12,6 @@ if __name__ == "__main__":
         shape=snakemake.params.shape,
         voxel_size_um=snakemake.params.voxel_size_um,
         output_path=snakemake.output.truth,
+        code=snakemake.params.code,
         log_path=snakemake.log[0],
     )

@@ -20,5 +20,6 @@ if __name__ == "__main__":
         mask_path=snakemake.input.mask or None,
         threads=snakemake.threads,
         job_record_path=record_path(snakemake.log[0]),
+        code=snakemake.params.code,
         log_path=snakemake.log[0],
     )

@@ -11,5 +11,6 @@ if __name__ == "__main__":
         csv_path=snakemake.output.tiles,
         matches_path=snakemake.output.points,
         settings=snakemake.params.settings,
+        code=snakemake.params.code,
         log_path=snakemake.log[0],
     )

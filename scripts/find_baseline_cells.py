@@ -10,5 +10,6 @@ if __name__ == "__main__":
         output_path=snakemake.output.cells,
         settings=snakemake.params.settings,
         threads=snakemake.threads,
+        code=snakemake.params.code,
         log_path=snakemake.log[0],
     )

@@ -7,5 +7,6 @@ if __name__ == "__main__":
         settings=snakemake.params.settings,
         volume_path=snakemake.output.volume,
         truth_path=snakemake.output.truth,
+        code=snakemake.params.code,
         log_path=snakemake.log[0],
     )

@@ -7,5 +7,6 @@ if __name__ == "__main__":
         volume=snakemake.params.source,
         fingerprint=snakemake.params.fingerprint,
         output_path=snakemake.output.volume,
+        code=snakemake.params.code,
         log_path=snakemake.log[0],
     )

@@ -8,5 +8,6 @@ if __name__ == "__main__":
         record_paths=snakemake.input.records,
         output_path=snakemake.output.description,
         source=snakemake.params.source,
+        code=snakemake.params.code,
         log_path=snakemake.log[0],
     )

@@ -27,7 +27,7 @@ from voxmill.volumes.sources import check_files
 log = logging.getLogger(__name__)
 
 
-@job
+@job(outputs=("output_path", "record_path", "history_path", "planes_path", "curves_path"))
 def denoise_scan(
     *,
     scan_path: str,

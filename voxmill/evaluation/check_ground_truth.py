@@ -14,7 +14,7 @@ from voxmill.volumes import read_header
 from voxmill.volumes.sources import check_files
 
 
-@job
+@job(outputs=("output_path",))
 def check_ground_truth(
     *,
     truth_path: str,

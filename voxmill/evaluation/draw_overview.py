@@ -36,7 +36,7 @@ def middle_window(shape: Sequence[int], most: int = MOST_SHOWN_VOX) -> Box:
     return Box.from_shape([min(n, most) for n in shape], start)
 
 
-@job
+@job(outputs=("output_path",))
 def draw_overview(
     *,
     volume: dict,

@@ -9,7 +9,7 @@ from voxmill.runtime.jobs import job, logger
 from voxmill.volumes import check_source, open_volume, read_header
 
 
-@job
+@job(outputs=("output_path",))
 def find_baseline_cells(
     *,
     volume: dict,

@@ -106,7 +106,7 @@ def compare_cells(
     return {"cells": int(within[0].sum()), "gained": gained, "lost": lost}
 
 
-@job
+@job(outputs=("output_path",))
 def measure_seams(
     *,
     volume: dict,

@@ -56,7 +56,7 @@ def draw_phantom(settings: PhantomSettings) -> tuple[np.ndarray, np.ndarray]:
     return np.clip(np.rint(noisy), 0, 65535).astype(np.uint16), truth
 
 
-@job
+@job(outputs=("volume_path", "truth_path"))
 def make_phantom(*, volume_path: str | Path, truth_path: str | Path, settings: dict) -> None:
     """Write a phantom as an OME-TIFF with its voxel size, and its cells as a CSV.
 

@@ -84,7 +84,7 @@ def richest_boxes(
     return [boxes[i] for i in order]
 
 
-@job
+@job(outputs=("output_path",))
 def measure_halo(
     *,
     volume: dict,

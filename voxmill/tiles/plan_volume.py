@@ -15,7 +15,7 @@ from voxmill.volumes import read_header
 REMAKE_HALO = "Delete the file and run again: the halo is measured anew."
 
 
-@job
+@job(outputs=("output_path",))
 def plan_volume(
     *,
     volume: dict[str, Any],

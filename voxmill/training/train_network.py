@@ -235,12 +235,13 @@ def fine_tuning_settings(settings: dict[str, Any], initial_path: str | Path) -> 
     return filled | settings
 
 
-@job
+@job(outputs=("output_path", "card_path", "curves_path", "figure_path"))
 def train_network(
     *,
     volumes: dict,
     settings: dict,
     output_path: str,
+    card_path: str | None = None,
     curves_path: str,
     figure_path: str,
     checkpoint_path: str,
@@ -259,7 +260,9 @@ def train_network(
     settings : dict
         See `voxmill.config.training.TrainingSettings`.
     output_path : path
-        Weights (safetensors); the card is written beside them.
+        Weights (safetensors).
+    card_path : path, optional
+        The card; it is always written beside the weights.
     curves_path, figure_path : path
         The validations as CSV, and as PNG.
     checkpoint_path : path

@@ -191,7 +191,7 @@ class _Sample:
         return found
 
 
-@job
+@job(outputs=("output_path",))
 def measure_volume(*, volume: dict, output_path: str, fingerprint: str | None = None) -> None:
     """Write the statistics of a volume as JSON; see `measure`.
 

@@ -4,7 +4,7 @@ from voxmill.runtime.jobs import job
 from voxmill.volumes import check_source, read_header, unpack
 
 
-@job
+@job(outputs=("output_path",))
 def unpack_volume(*, volume: dict, output_path: str, fingerprint: str | None = None) -> None:
     """Unpack a volume to a file from which windows can be read.
 

@@ -5,6 +5,6 @@ Snakemake, reads a voxel or imports torch.
 """
 
 from voxmill.workflow.wildcards import pattern
-from voxmill.workflow.workflow import Workflow
+from voxmill.workflow.workflow import RECORDS, Workflow
 
-__all__ = ["Workflow", "pattern"]
+__all__ = ["RECORDS", "Workflow", "pattern"]
