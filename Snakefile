@@ -2,6 +2,7 @@
 
 import sys
 
+from snakemake import jobs as snakemake_jobs
 from snakemake.logging import logger
 from snakemake.utils import min_version
 
@@ -13,6 +14,9 @@ sys.path.insert(0, str(workflow.basedir))
 from voxmill.runtime.digests import source_digest
 from voxmill.runtime.errors import VoxmillError
 from voxmill.workflow import RECORDS, Workflow, pattern
+
+# Scripts count by their content (`source_digest`), not by their dates: those are new in each clone.
+snakemake_jobs.get_script_mtime = lambda path: 0.0
 
 # A user's own --configfile replaces the demo's, it is not merged with it.
 if not {"volumes", "scans", "training"} & set(config):

@@ -30,7 +30,7 @@ from voxmill.volumes.header import (
 from voxmill.volumes.nifti import unpack
 from voxmill.volumes.output import write_planes
 from voxmill.volumes.sources import check_source
-from voxmill.volumes.tiles import TilePages, read_tile, tile_pages, write_tile
+from voxmill.volumes.tiles import TilePages, is_tile, read_tile, tile_pages, write_tile
 from voxmill.volumes.unread import check_local, explain_missing, refuse_unread
 from voxmill.volumes.windows import Windows
 
@@ -46,6 +46,7 @@ __all__ = [
     "check_source",
     "fingerprint",
     "format_of",
+    "is_tile",
     "open_volume",
     "read_header",
     "read_points",

@@ -99,10 +99,11 @@ class Workflow:
     def begin(self) -> None:
         """Make every job look at products that Snakemake has no record of.
 
-        An input of all jobs that is always newer than what is there, and always the same: Snakemake
-        compares its checksum with the one in its records. Where `.snakemake` was removed, or
-        results were copied without it, there is none, and each job runs; it keeps what is whole
-        and was made of the same (`voxmill.runtime.receipts`).
+        `RECORDS` is an input of all
+        jobs that is always newer than what is there, and always the same: Snakemake compares its
+        checksum with the one in its records. Where `.snakemake` was removed, or results were copied
+        without it, there is none, and each job runs; it keeps what is whole and was made of the
+        same (`voxmill.runtime.receipts`).
         """
         path = Path(RECORDS)
         path.parent.mkdir(parents=True, exist_ok=True)
