@@ -50,6 +50,7 @@ wildcard_constraints:
     # Of nothing where nothing is trained: other models are nobody's output.
     trained=pattern(W.config.settings["training"]),
     scan=pattern(W.scans.denoising.scans),
+    format=r"[a-z]+",
     dataset=pattern(W.scans.denoising.datasets),
 
 
@@ -60,6 +61,7 @@ localrules:
     stitch,
     cells,
     evaluate,
+    export,
     train,
     seams,
     denoise,
@@ -80,6 +82,7 @@ include: "rules/seams.smk"
 include: "rules/cells.smk"
 include: "rules/evaluate.smk"
 include: "rules/report.smk"
+include: "rules/export.smk"
 include: "rules/train.smk"
 include: "rules/denoise.smk"
 

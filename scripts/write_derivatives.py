@@ -8,6 +8,8 @@ if __name__ == "__main__":
         record_paths=snakemake.input.records,
         output_path=snakemake.output.description,
         source=snakemake.params.source,
+        suffixes=snakemake.params.suffixes,
+        counts=snakemake.params.counts,
         code=snakemake.params.code,
         log_path=snakemake.log[0],
     )
