@@ -83,7 +83,9 @@ def test_a_run_keeps_every_product_once():
         "overview.png", "evaluation.json", "evaluation.csv", "matches.csv",
     }  # fmt: skip
     of_volume = {path for path in durable if path.count("/") == 2}
-    assert {f"results/v/{name}" for name in ("plan.json", "statistics.json", "truth.csv")} < of_volume
+    assert {
+        f"results/v/{name}" for name in ("plan.json", "statistics.json", "truth.csv")
+    } < of_volume
     assert "results/v/baseline/cells.csv" in durable
     assert "results/v/a/halo.json" not in durable
     assert "results/v/a/halo.json" in targets(tiles={"halo_vox": "auto"}).durable()
