@@ -13,10 +13,15 @@ sys.path.insert(0, str(workflow.basedir))
 
 from voxmill.runtime.digests import source_digest
 from voxmill.runtime.errors import VoxmillError
-from voxmill.workflow import RECORDS, Workflow, pattern
+from voxmill.workflow import (
+    RECORDS,
+    Workflow,
+    ignore_dates_of_scripts,
+    pattern,
+    renew_records,
+)
 
-# Scripts count by their content (`source_digest`), not by their dates: those are new in each clone.
-snakemake_jobs.get_script_mtime = lambda path: 0.0
+ignore_dates_of_scripts(snakemake_jobs)
 
 # A user's own --configfile replaces the demo's, it is not merged with it.
 if not {"volumes", "scans", "training"} & set(config):
@@ -35,7 +40,7 @@ except VoxmillError as error:
 
 # Jobs parse this file again: they need not say it once more.
 if workflow.is_main_process:
-    W.begin()
+    renew_records()
     for warning in W.config.warnings:
         logger.warning(warning)
 
@@ -85,12 +90,6 @@ include: "rules/report.smk"
 include: "rules/export.smk"
 include: "rules/train.smk"
 include: "rules/denoise.smk"
-
-
-# Where Snakemake has no record of a product, its job looks whether it is still what it would make.
-for made in workflow.rules:
-    if made.output and "records" not in made.input.keys():
-        made.set_input(records=RECORDS)
 
 
 # Only now is each job complete for Snakemake: one that was killed before would begin again.

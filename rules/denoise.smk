@@ -33,6 +33,7 @@ rule denoise_scan:
         scan=W.scans.file,
         reference=W.scans.reference,
         mask=W.scans.mask,
+        records=RECORDS,
     output:
         denoised=update("results/{scan}/denoised.nii.gz"),
         record=update("results/{scan}/denoising.json"),
@@ -76,6 +77,7 @@ rule write_derivatives:
     input:
         denoised=W.scans.dataset_volumes,
         records=W.scans.dataset_records,
+        records=RECORDS,
     output:
         description="results/{dataset}/derivatives/voxmill/dataset_description.json",
     log:

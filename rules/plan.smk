@@ -7,6 +7,7 @@ rule measure_halo:
         statistics="results/{volume}/statistics.json",
         weights=W.predictions.weights,
         card=W.predictions.card,
+        records=RECORDS,
     output:
         halo=update("results/{volume}/{network}/halo.json"),
     log:
@@ -34,6 +35,7 @@ rule plan_volume:
     input:
         volume=W.volumes.file,
         halos=W.predictions.measured_halos,
+        records=RECORDS,
     output:
         plan="results/{volume}/plan.json",
     log:

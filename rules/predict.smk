@@ -14,6 +14,7 @@ rule predict_tile:
         weights=W.predictions.weights,
         card=W.predictions.card,
         batch=W.predictions.batch_of_tile,
+        records=RECORDS,
     output:
         prediction="results/{volume}/{network}/predictions/{tile}.tif",
     log:
@@ -44,6 +45,7 @@ rule predict_batch:
         statistics="results/{volume}/statistics.json",
         weights=W.predictions.weights,
         card=W.predictions.card,
+        records=RECORDS,
     output:
         # Not removed before the job, which takes it as the sign to make all tiles anew.
         manifest=update("results/{volume}/{network}/batches/{batch}.json"),

@@ -10,6 +10,7 @@ rule cut_tile:
     input:
         volume=W.volumes.file,
         plan="results/{volume}/plan.json",
+        records=RECORDS,
     output:
         tile=update("results/{volume}/tiles/{tile}.tif"),
     log:

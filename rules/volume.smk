@@ -25,6 +25,7 @@ rule make_phantom:
 rule unpack_volume:
     input:
         volume=W.volumes.original,
+        records=RECORDS,
     output:
         volume="results/{volume}/unpacked.nii",
     log:
@@ -46,6 +47,7 @@ rule unpack_volume:
 rule measure_volume:
     input:
         volume=W.volumes.file,
+        records=RECORDS,
     output:
         statistics=update("results/{volume}/statistics.json"),
     log:
@@ -67,6 +69,7 @@ rule measure_volume:
 rule check_ground_truth:
     input:
         truth=W.volumes.truth_file,
+        records=RECORDS,
     output:
         truth="results/{volume}/truth.csv",
     log:

@@ -1,6 +1,5 @@
 """Everything that the rules ask for, in one object."""
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,6 @@ from voxmill.workflow.targets import Targets
 from voxmill.workflow.trainings import Trainings
 from voxmill.workflow.volumes import Volumes
 from voxmill.workflow.wildcards import Mark, Settings
-
-RECORDS = ".snakemake/voxmill/records"
-"""An input of all jobs; see `Workflow.begin`."""
 
 
 @dataclass(frozen=True)
@@ -95,22 +91,6 @@ class Workflow:
             resources=Resources(checked, scans.denoising, executor),
             targets=Targets(checked, scans),
         )
-
-    def begin(self) -> None:
-        """Make every job look at products that Snakemake has no record of.
-
-        `RECORDS` is an input of all
-        jobs that is always newer than what is there, and always the same: Snakemake compares its
-        checksum with the one in its records. Where `.snakemake` was removed, or results were copied
-        without it, there is none, and each job runs; it keeps what is whole and was made of the
-        same (`voxmill.runtime.receipts`).
-        """
-        path = Path(RECORDS)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("Jobs whose products are in no record look at them anew.\n")
-        # Older than the outputs of a run that goes on meanwhile, by the file system's own clock.
-        just_before = path.stat().st_mtime_ns - 2_000_000_000
-        os.utime(path, ns=(just_before, just_before))
 
     def end_well(self) -> None:
         """Remove what a run that succeeded needs no more: checkpoints of its finished jobs."""
