@@ -9,7 +9,7 @@ rule cells:
 rule find_cells:
     input:
         probability="results/{volume}/{network}/probability.ome.tif",
-        records=RECORDS,
+        recorded=RECORDS,
     output:
         cells=update("results/{volume}/{network}/cells.csv"),
     log:
@@ -33,7 +33,7 @@ rule find_baseline_cells:
     input:
         volume=W.volumes.file,
         truth="results/{volume}/truth.csv",
-        records=RECORDS,
+        recorded=RECORDS,
     output:
         cells=update("results/{volume}/baseline/cells.csv"),
     log:

@@ -8,7 +8,7 @@ rule denoise:
 
 rule make_scan:
     input:
-        records=RECORDS,
+        recorded=RECORDS,
     output:
         scan="results/{scan}/scan.nii.gz",
         reference="results/{scan}/reference.nii.gz",
@@ -33,7 +33,7 @@ rule denoise_scan:
         scan=W.scans.file,
         reference=W.scans.reference,
         mask=W.scans.mask,
-        records=RECORDS,
+        recorded=RECORDS,
     output:
         denoised=update("results/{scan}/denoised.nii.gz"),
         record=update("results/{scan}/denoising.json"),
@@ -77,7 +77,7 @@ rule write_derivatives:
     input:
         denoised=W.scans.dataset_volumes,
         records=W.scans.dataset_records,
-        records=RECORDS,
+        recorded=RECORDS,
     output:
         description="results/{dataset}/derivatives/voxmill/dataset_description.json",
     log:

@@ -11,7 +11,7 @@ rule evaluate_cells:
         plan="results/{volume}/plan.json",
         truth="results/{volume}/truth.csv",
         cells="results/{volume}/{method}/cells.csv",
-        records=RECORDS,
+        recorded=RECORDS,
     output:
         evaluation="results/{volume}/{method}/evaluation.json",
         tiles="results/{volume}/{method}/evaluation.csv",

@@ -7,7 +7,7 @@ rule measure_halo:
         statistics="results/{volume}/statistics.json",
         weights=W.predictions.weights,
         card=W.predictions.card,
-        records=RECORDS,
+        recorded=RECORDS,
     output:
         halo=update("results/{volume}/{network}/halo.json"),
     log:
@@ -35,7 +35,7 @@ rule plan_volume:
     input:
         volume=W.volumes.file,
         halos=W.predictions.measured_halos,
-        records=RECORDS,
+        recorded=RECORDS,
     output:
         plan="results/{volume}/plan.json",
     log:

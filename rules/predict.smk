@@ -14,7 +14,7 @@ rule predict_tile:
         weights=W.predictions.weights,
         card=W.predictions.card,
         batch=W.predictions.batch_of_tile,
-        records=RECORDS,
+        recorded=RECORDS,
     output:
         prediction="results/{volume}/{network}/predictions/{tile}.tif",
     log:
@@ -45,7 +45,7 @@ rule predict_batch:
         statistics="results/{volume}/statistics.json",
         weights=W.predictions.weights,
         card=W.predictions.card,
-        records=RECORDS,
+        recorded=RECORDS,
     output:
         # Not removed before the job, which takes it as the sign to make all tiles anew.
         manifest=update("results/{volume}/{network}/batches/{batch}.json"),

@@ -7,7 +7,7 @@ rule draw_overview:
         probability="results/{volume}/{network}/probability.ome.tif",
         cells="results/{volume}/{network}/cells.csv",
         matches=W.evaluations.matches_if_any,
-        records=RECORDS,
+        recorded=RECORDS,
     output:
         picture=report(
             "results/{volume}/{network}/overview.png",
@@ -34,7 +34,7 @@ rule draw_overview:
 rule compare_methods:
     input:
         evaluations=W.evaluations.of_volume,
-        records=RECORDS,
+        recorded=RECORDS,
     output:
         table=report(
             "results/{volume}/comparison.html",

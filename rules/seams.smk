@@ -14,7 +14,7 @@ rule measure_seams:
         weights=W.predictions.weights,
         card=W.predictions.card,
         probability="results/{volume}/{network}/probability.ome.tif",
-        records=RECORDS,
+        recorded=RECORDS,
     output:
         seams=update("results/{volume}/{network}/seams.json"),
     log:

@@ -10,7 +10,7 @@ rule check_slab:
     input:
         plan="results/{volume}/plan.json",
         predictions=W.predictions.of_slab,
-        records=RECORDS,
+        recorded=RECORDS,
     output:
         manifest="results/{volume}/{network}/slabs/{slab}.json",
     log:
@@ -33,7 +33,7 @@ rule stitch_volume:
     input:
         plan="results/{volume}/plan.json",
         manifests=W.predictions.slab_manifests,
-        records=RECORDS,
+        recorded=RECORDS,
     output:
         probability="results/{volume}/{network}/probability.ome.tif",
     log:

@@ -10,7 +10,7 @@ rule cut_tile:
     input:
         volume=W.volumes.file,
         plan="results/{volume}/plan.json",
-        records=RECORDS,
+        recorded=RECORDS,
     output:
         tile=update("results/{volume}/tiles/{tile}.tif"),
     log:

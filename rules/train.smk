@@ -10,7 +10,7 @@ rule train_network:
     input:
         files=W.trainings.files,
         start=W.trainings.start,
-        records=RECORDS,
+        recorded=RECORDS,
     output:
         weights=update("models/{trained}.safetensors"),
         card=update("models/{trained}.json"),

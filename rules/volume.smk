@@ -3,7 +3,7 @@
 
 rule make_phantom:
     input:
-        records=RECORDS,
+        recorded=RECORDS,
     output:
         volume=update("results/{volume}/phantom.tif"),
         truth=update("results/{volume}/phantom.csv"),
@@ -25,7 +25,7 @@ rule make_phantom:
 rule unpack_volume:
     input:
         volume=W.volumes.original,
-        records=RECORDS,
+        recorded=RECORDS,
     output:
         volume="results/{volume}/unpacked.nii",
     log:
@@ -47,7 +47,7 @@ rule unpack_volume:
 rule measure_volume:
     input:
         volume=W.volumes.file,
-        records=RECORDS,
+        recorded=RECORDS,
     output:
         statistics=update("results/{volume}/statistics.json"),
     log:
@@ -69,7 +69,7 @@ rule measure_volume:
 rule check_ground_truth:
     input:
         truth=W.volumes.truth_file,
-        records=RECORDS,
+        recorded=RECORDS,
     output:
         truth="results/{volume}/truth.csv",
     log:
