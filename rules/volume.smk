@@ -7,6 +7,7 @@ rule make_phantom:
     output:
         volume=update("results/{volume}/phantom.tif"),
         truth=update("results/{volume}/phantom.csv"),
+        labels=update("results/{volume}/phantom_labels.tif"),
     log:
         "logs/{volume}/make_phantom.log",
     conda:
@@ -47,9 +48,11 @@ rule unpack_volume:
 rule measure_volume:
     input:
         volume=W.volumes.file,
+        tissue=W.volumes.tissue_file,
         recorded=RECORDS,
     output:
         statistics=update("results/{volume}/statistics.json"),
+        blocks=update("results/{volume}/grey_blocks.npz"),
     log:
         "logs/{volume}/measure_volume.log",
     conda:
@@ -59,6 +62,8 @@ rule measure_volume:
     params:
         source=W.volumes.arguments,
         fingerprint=W.volumes.fingerprint,
+        tissue=W.volumes.tissue,
+        tissue_fingerprint=W.volumes.tissue_fingerprint,
         code=source_digest("voxmill.volumes.measure_volume"),
     message:
         "Measuring the grey values of {wildcards.volume}"

@@ -7,6 +7,7 @@ if __name__ == "__main__":
         settings=snakemake.params.settings,
         volume_path=snakemake.output.volume,
         truth_path=snakemake.output.truth,
+        labels_path=snakemake.output.labels,
         code=snakemake.params.code,
         log_path=snakemake.log[0],
     )

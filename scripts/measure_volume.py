@@ -7,6 +7,8 @@ if __name__ == "__main__":
         volume=snakemake.params.source,
         fingerprint=snakemake.params.fingerprint,
         output_path=snakemake.output.statistics,
+        blocks_path=snakemake.output.blocks,
+        tissue=snakemake.params.tissue,
         code=snakemake.params.code,
         log_path=snakemake.log[0],
     )

@@ -18,8 +18,9 @@ from voxmill.runtime.files import read_json
 from voxmill.tiles.plan import read_plan
 from voxmill.volumes import tile_pages
 
+IMAGES = {"labels": "labels.ome.zarr"}
 IMAGE = "probability.ome.zarr"
-"""Folder of the shards that lists beside it tell of."""
+"""Folder of the shards that lists beside it tell of, by the folder of the lists."""
 
 _PIECE = 1 << 20
 
@@ -45,7 +46,9 @@ class Broken:
 def products(folder: Path) -> Iterator[Path]:
     """All files below a folder but hidden ones, receipts and shards: what vouches for these is."""
     for root, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name[0] != "." and name != IMAGE)
+        folders[:] = sorted(
+            name for name in folders if name[0] != "." and not name.endswith(".zarr")
+        )
         for name in sorted(files):
             if not name.startswith(".") or name.startswith(".denoising"):
                 yield Path(root, name)
@@ -92,14 +95,14 @@ def _alone(path: Path) -> tuple[Path, ...]:
 
 
 def _lists_shards(path: Path) -> bool:
-    return path.suffix == ".json" and (_image_of(path) / "..").is_dir() and bool(_shards(path))
+    return path.suffix == ".json" and bool(_shards(path))
 
 
 def _image_of(path: Path) -> Path:
     """The level of the image that a list of shards is about."""
     if path.parent.parent.name == "levels":
         return path.parents[2] / IMAGE / path.parent.name
-    return path.parents[1] / IMAGE / "0"
+    return path.parents[1] / IMAGES.get(path.parent.name, IMAGE) / "0"
 
 
 def _shards(path: Path) -> list[dict[str, Any]]:

@@ -38,6 +38,12 @@ if TYPE_CHECKING:
 
 CARD_VERSION = 1
 
+# What a header raises that is no JSON object of tensors.
+_NO_SAFETENSORS = (
+    *(struct.error, ValueError, LookupError, TypeError, AttributeError, ArithmeticError),
+    *(RecursionError, MemoryError),
+)
+
 
 @section("model card")
 class ModelCard(Section):
@@ -149,7 +155,9 @@ def tensor_shapes(weights_path: str | Path) -> dict[str, tuple[int, ...]]:
         return {name: tuple(tensor["shape"]) for name, tensor in header.items()}
     except FileNotFoundError:
         raise VoxmillError(f"{path}: this weights file does not exist. {advice(path)}") from None
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+    except OSError as error:
+        raise VoxmillError(f"{path}: these weights cannot be read: {error.strerror}.") from None
+    except _NO_SAFETENSORS as error:
         raise VoxmillError(f"{path}: expected weights as safetensors, found {error}") from None
 
 
@@ -204,6 +212,13 @@ def load_stored(weights_path: str | Path) -> tuple[ModelCard, Network]:
         from voxmill.networks.exported import Exported
 
         return card, Exported(settings, weights_path)
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    return card, StoredNetwork(card.network, settings, load_file(weights_path))
+    try:
+        arrays = load_file(weights_path)
+    except (SafetensorError, *_NO_SAFETENSORS) as error:
+        raise VoxmillError(
+            f"{weights_path}: expected weights as safetensors, found {error}. Copy the model again."
+        ) from None
+    return card, StoredNetwork(card.network, settings, arrays)

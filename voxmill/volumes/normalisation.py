@@ -1,8 +1,52 @@
-"""Scale grey values by the percentiles of the whole volume."""
+"""Grey values as a network takes them: by percentiles of the whole volume, or by local maps."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
+from voxmill.config.normalisation import Normalisation
 from voxmill.runtime.errors import VoxmillError
+from voxmill.volumes.grey_blocks import GreyBlocks
+from voxmill.volumes.grey_maps import make_maps
+
+Normaliser = Callable[[np.ndarray, Sequence[int]], np.ndarray]
+"""Takes a window of grey values and the absolute voxel of its first voxel; gives float32."""
+
+
+def make_normaliser(
+    statistics: dict[str, Any],
+    blocks: GreyBlocks | None,
+    normalisation: dict[str, Any],
+    tissue: np.ndarray | None = None,
+) -> Normaliser:
+    """What normalises the windows of a volume as a card says.
+
+    Parameters
+    ----------
+    statistics : dict
+        Of the volume, for kind global.
+    blocks : GreyBlocks, optional
+        Of the volume, for kind local.
+    normalisation : dict
+        See `voxmill.config.normalisation.Normalisation`.
+    tissue : (Z, Y, X) bool array, optional
+        Blocks of tissue; all by default.
+
+    Raises
+    ------
+    VoxmillError
+        As `normalise` and `voxmill.volumes.grey_maps.make_maps`, or if blocks are needed and not
+        given.
+    """
+    settings = Normalisation.from_dict(normalisation)
+    if settings.kind == "local":
+        if blocks is None:
+            raise VoxmillError("normalisation: kind local needs the blocks of the volume.")
+        return make_maps(blocks, settings, tissue).normalise
+    plain = settings.plain()
+    check_normalisation(statistics, plain)
+    return lambda window, start: normalise(window, statistics, plain)
 
 
 def normalise(array: np.ndarray, statistics: dict, normalisation: dict) -> np.ndarray:
@@ -39,7 +83,7 @@ def normalise(array: np.ndarray, statistics: dict, normalisation: dict) -> np.nd
 def check_normalisation(statistics: dict, normalisation: dict) -> tuple[float, float, float]:
     """Grey values that become 0 and 1, and the clip; errors as of `normalise`."""
     expected = {"low", "high", "clip"}
-    if set(normalisation) != expected:
+    if set(normalisation) - {"kind"} != expected:
         raise VoxmillError(
             f"normalisation: expected the keys low, high and clip, found {sorted(normalisation)}."
         )

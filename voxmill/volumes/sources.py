@@ -1,10 +1,9 @@
 """The files that a run was planned with are those that its jobs read, or the job ends."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from voxmill.runtime.checked import read_checked_json
 from voxmill.runtime.errors import VoxmillError
 from voxmill.volumes.fingerprints import fingerprint, path_fingerprint
 from voxmill.volumes.header import VolumeHeader
@@ -39,28 +38,31 @@ def check_source(header: VolumeHeader, planned: str | None) -> None:
         )
 
 
-def read_statistics(path: str | Path, planned: str | None = None) -> dict[str, Any]:
-    """Read the statistics that `measure_volume` wrote.
+def check_statistics(
+    path: str | Path, statistics: Mapping[str, Any], planned: str | None = None
+) -> None:
+    """Refuse statistics of another volume than the planned one.
 
     Parameters
     ----------
     path : path
+        Of the statistics, for the message.
+    statistics : mapping
+        What `measure_volume` wrote.
     planned : str, optional
         Fingerprint of the volume that they must be of.
 
     Raises
     ------
     VoxmillError
-        If the file is missing, damaged, or of another volume.
+        If they are of another one.
     """
-    statistics = read_checked_json(path, "statistics")
     if planned and (found := statistics.get("fingerprint")) not in (None, planned):
         raise VoxmillError(
             f"{path}: expected statistics of the volume that the tiles were planned with "
             f"(fingerprint {planned[:16]}), found those of another (fingerprint {found[:16]}): it "
             "was replaced while the run went on. Run again: what depends on it is made anew."
         )
-    return statistics
 
 
 def check_files(paths: Iterable[str | Path | None], planned: Iterable[str] | None) -> None:

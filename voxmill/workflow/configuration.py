@@ -19,7 +19,8 @@ from voxmill.runtime.paths import advice
 from voxmill.tiles.grid import grid_starts, slab_name, tile_name
 from voxmill.volumes import LABEL_DTYPES, VolumeHeader, fingerprint, read_header
 from voxmill.volumes.fingerprints import path_fingerprint
-from voxmill.volumes.plausible import read_configured
+from voxmill.volumes.plausible import check_mask, read_configured
+from voxmill.volumes.pyramid import Level, pyramid_levels
 
 _MOST_TILES = 1_000_000
 
@@ -113,15 +114,15 @@ class Config:
 
     def tiles(self, volume: str) -> list[str]:
         """Names of a volume's tiles, z slowest."""
-        return [tile_name(start) for start in self._starts(volume)]
+        return [tile_name(start) for start in self.starts(volume)]
 
     def slabs(self, volume: str) -> list[str]:
         """Names of a volume's slabs of tiles."""
-        return list(dict.fromkeys(slab_name(start[0]) for start in self._starts(volume)))
+        return list(dict.fromkeys(slab_name(start[0]) for start in self.starts(volume)))
 
     def tiles_of_slab(self, volume: str, slab: str) -> list[str]:
         """Names of the tiles of one slab."""
-        return [tile_name(s) for s in self._starts(volume) if slab_name(s[0]) == slab]
+        return [tile_name(s) for s in self.starts(volume) if slab_name(s[0]) == slab]
 
     @property
     def tiles_per_job(self) -> int:
@@ -134,7 +135,13 @@ class Config:
         parts = [tiles[start : start + size] for start in range(0, len(tiles), size)]
         return {part[0]: part for part in parts}
 
-    def _starts(self, volume: str) -> list[Triple]:
+    def levels(self, volume: str) -> list[Level]:
+        """Levels of the pyramid of a volume's predictions."""
+        section = self.volumes[volume]
+        return pyramid_levels(section.shape, section.voxel_size_um)
+
+    def starts(self, volume: str) -> list[Triple]:
+        """First voxels of the cores of a volume's tiles, z slowest."""
         return grid_starts(self.volumes[volume].shape, self.tile_shape_vox)
 
     def halo_vox(self, volume: str) -> Triple | None:
@@ -261,6 +268,9 @@ def _check_frame(name: str, section: dict[str, Any], header: VolumeHeader, sourc
             f"{source}: volumes.{name}.truth.path: {section['truth']['path']} does not exist. "
             f"{advice(section['truth']['path'])} Or leave the truth out."
         )
+    if (tissue := section.get("tissue", "auto")) not in ("auto", "none"):
+        with _naming(f"{source}: volumes.{name}.tissue"):
+            check_mask(read_header(tissue, dtypes=LABEL_DTYPES).shape, header.shape, tissue)
     if "region" in section:
         with _naming(f"{source}: volumes.{name}.region"):
             Box.parse(section["region"], header.shape)
