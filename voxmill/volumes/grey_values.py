@@ -16,6 +16,7 @@ from voxmill.runtime.checked import DamagedFileError, read_checked_json, write_c
 from voxmill.runtime.files import writing
 from voxmill.volumes.grey_blocks import GreyBlocks
 from voxmill.volumes.normalisation import Normaliser, make_normaliser
+from voxmill.volumes.sources import check_statistics
 from voxmill.volumes.tissue import Tissue
 
 _REMAKE = "Delete it and run again: the volume is then measured anew."
@@ -78,13 +79,20 @@ def write_grey_values(
     write_checked_json(statistics_path, values.statistics | {"blocks": blocks})
 
 
-def read_grey_values(statistics_path: str | Path) -> GreyValues:
+def read_grey_values(statistics_path: str | Path, planned: str | None = None) -> GreyValues:
     """Read what `write_grey_values` wrote.
+
+    Parameters
+    ----------
+    statistics_path : path
+    planned : str, optional
+        Fingerprint of the volume that they must be of.
 
     Raises
     ------
     VoxmillError
-        If a file is missing, damaged, or of another measurement than the other one.
+        If a file is missing, damaged, of another measurement than the other one, or of another
+        volume.
     """
     statistics = read_checked_json(statistics_path, "statistics", _REMAKE)
     if "blocks" not in statistics:
@@ -92,6 +100,7 @@ def read_grey_values(statistics_path: str | Path) -> GreyValues:
             f"{statistics_path}: expected statistics with the key 'blocks', found those of an "
             f"earlier voxmill. {_REMAKE}"
         )
+    check_statistics(statistics_path, statistics, planned)
     about = statistics["blocks"]
     path = Path(statistics_path).parent / about["file"]
     try:
