@@ -1,10 +1,8 @@
 """Grey values as a network takes them: by percentiles of the whole volume, or by local maps."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
 import math
-from typing import cast
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import numpy as np
 
