@@ -5,6 +5,7 @@ rule make_phantom:
     output:
         volume="results/{volume}/phantom.tif",
         truth="results/{volume}/phantom.csv",
+        labels="results/{volume}/phantom_labels.tif",
     log:
         "logs/{volume}/make_phantom.log",
     conda:

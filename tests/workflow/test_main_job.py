@@ -52,7 +52,7 @@ def test_probability_is_that_of_the_whole_volume(finished):
 
 def test_stitched_volume_opens_calibrated(finished):
     header = read_header(finished.path("v/identity/probability.ome.zarr"))
-    assert (header.format, header.shape, header.dtype) == ("OME-Zarr 0.5", SHAPE, "uint8")
+    assert (header.format, header.shape, header.dtype) == ("OME-Zarr 0.5", SHAPE, "uint16")
     assert header.voxel_size_um == SIZE_UM
 
 
@@ -152,7 +152,7 @@ def test_a_large_volume_gets_levels_and_an_ome_tiff_on_demand(tmp_path):
     tifffile.imwrite(project.folder / "v.tif", volume)
     project.configure(
         tiles={"shape_vox": [12, 20, 100]},
-        stitching={"formats": ["ome-zarr", "ome-tiff"], "dtype": "uint16"},
+        stitching={"formats": ["ome-zarr", "ome-tiff"]},
     )
     project.snakemake("stitch")
     whole, half = (read_probability(project.path("v/identity"), level) for level in (0, 1))

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from voxmill.config.base import (
     Checked,
@@ -31,6 +31,7 @@ from voxmill.config.cells import CellSettings
 from voxmill.config.networks import MSDNetSettings
 from voxmill.config.normalisation import Normalisation
 from voxmill.config.volumes import GroundTruthSection, Index
+from voxmill.runtime.paths import shipped
 
 ROTATIONS = {"like": ((0, 1), (0, 2), (1, 2)), "yx": ((1, 2),), "none": ()}
 """Planes (pairs of axes) that each choice may turn in."""
@@ -228,6 +229,7 @@ class TrainingSection(Section):
                 pattern=r"\.safetensors$",
                 json_schema_extra={"expected": "a file name that ends with .safetensors"},
             ),
+            AfterValidator(shipped),
         ]
         | None
     ) = None

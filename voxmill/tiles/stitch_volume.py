@@ -60,7 +60,7 @@ def stitch_volume(
         stored += sum(shard.bytes for shard in shards)
     write_image(
         image_path, image.arrays, image.levels, plan.volume.voxel_size_um,
-        {"label": "probability", "window": _window(storage["dtype"])}, "mean",
+        network, {"label": "probability", "window": _window(storage["dtype"])}, "mean",
         {
             "network": network,
             "model": model,

@@ -49,9 +49,11 @@ def write_image(
     arrays: Sequence[ShardedArray],
     levels: Sequence[Level],
     voxel_size_um: Sequence[float],
+    name: str,
     channel: dict[str, Any],
     how: str,
     extra: dict[str, Any],
+    labels_of: str | None = None,
 ) -> None:
     """Write the metadata of all levels, then those of the image.
 
@@ -63,17 +65,21 @@ def write_image(
         Their shards are written.
     voxel_size_um : (3,) float
         Of level 0, z, y, x.
+    name : str
+        Of the image; viewers show it before the channel's.
     channel : dict
         `label`, and the `window` of grey values that viewers show (OME's `omero.channels`).
     how : str
         How levels are reduced: "mean" or "mode".
     extra : dict
         JSON content, kept under `voxmill`.
+    labels_of : str, optional
+        The image that this one labels, a path from this one: then it has no grey values.
     """
     for array in arrays:
         array.write_metadata()
     multiscale = {
-        "name": channel["label"],
+        "name": name,
         "type": how,
         "axes": [{"name": axis, "type": "space", "unit": "micrometer"} for axis in "zyx"],
         "datasets": [
@@ -83,11 +89,11 @@ def write_image(
         ],
     }
     shown = {"color": "FFFFFF", "active": True, "coefficient": 1, "family": "linear"}
-    ome = {
-        "version": "0.5",
-        "multiscales": [multiscale],
-        "omero": {"channels": [shown | {"inverted": False} | channel]},
-    }
+    ome: dict[str, Any] = {"version": "0.5", "multiscales": [multiscale]}
+    if labels_of is None:
+        ome["omero"] = {"channels": [shown | {"inverted": False} | channel]}
+    else:
+        ome["image-label"] = {"version": "0.5", "source": {"image": labels_of}}
     group = {
         "zarr_format": 3,
         "node_type": "group",
