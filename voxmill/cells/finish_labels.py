@@ -58,7 +58,7 @@ def finish_labels(
         _build(arrays[number - 1], arrays[number], levels[number], threads)
     source = os.path.relpath(probability_path, image_path)
     write_image(
-        image_path, arrays, levels, plan.volume.voxel_size_um, {"label": NAME}, "mode",
+        image_path, arrays, levels, plan.volume.voxel_size_um, NAME, {"label": NAME}, "mode",
         {"meaning": "id of cells.csv, 0 for none", "shards_sha256": digest.hexdigest()},
         labels_of=source,
     )  # fmt: skip

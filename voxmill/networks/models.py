@@ -26,6 +26,7 @@ from voxmill.config.base import (
     setting,
 )
 from voxmill.config.cells import CellSettings
+from voxmill.config.model_range import Seen
 from voxmill.config.networks import ExportedSettings, NetworkKind, check_settings
 from voxmill.config.normalisation import Normalisation
 from voxmill.networks.stored import Network, StoredNetwork, module_of
@@ -71,6 +72,9 @@ class ModelCard(Section):
     """Typical cell diameter in the training data."""
     detector: Annotated[dict[str, Any], Checked(CellSettings)] = setting(factory=dict)
     """Settings of the detector that the threshold was chosen with, without the threshold; empty
+    where the model doesn't say."""
+    seen: Annotated[dict[str, Any], Checked(Seen)] = setting(factory=dict)
+    """What the training volumes looked like; a run warns where a volume looks unlike them. Empty
     where the model doesn't say."""
     training: dict[str, Any] = setting(factory=dict)
     """How it was trained: code, digests of the data, seeds, steps. Models that are shared say in

@@ -25,6 +25,7 @@ from voxmill.tiles.predicted import (
     read_predicted,
 )
 from voxmill.volumes import TilePages, read_tile, tile_pages
+from voxmill.volumes.appearance import unlike
 from voxmill.volumes.grey_values import read_grey_values
 from voxmill.volumes.multiscale import ROOT
 from voxmill.volumes.probability import to_stored
@@ -91,6 +92,8 @@ class Predictor:
             written.image_path, self.plan, written.storage
         ).arrays[0]
         self._normalise = self.grey.normaliser(self.card.normalisation)
+        for sentence in unlike(self.card.seen, self.grey, self.card.normalisation):
+            logger.warning("%s: %s", weights_path, sentence)
         shared = identity(self.card, self.grey.statistics, settings, code)
         self._shared = shared | {"array": self.array.digest}
         self._network: Network | None = None

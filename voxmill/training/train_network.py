@@ -19,8 +19,9 @@ from voxmill.runtime.jobs import job, logger
 from voxmill.training.curves import write_curves
 from voxmill.training.fine_tuning import fine_tuning_settings, initial_weights
 from voxmill.training.loop import TrainingResult, train
-from voxmill.training.sources import Source, check_planned, training_points
+from voxmill.training.sources import Source, check_planned, points_in, training_points
 from voxmill.volumes import LABEL_DTYPES, open_volume, read_header
+from voxmill.volumes.appearance import joined, seen_in
 from voxmill.volumes.fingerprints import path_fingerprint
 from voxmill.volumes.header import VolumeHeader
 from voxmill.volumes.measure_volume import measure_grey_values
@@ -151,7 +152,7 @@ def make_card(
     name: str,
     settings: TrainingSettings,
     trained: TrainingResult,
-    voxel_size_um: Sequence[float],
+    sources: Sequence[Source],
     training: dict[str, Any],
 ) -> models.ModelCard:
     """Make the card of a trained network.
@@ -161,13 +162,17 @@ def make_card(
     name : str
     settings : TrainingSettings
     trained : TrainingResult
-    voxel_size_um : (3,) float
-        Of the training volumes.
+    sources : sequence of Source
+        The training volumes.
     training : dict
         Description of the training data.
     """
     shape = {k: v for k, v in settings.network.items() if k != "kind"}
-    z, y, x = voxel_size_um
+    seen = [
+        seen_in(s.grey, settings.normalisation, len(points_in(s.points, s.region)), s.region)
+        for s in sources
+        if s.trains
+    ]
     return models.ModelCard(
         name=name,
         network=settings.network["kind"],
@@ -175,9 +180,10 @@ def make_card(
         outputs=(settings.target, "foreground")[: settings.outputs],
         normalisation=settings.normalisation,
         threshold=round(trained.validation["threshold"], 4),
-        voxel_size_um=(z, y, x),
+        voxel_size_um=sources[0].voxel_size_um,
         cell_diameter_um=settings.cell_diameter_um,
         detector=settings.detector,
+        seen=joined(seen),
         training={
             "voxmill": __version__,
             **training,
@@ -260,7 +266,7 @@ def train_network(
             "weights_sha256": sha256(initial_path),
         }
     name = Path(output_path).stem
-    card = make_card(name, checked, trained, sources[0].voxel_size_um, training)
+    card = make_card(name, checked, trained, sources, training)
     write_curves(curves_path, figure_path, trained.history)
     models.save(output_path, trained.network, card)
     finish(checkpoint_path)

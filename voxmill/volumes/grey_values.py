@@ -6,6 +6,7 @@ digest the JSON file holds.
 
 import hashlib
 import io
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,8 +102,21 @@ def read_grey_values(statistics_path: str | Path, planned: str | None = None) ->
             f"earlier voxmill. {_REMAKE}"
         )
     check_statistics(statistics_path, statistics, planned)
+    try:
+        return _with_blocks(statistics, Path(statistics_path))
+    except DamagedFileError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+        raise DamagedFileError(
+            f"{statistics_path}: expected statistics and blocks of grey values, found those of "
+            f"another voxmill ({type(error).__name__}: {error}). {_REMAKE}"
+        ) from None
+
+
+def _with_blocks(statistics: dict[str, Any], statistics_path: Path) -> GreyValues:
+    """Grey values of a volume from its statistics and the blocks that they name."""
     about = statistics["blocks"]
-    path = Path(statistics_path).parent / about["file"]
+    path = statistics_path.parent / about["file"]
     try:
         data = path.read_bytes()
     except OSError as error:
