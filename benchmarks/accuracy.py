@@ -190,7 +190,8 @@ def run_training(options) -> None:
     }
     trained = dataclasses.replace(trained, validation=chosen)
     size = real_data.VOXEL_SIZES_UM[stain]
-    models.save(output, trained.network, make_card(stain, settings, trained, size, training))
+    card = make_card(stain, settings, trained, size, training, list(sources.values()))
+    models.save(output, trained.network, card)
     logging.info("%s: %s", output, sha256(output))
 
 

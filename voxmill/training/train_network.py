@@ -19,8 +19,9 @@ from voxmill.runtime.jobs import job, logger
 from voxmill.training.curves import write_curves
 from voxmill.training.fine_tuning import fine_tuning_settings, initial_weights
 from voxmill.training.loop import TrainingResult, train
-from voxmill.training.sources import Source, training_points
+from voxmill.training.sources import Source, points_in, training_points
 from voxmill.volumes import LABEL_DTYPES, fingerprint, open_volume, read_header
+from voxmill.volumes.appearance import joined, seen_in
 from voxmill.volumes.header import VolumeHeader
 from voxmill.volumes.measure_volume import measure_grey_values
 from voxmill.volumes.orientation import place
@@ -152,6 +153,7 @@ def make_card(
     trained: TrainingResult,
     voxel_size_um: Sequence[float],
     training: dict[str, Any],
+    sources: Sequence[Source] = (),
 ) -> models.ModelCard:
     """Make the card of a trained network.
 
@@ -164,6 +166,8 @@ def make_card(
         Of the training volumes.
     training : dict
         Description of the training data.
+    sources : sequence of Source
+        The training volumes; the card keeps what they looked like.
     """
     shape = {k: v for k, v in settings.network.items() if k != "kind"}
     z, y, x = voxel_size_um
@@ -177,6 +181,10 @@ def make_card(
         voxel_size_um=(z, y, x),
         cell_diameter_um=settings.cell_diameter_um,
         detector=settings.detector,
+        seen=joined(
+            seen_in(s.grey, settings.normalisation, len(points_in(s.points, s.region)), s.region)
+            for s in sources
+        ),
         training={
             "voxmill": __version__,
             **training,
@@ -250,7 +258,7 @@ def train_network(
             "weights_sha256": sha256(initial_path),
         }
     name = Path(output_path).stem
-    card = make_card(name, checked, trained, sources[0].voxel_size_um, training)
+    card = make_card(name, checked, trained, sources[0].voxel_size_um, training, sources)
     write_curves(curves_path, figure_path, trained.history)
     models.save(output_path, trained.network, card)
     finish(checkpoint_path)
