@@ -147,7 +147,7 @@ def measure_seams(
     header = read_header(**volume)
     voxel_size_um = VoxelSize.of(header.voxel_size_um)
     size = tuple(min(checked.window_vox, n) for n in header.shape)
-    number = checked.windows_of(len(plan.tiles))
+    number = checked.windows_of(len(plan.grid))
     starts = seam_starts(header.shape, plan.tile_shape_vox, size, 4 * number, checked.seed)
     claimed = on_claimed_device(PredictionSettings.from_dict(prediction), gpus, output_path)
     with (

@@ -54,7 +54,7 @@ def plan_volume(
     write_plan(output_path, plan)
     logger.info(
         "%s: %d tiles of up to %s voxels with a halo of %s in a volume of %s",
-        volume["path"], len(plan.tiles), plan.tile_shape_vox, plan.halo_vox, header.shape,
+        volume["path"], len(plan.grid), plan.tile_shape_vox, plan.halo_vox, header.shape,
     )  # fmt: skip
 
 
