@@ -23,7 +23,11 @@ if not {"volumes", "scans", "training"} & set(config):
 # All that rules ask of the configuration; what is wrong with it is one message.
 try:
     W = Workflow.load(
-        config, executor=workflow, ancient=ancient, files=workflow.configfiles
+        config,
+        executor=workflow,
+        ancient=ancient,
+        temporary=lambda path: temp(directory(path)),
+        files=workflow.configfiles,
     )
 except VoxmillError as error:
     # An exception would be shown with lines of this file, in which nothing is wrong.
@@ -31,7 +35,7 @@ except VoxmillError as error:
 
 # Jobs parse this file again: they need not say it once more.
 if workflow.is_main_process:
-    for warning in W.config.warnings:
+    for warning in [*W.config.warnings, *W.notice_lost()]:
         logger.warning(warning)
 
 

@@ -8,12 +8,11 @@ rule predict:
 
 rule predict_tile:
     input:
-        tile="results/{volume}/tiles/{tile}.tif",
+        tiles=W.cutting.of_tile,
         plan="results/{volume}/plan.json",
         statistics="results/{volume}/statistics.json",
         weights=W.predictions.weights,
         card=W.predictions.card,
-        batch=W.predictions.batch_of_tile,
     output:
         prediction="results/{volume}/{network}/predictions/{tile}.tif",
     log:
@@ -26,6 +25,7 @@ rule predict_tile:
         mem_mb=W.resources.prediction_memory_mb,
         runtime=W.resources.prediction_minutes,
     params:
+        source=W.cutting.source,
         settings=W.predictions.settings,
         # Stored in predictions, so that those of one rule are whole for the other.
         identity=source_digest("voxmill.prediction.predictor"),
@@ -39,7 +39,7 @@ rule predict_tile:
 # The predictions are no outputs: Snakemake would remove those that are whole when a job fails.
 rule predict_batch:
     input:
-        tiles=W.predictions.tiles_of_batch,
+        tiles=W.cutting.of_batch,
         plan="results/{volume}/plan.json",
         statistics="results/{volume}/statistics.json",
         weights=W.predictions.weights,
@@ -57,11 +57,13 @@ rule predict_batch:
         mem_mb=W.resources.batch_memory_mb,
         runtime=W.resources.batch_minutes,
     params:
+        source=W.cutting.source,
+        tiles=W.predictions.tiles_of_batch,
         predictions="results/{volume}/{network}/predictions",
         settings=W.predictions.settings,
         identity=source_digest("voxmill.prediction.predictor"),
         code=source_digest("voxmill.prediction.predict_batch"),
     message:
-        "Predicting {input.tiles} with {wildcards.network}"
+        "Predicting the tiles from {wildcards.batch} on of {wildcards.volume} with {wildcards.network}"
     script:
         "../scripts/predict_batch.py"

@@ -13,7 +13,7 @@ from voxmill.runtime.checked import write_checked_json
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import read_json
 from voxmill.tiles.check_slab import check_slab
-from voxmill.tiles.cut_tile import cut_tile
+from voxmill.tiles.cut_tiles import cut_tiles
 from voxmill.tiles.grid import plan_tiles
 from voxmill.tiles.plan import PlannedVolume, make_plan, read_plan
 from voxmill.tiles.plan_volume import plan_volume
@@ -61,11 +61,14 @@ def run(tmp_path):
         halo_paths=[], output_path=plan_path,
     )  # fmt: skip
     plan = read_plan(plan_path)
+    cut_tiles(
+        volume=source, plan_path=plan_path, tiles=plan.grid.names, folder=str(tmp_path),
+        output_path=str(tmp_path / "tiles.json"), code="c",
+    )  # fmt: skip
     predictions = {}
     for tile in plan.tiles:
         name = tile.name
         cut = tmp_path / f"{name}.tif"
-        cut_tile(volume=source, plan_path=plan_path, tile=name, output_path=cut)
         voxels = read_tile(cut, tile.window.shape, "float32", {"tile": tile.key})
         predictions[name] = str(tmp_path / "predictions" / f"{name}.tif")
         write_tile(

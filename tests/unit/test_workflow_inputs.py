@@ -1,10 +1,14 @@
 """What rules read and are told: paths, batches, slabs and settings, without Snakemake."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 
 from tests.unit.workflow_config import TILES, ancient, config, volume, wildcards
 from voxmill.denoising.scans import Denoising, Scan
 from voxmill.workflow import pattern
+from voxmill.workflow.cutting import Cutting
 from voxmill.workflow.evaluations import Evaluations
 from voxmill.workflow.predictions import Predictions
 from voxmill.workflow.scans import Scans
@@ -13,6 +17,11 @@ from voxmill.workflow.volumes import Volumes
 
 V = wildcards(volume="v")
 OF_A = wildcards(volume="v", network="a")
+
+
+def cutting_of(**tiles):
+    checked = config(tiles=tiles)
+    return Cutting(checked, Volumes(checked, ancient), lambda path: f"temporary {path}")
 
 
 def phantom():
@@ -96,19 +105,57 @@ def test_each_tile_is_a_job_by_default():
     predictions = Predictions(config(), ancient)
     slab = wildcards(volume="v", network="a", slab="z0000")
     assert predictions.of_slab(slab) == [f"results/v/a/predictions/{tile}.tif" for tile in TILES]
-    assert predictions.batch_of_tile(wildcards(volume="v", network="a", tile=TILES[0])) == []
+    cutting = cutting_of()
+    assert cutting.targets("v") == [f"results/v/batches/{tile}.json" for tile in TILES]
+    assert cutting.tiles(wildcards(volume="v", batch=TILES[1])) == [TILES[1]]
+    needed = cutting.of_tile(wildcards(volume="v", network="a", tile=TILES[1]))
+    assert needed == f"results/v/batches/{TILES[1]}.json"
     assert predictions.slab_manifests(OF_A) == ["results/v/a/slabs/z0000.json"]
 
 
 def test_tiles_that_share_jobs():
     predictions = Predictions(config(tiles={"per_job": 3}), ancient)
     batch = wildcards(volume="v", network="a", batch=TILES[0])
-    assert predictions.tiles_of_batch(batch) == [f"results/v/tiles/{t}.tif" for t in TILES[:3]]
-    tile = wildcards(volume="v", network="a", tile=TILES[2])
-    assert predictions.batch_of_tile(tile) == f"ancient results/v/a/batches/{TILES[0]}.json"
+    assert predictions.tiles_of_batch(batch) == TILES[:3]
+    cutting = cutting_of(per_job=3)
+    assert cutting.tiles(batch) == TILES[:3]
+    assert cutting.of_batch(batch) == f"results/v/batches/{TILES[0]}.json"
+    assert cutting.targets("v") == [
+        f"results/v/batches/{tile}.json" for tile in (TILES[0], TILES[3])
+    ]
     slab = wildcards(volume="v", network="a", slab="z0000")
     expected = [f"results/v/a/batches/{tile}.json" for tile in (TILES[0], TILES[3])]
     assert predictions.of_slab(slab) == expected
+
+
+def test_tiles_are_kept_for_ever_until_predicted_or_never_written():
+    batch, made = wildcards(volume="v", network="a", batch=TILES[0]), SimpleNamespace(tiles="made")
+    kept = cutting_of(per_job=2)
+    assert (kept.output, kept.folder(batch)) == (
+        "results/{volume}/batches/{batch}.json", "results/v/tiles",
+    )  # fmt: skip
+    assert kept.source(batch, made) == {"folder": "results/v/tiles"}
+    brief = cutting_of(per_job=2, keep="until-predicted")
+    assert brief.output == "temporary results/{volume}/cut/{batch}"
+    # Only a folder of whole tiles gets the name of the output.
+    assert brief.folder(batch) == f"results/v/cut/.{TILES[0]}"
+    assert brief.of_batch(batch) == f"results/v/cut/{TILES[0]}"
+    assert (brief.source(batch, made), brief.targets("v")) == ({"folder": "made"}, [])
+    never = cutting_of(per_job=2, keep="none")
+    assert never.of_batch(batch) == never.volumes.file(V) == "ancient v.tif"
+    assert never.source(batch, made) == {"volume": never.volumes.arguments(V)}
+    assert never.targets("v") == []
+
+
+def test_100_000_tiles_are_some_thousand_jobs():
+    large = volume(shape=(20480,) * 3)
+    for per_job, jobs, cuts in (("auto", 994, 994), (64, 1350, 675), (1, 86_400, 994)):
+        checked = replace(
+            config([large], tiles={"per_job": per_job}), tile_shape_vox=(512, 456, 427)
+        )
+        assert len(checked.tiles("v")) == 86_400
+        assert len(checked.batches("v").names) == jobs
+        assert len(checked.cuts("v").names) == cuts
 
 
 def test_a_slab_waits_for_the_jobs_that_hold_its_tiles():

@@ -12,7 +12,8 @@ from voxmill.runtime.jobs import job, logger
 @job
 def predict_batch(
     *,
-    tile_paths: list[str],
+    tiles: list[str],
+    source: dict,
     plan_path: str,
     statistics_path: str,
     weights_path: str,
@@ -32,22 +33,22 @@ def predict_batch(
 
     Parameters
     ----------
-    tile_paths : list of path
-        The tiles' files.
+    tiles : list of str
+        Their names.
     predictions_folder : path
         Where the predictions go, under the tiles' names.
     manifest_path : path
         JSON, written at the end: name, path, key, bytes and checksum of each prediction.
-    plan_path, statistics_path, weights_path, settings, code, threads, gpus, record_path
+    source, plan_path, statistics_path, weights_path, settings, code, threads, gpus, record_path
         As of `voxmill.prediction.predict_tile`; so are the errors.
     """
     inputs = (plan_path, statistics_path, weights_path)
     checked = PredictionSettings.from_dict(settings)
-    pairs = [(path, str(Path(predictions_folder) / Path(path).name)) for path in tile_paths]
+    pairs = [(tile, str(Path(predictions_folder) / f"{tile}.tif")) for tile in tiles]
     resumed = not Path(manifest_path).exists()
     with on_claimed_device(checked, gpus, manifest_path, record_path) as held:
         predictor = Predictor(*inputs, held, made_with(checked, code), threads)
         left = [pair for pair in pairs if not (resumed and predictor.is_whole(pair[1]))]
         logger.info("%d of %d tiles are there already", len(pairs) - len(left), len(pairs))
-        predictor.run(left)
+        predictor.run(source, left)
         write_checked_json(manifest_path, {"tiles": [predictor.entry(path) for _, path in pairs]})

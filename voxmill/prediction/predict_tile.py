@@ -9,7 +9,8 @@ from voxmill.runtime.jobs import job
 @job
 def predict_tile(
     *,
-    tile_path: str,
+    tile: str,
+    source: dict,
     plan_path: str,
     statistics_path: str,
     weights_path: str,
@@ -24,8 +25,12 @@ def predict_tile(
 
     Parameters
     ----------
-    tile_path, plan_path, statistics_path, weights_path : path
-        Inputs; the tile's file has the tile's name, the model's card lies beside the weights.
+    tile : str
+        Its name.
+    source : dict
+        Where the tile is read from, see `voxmill.tiles.tile_source.open_tiles`.
+    plan_path, statistics_path, weights_path : path
+        Inputs; the model's card lies beside the weights.
     output_path : path
         A TIFF file that carries the tile's key, the model's digest and a checksum.
     settings : dict
@@ -48,4 +53,4 @@ def predict_tile(
     checked = PredictionSettings.from_dict(settings)
     with on_claimed_device(checked, gpus, output_path, record_path) as held:
         predictor = Predictor(*inputs, held, made_with(checked, code), threads)
-        predictor.run([(tile_path, output_path)])
+        predictor.run(source, [(tile, output_path)])

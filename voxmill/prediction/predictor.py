@@ -5,6 +5,7 @@ import json
 import time
 import zlib
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,9 @@ from voxmill.prediction.memory import predict_in_blocks
 from voxmill.runtime.checked import read_checked_json
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.jobs import log_rate, logger, overlapped
+from voxmill.runtime.rates import predicted_as, remember
 from voxmill.tiles.plan import REMAKE, PlannedTile, read_plan
+from voxmill.tiles.tile_source import TileSource, open_tiles
 from voxmill.volumes import read_tile, write_tile
 from voxmill.volumes.normalisation import normalise
 
@@ -62,12 +65,13 @@ class Predictor:
         self.card = models.read_card(weights_path)
         self._network: Network | None = None
 
-    def run(self, pairs: list[tuple[str, str]]) -> None:
-        """Predict tiles, given as pairs (the tile's file, the output).
+    def run(self, source: dict, pairs: list[tuple[str, str]]) -> None:
+        """Predict tiles, given as pairs (the tile's name, the output).
 
-        A tile is read while the one before it is computed.
+        A tile is read while the one before it is computed; see `open_tiles` for the source.
         """
-        overlapped(pairs, self._read, self._compute, self._write)
+        with open_tiles(source, self.plan.volume.dtype) as tiles:
+            overlapped(pairs, partial(self._read, tiles), self._compute, self._write)
 
     def is_whole(self, path: str) -> bool:
         """Whether a prediction is there, undamaged, and made with what this job would use."""
@@ -99,24 +103,26 @@ class Predictor:
         digest = self.card.weights_sha256[:16]
         return {"tile": self._tile(path).key, "model": digest, "made_with": self.made_with}
 
-    def _read(self, pair: tuple[str, str]) -> np.ndarray:
-        tile, dtype = self._tile(pair[0]), self.plan.volume.dtype
-        voxels = read_tile(pair[0], tile.window.shape, dtype, {"tile": tile.key}, REMAKE)
+    def _read(self, tiles: TileSource, pair: tuple[str, str]) -> np.ndarray:
+        voxels = tiles.read(self._tile(pair[0]))
         return normalise(voxels, self.statistics, self.card.normalisation)
 
     def _compute(self, pair: tuple[str, str], normalised: np.ndarray) -> np.ndarray:
         if self._network is None:  # here, so that the first tile is read meanwhile
             _, self._network = models.load_stored(self.weights_path)
         tile, settings = self._tile(pair[0]), self.settings
+        device = resolve_device(settings.device)
         start = time.perf_counter()
         core = predict_in_blocks(
             self._network, normalised[None], tile.core_in_window, self.plan.halo_vox,
-            settings.backend, resolve_device(settings.device), settings.precision, self.threads,
+            settings.backend, device, settings.precision, self.threads,
             flip_axes=settings.flip_axes, origin=tile.window.start,
         )  # fmt: skip
         seconds = time.perf_counter() - start
         logger.info("network %s, %s, %d threads", self.card.name, settings, self.threads)
         log_rate(f"predicted {tile.name}", normalised.size, seconds)
+        kind = predicted_as(self.card.weights_sha256, asdict(settings) | {"device": device})
+        remember(kind, normalised.size, seconds)
         if not np.isfinite(core).all():
             raise VoxmillError(
                 f"{self.weights_path}: the prediction of tile {tile.name} holds NaN or infinite "

@@ -1,4 +1,4 @@
-"""What may be wrong with a path that leads nowhere."""
+"""Paths: the cache of this machine, and what may be wrong with a path that leads nowhere."""
 
 from __future__ import annotations
 
@@ -9,6 +9,13 @@ import unicodedata
 from pathlib import Path
 
 _MOST_NAMES = 2000
+
+
+def cache_folder() -> Path:
+    """Folder of what this machine keeps between runs: compiled libraries, rates of jobs."""
+    if os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.environ["XDG_CACHE_HOME"]) / "voxmill"
+    return Path(__file__).parents[2] / ".cache" / "voxmill"
 
 
 def advice(path: str | Path) -> str:

@@ -4,6 +4,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,7 +17,8 @@ from voxmill.networks.models import ModelCard, read_card
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import sha256, update_with_pieces
 from voxmill.runtime.paths import advice
-from voxmill.tiles.grid import grid_starts, slab_name, tile_name
+from voxmill.tiles.batches import Batches, tiles_per_cut, tiles_per_job
+from voxmill.tiles.grid import Grid
 from voxmill.volumes import LABEL_DTYPES, VolumeHeader, fingerprint, read_header
 from voxmill.volumes.plausible import read_configured
 
@@ -100,31 +102,31 @@ class Config:
         """What is doubtful about the volumes."""
         return [warning for volume in self.volumes.values() for warning in volume.warnings]
 
-    def tiles(self, volume: str) -> list[str]:
+    def grid(self, volume: str) -> Grid:
+        """The cores of a volume's tiles."""
+        return self._grids[volume]
+
+    def tiles(self, volume: str) -> tuple[str, ...]:
         """Names of a volume's tiles, z slowest."""
-        return [tile_name(start) for start in self._starts(volume)]
+        return self.grid(volume).names
 
-    def slabs(self, volume: str) -> list[str]:
-        """Names of a volume's slabs of tiles."""
-        return list(dict.fromkeys(slab_name(start[0]) for start in self._starts(volume)))
+    def tiles_per_job(self, volume: str) -> int:
+        """How many tiles of a volume one prediction job predicts."""
+        return tiles_per_job(len(self.grid(volume)), self.settings["tiles"]["per_job"])
 
-    def tiles_of_slab(self, volume: str, slab: str) -> list[str]:
-        """Names of the tiles of one slab."""
-        return [tile_name(s) for s in self._starts(volume) if slab_name(s[0]) == slab]
+    def batches(self, volume: str) -> Batches:
+        """The tiles of each prediction job."""
+        return Batches(self.grid(volume), self.tiles_per_job(volume))
 
-    @property
-    def tiles_per_job(self) -> int:
-        """How many tiles one prediction job predicts."""
-        return int(self.settings["tiles"]["per_job"])
+    def cuts(self, volume: str) -> Batches:
+        """The tiles of each job that cuts tiles."""
+        grid = self.grid(volume)
+        return Batches(grid, tiles_per_cut(len(grid), self.tiles_per_job(volume)))
 
-    def batches(self, volume: str) -> dict[str, list[str]]:
-        """Names of the tiles of each prediction job, by the name of the first of them."""
-        tiles, size = self.tiles(volume), self.tiles_per_job
-        parts = [tiles[start : start + size] for start in range(0, len(tiles), size)]
-        return {part[0]: part for part in parts}
-
-    def _starts(self, volume: str) -> list[Triple]:
-        return grid_starts(self.volumes[volume].shape, self.tile_shape_vox)
+    @cached_property
+    def _grids(self) -> dict[str, Grid]:
+        shape = self.tile_shape_vox
+        return {name: Grid(volume.shape, shape) for name, volume in self.volumes.items()}
 
     def halo_vox(self, volume: str) -> Triple | None:
         """The halo in voxels; None where it is measured."""

@@ -56,33 +56,17 @@ class Predictions:
         return [f"results/{wildcards.volume}/{network}/halo.json" for network in networks]
 
     def tiles_of_batch(self, wildcards: Wildcards) -> list[str]:
-        """The tiles that one job predicts."""
-        names = self.config.batches(wildcards.volume)[wildcards.batch]
-        return [f"results/{wildcards.volume}/tiles/{name}.tif" for name in names]
-
-    def batch_of_tile(self, wildcards: Wildcards) -> str | list[str]:
-        """Where several tiles share a job: a tile alone is made only when that job has ended."""
-        if self.config.tiles_per_job == 1:
-            return []
-        batches = self.config.batches(wildcards.volume)
-        (name,) = [name for name, tiles in batches.items() if wildcards.tile in tiles]
-        return self.ancient(f"{_folder(wildcards)}/batches/{name}.json")
+        """Names of the tiles that one job predicts."""
+        return list(self.config.batches(wildcards.volume).tiles(wildcards.batch))
 
     def of_slab(self, wildcards: Wildcards) -> list[str]:
         """Predictions of the tiles of one slab, or the manifests of the jobs that predict them."""
-        names = self.config.tiles_of_slab(wildcards.volume, wildcards.slab)
-        if self.config.tiles_per_job == 1:
-            return [f"{_folder(wildcards)}/predictions/{name}.tif" for name in names]
-        return [
-            f"{_folder(wildcards)}/batches/{batch}.json"
-            for batch, tiles in self.config.batches(wildcards.volume).items()
-            if not set(names).isdisjoint(tiles)
-        ]
+        numbers = self.config.grid(wildcards.volume).slab(wildcards.slab)
+        return made_by_jobs(self.config, wildcards.volume, wildcards.network, numbers)
 
     def slab_manifests(self, wildcards: Wildcards) -> list[str]:
         """Manifests of all slabs of a volume's predictions."""
-        slabs = self.config.slabs(wildcards.volume)
-        return [f"{_folder(wildcards)}/slabs/{slab}.json" for slab in slabs]
+        return slab_manifests(self.config, wildcards.volume, wildcards.network)
 
     def compression(self, wildcards: Wildcards) -> str:
         """Compression of the stitched volume."""
@@ -90,5 +74,15 @@ class Predictions:
         return compression
 
 
-def _folder(wildcards: Wildcards) -> str:
-    return f"results/{wildcards.volume}/{wildcards.network}"
+def made_by_jobs(config: Config, volume: str, network: str, numbers: range) -> list[str]:
+    """What the jobs make that predict a range of tiles: a prediction each, or their manifests."""
+    folder, batches = f"results/{volume}/{network}", config.batches(volume)
+    if batches.size == 1:
+        return [f"{folder}/predictions/{batches.grid.name(number)}.tif" for number in numbers]
+    return [f"{folder}/batches/{name}.json" for name in batches.meeting(numbers)]
+
+
+def slab_manifests(config: Config, volume: str, network: str) -> list[str]:
+    """Manifests of all slabs of a volume's predictions."""
+    slabs = config.grid(volume).slabs
+    return [f"results/{volume}/{network}/slabs/{slab}.json" for slab in slabs]

@@ -89,9 +89,10 @@ class Resources:
         return self.denoising.gpus
 
     def cut_memory_mb(self, wildcards: Wildcards, attempt: int) -> int:
-        """A tile in the source's data type."""
+        """Tiles in the source's data type: two that are read, two that are written."""
         voxels = self._window_voxels(wildcards)
-        return attempt * (500 + megabytes(3 * voxels * self._itemsize(wildcards)))
+        held = 3 if self.config.cuts(wildcards.volume).size == 1 else 5
+        return attempt * (500 + megabytes(held * voxels * self._itemsize(wildcards)))
 
     def stitch_memory_mb(self, wildcards: Wildcards, attempt: int) -> int:
         """A few planes and one core."""
@@ -139,7 +140,7 @@ class Resources:
 
     def batch_minutes(self, wildcards: Wildcards, attempt: int) -> int:
         """The same for all tiles of a job."""
-        slow = self.config.tiles_per_job * self._slow_minutes(wildcards)
+        slow = self.config.tiles_per_job(wildcards.volume) * self._slow_minutes(wildcards)
         return attempt * (30 + math.ceil(slow))
 
     def _gpus(self, device: str) -> int:

@@ -9,7 +9,9 @@ from voxmill.denoising import scans as denoising
 from voxmill.runtime.finished import remove_finished
 from voxmill.workflow import configuration
 from voxmill.workflow.configuration import Config
+from voxmill.workflow.cutting import Cutting
 from voxmill.workflow.evaluations import Evaluations
+from voxmill.workflow.lost import set_aside
 from voxmill.workflow.predictions import Predictions
 from voxmill.workflow.resources import Executor, Resources
 from voxmill.workflow.scans import Scans
@@ -29,8 +31,10 @@ class Workflow:
         The checked configuration.
     volumes : Volumes
         Files, params and ground truth of volumes.
+    cutting : Cutting
+        Tiles that are cut.
     predictions : Predictions
-        Halo, networks, tiles, batches and slabs.
+        Halo, networks, batches and slabs.
     evaluations : Evaluations
         Cells, their evaluation and the report.
     trainings : Trainings
@@ -44,6 +48,7 @@ class Workflow:
 
     config: Config
     volumes: Volumes
+    cutting: Cutting
     predictions: Predictions
     evaluations: Evaluations
     trainings: Trainings
@@ -57,6 +62,7 @@ class Workflow:
         config: Settings,
         executor: Executor,
         ancient: Mark,
+        temporary: Mark,
         files: Iterable[str | Path] = (),
     ) -> "Workflow":
         """Check a configuration.
@@ -69,6 +75,9 @@ class Workflow:
             Says whether jobs run on this machine: Snakemake's `workflow`.
         ancient : callable
             Marks an input whose date reruns nothing: Snakemake's `ancient`.
+        temporary : callable
+            Marks a folder that is removed when no job needs it any more: Snakemake's `temp` and
+            `directory`.
         files : iterable of path
             The files that the configuration was read from, for what Snakemake does not tell: a
             key that stands twice.
@@ -81,16 +90,23 @@ class Workflow:
         check_files(files)
         checked = configuration.load(config)
         scans = Scans(denoising.load(checked.settings), ancient)
+        volumes = Volumes(checked, ancient)
+        cutting = Cutting(checked, volumes, temporary)
         return cls(
             config=checked,
-            volumes=Volumes(checked, ancient),
+            volumes=volumes,
+            cutting=cutting,
             predictions=Predictions(checked, ancient),
             evaluations=Evaluations(checked),
             trainings=Trainings(checked, ancient),
             scans=scans,
             resources=Resources(checked, scans.denoising, executor),
-            targets=Targets(checked, scans),
+            targets=Targets(checked, scans, cutting),
         )
+
+    def notice_lost(self) -> list[str]:
+        """See `voxmill.workflow.lost.set_aside`; for the main process, which plans the jobs."""
+        return set_aside(self.config)
 
     def end_well(self) -> None:
         """Remove what a run that succeeded needs no more: checkpoints of its finished jobs."""

@@ -1,0 +1,85 @@
+"""Where a prediction gets its tiles from: files that were cut, or windows of the volume itself."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from voxmill.tiles.plan import REMAKE, PlannedTile
+from voxmill.volumes import Windows, check_finite, open_volume, read_header, read_tile
+
+Voxels = npt.NDArray[Any]
+
+
+class TileSource(Protocol):
+    """Gives the voxels of tiles."""
+
+    def read(self, tile: PlannedTile, /) -> Voxels:
+        """The (z, y, x) voxels of a tile's window, in the volume's dtype."""
+
+
+class TileFiles:
+    """Tiles that `cut_tiles` wrote.
+
+    Parameters
+    ----------
+    folder : path
+    dtype : str
+        Of the volume.
+    """
+
+    def __init__(self, folder: str | Path, dtype: str):
+        self.folder, self.dtype = Path(folder), np.dtype(dtype)
+
+    def read(self, tile: PlannedTile) -> Voxels:
+        """Read a tile's file and verify it."""
+        path = self.folder / f"{tile.name}.tif"
+        return read_tile(path, tile.window.shape, self.dtype, {"tile": tile.key}, REMAKE)
+
+
+class VolumeWindows:
+    """Windows of an open volume, of which no tiles are cut.
+
+    Parameters
+    ----------
+    windows : Windows
+    path : str
+        The volume, for errors.
+    """
+
+    def __init__(self, windows: Windows, path: str):
+        self.windows, self.path = windows, path
+
+    def read(self, tile: PlannedTile) -> Voxels:
+        """Read a tile's window."""
+        voxels = self.windows.read_window(*tile.window)
+        check_finite(voxels, self.path, tile.window.start)
+        return voxels
+
+
+@contextlib.contextmanager
+def open_tiles(source: Mapping[str, Any], dtype: str) -> Iterator[TileSource]:
+    """Open where tiles are read from; a context manager.
+
+    Parameters
+    ----------
+    source : dict
+        {"folder": path} of files that were cut, or {"volume": arguments of
+        `voxmill.volumes.read_header`}.
+    dtype : str
+        What the plan says of the volume.
+
+    Raises
+    ------
+    VoxmillError
+        If the volume cannot be read.
+    """
+    if "folder" in source:
+        yield TileFiles(source["folder"], dtype)
+        return
+    header = read_header(**source["volume"])
+    with open_volume(header) as windows:
+        yield VolumeWindows(windows, str(header.path))
