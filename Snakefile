@@ -49,6 +49,7 @@ wildcard_constraints:
     # Of nothing where nothing is trained: other models are nobody's output.
     trained=pattern(W.config.settings["training"]),
     scan=pattern(W.scans.denoising.scans),
+    format=r"[a-z]+",
     dataset=pattern(W.scans.denoising.datasets),
 
 
@@ -59,6 +60,7 @@ localrules:
     stitch,
     cells,
     evaluate,
+    export,
     train,
     seams,
     denoise,
@@ -79,6 +81,7 @@ include: "rules/seams.smk"
 include: "rules/cells.smk"
 include: "rules/evaluate.smk"
 include: "rules/report.smk"
+include: "rules/export.smk"
 include: "rules/train.smk"
 include: "rules/denoise.smk"
 
