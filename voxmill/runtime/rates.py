@@ -14,6 +14,8 @@ from voxmill.runtime.files import write_json
 from voxmill.runtime.paths import cache_folder
 
 _LEAST_S = 1e-3
+# A job of less says nothing about a large one.
+_LEAST_VOXELS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,9 @@ class Rate:
 
 
 def remember(what: str, voxels: int, seconds: float) -> None:
-    """Keep the rate of a job that has ended; a cache that cannot be written is no error.
+    """Keep the rate of a job that has ended, if it was no tiny one.
+
+    A cache that cannot be written is no error.
 
     Parameters
     ----------
@@ -47,6 +51,8 @@ def remember(what: str, voxels: int, seconds: float) -> None:
     voxels : int
     seconds : float
     """
+    if voxels < _LEAST_VOXELS:
+        return
     day = datetime.now(UTC).date().isoformat()
     rate = Rate(what, voxels / max(seconds, _LEAST_S), platform.node(), day)
     with contextlib.suppress(OSError, VoxmillError):

@@ -10,6 +10,8 @@ from voxmill.workflow.volumes import Volumes
 from voxmill.workflow.wildcards import Settings, Wildcards
 
 _MANIFEST = "results/{volume}/batches/{batch}.json"
+ASSUMED_HALO_VOX = (32, 32, 32)
+"""For forecasts before a halo is measured; it is seldom larger."""
 _TEMPORARY = "results/{volume}/cut/{batch}"
 
 
@@ -75,6 +77,10 @@ class Cutting:
             return {"folder": str(input.tiles)}
         return {"folder": f"results/{wildcards.volume}/tiles"}
 
+    def forecast(self, wildcards: Wildcards, input: Any) -> Settings:
+        """What the plan tells about the run, see `voxmill.tiles.forecast`; not compared either."""
+        return wanted(self.config, wildcards.volume)
+
     def targets(self, volume: str) -> list[str]:
         """What says that all tiles of a volume are cut; nothing where they are not kept."""
         if self.keep != "all":
@@ -93,3 +99,15 @@ class Cutting:
 
     def _of(self, volume: str) -> Batches:
         return self.config.cuts(volume)
+
+
+def wanted(config: Config, volume: str) -> Settings:
+    """What decides how many jobs and bytes a volume takes, see `voxmill.tiles.forecast`."""
+    networks = config.volumes[volume].networks
+    return {
+        "per_job": config.tiles_per_job(volume),
+        "per_cut": config.cuts(volume).size,
+        "keep": config.settings["tiles"]["keep"],
+        "networks": {name: config.weights_sha256[name] for name in networks},
+        "prediction": config.settings["prediction"],
+    }

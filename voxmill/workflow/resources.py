@@ -17,6 +17,7 @@ from voxmill.networks.models import ModelCard
 from voxmill.prediction.volume_predictor import HALOS_VOX
 from voxmill.runtime.devices import visible_gpus
 from voxmill.workflow.configuration import Config
+from voxmill.workflow.cutting import ASSUMED_HALO_VOX
 from voxmill.workflow.memory import (
     CPU_BASE_MB,
     GPU_BASE_MB,
@@ -26,8 +27,6 @@ from voxmill.workflow.memory import (
 )
 from voxmill.workflow.wildcards import Settings, Wildcards
 
-# A measured halo is not known when a job is planned; it is seldom larger.
-_MEASURED_HALO_VOX = (32, 32, 32)
 # Edge of the windows at seams, with what decides about the cells in them.
 _SEAM_WINDOW_VOX = 48
 # Operations a second of a slow CPU node.
@@ -173,7 +172,7 @@ class Resources:
         return evaluations * operations / _SLOW_RATE / 60
 
     def _window_vox(self, wildcards: Wildcards) -> Triple:
-        halo = self.config.halo_vox(wildcards.volume) or _MEASURED_HALO_VOX
+        halo = self.config.halo_vox(wildcards.volume) or ASSUMED_HALO_VOX
         shape = self.config.volumes[wildcards.volume].shape
         sizes = zip(shape, self.config.tile_shape_vox, halo, strict=True)
         z, y, x = (min(n, t + 2 * h) for n, t, h in sizes)
