@@ -4,9 +4,9 @@
 
 lays an array of 20480 x 20480 x 20480 voxels without a chunk (Zarr: nothing of it is on the disk)
 and plans its 86,400 tiles: a dry run of the empty folder, then one of a folder in which everything
-seems to be done, and one after the loss of a tile and of a prediction. The results are a stub, empty
-files that `snakemake --touch` takes for made: no voxel is cut or predicted. The touching run also
-shows what Snakemake's scheduler takes for each job. Printed are seconds, CPU seconds and memory.
+seems to be done, and one after the loss of a tile and of a prediction. The results are a stub:
+empty files that `snakemake --touch` takes for made; no voxel is cut or predicted. The touching run
+also shows what Snakemake takes for each job. Printed are seconds, CPU seconds and memory.
 """
 
 import argparse
@@ -94,9 +94,10 @@ def snakemake(folder: Path, *arguments: str) -> tuple[str, dict[str, float]]:
     return text, {"seconds": seconds, "CPU s": cpu, "MB": used.ru_maxrss / 1024}
 
 
-def jobs_in(text: str) -> int:
-    """Number of jobs that Snakemake announced."""
-    return int(re.findall(r"^total +(\d+)$", text, re.MULTILINE)[0])
+def jobs_by_rule(text: str) -> dict[str, int]:
+    """Numbers of jobs that Snakemake announced, `total` among them."""
+    table = text[text.index("Job stats:") :].split("\n\n")[0]
+    return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)}
 
 
 def measure(folder: Path, shape, tile, per_job, scheduler: str) -> pd.DataFrame:
@@ -110,7 +111,7 @@ def measure(folder: Path, shape, tile, per_job, scheduler: str) -> pd.DataFrame:
     size = tiles_per_job(len(grid), per_job)
     rows = {}
     text, rows["dry run"] = snakemake(folder, "--dry-run", "--quiet")
-    jobs = jobs_in(snakemake(folder, "--dry-run")[0])
+    jobs = jobs_by_rule(snakemake(folder, "--dry-run")[0])["total"]
     stub_results(folder, grid, size)
     # Not the scheduler by linear programming that is the default: see docs/cluster.md.
     options = ("--scheduler", scheduler, "--scheduler-subsample", "100", "--quiet")
@@ -121,7 +122,7 @@ def measure(folder: Path, shape, tile, per_job, scheduler: str) -> pd.DataFrame:
     (folder / f"results/{VOLUME}/tiles/{grid.name(0)}.tif").unlink()
     (folder / f"results/{VOLUME}/{NETWORK}/predictions/{grid.name(len(grid) - 1)}.tif").unlink()
     text, rows["one tile and one prediction lost"] = snakemake(folder, "--dry-run")
-    rows["one tile and one prediction lost"]["jobs"] = jobs_in(text)
+    rows["one tile and one prediction lost"]["jobs"] = jobs_by_rule(text)["total"]
     rows["dry run"]["jobs"] = rows["touching run"]["jobs"] = jobs
     spent = rows["touching run"]["CPU s"] - rows["nothing to do"]["CPU s"]
     rows["touching run"]["CPU ms a job"] = 1000 * spent / jobs
