@@ -50,7 +50,7 @@ def test_defaults_are_filled_and_the_header_is_read(settings):
     volume = checked.volumes["v"]
     assert (volume.shape, volume.voxel_size_um, volume.itemsize) == ((6, 7, 8), (2, 1, 1), 2)
     assert volume.networks == ("n",)
-    assert checked.tiles("v") == ["z0000_y0000_x0000"]
+    assert checked.tiles("v") == ("z0000_y0000_x0000",)
     assert checked.halo_vox("v") is None
     assert checked.cell_settings("v", "n")["threshold"] == checked.cards["n"].threshold
 
