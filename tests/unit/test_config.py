@@ -100,8 +100,11 @@ def test_the_given_configuration_is_not_changed(settings):
 
 def test_slabs_are_rows_of_tiles_along_z(settings):
     checked = config.load(put(settings, "tiles.shape_vox", [4, 4, 8]))
-    assert checked.slabs("v") == ["z0000", "z0004"]
-    assert checked.tiles_of_slab("v", "z0004") == ["z0004_y0000_x0000", "z0004_y0004_x0000"]
+    grid = checked.grid("v")
+    assert grid.slabs == ["z0000", "z0004"]
+    assert [grid.name(number) for number in grid.slab("z0004")] == [
+        "z0004_y0000_x0000", "z0004_y0004_x0000"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
