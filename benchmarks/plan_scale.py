@@ -101,7 +101,7 @@ def jobs_by_rule(text: str) -> dict[str, int]:
 
 
 def measure(folder: Path, shape, tile, per_job, scheduler: str) -> pd.DataFrame:
-    """Plan a volume, fill the folder with the stub, and plan again."""
+    """Plan a volume, fill the folder with the stub, and plan again; without a scheduler once."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(folder / "results", ignore_errors=True)
     shutil.rmtree(folder / ".snakemake", ignore_errors=True)
@@ -110,8 +110,10 @@ def measure(folder: Path, shape, tile, per_job, scheduler: str) -> pd.DataFrame:
     grid = Grid(tuple(shape), tuple(tile))
     size = tiles_per_job(len(grid), per_job)
     rows = {}
-    text, rows["dry run"] = snakemake(folder, "--dry-run", "--quiet")
-    jobs = jobs_by_rule(snakemake(folder, "--dry-run")[0])["total"]
+    text, rows["dry run"] = snakemake(folder, "--dry-run")
+    rows["dry run"]["jobs"] = jobs = jobs_by_rule(text)["total"]
+    if scheduler == "none":
+        return pd.DataFrame(rows).T
     stub_results(folder, grid, size)
     # Not the scheduler by linear programming that is the default: see docs/cluster.md.
     options = ("--scheduler", scheduler, "--scheduler-subsample", "100", "--quiet")
@@ -123,7 +125,7 @@ def measure(folder: Path, shape, tile, per_job, scheduler: str) -> pd.DataFrame:
     (folder / f"results/{VOLUME}/{NETWORK}/predictions/{grid.name(len(grid) - 1)}.tif").unlink()
     text, rows["one tile and one prediction lost"] = snakemake(folder, "--dry-run")
     rows["one tile and one prediction lost"]["jobs"] = jobs_by_rule(text)["total"]
-    rows["dry run"]["jobs"] = rows["touching run"]["jobs"] = jobs
+    rows["touching run"]["jobs"] = jobs
     spent = rows["touching run"]["CPU s"] - rows["nothing to do"]["CPU s"]
     rows["touching run"]["CPU ms a job"] = 1000 * spent / jobs
     table = pd.DataFrame(rows).T
@@ -138,7 +140,9 @@ def main() -> None:
     parser.add_argument("--volume", type=int, nargs=3, default=(20480, 20480, 20480))
     parser.add_argument("--tile", type=int, nargs=3, default=(512, 456, 427))
     parser.add_argument("--per-job", default="auto", help="auto or a number")
-    parser.add_argument("--scheduler", default="greedy", help="greedy or ilp")
+    parser.add_argument(
+        "--scheduler", default="greedy", help="greedy, ilp, or none: only a dry run"
+    )
     given = parser.parse_args()
     per_job = given.per_job if given.per_job == "auto" else int(given.per_job)
     shapes = tuple(given.volume), tuple(given.tile)
