@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 
+import nibabel
 import numpy as np
 import pytest
 import tifffile
@@ -113,6 +114,31 @@ def test_slabs_are_rows_of_tiles_along_z(settings):
 )
 def test_halos(settings, halo, expected):
     assert config.load(put(settings, "tiles.halo_vox", halo)).halo_vox("v") == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "module", "changed"),
+    [
+        ("phantom", "voxmill.phantoms.make_phantom", True),
+        ("packed", "voxmill.volumes.unpack_volume", True),
+        ("own", "voxmill.volumes.unpack_volume", False),
+    ],
+)
+def test_what_voxmill_makes_is_another_volume_when_its_code_is(
+    settings, monkeypatch, kind, module, changed
+):
+    """The fingerprint is in the key of each tile: those of the old code are not kept."""
+    nibabel.save(nibabel.Nifti1Image(np.ones((4, 5, 6), np.int16), np.eye(4)), "v.nii.gz")
+    volumes = {
+        "phantom": {"phantom": {"shape_vox": [8] * 3, "voxel_size_um": [1] * 3, "seed": 1}},
+        "packed": {"path": "v.nii.gz", "voxel_size_um": [1, 1, 1]},
+        "own": {"path": "v.tif", "voxel_size_um": [1, 1, 1]},
+    }
+    settings = put(settings, "volumes.v", volumes[kind])
+    before = config.load(settings).volumes["v"].fingerprint
+    assert config.load(settings).volumes["v"].fingerprint == before
+    monkeypatch.setattr(config, "source_digest", lambda name: "new" if name == module else "")
+    assert (config.load(settings).volumes["v"].fingerprint != before) == changed
 
 
 def test_a_phantom_needs_no_file(settings):

@@ -14,6 +14,7 @@ from voxmill.config.base import TripleUm
 from voxmill.config.settings import check
 from voxmill.geometry import Box, Triple
 from voxmill.networks.models import ModelCard, read_card
+from voxmill.runtime.digests import source_digest
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import sha256, update_with_pieces
 from voxmill.runtime.paths import advice
@@ -223,11 +224,15 @@ def _volume(name: str, settings: dict[str, Any], source: str) -> Volume:
     if "phantom" in section:
         phantom = section["phantom"]
         shape, size = tuple(phantom["shape_vox"]), tuple(phantom["voxel_size_um"])
-        identity = f"phantom {sorted(phantom.items())}"
+        # Tiles of a volume that voxmill made are kept as long as it would make the same again.
+        code = source_digest("voxmill.phantoms.make_phantom")
+        identity = f"phantom {sorted(phantom.items())} {code}"
         return Volume(name, shape, size, 2, identity, None, section, True, networks)
     with _naming(f"{source}: volumes.{name}.path"):
         header, warnings = read_configured(section)
         mark = fingerprint(header)
+        if not header.windows:
+            mark += source_digest("voxmill.volumes.unpack_volume")
     voxel_size_um = _check_frame(name, section, header, source)
     itemsize = np.dtype(header.dtype).itemsize
     truth_mark = ""
