@@ -7,17 +7,26 @@ from snakemake.utils import min_version
 
 min_version("9.27")
 
-# Rules and scripts import the library from the folder of the Snakefile; nothing is installed.
-sys.path.insert(0, str(workflow.basedir))
+
+# Snakemake puts the folder of this file on sys.path: nothing is installed. Read from git, it is a
+# copy of the commit.
+include: "rules/library.smk"
+
 
 from voxmill.runtime.digests import source_digest
 from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.paths import shipped
 from voxmill.workflow import Workflow, pattern
+
+
+# How the report begins.
+report: "docs/captions/workflow.rst"
+
 
 # A user's own --configfile replaces the demo's, it is not merged with it.
 if not {"volumes", "scans", "training"} & set(config):
 
-    configfile: "config.yaml"
+    configfile: shipped("config.yaml")
 
 
 # All that rules ask of the configuration; what is wrong with it is one message.
@@ -28,6 +37,8 @@ try:
         ancient=ancient,
         temporary=lambda path: temp(directory(path)),
         files=workflow.configfiles,
+        given=workflow.config_settings.config,
+        results=workflow.modifier.path_modifier.replace_prefix("results/"),
     )
 except VoxmillError as error:
     # An exception would be shown with lines of this file, in which nothing is wrong.
@@ -46,24 +57,13 @@ wildcard_constraints:
     tile=r"z\d+_y\d+_x\d+",
     batch=r"z\d+_y\d+_x\d+",
     slab=r"z\d+",
+    level=r"\d+",
+    row=r"\d+",
     # Of nothing where nothing is trained: other models are nobody's output.
     trained=pattern(W.config.settings["training"]),
     scan=pattern(W.scans.denoising.scans),
     format=r"[a-z]+",
     dataset=pattern(W.scans.denoising.datasets),
-
-
-localrules:
-    all,
-    tiles,
-    predict,
-    stitch,
-    cells,
-    evaluate,
-    export,
-    train,
-    seams,
-    denoise,
 
 
 rule all:
@@ -80,6 +80,7 @@ include: "rules/stitch.smk"
 include: "rules/seams.smk"
 include: "rules/cells.smk"
 include: "rules/evaluate.smk"
+include: "rules/segment.smk"
 include: "rules/report.smk"
 include: "rules/export.smk"
 include: "rules/train.smk"

@@ -11,10 +11,13 @@ rule predict_tile:
         tiles=W.cutting.of_tile,
         plan="results/{volume}/plan.json",
         statistics="results/{volume}/statistics.json",
+        blocks="results/{volume}/grey_blocks.npz",
         weights=W.predictions.weights,
         card=W.predictions.card,
     output:
-        prediction="results/{volume}/{network}/predictions/{tile}.tif",
+        # The shard's identity and checksum; it is not removed before the job, which keeps a shard
+        # that is whole and of the same identity.
+        identity=update("results/{volume}/{network}/predictions/{tile}.json"),
     log:
         "logs/{volume}/{network}/predict_tile/{tile}.log",
     conda:
@@ -26,8 +29,10 @@ rule predict_tile:
         runtime=W.resources.prediction_minutes,
     params:
         source=W.cutting.source,
+        image="results/{volume}/{network}/probability.ome.zarr",
+        storage=W.predictions.storage,
         settings=W.predictions.settings,
-        # Stored in predictions, so that those of one rule are whole for the other.
+        # Stored with predictions, so that those of one rule are whole for the other.
         identity=source_digest("voxmill.prediction.predictor"),
         code=source_digest("voxmill.prediction.predict_tile"),
     message:
@@ -42,11 +47,11 @@ rule predict_batch:
         tiles=W.cutting.of_batch,
         plan="results/{volume}/plan.json",
         statistics="results/{volume}/statistics.json",
+        blocks="results/{volume}/grey_blocks.npz",
         weights=W.predictions.weights,
         card=W.predictions.card,
     output:
-        # Not removed before the job, which takes it as the sign to make all tiles anew.
-        manifest=update("results/{volume}/{network}/batches/{batch}.json"),
+        manifest="results/{volume}/{network}/batches/{batch}.json",
     log:
         "logs/{volume}/{network}/predict_batch/{batch}.log",
     conda:
@@ -60,6 +65,8 @@ rule predict_batch:
         source=W.cutting.source,
         tiles=W.predictions.tiles_of_batch,
         predictions="results/{volume}/{network}/predictions",
+        image="results/{volume}/{network}/probability.ome.zarr",
+        storage=W.predictions.storage,
         settings=W.predictions.settings,
         identity=source_digest("voxmill.prediction.predictor"),
         code=source_digest("voxmill.prediction.predict_batch"),

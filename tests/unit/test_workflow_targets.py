@@ -26,7 +26,7 @@ def test_tiles_of_all_volumes():
 
 def test_predictions_of_all_networks():
     asked = targets().predictions()
-    assert asked == [f"results/v/{n}/predictions/{tile}.tif" for n in "ab" for tile in TILES]
+    assert asked == [f"results/v/{n}/predictions/{tile}.json" for n in "ab" for tile in TILES]
 
 
 def test_tiles_that_share_jobs_are_asked_for_by_the_jobs_manifests():
@@ -63,12 +63,21 @@ def test_a_run_keeps_every_product_once():
     assert len(set(durable)) == len(durable)
     products = {path.rpartition("/")[2] for path in durable if path.startswith("results/v/a/")}
     assert products == {
-        *(f"{tile}.tif" for tile in TILES), "probability.ome.tif", "seams.json", "cells.csv",
+        *(f"{tile}.json" for tile in TILES), "zarr.json", "seams.json", "cells.csv",
         "overview.png", "evaluation.json",
     }  # fmt: skip
     assert set(asked.denoised()) <= set(durable)
     assert "results/s/denoised.nii.gz" in asked.denoised()
     assert "results/study/derivatives/voxmill/dataset_description.json" in asked.denoised()
+
+
+def test_an_ome_tiff_is_kept_where_it_is_asked_for():
+    formats = {"formats": ("ome-zarr", "ome-tiff")}
+    assert targets(stitching=formats).stitched() == [
+        f"results/v/{network}/{name}"
+        for name in ("probability.ome.zarr/zarr.json", "probability.ome.tif")
+        for network in "ab"
+    ]
 
 
 def test_models_that_are_trained():

@@ -7,6 +7,7 @@ the same kind on this machine; they are unknown before there was one.
 import argparse
 import shutil
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -22,6 +23,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("configuration", type=Path, help="a YAML file, as for --configfile")
 
 
+def read_configuration(path: Path) -> dict[str, Any]:
+    """The sections of a configuration file, as they are written.
+
+    Raises
+    ------
+    VoxmillError
+        If the file cannot be read, is no YAML of sections, or has a key twice.
+    """
+    try:
+        check_files([path])
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise VoxmillError(f"{path}: this file cannot be read: {error.strerror}.") from None
+    if not isinstance(content, dict):
+        raise VoxmillError(f"{path}: expected sections such as volumes and networks, found none.")
+    return content
+
+
 def run(options: argparse.Namespace) -> int:
     """Print a table for each volume; returns 0.
 
@@ -31,14 +50,7 @@ def run(options: argparse.Namespace) -> int:
         If the configuration or a volume's header is wrong.
     """
     path: Path = options.configuration
-    try:
-        check_files([path])
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise VoxmillError(f"{path}: this file cannot be read: {error.strerror}.") from None
-    if not isinstance(content, dict):
-        raise VoxmillError(f"{path}: expected sections such as volumes and networks, found none.")
-    config = configuration.load(content, str(path))
+    config = configuration.load(read_configuration(path), str(path))
     needed = 0
     for name, volume in config.volumes.items():
         halo = config.halo_vox(name)

@@ -12,6 +12,7 @@ from voxmill.geometry import Box, VoxelSize
 from voxmill.runtime.files import writing
 from voxmill.runtime.jobs import job
 from voxmill.volumes import open_volume, read_header
+from voxmill.volumes.probability import Probabilities
 from voxmill.volumes.protocols import ReadableVolume
 
 matplotlib.use("Agg")
@@ -68,11 +69,11 @@ def draw_overview(
     size = VoxelSize.of(header.voxel_size_um)
     window = middle_window(header.shape)
     points = _points(cells_path, matches_path)
-    parts = {}
-    for name, path in (("volume", volume), ("probability", {"path": probability_path})):
-        with open_volume(read_header(**path)) as source:
+    parts: dict[str, list[np.ndarray]] = {}
+    with open_volume(header) as source, Probabilities(probability_path) as probability:
+        for name, part in (("volume", source), ("probability", probability)):
             parts[name] = [
-                _projection(source, window, axis, depth_um / size.array[axis])
+                _projection(part, window, axis, depth_um / size.array[axis])
                 for _, axis, _ in PLANES
             ]
     figure = _draw(parts, points, window, size, reach_um)

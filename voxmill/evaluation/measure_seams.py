@@ -1,9 +1,13 @@
 """A certificate of a stitched volume: what the cutting into tiles changed at its seams.
 
-Windows that straddle seams are predicted once more, with a halo as large as the network can see
-(up to a limit), and compared with the stitched prediction: probabilities and cells.
+Windows that straddle seams are predicted twice more: with a halo as large as the network can see
+(up to a limit), and tile by tile, each part from what its tile holds. The difference is what the
+cutting changed, before any rounding of what is stored. That the stored probability is the second
+one, rounded, is looked at too, and cells are compared between the first, rounded in the same way,
+and the stored one.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -20,13 +24,14 @@ from voxmill.networks import models
 from voxmill.prediction.box import on_claimed_device
 from voxmill.prediction.measure_halo import richest_boxes
 from voxmill.prediction.volume_predictor import VolumePredictor
-from voxmill.runtime.checked import read_checked_json
 from voxmill.runtime.files import write_json
 from voxmill.runtime.jobs import job, logger, progress
-from voxmill.tiles.plan import read_plan
+from voxmill.tiles.plan import Plan, read_plan
 from voxmill.volumes import open_volume, read_header
 from voxmill.volumes.blocks import ArrayVolume
-from voxmill.volumes.protocols import ReadableVolume
+from voxmill.volumes.grey_values import read_grey_values
+from voxmill.volumes.probability import Probabilities, to_probability, to_stored
+from voxmill.volumes.tissue import Tissue
 
 
 def seam_starts(
@@ -106,6 +111,17 @@ def compare_cells(
     return {"cells": int(within[0].sum()), "gained": gained, "lost": lost}
 
 
+def _is_predicted(box: Box, plan: Plan, tissue: Tissue) -> bool:
+    """Whether each tile that a box touches holds tissue."""
+    volume = Box.from_shape(plan.volume.shape)
+    ranges = [
+        range(start // edge * edge, stop, edge)
+        for start, stop, edge in zip(*box, plan.tile_shape_vox, strict=True)
+    ]
+    cores = (Box.from_shape(plan.tile_shape_vox, start) for start in itertools.product(*ranges))
+    return all(tissue.has_tissue(core.clip(volume)) for core in cores)
+
+
 @job
 def measure_seams(
     *,
@@ -129,9 +145,10 @@ def measure_seams(
         Arguments of `voxmill.volumes.read_header`.
     plan_path, statistics_path, weights_path, probability_path : path
     output_path : path
-        JSON: `largest` and `mean` absolute difference of probability, `cells` compared, `gained`
-        and `lost` cells (absolute voxels), and the same for each window; `halo_vox` of the plan and
-        `reference_halo_vox` of the windows.
+        JSON: `largest` and `mean` absolute difference of probability before rounding, `rounding`,
+        the largest that storing added, `cells` compared, `gained` and `lost` cells (absolute
+        voxels), and the same for each window; `halo_vox` of the plan and `reference_halo_vox` of
+        the windows.
     settings, cells, prediction : dict
         See `SeamSettings`, `CellSettings`, `PredictionSettings`.
     threads, gpus : int
@@ -142,40 +159,72 @@ def measure_seams(
         If an input can't be read, a setting is out of range, or the device is absent.
     """
     checked, detector = SeamSettings.from_dict(settings), CellSettings.from_dict(cells)
-    plan, statistics = read_plan(plan_path), read_checked_json(statistics_path, "statistics")
+    plan, grey = read_plan(plan_path), read_grey_values(statistics_path)
     card, network = models.load_stored(weights_path)
+    normalise = grey.normaliser(card.normalisation)
     header = read_header(**volume)
     voxel_size_um = VoxelSize.of(header.voxel_size_um)
     size = tuple(min(checked.window_vox, n) for n in header.shape)
     number = checked.windows_of(len(plan.grid))
     starts = seam_starts(header.shape, plan.tile_shape_vox, size, 4 * number, checked.seed)
+    # Tiles without tissue are not predicted: beside them there is no seam to look at.
+    kept = [_is_predicted(Box.from_shape(size, start), plan, grey.tissue) for start in starts]
+    starts = starts[np.array(kept, bool)]
     claimed = on_claimed_device(PredictionSettings.from_dict(prediction), gpus, output_path)
     with (
         claimed as held,
         open_volume(header) as source,
-        open_volume(read_header(probability_path)) as stitched,
+        Probabilities(probability_path) as stitched,
     ):
-        predictor = VolumePredictor(card, network, source, statistics, held, threads)
+        predictor = VolumePredictor(card, network, source, normalise, held, threads)
         halo = predictor.largest_halo()
         predict_box = partial(predictor.predict, halo_vox=halo)
+        predict_cut = partial(predict_by_tiles, plan=plan, predictor=predictor, halo_vox=halo)
         boxes = richest_boxes(predictor.read, starts, size, number)
         rows = [
-            compare_window(box, predict_box, stitched, detector, voxel_size_um)
+            compare_window(box, predict_box, predict_cut, stitched, detector, voxel_size_um)
             for box in progress(boxes, len(boxes), "window", "looking at seams")
         ]
     result = summarise(rows) | {"tolerance": checked.tolerance, "reference_halo_vox": halo}
     write_json(output_path, result | {"halo_vox": list(plan.halo_vox), "windows": rows})
     logger.info(
-        "%d windows at seams: largest difference %.3g, mean %.3g; %d cells, %d gained, %d lost",
-        len(rows), result["largest"], result["mean"], result["cells"],
+        "%d windows at seams: largest difference %.3g, mean %.3g, by rounding %.3g; "
+        "%d cells, %d gained, %d lost",
+        len(rows), result["largest"], result["mean"], result["rounding"], result["cells"],
         len(result["gained"]), len(result["lost"]),
     )  # fmt: skip
+
+
+def predict_by_tiles(box: Box, plan: Plan, predictor: VolumePredictor, halo_vox: int) -> np.ndarray:
+    """Probability of a box as the tiles' jobs predict it: no part sees more than its tile.
+
+    Parameters
+    ----------
+    box : Box
+        Absolute voxels.
+    plan : Plan
+    predictor : VolumePredictor
+    halo_vox : int
+        What is beyond it, inside of the tile, is left out.
+
+    Returns
+    -------
+    (z, y, x) float32 array
+    """
+    probability = np.empty(box.shape, np.float32)
+    for tile in plan.tiles:
+        if tile.core.overlaps(box):
+            part = box.clip(tile.core)
+            seen = predictor.predict(part, halo_vox, within=tile.window)
+            probability[part.relative_to(box.start).slices] = seen
+    return probability
 
 
 def compare_window(
     box: Box,
     predict_box: Callable[[Box], np.ndarray],
-    stitched: ReadableVolume,
+    predict_cut: Callable[[Box], np.ndarray],
+    stitched: Probabilities,
     settings: CellSettings,
     voxel_size_um: Iterable[float],
 ) -> dict:
@@ -187,7 +236,9 @@ def compare_window(
         Absolute voxels.
     predict_box : callable
         Box -> (z, y, x) probability with the larger halo.
-    stitched : ReadableVolume
+    predict_cut : callable
+        Box -> (z, y, x) probability as by tiles, not rounded.
+    stitched : Probabilities
         The stitched probability.
     settings : CellSettings
     voxel_size_um : (3,) float
@@ -195,7 +246,8 @@ def compare_window(
     Returns
     -------
     dict
-        `start`, `stop`, `largest` and `mean` absolute difference, `cells`, `gained`, `lost`.
+        `start`, `stop`, `largest` and `mean` absolute difference, `rounding`, `cells`, `gained`,
+        `lost`.
     """
     # A cell of the box depends on what lies around it.
     reach_um = 2 * settings.min_distance_um + 4 * settings.smoothing_um
@@ -203,8 +255,10 @@ def compare_window(
     around = box.grow(margin, within=Box.from_shape(stitched.shape))
     reference, found = predict_box(around), stitched.read_window(*around)
     core = box.relative_to(around.start)
-    difference = np.abs(reference[core.slices] - found[core.slices])
-    cells = compare_cells(reference, found, settings, voxel_size_um, core)
+    cut = predict_cut(box)
+    difference = np.abs(reference[core.slices] - cut)
+    rounded = to_probability(to_stored(reference, stitched.dtype))
+    cells = compare_cells(rounded, found, settings, voxel_size_um, core)
     origin = np.array(around.start)
     cells |= {
         key: (np.reshape(cells[key], (-1, 3)) + origin).tolist() for key in ("gained", "lost")
@@ -215,6 +269,7 @@ def compare_window(
         "stop": stop,
         "largest": float(difference.max()),
         "mean": float(difference.mean()),
+        "rounding": float(np.abs(cut - found[core.slices]).max()),
         **cells,
     }
 
@@ -224,6 +279,7 @@ def summarise(rows: list[dict]) -> dict:
     return {
         "largest": max((row["largest"] for row in rows), default=0.0),
         "mean": float(np.mean([row["mean"] for row in rows])) if rows else 0.0,
+        "rounding": max((row["rounding"] for row in rows), default=0.0),
         "cells": sum(row["cells"] for row in rows),
         "gained": [cell for row in rows for cell in row["gained"]],
         "lost": [cell for row in rows for cell in row["lost"]],

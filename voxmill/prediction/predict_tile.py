@@ -1,8 +1,12 @@
 """Predict one tile in a job of its own."""
 
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
 from voxmill.config.prediction import PredictionSettings
 from voxmill.prediction.box import on_claimed_device
-from voxmill.prediction.predictor import Predictor, made_with
+from voxmill.prediction.predictor import Predictor, Written
 from voxmill.runtime.jobs import job
 
 
@@ -15,13 +19,17 @@ def predict_tile(
     statistics_path: str,
     weights_path: str,
     output_path: str,
+    image_path: str,
+    storage: Mapping[str, str],
     settings: dict,
     code: str,
     threads: int,
     gpus: int = 0,
     record_path: str | None = None,
 ) -> None:
-    """Write the prediction of one tile: the first output map of its core, float32.
+    """Write the prediction of one tile: the first output map of its core, a shard of an array.
+
+    One that is whole and was made from the same is kept.
 
     Parameters
     ----------
@@ -32,7 +40,11 @@ def predict_tile(
     plan_path, statistics_path, weights_path : path
         Inputs; the model's card lies beside the weights.
     output_path : path
-        A TIFF file that carries the tile's key, the model's digest and a checksum.
+        JSON under the tile's name: what the shard was made from, its file and checksum.
+    image_path : path
+        Folder of the image; the shard becomes a file of its level 0.
+    storage : dict
+        `dtype` and `compression` of the stored probabilities.
     settings : dict
         See `PredictionSettings`.
     code : str
@@ -51,6 +63,7 @@ def predict_tile(
     """
     inputs = (plan_path, statistics_path, weights_path)
     checked = PredictionSettings.from_dict(settings)
-    with on_claimed_device(checked, gpus, output_path, record_path) as held:
-        predictor = Predictor(*inputs, held, made_with(checked, code), threads)
-        predictor.run(source, [(tile, output_path)])
+    written = Written(image_path, str(Path(output_path).parent), storage)
+    predictor = Predictor(*inputs, written, checked, code, threads)
+    claim = partial(on_claimed_device, checked, gpus, output_path, record_path)
+    predictor.run([tile], source, claim)

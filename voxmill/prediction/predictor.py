@@ -1,12 +1,11 @@
 """Predict tiles: read, normalise, run the network, keep the core, write."""
 
-import hashlib
-import json
 import time
-import zlib
-from dataclasses import asdict
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,21 +13,46 @@ from voxmill.config.prediction import PredictionSettings
 from voxmill.networks import models
 from voxmill.networks.stored import Network
 from voxmill.prediction.box import resolve_device
+from voxmill.prediction.identity import identity
 from voxmill.prediction.memory import predict_in_blocks
-from voxmill.runtime.checked import read_checked_json
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.jobs import log_rate, logger, overlapped
 from voxmill.runtime.rates import predicted_as, remember
-from voxmill.tiles.plan import REMAKE, PlannedTile, read_plan
+from voxmill.tiles.plan import REMAKE, read_plan
+from voxmill.tiles.predicted import (
+    PredictedTile,
+    ProbabilityImage,
+    check_identity,
+    read_predicted,
+)
 from voxmill.tiles.tile_source import TileSource, open_tiles
-from voxmill.volumes import read_tile, write_tile
-from voxmill.volumes.normalisation import normalise
+from voxmill.volumes.appearance import unlike
+from voxmill.volumes.grey_values import read_grey_values
+from voxmill.volumes.multiscale import ROOT
+from voxmill.volumes.probability import to_stored
 
 
-def made_with(settings: PredictionSettings, code: str) -> str:
-    """Digest of what, besides tile and model, decides the numbers of a prediction."""
-    identity = json.dumps([asdict(settings), code], sort_keys=True)
-    return hashlib.sha256(identity.encode()).hexdigest()[:16]
+@dataclass(frozen=True)
+class Written:
+    """Where predictions go.
+
+    Parameters
+    ----------
+    image_path : path
+        Folder of the image; level 0 holds a shard for each tile.
+    predictions_folder : path
+        Holds a JSON file for each tile, under its name: what its shard was made from.
+    storage : dict
+        `dtype` and `compression` of the stored probabilities.
+    """
+
+    image_path: str
+    predictions_folder: str
+    storage: Mapping[str, str]
+
+    def path(self, name: str) -> Path:
+        """The JSON file of a tile."""
+        return Path(self.predictions_folder, f"{name}.json")
 
 
 class Predictor:
@@ -37,10 +61,11 @@ class Predictor:
     Parameters
     ----------
     plan_path, statistics_path, weights_path : path
+    written : Written
     settings : PredictionSettings
-        With the device that the job holds.
-    made_with : str
-        As `made_with` gives it; kept with each prediction.
+        As configured; `run` asks for those with the device that the job holds.
+    code : str
+        Digest of the code, kept with each prediction.
     threads : int
 
     Raises
@@ -54,63 +79,88 @@ class Predictor:
         plan_path: str,
         statistics_path: str,
         weights_path: str,
+        written: Written,
         settings: PredictionSettings,
-        made_with: str,
+        code: str,
         threads: int,
     ):
         self.weights_path = weights_path
         self.plan = read_plan(plan_path)
-        self.statistics = read_checked_json(statistics_path, "statistics")
-        self.settings, self.made_with, self.threads = settings, made_with, threads
+        self.grey = read_grey_values(statistics_path)
+        self.written, self.settings, self.threads = written, settings, threads
         self.card = models.read_card(weights_path)
+        self.array = ProbabilityImage.planned(
+            written.image_path, self.plan, written.storage
+        ).arrays[0]
+        self._normalise = self.grey.normaliser(self.card.normalisation)
+        for sentence in unlike(self.card.seen, self.grey, self.card.normalisation):
+            logger.warning("%s: %s", weights_path, sentence)
+        shared = identity(self.card, self.grey.statistics, settings, code)
+        self._shared = shared | {"array": self.array.digest}
         self._network: Network | None = None
+        self._tiles: TileSource
 
-    def run(self, source: dict, pairs: list[tuple[str, str]]) -> None:
-        """Predict tiles, given as pairs (the tile's name, the output).
+    def run(
+        self,
+        names: Sequence[str],
+        source: Mapping[str, Any],
+        claim: Callable[[], AbstractContextManager[PredictionSettings]],
+    ) -> list[PredictedTile]:
+        """Predict tiles, but for those whose prediction is whole and of the same identity.
 
-        A tile is read while the one before it is computed; see `open_tiles` for the source.
+        A tile is read while the one before it is computed. Tiles without tissue are empty: no
+        device is claimed for them, and no shard is written.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Of the tiles.
+        source : dict
+            Where they are read from, see `open_tiles`.
+        claim : callable
+            Gives a context that holds the job's device and yields the settings with it.
         """
-        with open_tiles(source, self.plan.volume.dtype) as tiles:
-            overlapped(pairs, partial(self._read, tiles), self._compute, self._write)
+        with open_tiles(source, self.plan.volume.dtype) as self._tiles:
+            kept = {name: tile for name in names if (tile := self._whole(name))}
+            logger.info("%d of %d tiles are predicted already", len(kept), len(names))
+            left = [name for name in names if name not in kept]
+            filled = [n for n in left if self.grey.tissue.has_tissue(self.plan.tile(n).core)]
+            logger.info("%d of the other %d hold no tissue", len(left) - len(filled), len(left))
+            for name in (n for n in left if n not in filled):
+                self._write(name, np.zeros((1, *self.plan.tile(name).core.shape), np.float32))
+            if filled:
+                with claim() as self.settings:
+                    overlapped(filled, self._read, self._compute, self._write)
+        for name, tile in kept.items():
+            tile.write(self.written.path(name))  # of this run, for Snakemake
+        return [read_predicted(self.written.path(name)) for name in names]
 
-    def is_whole(self, path: str) -> bool:
-        """Whether a prediction is there, undamaged, and made with what this job would use."""
+    def _whole(self, name: str) -> PredictedTile | None:
+        """The prediction of a tile, if it is undamaged and made with what this job would use."""
+        known = self.written.path(name)
         try:
-            self._stored(path, self._keys(path))
+            found = check_identity(read_predicted(known), self._identity(name), known)
+            self.array.verify(found.stored, REMAKE)
         except VoxmillError:
-            return False
-        return True
+            return None
+        return found
 
-    def entry(self, path: str) -> dict:
-        """The entry of a prediction in a manifest; the prediction is read and verified for it."""
-        keys = self._keys(path)
-        return {
-            "name": Path(path).stem,
-            "path": path,
-            "bytes": Path(path).stat().st_size,
-            "crc32": zlib.crc32(self._stored(path, keys).data),
-            **keys,
-        }
+    def _unmake_image(self) -> None:
+        """Without its metadata the image is none, as it is no longer whole."""
+        Path(self.written.image_path, ROOT).unlink(missing_ok=True)
 
-    def _stored(self, path: str, keys: dict) -> np.ndarray:
-        return read_tile(path, self._tile(path).core.shape, np.float32, keys, REMAKE)
+    def _identity(self, name: str) -> dict[str, Any]:
+        tile = self.plan.tile(name)
+        return {"tile": tile.key, "voxels": self._tiles.crc32(tile), **self._shared}
 
-    def _tile(self, path: str) -> PlannedTile:
-        """The tile that a file is named after."""
-        return self.plan.tile(Path(path).stem)
+    def _read(self, name: str) -> np.ndarray:
+        tile = self.plan.tile(name)
+        return self._normalise(self._tiles.read(tile), tile.window.start)
 
-    def _keys(self, path: str) -> dict[str, str]:
-        digest = self.card.weights_sha256[:16]
-        return {"tile": self._tile(path).key, "model": digest, "made_with": self.made_with}
-
-    def _read(self, tiles: TileSource, pair: tuple[str, str]) -> np.ndarray:
-        voxels = tiles.read(self._tile(pair[0]))
-        return normalise(voxels, self.statistics, self.card.normalisation)
-
-    def _compute(self, pair: tuple[str, str], normalised: np.ndarray) -> np.ndarray:
+    def _compute(self, name: str, normalised: np.ndarray) -> np.ndarray:
         if self._network is None:  # here, so that the first tile is read meanwhile
             _, self._network = models.load_stored(self.weights_path)
-        tile, settings = self._tile(pair[0]), self.settings
+        tile, settings = self.plan.tile(name), self.settings
         device = resolve_device(settings.device)
         start = time.perf_counter()
         core = predict_in_blocks(
@@ -131,6 +181,9 @@ class Predictor:
             )
         return core
 
-    def _write(self, pair: tuple[str, str], core: np.ndarray) -> None:
-        origin, size = self._tile(pair[0]).core.start, self.plan.volume.voxel_size_um
-        write_tile(pair[1], core[0], size, origin, self._keys(pair[1]))
+    def _write(self, name: str, core: np.ndarray) -> None:
+        tile = self.plan.tile(name)
+        voxels, index = to_stored(core[0], self.array.dtype), self.array.index_of(tile.core.start)
+        stored = self.array.write_shard(index, voxels, before=self._unmake_image)
+        predicted = PredictedTile(name, self._identity(name), stored)
+        predicted.write(self.written.path(name))

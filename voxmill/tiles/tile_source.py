@@ -9,7 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from voxmill.tiles.plan import REMAKE, PlannedTile
-from voxmill.volumes import Windows, check_finite, open_volume, read_header, read_tile
+from voxmill.volumes import (
+    Windows,
+    check_finite,
+    open_volume,
+    read_header,
+    read_tile,
+    tile_pages,
+)
+from voxmill.volumes.tiles import pages_crc32
 
 Voxels = npt.NDArray[Any]
 
@@ -19,6 +27,9 @@ class TileSource(Protocol):
 
     def read(self, tile: PlannedTile, /) -> Voxels:
         """The (z, y, x) voxels of a tile's window, in the volume's dtype."""
+
+    def crc32(self, tile: PlannedTile, /) -> int:
+        """Checksum of these voxels, the same whatever they are read from."""
 
 
 class TileFiles:
@@ -36,8 +47,18 @@ class TileFiles:
 
     def read(self, tile: PlannedTile) -> Voxels:
         """Read a tile's file and verify it."""
-        path = self.folder / f"{tile.name}.tif"
-        return read_tile(path, tile.window.shape, self.dtype, {"tile": tile.key}, REMAKE)
+        return read_tile(self._path(tile), *self._expected(tile))
+
+    def crc32(self, tile: PlannedTile) -> int:
+        """Checksum of a tile's voxels, from the header of its file."""
+        with tile_pages(self._path(tile), *self._expected(tile)) as pages:
+            return pages.crc32
+
+    def _path(self, tile: PlannedTile) -> Path:
+        return self.folder / f"{tile.name}.tif"
+
+    def _expected(self, tile: PlannedTile) -> tuple[Any, ...]:
+        return tile.window.shape, self.dtype, {"tile": tile.key}, REMAKE
 
 
 class VolumeWindows:
@@ -52,12 +73,20 @@ class VolumeWindows:
 
     def __init__(self, windows: Windows, path: str):
         self.windows, self.path = windows, path
+        self._crc32: dict[str, int] = {}
 
     def read(self, tile: PlannedTile) -> Voxels:
         """Read a tile's window."""
         voxels = self.windows.read_window(*tile.window)
         check_finite(voxels, self.path, tile.window.start)
+        self._crc32[tile.name] = pages_crc32(voxels)
         return voxels
+
+    def crc32(self, tile: PlannedTile) -> int:
+        """Checksum of a window's voxels, which is read for it unless it was before."""
+        if tile.name not in self._crc32:
+            self.read(tile)
+        return self._crc32[tile.name]
 
 
 @contextlib.contextmanager

@@ -21,7 +21,8 @@ from voxmill.runtime.paths import advice
 from voxmill.tiles.batches import Batches, tiles_per_cut, tiles_per_job
 from voxmill.tiles.grid import Grid
 from voxmill.volumes import LABEL_DTYPES, VolumeHeader, fingerprint, read_header
-from voxmill.volumes.plausible import read_configured
+from voxmill.volumes.plausible import check_mask, read_configured
+from voxmill.volumes.pyramid import Level, pyramid_levels
 
 _MOST_TILES = 1_000_000
 
@@ -111,6 +112,10 @@ class Config:
         """Names of a volume's tiles, z slowest."""
         return self.grid(volume).names
 
+    def slabs(self, volume: str) -> list[str]:
+        """Names of a volume's slabs of tiles."""
+        return self.grid(volume).slabs
+
     def tiles_per_job(self, volume: str) -> int:
         """How many tiles of a volume one prediction job predicts."""
         return tiles_per_job(len(self.grid(volume)), self.settings["tiles"]["per_job"])
@@ -128,6 +133,11 @@ class Config:
     def _grids(self) -> dict[str, Grid]:
         shape = self.tile_shape_vox
         return {name: Grid(volume.shape, shape) for name, volume in self.volumes.items()}
+
+    def levels(self, volume: str) -> list[Level]:
+        """Levels of the pyramid of a volume's predictions."""
+        section = self.volumes[volume]
+        return pyramid_levels(section.shape, section.voxel_size_um)
 
     def halo_vox(self, volume: str) -> Triple | None:
         """The halo in voxels; None where it is measured."""
@@ -270,6 +280,9 @@ def _check_frame(name: str, section: dict[str, Any], header: VolumeHeader, sourc
             f"{source}: volumes.{name}.truth.path: {section['truth']['path']} does not exist. "
             f"{advice(section['truth']['path'])} Or leave the truth out."
         )
+    if (tissue := section.get("tissue", "auto")) not in ("auto", "none"):
+        with _naming(f"{source}: volumes.{name}.tissue"):
+            check_mask(read_header(tissue, dtypes=LABEL_DTYPES).shape, header.shape, tissue)
     if "region" in section:
         with _naming(f"{source}: volumes.{name}.region"):
             Box.parse(section["region"], header.shape)

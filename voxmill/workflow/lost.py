@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from voxmill.tiles.batches import MOST_JOBS, Batches, missing
+from voxmill.tiles.predicted import forget, lost_tiles
 from voxmill.workflow.configuration import Config
 from voxmill.workflow.predictions import made_by_jobs
 
@@ -32,22 +33,38 @@ def set_aside(config: Config) -> list[str]:
     for name, volume in config.volumes.items():
         folder = Path("results") / name
         if config.settings["tiles"]["keep"] == "all":
-            told += _of_batches(folder / "batches", folder / "tiles", config.cuts(name))
+            told += _of_batches(folder / "batches", folder / "tiles", config.cuts(name), ".tif")
         for network in volume.networks:
             batches = config.batches(name)
+            told += _shards(folder / network, batches)
             if batches.size > 1:
                 made = folder / network
-                told += _of_batches(made / "batches", made / "predictions", batches)
+                told += _of_batches(made / "batches", made / "predictions", batches, ".json")
             if len(batches.names) > MOST_JOBS:
                 _of_slabs(config, name, network)
     return told
 
 
-def _of_batches(manifests: Path, files: Path, batches: Batches) -> list[str]:
+def _shards(folder: Path, batches: Batches) -> list[str]:
+    """Have tiles predicted again whose shards are gone."""
+    grid = batches.grid
+    starts = [grid.start(number) for number in range(len(grid))]
+    lost = lost_tiles(folder, starts, grid.tile_shape)
+    for name in lost:
+        with contextlib.suppress(PermissionError):
+            forget(folder, name, batches.of_tile(name) if batches.size > 1 else None)
+    return [
+        f"{folder}/probability.ome.zarr: {len(lost)} shards are gone, of tile {name} first: they "
+        "are predicted again."
+        for name in lost[:1]
+    ]
+
+
+def _of_batches(manifests: Path, files: Path, batches: Batches, suffix: str) -> list[str]:
     made = _names_in(manifests)
     if not made:
         return []
-    lacking = missing(batches, _names_in(files), ".tif")
+    lacking = missing(batches, _names_in(files), suffix)
     stale = {name: number for name, number in lacking.items() if f"{name}.json" in made}
     _rename(manifests / f"{name}.json" for name in stale)
     if not stale:

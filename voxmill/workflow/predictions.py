@@ -64,21 +64,37 @@ class Predictions:
         numbers = self.config.grid(wildcards.volume).slab(wildcards.slab)
         return made_by_jobs(self.config, wildcards.volume, wildcards.network, numbers)
 
-    def slab_manifests(self, wildcards: Wildcards) -> list[str]:
-        """Manifests of all slabs of a volume's predictions."""
-        return slab_manifests(self.config, wildcards.volume, wildcards.network)
+    def storage(self, wildcards: Wildcards) -> Settings:
+        """How probabilities are stored."""
+        section = self.config.settings["stitching"]
+        return {key: section[key] for key in ("dtype", "compression")}
 
-    def compression(self, wildcards: Wildcards) -> str:
-        """Compression of the stitched volume."""
-        compression: str = self.config.settings["stitching"]["compression"]
-        return compression
+    def rows_below(self, wildcards: Wildcards) -> list[str]:
+        """Lists of the shards that one row of a level of the pyramid is made from."""
+        number = int(wildcards.level)
+        if not 0 < number < len(levels := self.config.levels(wildcards.volume)):
+            return []
+        below = self._rows(wildcards, number - 1)
+        return [below[row] for row in levels[number].rows_below(int(wildcards.row), len(below))]
+
+    def all_rows(self, wildcards: Wildcards) -> list[str]:
+        """Lists of the shards of all rows of all levels of a volume's predictions."""
+        numbers = range(len(self.config.levels(wildcards.volume)))
+        return [row for number in numbers for row in self._rows(wildcards, number)]
+
+    def _rows(self, wildcards: Wildcards, level: int) -> list[str]:
+        folder, volume = _folder(wildcards), wildcards.volume
+        if level == 0:
+            return slab_manifests(self.config, volume, wildcards.network)
+        count = -(-self.config.levels(volume)[level].shape[0] // self.config.tile_shape_vox[0])
+        return [f"{folder}/levels/{level}/{row}.json" for row in range(count)]
 
 
 def made_by_jobs(config: Config, volume: str, network: str, numbers: range) -> list[str]:
     """What the jobs make that predict a range of tiles: a prediction each, or their manifests."""
     folder, batches = f"results/{volume}/{network}", config.batches(volume)
     if batches.size == 1:
-        return [f"{folder}/predictions/{batches.grid.name(number)}.tif" for number in numbers]
+        return [f"{folder}/predictions/{batches.grid.name(number)}.json" for number in numbers]
     return [f"{folder}/batches/{name}.json" for name in batches.meeting(numbers)]
 
 
@@ -86,3 +102,7 @@ def slab_manifests(config: Config, volume: str, network: str) -> list[str]:
     """Manifests of all slabs of a volume's predictions."""
     slabs = config.grid(volume).slabs
     return [f"results/{volume}/{network}/slabs/{slab}.json" for slab in slabs]
+
+
+def _folder(wildcards: Wildcards) -> str:
+    return f"results/{wildcards.volume}/{wildcards.network}"

@@ -46,6 +46,13 @@ class Targets:
             for file in self._predictions_of(volume, network)
         ]
 
+    def stitched(self) -> list[str]:
+        """The probability of all volumes, in all formats."""
+        names = ["probability.ome.zarr/zarr.json"]
+        if "ome-tiff" in self.config.settings["stitching"]["formats"]:
+            names.append("probability.ome.tif")
+        return [path for name in names for path in self.per_network(name)]
+
     def per_network(self, name: str) -> list[str]:
         """One file name under each volume's and network's folder."""
         return [
@@ -93,11 +100,16 @@ class Targets:
         return [
             *self.tiles(),
             *self.predictions(),
-            *self.per_network("probability.ome.tif"),
+            *self.stitched(),
             *self.per_network("seams.json"),
             *self.per_network("cells.csv"),
             *self.per_network("overview.png"),
             *self.per_method("evaluation.json"),
+            *(
+                f"results/{volume}/{network}/mistakes.png"
+                for volume in judged
+                for network in self.config.volumes[volume].networks
+            ),
             *(f"results/{volume}/comparison.html" for volume in judged),
             *self.denoised(),
         ]

@@ -1,17 +1,21 @@
 """Everything that the rules ask for, in one object."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from voxmill.config.command_line import overlaid, typed
 from voxmill.config.files import check_files
 from voxmill.denoising import scans as denoising
+from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.finished import remove_finished
 from voxmill.workflow import configuration
 from voxmill.workflow.configuration import Config
 from voxmill.workflow.cutting import Cutting
 from voxmill.workflow.evaluations import Evaluations
 from voxmill.workflow.lost import set_aside
+from voxmill.workflow.objects import Objects
 from voxmill.workflow.predictions import Predictions
 from voxmill.workflow.resources import Executor, Resources
 from voxmill.workflow.scans import Scans
@@ -19,6 +23,9 @@ from voxmill.workflow.targets import Targets
 from voxmill.workflow.trainings import Trainings
 from voxmill.workflow.volumes import Volumes
 from voxmill.workflow.wildcards import Mark, Settings
+
+# Where everything is written, seen from the working folder.
+RESULTS = "results/"
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,8 @@ class Workflow:
         Halo, networks, batches and slabs.
     evaluations : Evaluations
         Cells, their evaluation and the report.
+    objects : Objects
+        Labels, their measurement and their evaluation.
     trainings : Trainings
     scans : Scans
         Denoising.
@@ -51,6 +60,7 @@ class Workflow:
     cutting: Cutting
     predictions: Predictions
     evaluations: Evaluations
+    objects: Objects
     trainings: Trainings
     scans: Scans
     resources: Resources
@@ -64,6 +74,8 @@ class Workflow:
         ancient: Mark,
         temporary: Mark,
         files: Iterable[str | Path] = (),
+        given: Mapping[str, Any] | None = None,
+        results: str = RESULTS,
     ) -> "Workflow":
         """Check a configuration.
 
@@ -81,14 +93,25 @@ class Workflow:
         files : iterable of path
             The files that the configuration was read from, for what Snakemake does not tell: a
             key that stands twice.
+        given : dict, optional
+            What was given on the command line by `--config`; nested values arrive as text.
+        results : str
+            Where a file named `results/` would be written: elsewhere, where a workflow that uses
+            this one as a module gives it a prefix.
 
         Raises
         ------
         VoxmillError
             Names the key or file, what was expected, what was found and what to do.
         """
+        if results != RESULTS:
+            raise VoxmillError(
+                "module: expected neither prefix nor replace_prefix, found one that makes "
+                f"{RESULTS} {results}: jobs find their files by name. Give names of their own to "
+                "volumes and scans instead, or run in a folder of its own (--directory)."
+            )
         check_files(files)
-        checked = configuration.load(config)
+        checked = configuration.load(overlaid(config, typed(given or {})))
         scans = Scans(denoising.load(checked.settings), ancient)
         volumes = Volumes(checked, ancient)
         cutting = Cutting(checked, volumes, temporary)
@@ -98,6 +121,7 @@ class Workflow:
             cutting=cutting,
             predictions=Predictions(checked, ancient),
             evaluations=Evaluations(checked),
+            objects=Objects(checked, volumes),
             trainings=Trainings(checked, ancient),
             scans=scans,
             resources=Resources(checked, scans.denoising, executor),

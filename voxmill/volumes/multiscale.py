@@ -1,0 +1,111 @@
+"""OME-Zarr 0.5 images of sharded levels: the group's metadata, which are written last.
+
+Without them no reader takes the folder for an image, so that one that is half made, or of which a
+shard was written anew, does not look whole.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from voxmill.runtime.files import write_text
+from voxmill.volumes.pyramid import Level
+from voxmill.volumes.sharded import ShardedArray
+
+ROOT = "zarr.json"
+"""The file of a group's metadata."""
+
+
+def level_arrays(
+    path: str | Path, levels: Sequence[Level], dtype: str, core_vox: Sequence[int], compression: str
+) -> list[ShardedArray]:
+    """The arrays of an image's levels: folders 0, 1, ... with the same shards at each level.
+
+    Parameters
+    ----------
+    path : path
+        The image's folder.
+    levels : sequence of Level
+    dtype : str
+    core_vox : (3,) int
+        Largest core of the tiles, voxels: the shards of level 0 are theirs.
+    compression : str
+        "zstd" or "none".
+    """
+    z, y, x = core_vox
+    first = ShardedArray.of_cores(Path(path, "0"), levels[0].shape, dtype, (z, y, x), compression)
+    return [
+        ShardedArray(
+            str(Path(path, str(number))), level.shape, dtype, first.shard_vox, first.chunk_vox,
+            compression,
+        )
+        for number, level in enumerate(levels)
+    ]  # fmt: skip
+
+
+def write_image(
+    path: str | Path,
+    arrays: Sequence[ShardedArray],
+    levels: Sequence[Level],
+    voxel_size_um: Sequence[float],
+    name: str,
+    channel: dict[str, Any],
+    how: str,
+    extra: dict[str, Any],
+    labels_of: str | None = None,
+) -> None:
+    """Write the metadata of all levels, then those of the image.
+
+    Parameters
+    ----------
+    path : path
+        The image's folder.
+    arrays, levels : sequences of the same length
+        Their shards are written.
+    voxel_size_um : (3,) float
+        Of level 0, z, y, x.
+    name : str
+        Of the image; viewers show it before the channel's.
+    channel : dict
+        `label`, and the `window` of grey values that viewers show (OME's `omero.channels`).
+    how : str
+        How levels are reduced: "mean" or "mode".
+    extra : dict
+        JSON content, kept under `voxmill`.
+    labels_of : str, optional
+        The image that this one labels, a path from this one: then it has no grey values.
+    """
+    for array in arrays:
+        array.write_metadata()
+    multiscale = {
+        "name": name,
+        "type": how,
+        "axes": [{"name": axis, "type": "space", "unit": "micrometer"} for axis in "zyx"],
+        "datasets": [
+            {"path": Path(array.path).name, "coordinateTransformations": _placed(level, size)}
+            for array, level in zip(arrays, levels, strict=True)
+            for size in [voxel_size_um]
+        ],
+    }
+    shown = {"color": "FFFFFF", "active": True, "coefficient": 1, "family": "linear"}
+    ome: dict[str, Any] = {"version": "0.5", "multiscales": [multiscale]}
+    if labels_of is None:
+        ome["omero"] = {"channels": [shown | {"inverted": False} | channel]}
+    else:
+        ome["image-label"] = {"version": "0.5", "source": {"image": labels_of}}
+    group = {
+        "zarr_format": 3,
+        "node_type": "group",
+        "attributes": {"ome": ome, "voxmill": extra},
+    }
+    write_text(Path(path, ROOT), json.dumps(group, indent=1) + "\n")
+
+
+def _placed(level: Level, voxel_size_um: Sequence[float]) -> list[dict[str, Any]]:
+    """Scale, and the place of the first voxel's centre, micrometres."""
+    sizes = list(zip(level.factors, voxel_size_um, strict=True))
+    return [
+        {"type": "scale", "scale": [f * float(edge) for f, edge in sizes]},
+        {"type": "translation", "translation": [(f - 1) / 2 * float(edge) for f, edge in sizes]},
+    ]
