@@ -10,6 +10,7 @@ also shows what Snakemake takes for each job. Printed are seconds, CPU seconds a
 """
 
 import argparse
+import itertools
 import os
 import re
 import shutil
@@ -27,18 +28,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from voxmill.runtime.files import write_text
 from voxmill.tiles.batches import Batches, tiles_per_cut, tiles_per_job
 from voxmill.tiles.grid import Grid
+from voxmill.volumes.pyramid import pyramid_levels
 
 ROOT = Path(__file__).resolve().parent.parent
-VOLUME, NETWORK = "whole", "phantom"
+VOLUME, NETWORK, VOXEL_SIZE_UM = "whole", "phantom", (2.0, 2.0, 2.0)
 # Files that the jobs after the predictions make, which no job of the stub does.
 LATER = {
-    f"results/{VOLUME}": ("plan.json", "statistics.json"),
-    f"results/{VOLUME}/{NETWORK}": (
-        "probability.ome.tif",
-        "seams.json",
-        "cells.csv",
-        "overview.png",
-    ),
+    f"results/{VOLUME}": ("plan.json", "statistics.json", "grey_blocks.npz"),
+    f"results/{VOLUME}/{NETWORK}": ("seams.json", "cells.csv", "overview.png"),
+    f"results/{VOLUME}/{NETWORK}/probability.ome.zarr": ("zarr.json",),
 }
 
 
@@ -51,7 +49,7 @@ def lay_volume(path: Path, shape) -> None:
 def write_config(folder: Path, tile, per_job) -> None:
     """A configuration with the shipped phantom model, a fixed halo and no evaluation."""
     content = {
-        "volumes": {VOLUME: {"path": "volume.zarr", "voxel_size_um": [2.0, 2.0, 2.0]}},
+        "volumes": {VOLUME: {"path": "volume.zarr", "voxel_size_um": list(VOXEL_SIZE_UM)}},
         "networks": {NETWORK: {"weights": str(ROOT / "models" / "phantom.safetensors")}},
         "tiles": {"shape_vox": list(tile), "halo_vox": 32, "per_job": per_job},
     }
@@ -65,12 +63,19 @@ def stub_results(folder: Path, grid: Grid, per_job: int) -> None:
     names = {
         made / "tiles": [f"{tile}.tif" for tile in grid.names],
         made / "batches": [f"{name}.json" for name in cuts.names],
-        made / NETWORK / "predictions": [f"{tile}.tif" for tile in grid.names],
+        made / NETWORK / "predictions": [f"{tile}.json" for tile in grid.names],
         made / NETWORK / "slabs": [f"{slab}.json" for slab in grid.slabs],
         **{folder / place: list(files) for place, files in LATER.items()},
     }
     if per_job > 1:
         names[made / NETWORK / "batches"] = [f"{name}.json" for name in batches.names]
+    for number, level in enumerate(pyramid_levels(grid.shape, VOXEL_SIZE_UM)[1:], start=1):
+        rows = -(-level.shape[0] // grid.tile_shape[0])
+        names[made / NETWORK / "levels" / str(number)] = [f"{row}.json" for row in range(rows)]
+    depth, height, width = grid.counts
+    for z, y in itertools.product(range(depth), range(height)):
+        shards = made / NETWORK / f"probability.ome.zarr/0/c/{z}/{y}"
+        names[shards] = list(map(str, range(width)))
     for place, files in names.items():
         place.mkdir(parents=True, exist_ok=True)
         for name in files:
@@ -122,7 +127,7 @@ def measure(folder: Path, shape, tile, per_job, scheduler: str) -> pd.DataFrame:
     if "Nothing to be done" not in text:
         raise SystemExit(f"expected nothing to do, found:\n{text[-3000:]}")
     (folder / f"results/{VOLUME}/tiles/{grid.name(0)}.tif").unlink()
-    (folder / f"results/{VOLUME}/{NETWORK}/predictions/{grid.name(len(grid) - 1)}.tif").unlink()
+    (folder / f"results/{VOLUME}/{NETWORK}/predictions/{grid.name(len(grid) - 1)}.json").unlink()
     text, rows["one tile and one prediction lost"] = snakemake(folder, "--dry-run")
     rows["one tile and one prediction lost"]["jobs"] = jobs_by_rule(text)["total"]
     rows["touching run"]["jobs"] = jobs

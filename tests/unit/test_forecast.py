@@ -34,7 +34,8 @@ def cache(tmp_path, monkeypatch):
 def wanted(**changes):
     return {
         "per_job": 3, "per_cut": 6, "keep": "all", "networks": {"a": "a" * 64},
-        "prediction": PREDICTION,
+        "prediction": PREDICTION, "stitching": {"dtype": "uint16", "formats": ["ome-zarr"]},
+        "stitch_jobs": 2,
     } | changes  # fmt: skip
 
 
@@ -55,8 +56,11 @@ def test_jobs_and_bytes_of_a_volume_counted_by_hand():
     assert (cut.what, cut.jobs, cut.voxels) == ("cut", 2, 104)
     assert (cut.kept_bytes, cut.passing_bytes, cut.hours) == (208, 0, None)
     assert (predicted.what, predicted.jobs, predicted.voxels) == ("predict a", 3, 104)
-    assert predicted.kept_bytes == stitched.kept_bytes == 4 * 56
-    assert (stitched.what, stitched.voxels) == ("stitch a", 56)
+    assert (predicted.kept_bytes, stitched.kept_bytes) == (2 * 56, 16)
+    assert (stitched.what, stitched.jobs, stitched.voxels) == ("stitch a", 2, 56)
+    both = wanted(stitching={"dtype": "float32", "formats": ["ome-zarr", "ome-tiff"]})
+    *_, predicted, stitched = forecast(GRID, HALO, 2, both)
+    assert (predicted.kept_bytes, stitched.kept_bytes) == (4 * 56, 4 * 56 + 32)
 
 
 def test_tiles_that_are_not_kept_take_no_space_in_the_end():
@@ -127,7 +131,7 @@ def test_the_command_prints_a_table_a_volume(configured, capsys):
     )
     assert lines[2].split()[:5] == ["cut", "4", "1.34e+03", "2.7", "kB"]
     assert lines[3].split()[:3] == ["predict", "identity", "4"]
-    assert "9.1 kB to keep in all" in lines[-1]
+    assert lines[-1].endswith(f"are free in {configured}.")
 
 
 def test_the_command_warns_of_a_disk_that_is_too_small(configured, capsys, monkeypatch):
@@ -159,6 +163,12 @@ def test_what_is_wrong_with_a_configuration_is_one_message(configured, capsys, t
     assert said.startswith("Error: my.yaml")
     assert "Traceback" not in said
     assert re.search(message, said), said
+
+
+def test_the_default_type_is_counted(configured, capsys):
+    main(["plan", "my.yaml"])
+    # 4 x 10 x 20 voxels of two bytes.
+    assert capsys.readouterr().out.splitlines()[3].split()[4:6] == ["1.6", "kB"]
 
 
 def test_the_help_names_every_command(capsys):

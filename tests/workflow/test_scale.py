@@ -46,7 +46,7 @@ def test_20_000_tiles_are_2000_jobs_of_few_inputs_and_a_lost_file_is_noticed(fol
     assert "Nothing to be done" in text
 
     (folder / f"results/{VOLUME}/tiles/{GRID.name(25)}.tif").unlink()
-    (folder / f"results/{VOLUME}/{NETWORK}/predictions/{GRID.name(10_003)}.tif").unlink()
+    (folder / f"results/{VOLUME}/{NETWORK}/predictions/{GRID.name(10_003)}.json").unlink()
     found = jobs_by_rule(snakemake(folder, "--dry-run")[0])
     # The batch of the tile is predicted again, too, which keeps what is whole.
     assert (found["cut_tiles"], found["predict_batch"], found["check_slab"]) == (1, 2, 2)

@@ -5,14 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from voxmill.geometry import Triple
 from voxmill.runtime.disk import readable
 from voxmill.runtime.rates import Rate, predicted_as, recall
 from voxmill.tiles.grid import Grid
 
 __all__ = ["Step", "forecast", "readable", "report", "window_voxels"]
-
-_PROBABILITY_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,9 @@ def window_voxels(grid: Grid, halo_vox: Triple) -> int:
 
 
 def forecast(grid: Grid, halo_vox: Triple, itemsize: int, wanted: Mapping[str, Any]) -> list[Step]:
-    """What cutting and predicting all tiles of a volume takes.
+    """What cutting and predicting all tiles of a volume takes at most.
+
+    Bytes are those before compression, and tiles without tissue, which no network sees, count.
 
     Parameters
     ----------
@@ -79,7 +81,8 @@ def forecast(grid: Grid, halo_vox: Triple, itemsize: int, wanted: Mapping[str, A
         Bytes a voxel of the volume.
     wanted : dict
         What the configuration says: `per_job` and `per_cut` (tiles), `keep`, `networks` (digests
-        of the weights by name), `prediction` (its section).
+        of the weights by name), `prediction` (its section), `stitching` (the type and the formats
+        of the probability), `stitch_jobs`.
 
     Returns
     -------
@@ -93,6 +96,7 @@ def _steps(
 ) -> Iterator[Step]:
     read = window_voxels(grid, halo_vox)
     cores = window_voxels(grid, (0, 0, 0))
+    stored = cores * np.dtype(wanted["stitching"]["dtype"]).itemsize
     if wanted["keep"] != "none":
         jobs = -(-len(grid) // wanted["per_cut"])
         size, kept = read * itemsize, wanted["keep"] == "all"
@@ -100,8 +104,10 @@ def _steps(
     for name, weights_sha256 in wanted["networks"].items():
         jobs = -(-len(grid) // wanted["per_job"])
         rate = _prediction_rate(weights_sha256, wanted["prediction"])
-        yield Step(f"predict {name}", jobs, read, cores * _PROBABILITY_BYTES, 0, rate)
-        yield Step(f"stitch {name}", len(grid.slabs) + 1, cores, cores * _PROBABILITY_BYTES)
+        yield Step(f"predict {name}", jobs, read, stored, 0, rate)
+        # Coarser levels, each of an eighth of the voxels, and a second copy where it is asked for.
+        coarser = round(stored / 7) + stored * ("ome-tiff" in wanted["stitching"]["formats"])
+        yield Step(f"stitch {name}", wanted["stitch_jobs"], cores, coarser)
 
 
 def _prediction_rate(weights_sha256: str, settings: Mapping[str, Any]) -> Rate | None:

@@ -104,10 +104,14 @@ class Cutting:
 def wanted(config: Config, volume: str) -> Settings:
     """What decides how many jobs and bytes a volume takes, see `voxmill.tiles.forecast`."""
     networks = config.volumes[volume].networks
+    depth = config.tile_shape_vox[0]
+    rows = sum(-(-level.shape[0] // depth) for level in config.levels(volume)[1:])
     return {
         "per_job": config.tiles_per_job(volume),
         "per_cut": config.cuts(volume).size,
         "keep": config.settings["tiles"]["keep"],
         "networks": {name: config.weights_sha256[name] for name in networks},
         "prediction": config.settings["prediction"],
+        "stitching": {key: config.settings["stitching"][key] for key in ("dtype", "formats")},
+        "stitch_jobs": len(config.grid(volume).slabs) + 1 + rows,
     }
