@@ -10,6 +10,8 @@ rule cut_tiles:
     input:
         volume=W.volumes.file,
         plan="results/{volume}/plan.json",
+        recorded=RECORDS,
+        recorded=RECORDS,
     output:
         tiles=W.cutting.output,
     log:

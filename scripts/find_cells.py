@@ -9,5 +9,6 @@ if __name__ == "__main__":
         settings=snakemake.params.settings,
         voxel_size_um=snakemake.params.voxel_size_um,
         threads=snakemake.threads,
+        code=snakemake.params.code,
         log_path=snakemake.log[0],
     )

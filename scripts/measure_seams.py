@@ -15,5 +15,6 @@ if __name__ == "__main__":
         prediction=snakemake.params.prediction,
         threads=snakemake.threads,
         gpus=snakemake.resources.get("gpu", 0),
+        code=snakemake.params.code,
         log_path=snakemake.log[0],
     )

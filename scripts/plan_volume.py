@@ -11,5 +11,6 @@ if __name__ == "__main__":
         halo_paths=snakemake.input.halos,
         forecast=snakemake.params.forecast,
         output_path=snakemake.output.plan,
+        code=snakemake.params.code,
         log_path=snakemake.log[0],
     )

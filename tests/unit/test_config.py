@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 
-import nibabel
 import numpy as np
 import pytest
 import tifffile
@@ -120,7 +119,6 @@ def test_halos(settings, halo, expected):
     ("kind", "module", "changed"),
     [
         ("phantom", "voxmill.phantoms.make_phantom", True),
-        ("packed", "voxmill.volumes.unpack_volume", True),
         ("own", "voxmill.volumes.unpack_volume", False),
     ],
 )
@@ -128,10 +126,8 @@ def test_what_voxmill_makes_is_another_volume_when_its_code_is(
     settings, monkeypatch, kind, module, changed
 ):
     """The fingerprint is in the key of each tile: those of the old code are not kept."""
-    nibabel.save(nibabel.Nifti1Image(np.ones((4, 5, 6), np.int16), np.eye(4)), "v.nii.gz")
     volumes = {
         "phantom": {"phantom": {"shape_vox": [8] * 3, "voxel_size_um": [1] * 3, "seed": 1}},
-        "packed": {"path": "v.nii.gz", "voxel_size_um": [1, 1, 1]},
         "own": {"path": "v.tif", "voxel_size_um": [1, 1, 1]},
     }
     settings = put(settings, "volumes.v", volumes[kind])

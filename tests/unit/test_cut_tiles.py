@@ -13,7 +13,7 @@ from voxmill.volumes import read_tile
 
 SHAPE = (3, 4, 7)
 SIZE_UM = (2.0, 1.0, 1.0)
-PLAN = make_plan(PlannedVolume(SHAPE, "uint16", SIZE_UM), "f", (3, 4, 3), (0, 0, 1))
+PLAN = make_plan(PlannedVolume(SHAPE, "uint16", SIZE_UM), "phantom of a test", (3, 4, 3), (0, 0, 1))
 NAMES = list(PLAN.grid.names)
 VOLUME = np.arange(84, dtype=np.uint16).reshape(SHAPE)
 
@@ -97,8 +97,8 @@ def test_files_and_the_volume_give_the_same_tiles(cut, tmp_path):
     cut()
     volume = {"path": str(tmp_path / "v.tif"), "voxel_size_um": SIZE_UM}
     with (
-        open_tiles({"folder": str(tmp_path / "tiles")}, "uint16") as files,
-        open_tiles({"volume": volume}, "uint16") as windows,
+        open_tiles({"folder": str(tmp_path / "tiles")}, PLAN) as files,
+        open_tiles({"volume": volume}, PLAN) as windows,
     ):
         for tile in PLAN.tiles:
             np.testing.assert_array_equal(files.read(tile), windows.read(tile))

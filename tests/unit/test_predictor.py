@@ -35,7 +35,7 @@ def volume(tmp_path):
     tifffile.imwrite(tmp_path / "v.tif", array, photometric="minisblack")
     header = read_header(tmp_path / "v.tif", voxel_size_um=SIZE_UM)
     write_grey_values(measure_grey_values(header), tmp_path / "s.json", tmp_path / "blocks.npz")
-    plan = make_plan(PlannedVolume(SHAPE, "uint16", SIZE_UM), "f", (16, 16, 48), (2, 2, 2))
+    plan = make_plan(PlannedVolume(SHAPE, "uint16", SIZE_UM), "phantom f", (16, 16, 48), (2, 2, 2))
     write_plan(tmp_path / "plan.json", plan)
     for tile in plan.tiles:
         voxels = array[tile.window.slices]

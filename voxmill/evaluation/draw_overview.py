@@ -11,7 +11,7 @@ import pandas as pd
 from voxmill.geometry import Box, VoxelSize
 from voxmill.runtime.files import writing
 from voxmill.runtime.jobs import job
-from voxmill.volumes import open_volume, read_header
+from voxmill.volumes import check_source, open_volume, read_header
 from voxmill.volumes.probability import Probabilities
 from voxmill.volumes.protocols import ReadableVolume
 
@@ -37,7 +37,7 @@ def middle_window(shape: Sequence[int], most: int = MOST_SHOWN_VOX) -> Box:
     return Box.from_shape([min(n, most) for n in shape], start)
 
 
-@job
+@job(outputs=("output_path",))
 def draw_overview(
     *,
     volume: dict,
@@ -45,6 +45,7 @@ def draw_overview(
     cells_path: str,
     matches_path: str | None,
     output_path: str,
+    fingerprint: str | None = None,
     depth_um: float = 4.0,
     reach_um: float = 6.0,
 ) -> None:
@@ -60,6 +61,8 @@ def draw_overview(
         True and found cells with their status, where there is a ground truth.
     output_path : path
         PNG.
+    fingerprint : str, optional
+        Of the volume as the run was planned; another one is refused.
     depth_um : float
         Thickness of the slab around each plane whose maximum is shown.
     reach_um : float
@@ -76,6 +79,7 @@ def draw_overview(
                 _projection(part, window, axis, depth_um / size.array[axis])
                 for _, axis, _ in PLANES
             ]
+    check_source(header, fingerprint)
     figure = _draw(parts, points, window, size, reach_um)
     figure.suptitle(
         f"Middle planes (maximum over {depth_um:g} µm) and the cells centred within {reach_um:g} µm"

@@ -6,12 +6,18 @@ from voxmill.evaluation.baselines import cells_table, find_cells_oracle
 from voxmill.evaluation.ground_truth import read_checked_truth
 from voxmill.geometry import Box, VoxelSize
 from voxmill.runtime.jobs import job, logger
-from voxmill.volumes import open_volume, read_header
+from voxmill.volumes import check_source, open_volume, read_header
 
 
-@job
+@job(outputs=("output_path",))
 def find_baseline_cells(
-    *, volume: dict, truth_path: str, output_path: str, settings: dict, threads: int
+    *,
+    volume: dict,
+    truth_path: str,
+    output_path: str,
+    settings: dict,
+    threads: int,
+    fingerprint: str | None = None,
 ) -> None:
     """Write cells.csv of the difference of Gaussians that suits this very volume best.
 
@@ -25,11 +31,14 @@ def find_baseline_cells(
     settings : dict
         Keys of `DogSettings`, and `max_distance_um`, the matching distance.
     threads : int
+    fingerprint : str, optional
+        Of the volume as the run was planned.
 
     Raises
     ------
     VoxmillError
-        If an input can't be read, or a setting is unknown, missing or out of range.
+        If the volume is not the planned one, an input can't be read, or a setting is unknown,
+        missing or out of range.
     """
     keys = dict(settings)
     max_distance_um = keys.pop("max_distance_um")
@@ -45,5 +54,6 @@ def find_baseline_cells(
             max_distance_um,
             threads,
         )
+    check_source(header, fingerprint)
     write_cells(output_path, cells_table(points, scores, size))
     logger.info("%d cells by difference of Gaussians, %s", len(points), choice)

@@ -86,7 +86,7 @@ class Predictor:
     ):
         self.weights_path = weights_path
         self.plan = read_plan(plan_path)
-        self.grey = read_grey_values(statistics_path)
+        self.grey = read_grey_values(statistics_path, self.plan.fingerprint)
         self.written, self.settings, self.threads = written, settings, threads
         self.card = models.read_card(weights_path)
         self.array = ProbabilityImage.planned(
@@ -120,7 +120,7 @@ class Predictor:
         claim : callable
             Gives a context that holds the job's device and yields the settings with it.
         """
-        with open_tiles(source, self.plan.volume.dtype) as self._tiles:
+        with open_tiles(source, self.plan) as self._tiles:
             kept = {name: tile for name in names if (tile := self._whole(name))}
             logger.info("%d of %d tiles are predicted already", len(kept), len(names))
             left = [name for name in names if name not in kept]

@@ -55,17 +55,19 @@ def cut_tiles(
     Raises
     ------
     VoxmillError
-        If the plan has no such tile, the volume can't be read there or holds NaN or infinite
-        voxels, or the disk has no room for all of the tiles.
+        If the plan has no such tile, the volume is not the planned one, can't be read there or
+        holds NaN or infinite voxels, or the disk has no room for all of the tiles.
     """
     plan = read_plan(plan_path)
     planned = [plan.tile(name) for name in tiles]
     files = _Files(plan, Path(folder), code)
     left = [tile for tile in planned if not files.is_whole(tile)]
     logger.info("%d of %d tiles are there already", len(planned) - len(left), len(planned))
+    if not left:
+        logger.info("kept, whole and cut by the same plan: %s", folder)
     files.check_space(left)
     start = time.perf_counter()
-    with open_tiles({"volume": volume}, plan.volume.dtype) as source:
+    with open_tiles({"volume": volume}, plan) as source:
         overlapped(left, source.read, lambda _, voxels: voxels, files.write)
     if left:
         voxels, seconds = sum(tile.window.size for tile in left), time.perf_counter() - start

@@ -8,10 +8,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from voxmill.tiles.plan import REMAKE, PlannedTile
+from voxmill.tiles.plan import REMAKE, Plan, PlannedTile
 from voxmill.volumes import (
+    VolumeHeader,
     Windows,
     check_finite,
+    check_source,
     open_volume,
     read_header,
     read_tile,
@@ -67,18 +69,21 @@ class VolumeWindows:
     Parameters
     ----------
     windows : Windows
-    path : str
-        The volume, for errors.
+    header : VolumeHeader
+    fingerprint : str
+        Of the volume when the run was planned.
     """
 
-    def __init__(self, windows: Windows, path: str):
-        self.windows, self.path = windows, path
+    def __init__(self, windows: Windows, header: VolumeHeader, fingerprint: str):
+        self.windows, self.header, self.fingerprint = windows, header, fingerprint
         self._crc32: dict[str, int] = {}
 
     def read(self, tile: PlannedTile) -> Voxels:
         """Read a tile's window."""
         voxels = self.windows.read_window(*tile.window)
-        check_finite(voxels, self.path, tile.window.start)
+        # Behind the reading, so that no file that was replaced meanwhile goes unseen.
+        check_source(self.header, self.fingerprint)
+        check_finite(voxels, self.header.path, tile.window.start)
         self._crc32[tile.name] = pages_crc32(voxels)
         return voxels
 
@@ -90,7 +95,7 @@ class VolumeWindows:
 
 
 @contextlib.contextmanager
-def open_tiles(source: Mapping[str, Any], dtype: str) -> Iterator[TileSource]:
+def open_tiles(source: Mapping[str, Any], plan: Plan) -> Iterator[TileSource]:
     """Open where tiles are read from; a context manager.
 
     Parameters
@@ -98,17 +103,16 @@ def open_tiles(source: Mapping[str, Any], dtype: str) -> Iterator[TileSource]:
     source : dict
         {"folder": path} of files that were cut, or {"volume": arguments of
         `voxmill.volumes.read_header`}.
-    dtype : str
-        What the plan says of the volume.
+    plan : Plan
 
     Raises
     ------
     VoxmillError
-        If the volume cannot be read.
+        If the volume cannot be read, or, while tiles are read, is not the planned one any more.
     """
     if "folder" in source:
-        yield TileFiles(source["folder"], dtype)
+        yield TileFiles(source["folder"], plan.volume.dtype)
         return
     header = read_header(**source["volume"])
     with open_volume(header) as windows:
-        yield VolumeWindows(windows, str(header.path))
+        yield VolumeWindows(windows, header, plan.fingerprint)

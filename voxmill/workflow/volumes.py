@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from voxmill.config.volumes import table_reading
+from voxmill.runtime.digests import source_digest
 from voxmill.volumes import LABEL_DTYPES, fingerprint, read_header, source_choices
 from voxmill.workflow.configuration import Config, Volume
 from voxmill.workflow.wildcards import Mark, Settings, Wildcards
@@ -50,7 +51,16 @@ class Volumes:
         return self.arguments(wildcards) | {"path": self._volume(wildcards).path}
 
     def fingerprint(self, wildcards: Wildcards) -> str:
-        """Fingerprint of a volume's content."""
+        """Fingerprint of the content of the file that windows of a volume are read from."""
+        volume = self._volume(wildcards)
+        if volume.windows:
+            return volume.fingerprint
+        # Tiles are kept as long as the same would be unpacked again.
+        code = source_digest("voxmill.volumes.unpack_volume")
+        return f"unpacked {volume.fingerprint} {code}"
+
+    def original_fingerprint(self, wildcards: Wildcards) -> str:
+        """Fingerprint of the content of the user's own file."""
         return self._volume(wildcards).fingerprint
 
     def tissue(self, wildcards: Wildcards) -> str:

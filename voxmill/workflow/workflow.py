@@ -72,10 +72,10 @@ class Workflow:
         config: Settings,
         executor: Executor,
         ancient: Mark,
-        temporary: Mark,
         files: Iterable[str | Path] = (),
         given: Mapping[str, Any] | None = None,
         results: str = RESULTS,
+        temporary: Mark = str,
     ) -> "Workflow":
         """Check a configuration.
 
@@ -87,9 +87,6 @@ class Workflow:
             Says whether jobs run on this machine: Snakemake's `workflow`.
         ancient : callable
             Marks an input whose date reruns nothing: Snakemake's `ancient`.
-        temporary : callable
-            Marks a folder that is removed when no job needs it any more: Snakemake's `temp` and
-            `directory`.
         files : iterable of path
             The files that the configuration was read from, for what Snakemake does not tell: a
             key that stands twice.
@@ -98,6 +95,9 @@ class Workflow:
         results : str
             Where a file named `results/` would be written: elsewhere, where a workflow that uses
             this one as a module gives it a prefix.
+        temporary : callable
+            Marks a folder that is removed when no job needs it any more: Snakemake's `temp` and
+            `directory`.
 
         Raises
         ------
