@@ -44,6 +44,7 @@ try:
         config,
         executor=workflow,
         ancient=ancient,
+        temporary=lambda path: temp(directory(path)),
         files=workflow.configfiles,
         given=workflow.config_settings.config,
         results=workflow.modifier.path_modifier.replace_prefix("results/"),
@@ -55,7 +56,7 @@ except VoxmillError as error:
 # Jobs parse this file again: they need not say it once more.
 if workflow.is_main_process:
     renew_records()
-    for warning in [*W.config.warnings, *W.predictions.forget_lost()]:
+    for warning in [*W.config.warnings, *W.notice_lost()]:
         logger.warning(warning)
 
 

@@ -50,6 +50,7 @@ rule plan_volume:
         fingerprint=W.volumes.fingerprint,
         tile_shape_vox=W.config.tile_shape_vox,
         halo_vox=W.predictions.halo_vox,
+        forecast=W.cutting.forecast,
         code=source_digest("voxmill.tiles.plan_volume"),
     message:
         "Planning the tiles of {wildcards.volume}"

@@ -17,7 +17,7 @@ STAGES = {
     "measure_volume": ["v/statistics.json", "v/grey_blocks.npz"],
     "plan_volume": ["v/plan.json"],
     "check_ground_truth": ["v/truth.csv"],
-    "cut_tile": ["v/tiles/*.tif"],
+    "cut_tiles": ["v/tiles/*.tif", "v/batches/*.json"],
     "predict_tile": ["v/identity/predictions/*.json", "v/identity/probability.ome.zarr/0/c/**/*"],
     "check_slab": ["v/identity/slabs/*.json"],
     "build_level": ["v/identity/levels/**/*.json", "v/identity/probability.ome.zarr/[1-9]/c/**/*"],

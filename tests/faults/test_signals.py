@@ -9,7 +9,7 @@ import pytest
 from tests.faults.runs import back_to, differing, jobs, predicted_twice, resume, wait_for
 
 MOMENTS = (
-    "measure_volume", "cut_tile", "predict_tile", "stitch_volume", "find_cells", "evaluate_cells",
+    "measure_volume", "cut_tiles", "predict_tile", "stitch_volume", "find_cells", "evaluate_cells",
 )  # fmt: skip
 SIGNALS = {"kill": signal.SIGKILL, "terminate": signal.SIGTERM, "interrupt": signal.SIGINT}
 VICTIMS = ("snakemake", "group", "jobs")

@@ -216,7 +216,7 @@ CONFIGURATION = yaml.safe_load((ROOT / "config.yaml").read_text())
 
 
 def write_tile_file(path):
-    """A tile as `cut_tile` writes it."""
+    """A tile as `cut_tiles` writes it."""
     array = volume_files.small_numbers(shape=SHAPE)
     write_tile(path, array, extra={"key": "abc"})
     return path

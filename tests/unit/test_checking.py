@@ -132,4 +132,4 @@ def test_nothing_to_check(tmp_path, monkeypatch, capsys):
 
 def test_unknown_commands(capsys):
     assert main(["chekc"]) == main([]) == 2
-    assert "{check,repair}" in capsys.readouterr().err
+    assert "check,repair}" in capsys.readouterr().err

@@ -16,7 +16,7 @@ from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import read_json
 from voxmill.tiles.build_level import build_level
 from voxmill.tiles.check_slab import check_slab
-from voxmill.tiles.cut_tile import cut_tile
+from voxmill.tiles.cut_tiles import cut_tiles
 from voxmill.tiles.export_tiff import export_tiff
 from voxmill.tiles.plan import PlannedVolume, make_plan, read_plan, write_plan
 from voxmill.tiles.plan_volume import plan_volume
@@ -61,10 +61,13 @@ def run(tmp_path):
         halo_paths=[], output_path=plan_path,
     )  # fmt: skip
     plan = read_plan(plan_path)
+    cut_tiles(
+        volume=source, plan_path=plan_path, tiles=plan.grid.names, folder=str(tmp_path),
+        output_path=str(tmp_path / "tiles.json"), code="c",
+    )  # fmt: skip
     array = ProbabilityImage.planned(tmp_path / IMAGE, plan, STORAGE).arrays[0]
     for tile in plan.tiles:
         cut = tmp_path / f"{tile.name}.tif"
-        cut_tile(volume=source, plan_path=plan_path, tile=tile.name, output_path=cut)
         voxels = read_tile(cut, tile.window.shape, "float32", {"tile": tile.key})
         predict(tmp_path, array, tile, voxels[tile.core_in_window.slices])
     return tmp_path, volume, plan, array

@@ -43,7 +43,10 @@ def config(volumes=None, **sections):
     """A configuration of two networks, "a" of MS-D layers and "b", a program of torch.export."""
     settings = {
         "networks": {"a": {"weights": "models/a.safetensors"}, "b": {"weights": "models/b.pt2"}},
-        "tiles": {"shape_vox": TILE, "halo_vox": 10, "halo_tolerance": 0.001, "per_job": 1},
+        "tiles": {
+            "shape_vox": TILE, "halo_vox": 10, "halo_tolerance": 0.001, "per_job": 1,
+            "keep": "all",
+        },
         "prediction": {
             "backend": "auto", "device": "cpu", "precision": "float32", "flips": False,
         },

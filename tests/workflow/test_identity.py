@@ -17,7 +17,7 @@ from voxmill.tiles.plan import read_plan
 from voxmill.volumes import read_tile
 
 # Those that take long on a real volume.
-KEEPING = ("measure_volume", "cut_tile", "find_cells", "find_baseline_cells", "measure_seams")
+KEEPING = ("measure_volume", "cut_tiles", "find_cells", "find_baseline_cells", "measure_seams")
 PRODUCTS = {
     "plan.json": "plan_volume",
     "statistics.json": "measure_volume",
@@ -84,7 +84,7 @@ def test_without_the_records_an_edit_is_seen_still(project):
     project.configure(cells={"threshold": 0.9999})
     project.snakemake("cells")
     assert project.path("v/identity/cells.csv").read_text() != cells
-    assert kept(project) == {"measure_volume", "cut_tile"}
+    assert kept(project) == {"measure_volume", "cut_tiles"}
 
 
 def test_dates_of_scripts_count_for_nothing(project):
@@ -118,7 +118,7 @@ def test_deleted_products_come_back_as_they_were(project):
         project.path(f"v/{name}").unlink()
     project.snakemake()
     assert contents(project) == before
-    assert {"cut_tile", "find_baseline_cells"} <= kept(project)
+    assert {"cut_tiles", "find_baseline_cells"} <= kept(project)
     assert project.jobs() == {}
 
 
@@ -169,7 +169,7 @@ def test_a_changed_volume_is_seen_wherever_it_changed(project, where):
     tifffile.imwrite(project.folder / "v.tif", volume)
     jobs = project.jobs()
     assert jobs["measure_volume"] == 1
-    assert jobs["cut_tile"] == 4
+    assert jobs["cut_tiles"] == 4
 
 
 def test_receipts_tell_what_made_a_table(project):

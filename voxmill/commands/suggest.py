@@ -7,10 +7,9 @@ probability below the threshold. Correct them in the viewer, and train again.
 import argparse
 from pathlib import Path
 
-from voxmill.commands.plan import read_configuration
-
 from voxmill.cells.suggest_cells import suggest
 from voxmill.cells.table import read_cells
+from voxmill.commands.plan import read_configuration
 from voxmill.config.cells import CellSettings
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import writing

@@ -167,7 +167,7 @@ def measure_seams(
     check_source(header, plan.fingerprint)
     voxel_size_um = VoxelSize.of(header.voxel_size_um)
     size = tuple(min(checked.window_vox, n) for n in header.shape)
-    number = checked.windows_of(len(plan.tiles))
+    number = checked.windows_of(len(plan.grid))
     starts = seam_starts(header.shape, plan.tile_shape_vox, size, 4 * number, checked.seed)
     # Tiles without tissue are not predicted: beside them there is no seam to look at.
     kept = [_is_predicted(Box.from_shape(size, start), plan, grey.tissue) for start in starts]

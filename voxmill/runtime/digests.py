@@ -1,7 +1,7 @@
 """Digests of the library modules that a rule depends on.
 
 Snakemake notices the date of a script, not an edited module that the script imports. Rules carry
-`params: code=source_digest("voxmill.tiles.cut_tile")`; an edit that may change results changes the
+`params: code=source_digest("voxmill.tiles.cut_tiles")`; an edit that may change results changes the
 digest and reruns the rule. Comments, docstrings, formatting and the place of a module do not count.
 """
 
@@ -33,7 +33,7 @@ def source_digest(*modules: str) -> str:
     Parameters
     ----------
     modules : str
-        Full names such as "voxmill.tiles.cut_tile".
+        Full names such as "voxmill.tiles.cut_tiles".
 
     Returns
     -------

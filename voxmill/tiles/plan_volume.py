@@ -1,14 +1,20 @@
 """Plan the tiles of a volume."""
 
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from voxmill.geometry import Triple
 from voxmill.runtime.checked import verified
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import read_json
 from voxmill.runtime.jobs import job, logger
-from voxmill.tiles.plan import PlannedVolume, make_plan, write_plan
+from voxmill.tiles.forecast import forecast as forecast_of
+from voxmill.tiles.forecast import readable, report
+from voxmill.tiles.plan import Plan, PlannedVolume, make_plan, write_plan
 from voxmill.tiles.records import Record
 from voxmill.volumes import read_header
 
@@ -24,6 +30,7 @@ def plan_volume(
     halo_vox: Triple | None,
     halo_paths: list[str],
     output_path: str,
+    forecast: dict[str, Any] | None = None,
 ) -> None:
     """Write `plan.json` of a volume.
 
@@ -40,6 +47,9 @@ def plan_volume(
     halo_paths : list of path
         What `measure_halo` wrote.
     output_path : path
+    forecast : dict, optional
+        What the configuration says of the jobs, see `voxmill.tiles.forecast`: the log then tells
+        what the run will take.
 
     Raises
     ------
@@ -55,8 +65,22 @@ def plan_volume(
     write_plan(output_path, plan)
     logger.info(
         "%s: %d tiles of up to %s voxels with a halo of %s in a volume of %s",
-        volume["path"], len(plan.tiles), plan.tile_shape_vox, plan.halo_vox, header.shape,
+        volume["path"], len(plan.grid), plan.tile_shape_vox, plan.halo_vox, header.shape,
     )  # fmt: skip
+    if forecast is not None:
+        _log_forecast(plan, forecast, Path(output_path).parent)
+
+
+def _log_forecast(plan: Plan, wanted: dict[str, Any], folder: Path) -> None:
+    steps = forecast_of(plan.grid, plan.halo_vox, np.dtype(plan.volume.dtype).itemsize, wanted)
+    for line in report("the run", plan.grid, plan.halo_vox, steps).splitlines():
+        logger.info("%s", line)
+    needed, free = sum(step.kept_bytes for step in steps), shutil.disk_usage(folder).free
+    told = "%s to keep in all; %s are free in %s", readable(needed), readable(free), folder
+    if needed > free:
+        logger.warning(f"{told[0]}: free space, or see tiles.keep", *told[1:])
+    else:
+        logger.info(*told)
 
 
 def _largest_halo(paths: Sequence[str], fingerprint: str) -> Triple:

@@ -50,7 +50,7 @@ def write_tile(
         "axes": "ZYX",
         "voxel_size_um": None if voxel_size_um is None else [float(v) for v in voxel_size_um],
         "origin_vox": [int(v) for v in origin_vox],
-        "page_crc32": [zlib.crc32(plane) for plane in array],
+        "page_crc32": _page_crc32(array),
         "extra": extra or {},
     }
     with writing(path, array.nbytes) as scratch:
@@ -64,6 +64,19 @@ def write_tile(
             description=json.dumps(metadata, sort_keys=True),
             metadata=None,
         )
+
+
+def pages_crc32(array: np.ndarray) -> int:
+    """The checksum that `TilePages.crc32` gives of a tile of these voxels."""
+    return _of_pages(_page_crc32(np.ascontiguousarray(array, array.dtype.newbyteorder("<"))))
+
+
+def _page_crc32(array: np.ndarray) -> list[int]:
+    return [zlib.crc32(plane) for plane in array]
+
+
+def _of_pages(page_crc32: list[int]) -> int:
+    return zlib.crc32(json.dumps(page_crc32).encode())
 
 
 def read_tile(
@@ -179,7 +192,7 @@ class TilePages:
     @property
     def crc32(self) -> int:
         """Checksum of all pages, from theirs."""
-        return zlib.crc32(json.dumps(self.metadata["page_crc32"]).encode())
+        return _of_pages(self.metadata["page_crc32"])
 
     def __enter__(self) -> Self:
         return self

@@ -13,10 +13,12 @@ from voxmill.config.base import TripleUm
 from voxmill.config.settings import check
 from voxmill.geometry import Box, Triple
 from voxmill.networks.models import ModelCard, read_card
+from voxmill.runtime.digests import source_digest
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import sha256
 from voxmill.runtime.paths import advice
-from voxmill.tiles.grid import grid_starts, slab_name, tile_name
+from voxmill.tiles.batches import Batches, tiles_per_cut, tiles_per_job
+from voxmill.tiles.grid import Grid
 from voxmill.volumes import LABEL_DTYPES, VolumeHeader, fingerprint, read_header
 from voxmill.volumes.fingerprints import path_fingerprint
 from voxmill.volumes.plausible import check_mask, read_configured
@@ -112,37 +114,40 @@ class Config:
         """What is doubtful about the volumes."""
         return [warning for volume in self.volumes.values() for warning in volume.warnings]
 
-    def tiles(self, volume: str) -> list[str]:
+    def grid(self, volume: str) -> Grid:
+        """The cores of a volume's tiles."""
+        return self._grids[volume]
+
+    def tiles(self, volume: str) -> tuple[str, ...]:
         """Names of a volume's tiles, z slowest."""
-        return [tile_name(start) for start in self.starts(volume)]
+        return self.grid(volume).names
 
     def slabs(self, volume: str) -> list[str]:
         """Names of a volume's slabs of tiles."""
-        return list(dict.fromkeys(slab_name(start[0]) for start in self.starts(volume)))
+        return self.grid(volume).slabs
 
-    def tiles_of_slab(self, volume: str, slab: str) -> list[str]:
-        """Names of the tiles of one slab."""
-        return [tile_name(s) for s in self.starts(volume) if slab_name(s[0]) == slab]
+    def tiles_per_job(self, volume: str) -> int:
+        """How many tiles of a volume one prediction job predicts."""
+        return tiles_per_job(len(self.grid(volume)), self.settings["tiles"]["per_job"])
 
-    @property
-    def tiles_per_job(self) -> int:
-        """How many tiles one prediction job predicts."""
-        return int(self.settings["tiles"]["per_job"])
+    def batches(self, volume: str) -> Batches:
+        """The tiles of each prediction job."""
+        return Batches(self.grid(volume), self.tiles_per_job(volume))
 
-    def batches(self, volume: str) -> dict[str, list[str]]:
-        """Names of the tiles of each prediction job, by the name of the first of them."""
-        tiles, size = self.tiles(volume), self.tiles_per_job
-        parts = [tiles[start : start + size] for start in range(0, len(tiles), size)]
-        return {part[0]: part for part in parts}
+    def cuts(self, volume: str) -> Batches:
+        """The tiles of each job that cuts tiles."""
+        grid = self.grid(volume)
+        return Batches(grid, tiles_per_cut(len(grid), self.tiles_per_job(volume)))
+
+    @cached_property
+    def _grids(self) -> dict[str, Grid]:
+        shape = self.tile_shape_vox
+        return {name: Grid(volume.shape, shape) for name, volume in self.volumes.items()}
 
     def levels(self, volume: str) -> list[Level]:
         """Levels of the pyramid of a volume's predictions."""
         section = self.volumes[volume]
         return pyramid_levels(section.shape, section.voxel_size_um)
-
-    def starts(self, volume: str) -> list[Triple]:
-        """First voxels of the cores of a volume's tiles, z slowest."""
-        return grid_starts(self.volumes[volume].shape, self.tile_shape_vox)
 
     def halo_vox(self, volume: str) -> Triple | None:
         """The halo in voxels; None where it is measured."""
@@ -239,7 +244,9 @@ def _volume(name: str, settings: dict[str, Any], source: str) -> Volume:
     if "phantom" in section:
         phantom = section["phantom"]
         shape, size = tuple(phantom["shape_vox"]), tuple(phantom["voxel_size_um"])
-        identity = f"phantom {sorted(phantom.items())}"
+        # Tiles of a volume that voxmill made are kept as long as it would make the same again.
+        code = source_digest("voxmill.phantoms.make_phantom")
+        identity = f"phantom {sorted(phantom.items())} {code}"
         return Volume(name, shape, size, 2, identity, None, section, True, networks)
     with _naming(f"{source}: volumes.{name}.path"):
         header, warnings = read_configured(section)

@@ -1,10 +1,12 @@
 """What the target rules ask for."""
 
-import os
 from dataclasses import dataclass
 
+from voxmill.tiles.batches import MOST_JOBS
 from voxmill.workflow.configuration import Config
+from voxmill.workflow.cutting import Cutting
 from voxmill.workflow.evaluations import methods_of
+from voxmill.workflow.predictions import made_by_jobs, slab_manifests
 from voxmill.workflow.scans import Scans
 
 _OF_A_SCAN = (
@@ -24,18 +26,16 @@ class Targets:
     ----------
     config : Config
     scans : Scans
+    cutting : Cutting
     """
 
     config: Config
     scans: Scans
+    cutting: Cutting
 
     def tiles(self) -> list[str]:
-        """All tiles of all volumes."""
-        return [
-            f"results/{volume}/tiles/{tile}.tif"
-            for volume in self.config.volumes
-            for tile in self.config.tiles(volume)
-        ]
+        """What says that all tiles of all volumes are cut."""
+        return [file for volume in self.config.volumes for file in self.cutting.targets(volume)]
 
     def predictions(self) -> list[str]:
         """What says that all tiles of all volumes are predicted."""
@@ -43,7 +43,7 @@ class Targets:
             file
             for volume, section in self.config.volumes.items()
             for network in section.networks
-            for file in self._predictions_of(volume, f"results/{volume}/{network}")
+            for file in self._predictions_of(volume, network)
         ]
 
     def stitched(self) -> list[str]:
@@ -138,26 +138,10 @@ class Targets:
         ]
         return list(dict.fromkeys(files))
 
-    def _predictions_of(self, volume: str, folder: str) -> list[str]:
-        """Predictions of a volume's tiles; of tiles that share jobs the jobs' manifests.
+    def _predictions_of(self, volume: str, network: str) -> list[str]:
+        """What the prediction jobs make; of very many jobs, what is made of each slab of it.
 
-        Snakemake does not know of the predictions behind a manifest: those that were lost since
-        are named here, and made again one by one.
+        Predictions that were lost behind a manifest are noticed by `voxmill.workflow.lost`.
         """
-        if self.config.tiles_per_job == 1:
-            return [f"{folder}/predictions/{tile}.json" for tile in self.config.tiles(volume)]
-        predicted, made = _names_in(f"{folder}/predictions"), _names_in(f"{folder}/batches")
-        batches = self.config.batches(volume)
-        lost = [
-            f"{folder}/predictions/{tile}.json"
-            for batch, tiles in batches.items()
-            if f"{batch}.json" in made
-            for tile in tiles
-            if f"{tile}.json" not in predicted
-        ]
-        return [*(f"{folder}/batches/{batch}.json" for batch in batches), *lost]
-
-
-def _names_in(folder: str) -> set[str]:
-    """Names of the files in a folder, none where it is missing."""
-    return set(os.listdir(folder)) if os.path.isdir(folder) else set()
+        files = made_by_jobs(self.config, volume, network, range(len(self.config.grid(volume))))
+        return files if len(files) <= MOST_JOBS else slab_manifests(self.config, volume, network)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from voxmill.config.volumes import table_reading
+from voxmill.runtime.digests import source_digest
 from voxmill.volumes import LABEL_DTYPES, fingerprint, read_header, source_choices
 from voxmill.workflow.configuration import Config, Volume
 from voxmill.workflow.wildcards import Mark, Settings, Wildcards
@@ -52,7 +53,11 @@ class Volumes:
     def fingerprint(self, wildcards: Wildcards) -> str:
         """Fingerprint of the content of the file that windows of a volume are read from."""
         volume = self._volume(wildcards)
-        return volume.fingerprint if volume.windows else f"unpacked {volume.fingerprint}"
+        if volume.windows:
+            return volume.fingerprint
+        # Tiles are kept as long as the same would be unpacked again.
+        code = source_digest("voxmill.volumes.unpack_volume")
+        return f"unpacked {volume.fingerprint} {code}"
 
     def original_fingerprint(self, wildcards: Wildcards) -> str:
         """Fingerprint of the content of the user's own file."""
