@@ -20,6 +20,9 @@ rule find_cells:
         mem_mb=8000,
     params:
         settings=W.evaluations.cell_settings,
+        own_shape=W.volumes.own_shape,
+        own_voxel_size_um=W.volumes.own_voxel_size_um,
+        part=W.volumes.part,
         voxel_size_um=W.volumes.voxel_size_um,
         code=source_digest("voxmill.cells.find_cells"),
     message:
@@ -42,9 +45,10 @@ rule find_baseline_cells:
     resources:
         mem_mb=8000,
     params:
-        source=W.volumes.arguments,
+        source=W.volumes.own_arguments,
         fingerprint=W.volumes.fingerprint,
         settings=W.evaluations.baseline_settings,
+        part=W.volumes.own_part,
         code=source_digest("voxmill.evaluation.find_baseline_cells"),
     message:
         "Finding the cells of {wildcards.volume} by a difference of Gaussians"

@@ -21,6 +21,7 @@ rule check_slab:
     params:
         predictions="results/{volume}/{network}/predictions",
         model=W.predictions.model_digest,
+        part=W.volumes.part,
         code=source_digest("voxmill.tiles.check_slab"),
     message:
         "Checking the predictions of slab {wildcards.slab} of {wildcards.volume}"

@@ -9,5 +9,6 @@ if __name__ == "__main__":
         predictions_folder=snakemake.params.predictions,
         model=snakemake.params.model,
         output_path=snakemake.output.manifest,
+        part=snakemake.params.part,
         log_path=snakemake.log[0],
     )

@@ -9,5 +9,6 @@ if __name__ == "__main__":
         output_path=snakemake.output.cells,
         settings=snakemake.params.settings,
         threads=snakemake.threads,
+        part=snakemake.params.part,
         log_path=snakemake.log[0],
     )

@@ -7,7 +7,10 @@ if __name__ == "__main__":
         probability_path=snakemake.input.probability,
         output_path=snakemake.output.cells,
         settings=snakemake.params.settings,
+        own_shape=snakemake.params.own_shape,
+        own_voxel_size_um=snakemake.params.own_voxel_size_um,
         voxel_size_um=snakemake.params.voxel_size_um,
+        part=snakemake.params.part,
         threads=snakemake.threads,
         log_path=snakemake.log[0],
     )

@@ -15,5 +15,6 @@ if __name__ == "__main__":
         prediction=snakemake.params.prediction,
         threads=snakemake.threads,
         gpus=snakemake.resources.get("gpu", 0),
+        part=snakemake.params.part,
         log_path=snakemake.log[0],
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from voxmill.geometry import Resampling, Triple, VoxelSize
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import writing
 
@@ -22,6 +23,48 @@ COLUMNS = {
 }
 PLACE = ["z_vox", "y_vox", "x_vox"]
 """Columns of a place in the volume, voxels; also those of the checked ground truth."""
+
+
+def table_of(
+    places: np.ndarray, scores: np.ndarray, volumes_um3: np.ndarray, size: VoxelSize
+) -> pd.DataFrame:
+    """A table of cells with the columns `COLUMNS`, sorted by z, y, x and numbered from 1.
+
+    Parameters
+    ----------
+    places : (N, 3) float array
+        Centroids in absolute voxels, z, y, x.
+    scores, volumes_um3 : (N,) float array
+    size : VoxelSize
+        Of these voxels.
+    """
+    # Sorted as they are written: rounding in the last bit must not decide the order.
+    z, y, x = np.round(places, 4).T
+    order = np.lexsort((volumes_um3, scores, x, y, z))
+    places, scores, volumes_um3 = places[order], scores[order], volumes_um3[order]
+    numbers = np.column_stack([places, size.to_um(places), scores, volumes_um3])
+    table = pd.DataFrame(numbers, columns=list(COLUMNS)[1:])
+    table.insert(0, "id", np.arange(1, len(table) + 1))
+    return table
+
+
+def in_file(cells: pd.DataFrame, start: Triple, grid: Resampling) -> pd.DataFrame:
+    """Cells that were found in a part of a resampled volume, in the voxels of the volume's file.
+
+    Parameters
+    ----------
+    cells : pandas.DataFrame
+        As `table_of` gives it, in voxels of the part.
+    start : (3,) int
+        The part's first voxel.
+    grid : Resampling
+        Of the volume.
+    """
+    places = grid.to_own(cells[PLACE].to_numpy(float) + start)
+    # Half a voxel that the file lacks belongs to its last one.
+    places = np.minimum(places, np.asarray(grid.own_shape) - 0.5001)
+    scores, volumes_um3 = (cells[column].to_numpy() for column in ("score", "volume_um3"))
+    return table_of(places, scores, volumes_um3, grid.own_voxel_size_um)
 
 
 def write_cells(path: str | Path, cells: pd.DataFrame) -> None:

@@ -17,6 +17,7 @@ from voxmill.geometry import Box, VoxelSize
 from voxmill.runtime.files import write_json, writing
 from voxmill.runtime.jobs import job, logger
 from voxmill.tiles.grid import Tile
+from voxmill.tiles.own_tiles import own_tiles
 from voxmill.tiles.plan import read_plan
 
 STATUS = ("TP", "FP", "FN")
@@ -170,7 +171,7 @@ def evaluate_cells(
     Parameters
     ----------
     plan_path : path
-        Plan of the volume: shape, voxel size, tiles.
+        Plan of the volume: shape, voxel size, tiles; all are taken in the voxels of the file.
     truth_path : path
         Points in voxels, as `voxmill.evaluation.check_ground_truth` writes them.
     cells_path : path
@@ -186,12 +187,14 @@ def evaluate_cells(
         unknown or out of range.
     """
     plan = read_plan(plan_path)
-    shape, size = plan.volume.shape, VoxelSize.of(plan.volume.voxel_size_um)
+    volume = plan.volume
+    shape = volume.own_shape or volume.shape
+    size = VoxelSize.of(volume.own_voxel_size_um or volume.voxel_size_um)
     frame = Box.from_shape(shape)
     truth, cells = read_checked_truth(truth_path, frame, size), read_cells(cells_path)
     check_inside(cells_path, cells[PLACE].to_numpy(float), frame, size)
     checked = EvaluationSettings.from_dict(settings)
-    result = evaluate(truth, cells, checked, size, shape, plan.tiles)
+    result = evaluate(truth, cells, checked, size, shape, own_tiles(plan))
     write_json(json_path, result.results)
     _write_csv(csv_path, result.tiles, "%.6f")
     _write_csv(matches_path, result.matches, "%.4f")

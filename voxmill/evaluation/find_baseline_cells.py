@@ -4,14 +4,21 @@ from voxmill.cells.table import write_cells
 from voxmill.config.baseline import DogSettings
 from voxmill.evaluation.baselines import cells_table, find_cells_oracle
 from voxmill.evaluation.ground_truth import read_checked_truth
-from voxmill.geometry import Box, VoxelSize
+from voxmill.geometry import Box, Triple, VoxelSize
 from voxmill.runtime.jobs import job, logger
 from voxmill.volumes import open_volume, read_header
+from voxmill.volumes.part import PartOfVolume
 
 
 @job
 def find_baseline_cells(
-    *, volume: dict, truth_path: str, output_path: str, settings: dict, threads: int
+    *,
+    volume: dict,
+    truth_path: str,
+    output_path: str,
+    settings: dict,
+    threads: int,
+    part: list[Triple] | None = None,
 ) -> None:
     """Write cells.csv of the difference of Gaussians that suits this very volume best.
 
@@ -25,6 +32,8 @@ def find_baseline_cells(
     settings : dict
         Keys of `DogSettings`, and `max_distance_um`, the matching distance.
     threads : int
+    part : pair of (3,) int, optional
+        Start and stop of the only box that is looked at, voxels of the file.
 
     Raises
     ------
@@ -35,15 +44,17 @@ def find_baseline_cells(
     max_distance_um = keys.pop("max_distance_um")
     header = read_header(**volume)
     size = VoxelSize.of(header.voxel_size_um)
-    truth = read_checked_truth(truth_path, Box.from_shape(header.shape), size)
+    whole = Box.from_shape(header.shape)
+    box = Box(*part) if part else whole
+    truth = read_checked_truth(truth_path, whole, size)
     with open_volume(header) as source:
         points, scores, choice = find_cells_oracle(
-            source,
-            truth,
+            PartOfVolume(source, box),
+            truth[box.contains(truth)] - box.start,
             DogSettings.from_dict(keys),
             size,
             max_distance_um,
             threads,
         )
-    write_cells(output_path, cells_table(points, scores, size))
+    write_cells(output_path, cells_table(points + box.start, scores, size))
     logger.info("%d cells by difference of Gaussians, %s", len(points), choice)

@@ -1,9 +1,10 @@
 """Two grids of voxels over one volume: that of its file, and one of another voxel size."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +50,18 @@ class Resampling:
     own_voxel_size_um: VoxelSize
     voxel_size_um: VoxelSize
 
+    @classmethod
+    def between(
+        cls,
+        own_shape: Triple | None,
+        own_voxel_size_um: Iterable[float] | None,
+        voxel_size_um: Iterable[float] | None,
+    ) -> Self | None:
+        """The two grids of a volume; None where it is read in the file's voxels (no own shape)."""
+        if own_shape is None:
+            return None
+        return cls(own_shape, VoxelSize.of(own_voxel_size_um), VoxelSize.of(voxel_size_um))
+
     @cached_property
     def factors(self) -> npt.NDArray[np.float64]:
         """Edges of a new voxel in the file's voxels, (3,)."""
@@ -60,6 +73,11 @@ class Resampling:
         sizes = zip(self.own_shape, self.factors.tolist(), strict=True)
         z, y, x = (max(1, math.ceil(n / f - 0.5 - _ROUNDING)) for n, f in sizes)
         return z, y, x
+
+    @property
+    def origin_um(self) -> npt.NDArray[np.float64]:
+        """Place of the first new voxel's centre, (3,) micrometres from that of the file's."""
+        return (self.voxel_size_um.array - self.own_voxel_size_um.array) / 2
 
     def to_own(self, points: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Points (..., 3) in new voxels, as voxels of the file."""

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from voxmill.geometry import Box, Triple
 from voxmill.runtime.jobs import job
 from voxmill.tiles.plan import read_plan
 from voxmill.tiles.slab import PredictedCore, write_slab
@@ -9,7 +10,13 @@ from voxmill.tiles.slab import PredictedCore, write_slab
 
 @job
 def check_slab(
-    *, plan_path: str, slab: str, predictions_folder: str, model: str, output_path: str
+    *,
+    plan_path: str,
+    slab: str,
+    predictions_folder: str,
+    model: str,
+    output_path: str,
+    part: list[Triple] | None = None,
 ) -> None:
     """Check that the predictions of one slab are complete and the plan's; write their manifest.
 
@@ -27,6 +34,8 @@ def check_slab(
         Digest of the weights that made the predictions.
     output_path : path
         JSON: name, path, core and checksum of each tile, so that it changes with any of them.
+    part : pair of (3,) int, optional
+        Start and stop of a box of cores: only these are predicted.
 
     Raises
     ------
@@ -42,5 +51,6 @@ def check_slab(
             keys={"tile": tile.key, "model": model},
         )
         for tile in read_plan(plan_path).slab(slab)
+        if part is None or tile.core.overlaps(Box(*part))
     ]
     write_slab(output_path, cores)

@@ -32,7 +32,7 @@ def assemble_slab(
     Parameters
     ----------
     cores : sequence of PredictedCore
-        All span the same planes, and together they cover each plane once.
+        All span the same planes, and together they cover each plane, or a pilot's part of it, once.
     pages : dict
         The planes of each core, by the tile's name.
     plane_shape : (2,) int
@@ -44,7 +44,8 @@ def assemble_slab(
     """
     for index in range(cores[0].core.shape[0]):
         parts = {core.name: pages[core.name].read(index) for core in cores}
-        plane = np.empty(plane_shape, parts[cores[0].name].dtype)
+        # A pilot has no more than a part of them.
+        plane = np.zeros(plane_shape, parts[cores[0].name].dtype)
         for core in cores:
             _, rows, columns = core.core.slices
             plane[rows, columns] = parts[core.name]
@@ -88,8 +89,18 @@ def stitch_volume(
 
 
 def _planes(slabs: list[list[PredictedCore]], shape: Sequence[int]) -> Iterator[Plane]:
+    done = 0
     for cores in sorted(slabs, key=lambda cores: cores[0].core.start[0]):
+        start, stop = (corner[0] for corner in cores[0].core)
+        yield from _nothing(start - done, shape)
+        done = stop
         # Only this slab's files are open: a process may not hold thousands.
         with contextlib.ExitStack() as stack:
             pages = {core.name: stack.enter_context(core.open()) for core in cores}
             yield from assemble_slab(cores, pages, shape[1:])
+    yield from _nothing(shape[0] - done, shape)
+
+
+def _nothing(planes: int, shape: Sequence[int]) -> Iterator[Plane]:
+    """Planes outside of a pilot."""
+    return (np.zeros(shape[1:], np.float32) for _ in range(planes))

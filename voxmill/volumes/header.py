@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from voxmill.geometry import Resampling, VoxelSize
+from voxmill.geometry import Resampling
 from voxmill.runtime.errors import VoxmillError
 
 VoxelSizeUm = tuple[float, float, float]
@@ -121,10 +121,7 @@ class VolumeHeader:
     @property
     def resampling(self) -> Resampling | None:
         """The file's grid of voxels and this one, where the volume is read at another size."""
-        if self.own_shape is None:
-            return None
-        size, own = VoxelSize.of(self.voxel_size_um), VoxelSize.of(self.own_voxel_size_um)
-        return Resampling(self.own_shape, own, size)
+        return Resampling.between(self.own_shape, self.own_voxel_size_um, self.voxel_size_um)
 
     @property
     def in_own_voxels(self) -> "VolumeHeader":

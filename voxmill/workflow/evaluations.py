@@ -19,7 +19,7 @@ class Evaluations:
 
     def cell_settings(self, wildcards: Wildcards) -> Settings:
         """Settings of the detector, from the model's card where asked for."""
-        return self.config.cell_settings(wildcards.network)
+        return self.config.cell_settings(wildcards.volume, wildcards.network)
 
     def baseline_settings(self, wildcards: Wildcards) -> Settings:
         """Settings of the difference of Gaussians."""
@@ -34,7 +34,8 @@ class Evaluations:
         """Settings of the evaluation of one volume."""
         section = dict(self.config.settings["evaluation"])
         section.pop("baseline")
-        return section | {"region": self.config.volumes[wildcards.volume].settings.get("region")}
+        region = self.config.volumes[wildcards.volume].region
+        return section | {"region": str(region) if region else None}
 
     def matches_if_any(self, wildcards: Wildcards) -> str | list[str]:
         """Matched points of a network, where the volume has a ground truth."""
