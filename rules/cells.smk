@@ -20,8 +20,7 @@ rule find_cells:
         mem_mb=8000,
     params:
         settings=W.evaluations.cell_settings,
-        own_shape=W.volumes.own_shape,
-        own_voxel_size_um=W.volumes.own_voxel_size_um,
+        own_grid=W.volumes.own_grid,
         part=W.volumes.part,
         voxel_size_um=W.volumes.voxel_size_um,
         code=source_digest("voxmill.cells.find_cells"),

@@ -58,16 +58,16 @@ def test_defaults_are_filled_and_the_header_is_read(settings):
 def test_the_detector_is_the_models_or_the_configurations(settings):
     checked = config.load(settings)
     card = checked.cards["n"]
-    assert checked.cell_settings("n") == checked.settings["cells"] | {
+    assert checked.cell_settings("v", "n") == checked.settings["cells"] | {
         "method": "maxima", "threshold": card.threshold
     }  # fmt: skip
     detector = {"method": "components", "min_volume_um3": 5.0}
     checked.cards["n"] = dataclasses.replace(card, detector=detector)
     # What the card leaves out is not the configuration's: its smoothing would change the cells.
-    assert checked.cell_settings("n") == detector | {"threshold": card.threshold}
+    assert checked.cell_settings("v", "n") == detector | {"threshold": card.threshold}
     own = config.load(put(settings, "cells.method", "maxima"))
     own.cards["n"] = checked.cards["n"]
-    assert own.cell_settings("n")["method"] == "maxima"
+    assert own.cell_settings("v", "n")["method"] == "maxima"
 
 
 def test_the_given_configuration_is_not_changed(settings):
@@ -169,7 +169,7 @@ def test_an_empty_section_means_its_defaults(settings):
             r"volumes\.v\.truth\.kind: expected one of points, .*found 'dots'",
         ),
         ("volumes.v.region", "all", r"volumes\.v\.region: expected a box .*found 'all'"),
-        ("volumes.v.region", "0:9, 0:1, 0:1", r"volumes\.v\.region: region: expected a part"),
+        ("volumes.v.region", "0:9, 0:1, 0:1", r"volumes\.v\.region: box: expected a part"),
         ("volumes.v.networks", ["x"], r"volumes\.v\.networks: expected some of \['n'\], found 'x'"),
         (
             "networks.n.weights",

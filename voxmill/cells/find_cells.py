@@ -163,9 +163,8 @@ def find_cells(
     probability_path: str,
     output_path: str,
     settings: dict,
-    own_shape: Triple,
-    own_voxel_size_um: Iterable[float],
     voxel_size_um: Iterable[float],
+    own_grid: dict | None = None,
     part: list[Triple] | None = None,
     threads: int = 1,
 ) -> None:
@@ -177,11 +176,10 @@ def find_cells(
         Volume of probabilities, and the table to write.
     settings : dict
         See `CellSettings`.
-    own_shape, own_voxel_size_um : (3,) int, (3,) float
-        Shape and voxel size of the volume's file.
     voxel_size_um : (3,) float
-        Edge lengths of a voxel of the probability, z, y, x: the file's, or what the volume was
-        resampled to.
+        Edge lengths of a voxel of the probability, z, y, x.
+    own_grid : dict, optional
+        Where the volume was resampled on reading: `own_shape` and `own_voxel_size_um` of its file.
     part : pair of (3,) int, optional
         Start and stop of the only box of the probability that was predicted.
     threads : int
@@ -196,7 +194,7 @@ def find_cells(
 
     checked = CellSettings.from_dict(settings)
     start = time.perf_counter()
-    grid = Resampling(own_shape, VoxelSize.of(own_voxel_size_um), VoxelSize.of(voxel_size_um))
+    grid = Resampling.between(**own_grid, voxel_size_um=voxel_size_um) if own_grid else None
     with open_volume(read_header(probability_path)) as volume:
         box = Box(*part) if part else Box.from_shape(volume.shape)
         try:
@@ -206,5 +204,5 @@ def find_cells(
             known = str(probability_path) in str(error)
             raise error if known else VoxmillError(f"{probability_path}: {error}") from None
         log_rate("cells", box.size, time.perf_counter() - start)
-    write_cells(output_path, in_file(cells, box.start, grid))
+    write_cells(output_path, in_file(cells, box.start, VoxelSize.of(voxel_size_um), grid))
     logger.info("%s: %d cells by %s", probability_path, len(cells), checked)

@@ -48,8 +48,10 @@ def table_of(
     return table
 
 
-def in_file(cells: pd.DataFrame, start: Triple, grid: Resampling) -> pd.DataFrame:
-    """Cells that were found in a part of a resampled volume, in the voxels of the volume's file.
+def in_file(
+    cells: pd.DataFrame, start: Triple, size: VoxelSize, grid: Resampling | None = None
+) -> pd.DataFrame:
+    """Cells that were found in a part of a volume, in the voxels of the volume's file.
 
     Parameters
     ----------
@@ -57,14 +59,17 @@ def in_file(cells: pd.DataFrame, start: Triple, grid: Resampling) -> pd.DataFram
         As `table_of` gives it, in voxels of the part.
     start : (3,) int
         The part's first voxel.
-    grid : Resampling
-        Of the volume.
+    size : VoxelSize
+        Of its voxels.
+    grid : Resampling, optional
+        Of the volume, where it was resampled on reading.
     """
-    places = grid.to_own(cells[PLACE].to_numpy(float) + start)
-    # Half a voxel that the file lacks belongs to its last one.
-    places = np.minimum(places, np.asarray(grid.own_shape) - 0.5001)
-    scores, volumes_um3 = (cells[column].to_numpy() for column in ("score", "volume_um3"))
-    return table_of(places, scores, volumes_um3, grid.own_voxel_size_um)
+    places = cells[PLACE].to_numpy(float) + start
+    if grid is not None:
+        # What little of the last voxel the file lacks belongs to the file's last one.
+        places = np.minimum(grid.to_own(places), np.asarray(grid.own_shape) - 0.5001)
+        size = grid.own_voxel_size_um
+    return table_of(places, cells["score"].to_numpy(), cells["volume_um3"].to_numpy(), size)
 
 
 def write_cells(path: str | Path, cells: pd.DataFrame) -> None:

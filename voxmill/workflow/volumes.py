@@ -71,6 +71,13 @@ class Volumes:
         volume = self._volume(wildcards)
         return list(volume.own_voxel_size_um or volume.voxel_size_um)
 
+    def own_grid(self, wildcards: Wildcards) -> Settings | None:
+        """Shape and voxel size of a volume's file, where it is resampled on reading."""
+        if self._volume(wildcards).resampling is None:
+            return None
+        shape, size = self.own_shape(wildcards), self.own_voxel_size_um(wildcards)
+        return {"own_shape": shape, "own_voxel_size_um": size}
+
     def voxel_size_um(self, wildcards: Wildcards) -> list[float]:
         """Size of the voxels that networks see, z, y, x, micrometres."""
         return list(self._volume(wildcards).voxel_size_um)

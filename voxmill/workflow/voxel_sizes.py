@@ -51,10 +51,10 @@ def reading_size(
     if diameter_um is None and section["model_voxel_size"] == "refuse":
         raise VoxmillError(
             f"{key}.model_voxel_size: network {first} was trained at voxels of {shown(target)} "
-            f"(z, y, x), those of this volume are {shown(own_um)}. If that is wrong, correct "
-            f"{key}.voxel_size_um. Else choose: `model_voxel_size: rescale` reads the volume at "
-            "the model's voxel size and reports cells in its own voxels; `ignore` takes it as it "
-            "is, and cells then look to the network larger or smaller than it has learnt."
+            f"(z, y, x), those of this volume are {shown(own_um)}. If that is wrong, correct the "
+            "volume's `voxel_size_um`. Else choose: `model_voxel_size: rescale` reads the volume "
+            "at the model's voxel size and reports cells in its own voxels; `ignore` takes it as "
+            "it is, and cells then look to the network larger or smaller than it has learnt."
         )
     for name, size in known.items():
         if not alike(size, target):
