@@ -23,7 +23,7 @@ rule draw_overview:
     params:
         source=W.volumes.arguments,
         fingerprint=W.volumes.fingerprint,
-        part=W.volumes.part,
+        box=W.volumes.box,
         code=source_digest("voxmill.evaluation.draw_overview"),
     message:
         "Drawing the cells that {wildcards.network} found in {wildcards.volume}"

@@ -9,6 +9,6 @@ if __name__ == "__main__":
         cells_path=snakemake.input.cells,
         matches_path=snakemake.input.get("matches"),
         output_path=snakemake.output.picture,
-        part=snakemake.params.part,
+        box=snakemake.params.box,
         log_path=snakemake.log[0],
     )

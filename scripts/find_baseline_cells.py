@@ -10,5 +10,6 @@ if __name__ == "__main__":
         settings=snakemake.params.settings,
         threads=snakemake.threads,
         part=snakemake.params.part,
+        box=snakemake.params.box,
         log_path=snakemake.log[0],
     )

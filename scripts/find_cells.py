@@ -10,6 +10,7 @@ if __name__ == "__main__":
         voxel_size_um=snakemake.params.voxel_size_um,
         own_grid=snakemake.params.own_grid,
         part=snakemake.params.part,
+        box=snakemake.params.box,
         threads=snakemake.threads,
         log_path=snakemake.log[0],
     )

@@ -166,6 +166,7 @@ def find_cells(
     voxel_size_um: Iterable[float],
     own_grid: dict | None = None,
     part: list[Triple] | None = None,
+    box: list[Triple] | None = None,
     threads: int = 1,
 ) -> None:
     """Write cells.csv of a probability volume, in the voxels of the volume's file.
@@ -182,6 +183,8 @@ def find_cells(
         Where the volume was resampled on reading: `own_shape` and `own_voxel_size_um` of its file.
     part : pair of (3,) int, optional
         Start and stop of the only box of the probability that was predicted.
+    box : pair of (3,) int, optional
+        Start and stop of the box in which cells are wanted, voxels of the file.
     threads : int
         Blocks worked on at once.
 
@@ -196,13 +199,15 @@ def find_cells(
     start = time.perf_counter()
     grid = Resampling.between(**own_grid, voxel_size_um=voxel_size_um) if own_grid else None
     with open_volume(read_header(probability_path)) as volume:
-        box = Box(*part) if part else Box.from_shape(volume.shape)
+        predicted = Box(*part) if part else Box.from_shape(volume.shape)
         try:
-            found = PartOfVolume(volume, box)
-            cells = cells_of_volume(found, checked, voxel_size_um, threads)
+            seen = PartOfVolume(volume, predicted)
+            cells = cells_of_volume(seen, checked, voxel_size_um, threads)
         except VoxmillError as error:
             known = str(probability_path) in str(error)
             raise error if known else VoxmillError(f"{probability_path}: {error}") from None
-        log_rate("cells", box.size, time.perf_counter() - start)
-    write_cells(output_path, in_file(cells, box.start, VoxelSize.of(voxel_size_um), grid))
+        log_rate("cells", predicted.size, time.perf_counter() - start)
+    size, wanted = VoxelSize.of(voxel_size_um), Box(*box) if box else None
+    cells = in_file(cells, predicted.start, size, grid, wanted)
+    write_cells(output_path, cells)
     logger.info("%s: %d cells by %s", probability_path, len(cells), checked)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from voxmill.geometry import Resampling, Triple, VoxelSize
+from voxmill.geometry import Box, Resampling, Triple, VoxelSize
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import writing
 
@@ -49,7 +49,11 @@ def table_of(
 
 
 def in_file(
-    cells: pd.DataFrame, start: Triple, size: VoxelSize, grid: Resampling | None = None
+    cells: pd.DataFrame,
+    start: Triple,
+    size: VoxelSize,
+    grid: Resampling | None = None,
+    box: Box | None = None,
 ) -> pd.DataFrame:
     """Cells that were found in a part of a volume, in the voxels of the volume's file.
 
@@ -63,13 +67,17 @@ def in_file(
         Of its voxels.
     grid : Resampling, optional
         Of the volume, where it was resampled on reading.
+    box : Box, optional
+        Only cells in it are kept; voxels of the file.
     """
     places = cells[PLACE].to_numpy(float) + start
     if grid is not None:
         # What little of the last voxel the file lacks belongs to the file's last one.
         places = np.minimum(grid.to_own(places), np.asarray(grid.own_shape) - 0.5001)
         size = grid.own_voxel_size_um
-    return table_of(places, cells["score"].to_numpy(), cells["volume_um3"].to_numpy(), size)
+    kept = slice(None) if box is None else box.contains(places)
+    scores, volumes_um3 = cells["score"].to_numpy(), cells["volume_um3"].to_numpy()
+    return table_of(places[kept], scores[kept], volumes_um3[kept], size)
 
 
 def write_cells(path: str | Path, cells: pd.DataFrame) -> None:

@@ -44,7 +44,7 @@ def draw_overview(
     cells_path: str,
     matches_path: str | None,
     output_path: str,
-    part: list[Triple] | None = None,
+    box: list[Triple] | None = None,
     depth_um: float = 4.0,
     reach_um: float = 6.0,
 ) -> None:
@@ -60,8 +60,8 @@ def draw_overview(
         True and found cells with their status, where there is a ground truth.
     output_path : path
         PNG.
-    part : pair of (3,) int, optional
-        Start and stop of the only box that was predicted.
+    box : pair of (3,) int, optional
+        Start and stop of the box that the run is limited to, voxels of the file.
     depth_um : float
         Thickness of the slab around each plane whose maximum is shown.
     reach_um : float
@@ -69,10 +69,11 @@ def draw_overview(
     """
     header = read_header(**volume)
     size = VoxelSize.of(header.voxel_size_um)
-    window = middle_window(Box(*part) if part else Box.from_shape(header.shape))
-    points = _points(cells_path, matches_path)
-    if header.resampling is not None:
-        points[PLACE] = header.resampling.from_own(points[PLACE].to_numpy())
+    points, grid = _points(cells_path, matches_path), header.resampling
+    shown = Box(*box) if box else Box.from_shape(header.own_shape or header.shape)
+    if grid is not None:
+        shown, points[PLACE] = grid.covering(shown), grid.from_own(points[PLACE].to_numpy())
+    window = middle_window(shown)
     parts = {}
     for name, path in (("volume", volume), ("probability", {"path": probability_path})):
         with open_volume(read_header(**path)) as source:
@@ -80,7 +81,7 @@ def draw_overview(
                 _projection(source, window, axis, depth_um / size.array[axis])
                 for _, axis, _ in PLANES
             ]
-    origin_um = header.resampling.origin_um if header.resampling else np.zeros(3)
+    origin_um = grid.origin_um if grid else np.zeros(3)
     figure = _draw(parts, points, window, size, origin_um, reach_um)
     figure.suptitle(
         f"Middle planes (maximum over {depth_um:g} µm) and the cells centred within {reach_um:g} µm"

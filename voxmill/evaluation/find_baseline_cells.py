@@ -19,6 +19,7 @@ def find_baseline_cells(
     settings: dict,
     threads: int,
     part: list[Triple] | None = None,
+    box: list[Triple] | None = None,
 ) -> None:
     """Write cells.csv of the difference of Gaussians that suits this very volume best.
 
@@ -32,8 +33,9 @@ def find_baseline_cells(
     settings : dict
         Keys of `DogSettings`, and `max_distance_um`, the matching distance.
     threads : int
-    part : pair of (3,) int, optional
-        Start and stop of the only box that is looked at, voxels of the file.
+    part, box : pair of (3,) int, optional
+        Start and stop of what is read of the volume, and of what cells are wanted in; voxels of the
+        file.
 
     Raises
     ------
@@ -45,16 +47,18 @@ def find_baseline_cells(
     header = read_header(**volume)
     size = VoxelSize.of(header.voxel_size_um)
     whole = Box.from_shape(header.shape)
-    box = Box(*part) if part else whole
+    read = Box(*part) if part else whole
+    wanted = Box(*box) if box else read
     truth = read_checked_truth(truth_path, whole, size)
     with open_volume(header) as source:
         points, scores, choice = find_cells_oracle(
-            PartOfVolume(source, box),
-            truth[box.contains(truth)] - box.start,
+            PartOfVolume(source, read),
+            truth - read.start,
             DogSettings.from_dict(keys),
             size,
             max_distance_um,
             threads,
+            wanted.relative_to(read.start),
         )
-    write_cells(output_path, cells_table(points + box.start, scores, size))
+    write_cells(output_path, cells_table(points + read.start, scores, size))
     logger.info("%d cells by difference of Gaussians, %s", len(points), choice)

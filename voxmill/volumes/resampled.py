@@ -19,7 +19,7 @@ from voxmill.volumes.finite import check_finite
 from voxmill.volumes.header import VolumeHeader, check_voxel_size
 from voxmill.volumes.windows import Windows
 
-_BLOCK_VOXELS = 1 << 24
+_BLOCK_VOXELS = 1 << 23
 """Of the file: the most that are in memory at once beside the window, but for one of its rows."""
 _ROUNDING = 1e-6
 """Of a voxel: a share that comes from rounding alone."""

@@ -82,8 +82,13 @@ class Volumes:
         """Size of the voxels that networks see, z, y, x, micrometres."""
         return list(self._volume(wildcards).voxel_size_um)
 
+    def box(self, wildcards: Wildcards) -> list[list[int]] | None:
+        """Start and stop of the box of a pilot, in voxels of the file; None for the whole."""
+        box = self._volume(wildcards).box
+        return box.to_lists() if box else None
+
     def part(self, wildcards: Wildcards) -> list[list[int]] | None:
-        """Start and stop of what a pilot is limited to, in voxels of the tiles; None for all."""
+        """Start and stop of the cores that a pilot predicts, in voxels of the tiles."""
         part = self.config.part(wildcards.volume)
         return part.to_lists() if part else None
 
