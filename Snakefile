@@ -45,6 +45,7 @@ wildcard_constraints:
     # Of nothing where nothing is trained: other models are nobody's output.
     trained=pattern(W.config.settings["training"]),
     scan=pattern(W.scans.denoising.scans),
+    format=r"[a-z]+",
     dataset=pattern(W.scans.denoising.datasets),
 
 
@@ -55,6 +56,7 @@ localrules:
     stitch,
     cells,
     evaluate,
+    export,
     train,
     seams,
     denoise,
@@ -75,6 +77,7 @@ include: "rules/seams.smk"
 include: "rules/cells.smk"
 include: "rules/evaluate.smk"
 include: "rules/report.smk"
+include: "rules/export.smk"
 include: "rules/train.smk"
 include: "rules/denoise.smk"
 

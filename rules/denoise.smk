@@ -84,6 +84,8 @@ rule write_derivatives:
         mem_mb=1000,
     params:
         source=W.scans.dataset_folder,
+        suffixes=W.scans.dataset_suffixes,
+        counts=W.scans.dataset_counts,
         code=source_digest("voxmill.denoising.write_derivatives"),
     message:
         "Writing the BIDS derivatives of {wildcards.dataset}"

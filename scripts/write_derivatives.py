@@ -8,5 +8,7 @@ if __name__ == "__main__":
         record_paths=snakemake.input.records,
         output_path=snakemake.output.description,
         source=snakemake.params.source,
+        suffixes=snakemake.params.suffixes,
+        counts=snakemake.params.counts,
         log_path=snakemake.log[0],
     )

@@ -52,7 +52,7 @@ def test_defaults_are_filled_and_the_header_is_read(settings):
     assert volume.networks == ("n",)
     assert checked.tiles("v") == ["z0000_y0000_x0000"]
     assert checked.halo_vox("v") is None
-    assert checked.threshold("n") == checked.cards["n"].threshold
+    assert checked.cell_settings("v", "n")["threshold"] == checked.cards["n"].threshold
 
 
 def test_the_detector_is_the_models_or_the_configurations(settings):
@@ -68,6 +68,28 @@ def test_the_detector_is_the_models_or_the_configurations(settings):
     own = config.load(put(settings, "cells.method", "maxima"))
     own.cards["n"] = checked.cards["n"]
     assert own.cell_settings("v", "n")["method"] == "maxima"
+
+
+def test_settings_of_a_network_or_of_a_volume_win(settings):
+    """Two stains in one run: each has cells of its own size."""
+    settings = put(settings, "networks.n.cells", {"min_distance_um": 4, "threshold": 0.7})
+    settings = put(settings, "volumes.w", settings["volumes"]["v"])
+    settings = put(settings, "volumes.w.cells", {"min_distance_um": 9})
+    settings = put(settings, "volumes.w.max_distance_um", 3)
+    checked = config.load(settings)
+    first, second = (checked.cell_settings(name, "n") for name in "vw")
+    assert (first["min_distance_um"], second["min_distance_um"]) == (4, 9)
+    assert first["threshold"] == second["threshold"] == 0.7
+    assert first["smoothing_um"] == checked.settings["cells"]["smoothing_um"]
+    assert (checked.max_distance_um("v"), checked.max_distance_um("w")) == (5, 3)
+    # The card's detector holds but for what was said.
+    card = dataclasses.replace(checked.cards["n"], detector={"method": "components"})
+    checked.cards["n"] = card
+    assert checked.cell_settings("w", "n") == {
+        "method": "components", "min_distance_um": 9, "threshold": 0.7
+    }  # fmt: skip
+    with pytest.raises(VoxmillError, match=r"volumes\.w\.cells"):
+        config.load(put(settings, "volumes.w.cells", {"min_distance": 9}))
 
 
 def test_the_given_configuration_is_not_changed(settings):

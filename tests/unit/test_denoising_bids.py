@@ -2,12 +2,17 @@
 
 import json
 import os
+from types import SimpleNamespace
 
+import nibabel
+import numpy as np
 import pytest
 
 from voxmill.denoising import bids, scans
+from voxmill.denoising.nifti import read_scan, write_like
 from voxmill.denoising.write_derivatives import write_derivatives
 from voxmill.runtime.errors import VoxmillError
+from voxmill.workflow.scans import Scans
 
 NAMES = (
     "sub-01/anat/sub-01_T1w.nii.gz",
@@ -125,7 +130,7 @@ def test_scans_of_a_configuration(tmp_path):
     assert found.scans["one"].volume == 3
     assert found.scans["made"].reference == "results/made/reference.nii.gz"
     assert len(found.of_dataset("study")) == 3
-    assert found.datasets == {"study": str(root)}
+    assert found.datasets == {"study": {"bids": str(root)}}
     assert found.settings == {"precision": "float16"}
     assert found.gpus == 2
     assert load(tmp_path, {}, devices=["cpu"]).gpus == 0
@@ -160,3 +165,53 @@ def test_a_scan_of_a_data_set_may_not_have_the_name_of_another(tmp_path):
     root = make_dataset(tmp_path / "raw", NAMES[:1])
     with pytest.raises(VoxmillError, match=r"scans\.study: study_sub-01 is there twice"):
         load(tmp_path, {"study_sub-01": {"phantom": {}}, "study": {"bids": str(root)}})
+
+
+def test_other_suffixes_lie_beside_t1w(tmp_path):
+    names = ("sub-01/anat/sub-01_T1w.nii.gz", "sub-01/anat/sub-01_acq-x_FLAIR.nii.gz")
+    root = make_dataset(tmp_path / "raw", names)
+    found = bids.find_scans(root, ("T1w", "FLAIR"))
+    assert [scan.name for scan in found] == ["sub-01", "sub-01_acq-x_FLAIR"]
+    assert found[1].derivative == "sub-01/anat/sub-01_acq-x_desc-denoised_FLAIR.nii.gz"
+    with pytest.raises(VoxmillError, match=r"no scan matches sub-\*/\*/\*_T2w"):
+        bids.find_scans(root, ("T1w", "T2w"))
+
+
+def test_volumes_of_a_series_are_denoised_one_by_one_and_put_together(tmp_path):
+    root = make_dataset(tmp_path / "raw", ())
+    path = root / "sub-01/dwi/sub-01_dwi.nii.gz"
+    path.parent.mkdir(parents=True)
+    image = nibabel.Nifti1Image(np.arange(3 * 8, dtype=np.int16).reshape(2, 2, 2, 3), np.eye(4))
+    image.header.set_slope_inter(0.5, 1)
+    nibabel.save(image, path)
+    path.with_name("sub-01_dwi.bval").write_text("0 1000 1000")
+    entries = {"study": {"bids": str(root), "suffixes": ["dwi"], "sigma": 4.0}}
+    found = load(tmp_path, entries)
+    assert list(found.scans) == [f"study_sub-01_dwi_vol-000{volume}" for volume in range(3)]
+    assert [scan.volume for scan in found.scans.values()] == [0, 1, 2]
+    assert {scan.sigma for scan in found.scans.values()} == {4.0}
+    volumes, records = [], []
+    for volume in range(3):
+        scan = read_scan(path, volume)
+        volumes.append(tmp_path / f"{volume}.nii.gz")
+        write_like(volumes[-1], scan.data, scan)
+        record = {"noise_sigma": volume, "result_of_iterations": [9], "stop_reason": "end"}
+        records.append(tmp_path / f"{volume}.json")
+        records[-1].write_text(json.dumps(record | {"seed": 0}))
+    write_derivatives(
+        denoised_paths=volumes, record_paths=records, source=str(root),
+        output_path=tmp_path / "out" / "dataset_description.json", suffixes=["dwi"], counts=[3],
+    )  # fmt: skip
+    stem = tmp_path / "out/sub-01/dwi/sub-01_desc-denoised_dwi"
+    series = nibabel.load(f"{stem}.nii.gz")
+    np.testing.assert_array_equal(series.get_fdata(), nibabel.load(path).get_fdata())
+    assert json.loads(stem.with_suffix(".json").read_text())["NoiseSigma"] == [0, 1, 2]
+    assert stem.with_suffix(".bval").read_text() == "0 1000 1000"
+
+
+def test_noise_level_of_a_scan_wins_over_that_of_all(tmp_path):
+    found = load(tmp_path, {"made": {"phantom": {}, "sigma": 2.5}, "other": {"phantom": {}}})
+    rules = Scans(found, ancient=str)
+    wanted = SimpleNamespace(scan="made")
+    assert rules.settings(wanted) == {"sigma": 2.5}
+    assert rules.settings(SimpleNamespace(scan="other")) == {}

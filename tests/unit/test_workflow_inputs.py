@@ -158,7 +158,9 @@ def test_files_of_a_training():
 def test_inputs_of_scans():
     made = Scan("made", "results/made/scan.nii.gz", mask="results/made/mask.nii.gz", phantom={})
     own = Scan("own", "o.nii.gz", volume=2, reference="r.nii.gz", dataset="study")
-    denoising = Denoising({"made": made, "own": own}, {"study": "raw"}, {"seed": 1}, ("cpu",))
+    denoising = Denoising(
+        {"made": made, "own": own}, {"study": {"bids": "raw"}}, {"seed": 1}, ("cpu",)
+    )
     scans = Scans(denoising, ancient)
     of_made, of_own, of_study = wildcards(scan="made"), wildcards(scan="own"), {"dataset": "study"}
     assert (scans.file(of_made), scans.mask(of_made)) == (made.path, made.mask)
@@ -172,3 +174,4 @@ def test_inputs_of_scans():
     assert scans.dataset_folder(study) == "raw"
     assert scans.dataset_volumes(study) == ["results/own/denoised.nii.gz"]
     assert scans.dataset_records(study) == ["results/own/denoising.json"]
+    assert (scans.dataset_suffixes(study), scans.dataset_counts(study)) == (["T1w"], [1])

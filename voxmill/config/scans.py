@@ -8,9 +8,11 @@ from voxmill.config.base import (
     FilePath,
     Number,
     OrEmpty,
+    Positive,
     Section,
     Seed,
     SettingError,
+    Text,
     Whole,
     section,
     setting,
@@ -28,6 +30,9 @@ NiftiPath = Annotated[
         },
     ),
 ]
+
+Suffix = Annotated[Text, Field(pattern=r"^[A-Za-z0-9]+$")]
+_OF_PATH = ("volume", "reference", "mask")
 
 
 @section("phantom")
@@ -49,7 +54,7 @@ class ScanPhantomSettings(Section):
 
 @section("scans")
 class ScanSection(Section):
-    """One scan: a file, a synthetic scan or a BIDS folder of T1-weighted scans."""
+    """One scan: a file, a synthetic scan or a BIDS folder of scans."""
 
     path: NiftiPath | None = None
     """NIfTI file, 3D or 4D."""
@@ -62,8 +67,12 @@ class ScanSection(Section):
     phantom: OrEmpty[ScanPhantomSettings | None] = None
     """A synthetic scan instead of a file."""
     bids: FilePath | None = None
-    """A BIDS folder; all of its sub-*/[ses-*/]anat/*_T1w.nii.gz are denoised and laid out as
-    derivatives."""
+    """A BIDS folder; all of its scans of `suffixes` are denoised and laid out as derivatives."""
+    suffixes: Annotated[tuple[Suffix, ...], Field(min_length=1)] | None = None
+    """Of a BIDS folder: the ends of the names to denoise, such as T1w, T2w, FLAIR or dwi; T1w when
+    left out. Of series (dwi, bold) each volume is a job, and the derivative is a series again."""
+    sigma: Positive | None = None
+    """Noise level in the scan's units; wins over that of `denoising`."""
 
     def __post_init__(self) -> None:
         kinds = [key for key in ("path", "phantom", "bids") if getattr(self, key) is not None]
@@ -71,6 +80,6 @@ class ScanSection(Section):
             raise SettingError(
                 "", f"expected one of path, phantom and bids, found {kinds or 'none of them'}"
             )
-        for key in ("volume", "reference", "mask"):
-            if kinds[0] != "path" and getattr(self, key) is not None:
+        for key, kind in (*((key, "path") for key in _OF_PATH), ("suffixes", "bids")):
+            if kinds[0] != kind and getattr(self, key) is not None:
                 raise SettingError(key, f"not known beside {kinds[0]}; leave it out")

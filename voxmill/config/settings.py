@@ -5,10 +5,20 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from voxmill.config.base import FilePath, Name, OrEmpty, Section, SettingError, section, setting
+from voxmill.config.base import (
+    Checked,
+    FilePath,
+    Name,
+    OrEmpty,
+    Section,
+    SettingError,
+    section,
+    setting,
+)
 from voxmill.config.cells import CellsSection
 from voxmill.config.denoising import DenoisingSection
 from voxmill.config.evaluation import EvaluationSection
+from voxmill.config.export import ExportSection
 from voxmill.config.prediction import PredictionSettings
 from voxmill.config.scans import ScanSection
 from voxmill.config.tiles import StitchingSection, TilesSection
@@ -41,6 +51,8 @@ class NetworkSection(Section):
     ]
     """Weights as safetensors, or a program of torch.export (.pt2); the model card (.json) lies
     beside them."""
+    cells: Annotated[dict[str, Any], Checked(CellsSection)] | None = None
+    """Settings of the section `cells` that are others for this network."""
 
 
 @section("")
@@ -64,6 +76,8 @@ class Settings(Section):
     """How cells are found in the probabilities."""
     evaluation: OrEmpty[EvaluationSection] = setting(factory=EvaluationSection)
     """How found cells are compared with the ground truth."""
+    export: OrEmpty[ExportSection] = setting(factory=ExportSection)
+    """Files for other programs, written by `snakemake export`."""
     scans: OrEmpty[dict[Name, OrEmpty[ScanSection]]] = setting(factory=dict)
     """MRI scans to denoise by name (`snakemake denoise`); each is a file, a synthetic scan or a
     BIDS folder of T1-weighted scans."""

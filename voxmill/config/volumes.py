@@ -7,8 +7,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from voxmill.config.base import (
+    Checked,
     Count,
     FilePath,
+    Flag,
     Name,
     Number,
     OrEmpty,
@@ -21,6 +23,7 @@ from voxmill.config.base import (
     Whole,
     section,
 )
+from voxmill.config.cells import CellsSection
 from voxmill.config.phantoms import PhantomSettings
 
 # Of text that holds points; all others are volumes, or files that are not read.
@@ -145,6 +148,13 @@ class VolumeSection(Section):
     these are."""
     networks: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
     """Names of the networks to run on this volume; all of them when left out."""
+    cells: Annotated[dict[str, Any], Checked(CellsSection)] | None = None
+    """Settings of the section `cells` that are others for this volume; they win over a network's
+    own."""
+    max_distance_um: Positive | None = None
+    """A found cell farther than this from a true one is no match; wins over `evaluation`."""
+    baseline: Flag | None = None
+    """Evaluate a difference of Gaussians too; wins over `evaluation`."""
 
     def __post_init__(self) -> None:
         if (self.phantom is None) == (self.path is None):

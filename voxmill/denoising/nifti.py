@@ -106,6 +106,11 @@ def read_scan(
     )
 
 
+def read_shape(path: str | Path) -> tuple[int, ...]:
+    """Shape of a NIfTI image as its header says; errors as of `read_scan`."""
+    return tuple(int(edge) for edge in _open(Path(path)).shape)
+
+
 def read_like(path: str | Path, scan: Scan, what: str) -> np.ndarray:
     """Read a 3D image on the grid of a scan: a reference or a mask.
 

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from voxmill.config.denoising import DenoisingSection
 from voxmill.config.scans import ScanSection
@@ -42,6 +42,8 @@ class Scan:
         Settings of a synthetic scan.
     dataset : str or None
         The configured BIDS data set that it belongs to.
+    sigma : float or None
+        Its noise level, where the configuration gives one of its own.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Scan:
     mask: str | None = None
     phantom: dict | None = None
     dataset: str | None = None
+    sigma: float | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -75,15 +78,15 @@ class Denoising:
     Attributes
     ----------
     scans : dict of str to Scan
-    datasets : dict of str to str
-        BIDS folders by their configured name.
+    datasets : dict of str to dict
+        The sections of BIDS folders by their configured name.
     settings : dict
         Plain settings of `DenoiseSettings`.
     devices : tuple of str
     """
 
     scans: dict[str, Scan]
-    datasets: dict[str, str]
+    datasets: dict[str, dict]
     settings: dict
     devices: tuple[str, ...]
 
@@ -116,30 +119,36 @@ def load(config: dict, source: str = "config") -> Denoising:
     devices = DenoisingSection.from_dict(section, source=source).devices
     section.pop("devices", None)
     scans: dict[str, Scan] = {}
-    datasets: dict[str, str] = {}
+    datasets: dict[str, dict] = {}
     for name, entry in (config.get("scans") or {}).items():
         for scan in _scans(name, entry, f"{source}: scans.{name}"):
             if scan.name in scans:
                 raise VoxmillError(f"{source}: scans.{name}: {scan.name} is there twice.")
             scans[scan.name] = scan
         if "bids" in entry:
-            datasets[name] = entry["bids"]
+            datasets[name] = entry
     return Denoising(scans, datasets, section, devices)
 
 
 def _scans(name: str, entry: dict, key: str) -> list[Scan]:
     ScanSection.from_dict(entry, key=key)
     if "bids" in entry:
-        found = _named(f"{key}.bids", bids.find_scans, entry["bids"])
+        suffixes = entry.get("suffixes", bids.DEFAULT_SUFFIXES)
+        found = _named(f"{key}.bids", lambda path: bids.find_scans(path, suffixes), entry["bids"])
         return [
-            Scan(f"{name}{SEPARATOR}{scan.stem}", str(scan.path), dataset=name) for scan in found
-        ]
+            Scan(
+                f"{name}{SEPARATOR}{scan.name}" + ("" if volume is None else f"_vol-{volume:04d}"),
+                str(scan.path), volume, dataset=name, sigma=entry.get("sigma"),
+            )
+            for scan in found
+            for volume in _named(f"{key}.bids", bids.volumes_of, scan)
+        ]  # fmt: skip
     folder = f"results/{name}"
     if "phantom" in entry:
         return [
             Scan(
                 name, f"{folder}/scan.nii.gz", reference=f"{folder}/reference.nii.gz",
-                mask=f"{folder}/mask.nii.gz", phantom=entry["phantom"],
+                mask=f"{folder}/mask.nii.gz", phantom=entry["phantom"], sigma=entry.get("sigma"),
             )
         ]  # fmt: skip
     for part in ("path", "reference", "mask"):
@@ -155,7 +164,7 @@ def _check_file(path: str, key: str) -> None:
         raise VoxmillError(f"{key}: {path} does not exist. {advice(path)}")
 
 
-def _named(key: str, function: Callable[[str], Result], argument: str) -> Result:
+def _named(key: str, function: Callable[[Any], Result], argument: Any) -> Result:
     """Call a function; its errors get the configuration's key in front."""
     try:
         return function(argument)

@@ -2,10 +2,14 @@
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
+import nibabel
+import numpy as np
+
 from voxmill import __version__
-from voxmill.denoising.bids import BidsScan, find_scans
+from voxmill.denoising.bids import DEFAULT_SUFFIXES, BidsScan, find_scans
 from voxmill.runtime.files import read_json, write_json, writing
 from voxmill.runtime.jobs import job
 
@@ -19,17 +23,24 @@ def write_derivatives(
     record_paths: list[str],
     output_path: str,
     source: str,
+    suffixes: Sequence[str] = DEFAULT_SUFFIXES,
+    counts: Sequence[int] | None = None,
 ) -> None:
     """Write denoised scans and their sidecars as a BIDS derivative data set.
 
     Parameters
     ----------
     denoised_paths, record_paths : list of path
-        Volume and record of each scan, in the order of `find_scans(source)`.
+        Volume and record of each scan, in the order of `find_scans(source, suffixes)`; of a series
+        those of each of its volumes.
     output_path : path
         The data set's `dataset_description.json`, written last; its folder gets the images.
     source : path
         The raw BIDS folder.
+    suffixes : sequence of str
+        Of the scans.
+    counts : sequence of int, optional
+        How many volumes each scan has; 1 by default.
 
     Raises
     ------
@@ -37,19 +48,33 @@ def write_derivatives(
         If the raw folder breaks BIDS' rules or a record cannot be read.
     """
     root = Path(output_path).parent
-    scans = find_scans(source)
-    for scan, denoised, record in zip(scans, denoised_paths, record_paths, strict=True):
+    scans = find_scans(source, suffixes)
+    starts = np.cumsum([0, *(counts or [1] * len(scans))])
+    for scan, start, stop in zip(scans, starts[:-1], starts[1:], strict=True):
         image = root / scan.derivative
         with writing(image) as scratch:
-            _link_or_copy(Path(denoised), scratch)
-        write_json(Path(str(image).removesuffix(".nii.gz") + ".json"), sidecar(scan, record))
+            _put(denoised_paths[start:stop], scratch)
+        stem = str(image).removesuffix(".nii.gz")
+        write_json(f"{stem}.json", sidecar(scan, record_paths[start:stop]))
+        # The gradients of a diffusion series belong to the image, not to its denoising.
+        for kind in (".bval", ".bvec"):
+            raw = scan.path.with_name(f"{scan.stem}_{scan.suffix}{kind}")
+            if raw.exists():
+                shutil.copyfile(raw, stem + kind)
     write_json(output_path, description(source))
 
 
-def sidecar(scan: BidsScan, record_path: str | Path) -> dict:
-    """Metadata of one derivative image: those of the raw image and of its denoising."""
-    record = read_json(record_path, "record of a denoised scan")
-    raw = scan.path.with_name(f"{scan.stem}_T1w.json")
+def sidecar(scan: BidsScan, record_paths: Sequence[str | Path]) -> dict:
+    """Metadata of one derivative image: those of the raw image and of its denoising.
+
+    Of a series, what differs between its volumes is a list.
+    """
+    records = [read_json(path, "record of a denoised scan") for path in record_paths]
+    record = records[0]
+    if len(records) > 1:
+        record = {key: [one.get(key) for one in records] for key in record}
+        record["seed"] = records[0]["seed"]
+    raw = scan.path.with_name(f"{scan.stem}_{scan.suffix}.json")
     content = read_json(raw, "BIDS sidecar") if raw.exists() else {}
     return content | {
         "Description": "Denoised with a Deep Image Prior (voxmill)",
@@ -73,6 +98,20 @@ def description(source: str | Path) -> dict:
         "SourceDatasets": [{"URL": Path(source).resolve().as_uri()}],
         "DatasetLinks": {"raw": Path(source).resolve().as_uri()},
     }
+
+
+def _put(denoised: Sequence[str], target: Path) -> None:
+    """One volume as it is; several as a series with the header of the first."""
+    if len(denoised) == 1:
+        _link_or_copy(Path(denoised[0]), target)
+        return
+    images = [nibabel.load(path) for path in denoised]
+    first = images[0]
+    # As stored: all have the slope of the raw series.
+    data = np.stack([image.dataobj.get_unscaled() for image in images], axis=-1)
+    series = type(first)(data, first.affine, first.header)
+    series.header.set_slope_inter(first.dataobj.slope, first.dataobj.inter)
+    nibabel.save(series, target)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -91,28 +91,40 @@ class Config:
             return (max(self.cards[name].receptive_radius_vox for name in networks),) * 3
         return (halo,) * 3 if isinstance(halo, int) else tuple(halo)
 
-    def threshold(self, network: str) -> float:
-        """The probability from which a voxel can be a cell."""
-        threshold = self.settings["cells"]["threshold"]
-        return self.cards[network].threshold if threshold == "model" else threshold
-
     def cell_settings(self, volume: str, network: str) -> dict[str, Any]:
-        """Settings of the detector for a network's predictions on a volume.
+        """Settings of the detector for a network's predictions of a volume.
 
         With method "model" those that the card's threshold was chosen with hold, and the detector's
         defaults for what the card leaves out, as when it was chosen. Where the card has no
         detector, the configuration's, with maxima. Distances of the card are scaled where the
-        volume's cells have another diameter than the card's.
+        volume's cells have another diameter than the card's. What the network's section or the
+        volume's says of its own wins over all.
         """
-        settings: dict[str, Any] = self.settings["cells"] | {"threshold": self.threshold(network)}
+        own = {
+            key: value
+            for section in (self.settings["networks"][network], self.volumes[volume].settings)
+            for key, value in section.get("cells", {}).items()
+        }
+        settings: dict[str, Any] = self.settings["cells"] | own
+        if settings["threshold"] == "model":
+            settings["threshold"] = self.cards[network].threshold
         if settings["method"] != "model":
             return settings
         card = self.cards[network]
         if card.detector:
+            own.pop("method", None)
             diameter_um = self.volumes[volume].settings.get("cell_diameter_um")
             detector = voxel_sizes.scaled_detector(card.detector, card, diameter_um)
-            return detector | {"threshold": settings["threshold"]}
+            return detector | own | {"threshold": settings["threshold"]}
         return settings | {"method": "maxima"}
+
+    def max_distance_um(self, volume: str) -> float:
+        """How far a found cell of a volume may be from a true one."""
+        section = self.volumes[volume].settings
+        distance: float = section.get(
+            "max_distance_um", self.settings["evaluation"]["max_distance_um"]
+        )
+        return distance
 
 
 def load(config: dict[str, Any], source: str = "config") -> Config:

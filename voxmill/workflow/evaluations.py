@@ -23,11 +23,12 @@ class Evaluations:
 
     def baseline_settings(self, wildcards: Wildcards) -> Settings:
         """Settings of the difference of Gaussians."""
-        section = self.config.settings["evaluation"]
+        distance = self.config.max_distance_um(wildcards.volume)
+        cells = self.config.settings["cells"] | self._section(wildcards).get("cells", {})
         return {
-            "cell_diameter_um": 2 * section["max_distance_um"],
-            "min_distance_um": self.config.settings["cells"]["min_distance_um"],
-            "max_distance_um": section["max_distance_um"],
+            "cell_diameter_um": 2 * distance,
+            "min_distance_um": cells["min_distance_um"],
+            "max_distance_um": distance,
         }
 
     def settings(self, wildcards: Wildcards) -> Settings:
@@ -35,13 +36,33 @@ class Evaluations:
         section = dict(self.config.settings["evaluation"])
         section.pop("baseline")
         region = self.config.volumes[wildcards.volume].region
-        return section | {"region": str(region) if region else None}
+        return section | {
+            "region": str(region) if region else None,
+            "max_distance_um": self.config.max_distance_um(wildcards.volume),
+        }
 
     def matches_if_any(self, wildcards: Wildcards) -> str | list[str]:
         """Matched points of a network, where the volume has a ground truth."""
         if self.config.volumes[wildcards.volume].has_truth:
             return f"results/{wildcards.volume}/{wildcards.network}/matches.csv"
         return []
+
+    def images_to_show(self, wildcards: Wildcards) -> dict[str, str]:
+        """OME-Zarr images of a volume and of a network's probability, by name."""
+        volume = self.config.volumes[wildcards.volume]
+        images = {"probability": f"results/{volume.name}/{wildcards.network}/probability.ome.zarr"}
+        if volume.path is not None and volume.path.rstrip("/").endswith(".zarr"):
+            images = {"image": volume.path, **images}
+        return images
+
+    def labels_to_show(self, wildcards: Wildcards) -> dict[str, str]:
+        """Label volumes of a network, by name."""
+        return {}
+
+    def export_url(self, wildcards: Wildcards) -> str:
+        """Where a server hands out the working directory."""
+        url: str = self.config.settings["export"]["url"]
+        return url
 
     def methods(self, wildcards: Wildcards) -> list[str]:
         """Names of all methods on one volume."""
@@ -52,8 +73,13 @@ class Evaluations:
         folder = f"results/{wildcards.volume}"
         return [f"{folder}/{method}/evaluation.json" for method in self.methods(wildcards)]
 
+    def _section(self, wildcards: Wildcards) -> Settings:
+        return self.config.volumes[wildcards.volume].settings
+
 
 def methods_of(config: Config, volume: str) -> list[str]:
     """What finds cells in a volume: its networks, and the baseline where asked for."""
-    baseline = config.settings["evaluation"]["baseline"] and config.volumes[volume].has_truth
+    section = config.volumes[volume]
+    wanted = section.settings.get("baseline", config.settings["evaluation"]["baseline"])
+    baseline = wanted and section.has_truth
     return [*config.volumes[volume].networks, *(["baseline"] if baseline else [])]

@@ -1,7 +1,9 @@
 """Inputs and params of denoising."""
 
+from collections import Counter
 from dataclasses import dataclass
 
+from voxmill.denoising.bids import DEFAULT_SUFFIXES
 from voxmill.denoising.scans import Denoising, Scan
 from voxmill.workflow.wildcards import Mark, Settings, Wildcards
 
@@ -49,8 +51,9 @@ class Scans:
         return self._scan(wildcards).phantom
 
     def settings(self, wildcards: Wildcards) -> Settings:
-        """Settings of all fits."""
-        return self.denoising.settings
+        """Settings of a scan's fits."""
+        sigma = self._scan(wildcards).sigma
+        return self.denoising.settings | ({} if sigma is None else {"sigma": sigma})
 
     def devices(self, wildcards: Wildcards) -> list[str]:
         """Devices of a fit."""
@@ -58,7 +61,17 @@ class Scans:
 
     def dataset_folder(self, wildcards: Wildcards) -> str:
         """The BIDS folder of a data set."""
-        return self.denoising.datasets[wildcards.dataset]
+        folder: str = self.denoising.datasets[wildcards.dataset]["bids"]
+        return folder
+
+    def dataset_suffixes(self, wildcards: Wildcards) -> list[str]:
+        """Suffixes of the scans of a data set."""
+        return list(self.denoising.datasets[wildcards.dataset].get("suffixes", DEFAULT_SUFFIXES))
+
+    def dataset_counts(self, wildcards: Wildcards) -> list[int]:
+        """How many volumes each image of a data set has, as files are denoised."""
+        paths = [scan.path for scan in self.denoising.of_dataset(wildcards.dataset)]
+        return list(Counter(paths).values())
 
     def dataset_volumes(self, wildcards: Wildcards) -> list[str]:
         """Denoised scans of a data set."""

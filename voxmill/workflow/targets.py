@@ -63,6 +63,14 @@ class Targets:
             for method in methods_of(self.config, volume)
         ]
 
+    def exports(self) -> list[str]:
+        """Cells of all networks for each program that was asked for."""
+        return [
+            folder
+            for format in self.config.settings["export"]["formats"]
+            for folder in self.per_network(f"export/{format}")
+        ]
+
     def models(self) -> list[str]:
         """Weights of all networks that are trained."""
         return [f"models/{name}.safetensors" for name in self.config.settings["training"]]

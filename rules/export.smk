@@ -1,0 +1,31 @@
+"""Cells for other programs."""
+
+
+rule export:
+    input:
+        W.targets.exports(),
+
+
+rule export_cells:
+    input:
+        cells="results/{volume}/{network}/cells.csv",
+        probability="results/{volume}/{network}/probability.ome.zarr/zarr.json",
+    output:
+        folder=directory("results/{volume}/{network}/export/{format}"),
+    log:
+        "logs/{volume}/{network}/export_cells/{format}.log",
+    conda:
+        "../envs/voxmill.yaml"
+    resources:
+        mem_mb=4000,
+    params:
+        shape=W.volumes.own_shape,
+        voxel_size_um=W.volumes.own_voxel_size_um,
+        images=W.evaluations.images_to_show,
+        labels=W.evaluations.labels_to_show,
+        url=W.evaluations.export_url,
+        code=source_digest("voxmill.cells.export_cells"),
+    message:
+        "Writing the cells that {wildcards.network} found in {wildcards.volume} for {wildcards.format}"
+    script:
+        "../scripts/export_cells.py"

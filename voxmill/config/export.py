@@ -1,0 +1,29 @@
+"""Files for other programs."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from voxmill.config.base import Section, Text, section, setting
+
+ExportFormat = Literal["napari", "brainglobe", "neuroglancer", "fiji"]
+
+
+@section("export")
+class ExportSection(Section):
+    """The section `export` of a configuration."""
+
+    formats: Annotated[tuple[ExportFormat, ...], Field(min_length=1)] = setting(
+        factory=lambda: ("napari", "brainglobe", "neuroglancer", "fiji")
+    )
+    """What `snakemake export` writes of each network's cells, a folder each: a points layer of
+    napari, points of BrainGlobe (cellfinder's XML among them), annotations and a state of
+    Neuroglancer, points of ImageJ and Fiji."""
+    url: Annotated[
+        Text,
+        Field(
+            pattern=r"^https?://[^\s/]",
+            json_schema_extra={"expected": "an address that starts with http:// or https://"},
+        ),
+    ] = "http://127.0.0.1:9000"
+    """For Neuroglancer: where a server hands out the folder that holds `results`."""
