@@ -183,4 +183,4 @@ def test_marks_of_the_overview_lie_on_their_cells(tmp_path, monkeypatch, resampl
         rows, columns = image.get_array().shape
         x = left + (column + 0.5) * (right - left) / columns
         y = top + (row + 0.5) * (bottom - top) / rows
-        assert mark.get_offsets()[0] == pytest.approx((x, y))
+        assert mark.get_offsets()[0].tolist() == pytest.approx((x, y))
