@@ -31,7 +31,7 @@ except VoxmillError as error:
 
 # Jobs parse this file again: they need not say it once more.
 if workflow.is_main_process:
-    for warning in W.config.warnings:
+    for warning in [*W.config.warnings, *W.predictions.forget_lost()]:
         logger.warning(warning)
 
 
@@ -42,6 +42,8 @@ wildcard_constraints:
     tile=r"z\d+_y\d+_x\d+",
     batch=r"z\d+_y\d+_x\d+",
     slab=r"z\d+",
+    level=r"\d+",
+    row=r"\d+",
     # Of nothing where nothing is trained: other models are nobody's output.
     trained=pattern(W.config.settings["training"]),
     scan=pattern(W.scans.denoising.scans),

@@ -8,7 +8,7 @@ rule cells:
 
 rule find_cells:
     input:
-        probability="results/{volume}/{network}/probability.ome.tif",
+        probability="results/{volume}/{network}/probability.ome.zarr/zarr.json",
     output:
         cells="results/{volume}/{network}/cells.csv",
     log:

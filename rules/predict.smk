@@ -15,7 +15,9 @@ rule predict_tile:
         card=W.predictions.card,
         batch=W.predictions.batch_of_tile,
     output:
-        prediction="results/{volume}/{network}/predictions/{tile}.tif",
+        # The shard's identity and checksum; it is not removed before the job, which keeps a shard
+        # that is whole and of the same identity.
+        identity=update("results/{volume}/{network}/predictions/{tile}.json"),
     log:
         "logs/{volume}/{network}/predict_tile/{tile}.log",
     conda:
@@ -26,8 +28,10 @@ rule predict_tile:
         mem_mb=W.resources.prediction_memory_mb,
         runtime=W.resources.prediction_minutes,
     params:
+        image="results/{volume}/{network}/probability.ome.zarr",
+        storage=W.predictions.storage,
         settings=W.predictions.settings,
-        # Stored in predictions, so that those of one rule are whole for the other.
+        # Stored with predictions, so that those of one rule are whole for the other.
         identity=source_digest("voxmill.prediction.predictor"),
         code=source_digest("voxmill.prediction.predict_tile"),
     message:
@@ -45,8 +49,7 @@ rule predict_batch:
         weights=W.predictions.weights,
         card=W.predictions.card,
     output:
-        # Not removed before the job, which takes it as the sign to make all tiles anew.
-        manifest=update("results/{volume}/{network}/batches/{batch}.json"),
+        manifest="results/{volume}/{network}/batches/{batch}.json",
     log:
         "logs/{volume}/{network}/predict_batch/{batch}.log",
     conda:
@@ -58,6 +61,8 @@ rule predict_batch:
         runtime=W.resources.batch_minutes,
     params:
         predictions="results/{volume}/{network}/predictions",
+        image="results/{volume}/{network}/probability.ome.zarr",
+        storage=W.predictions.storage,
         settings=W.predictions.settings,
         identity=source_digest("voxmill.prediction.predictor"),
         code=source_digest("voxmill.prediction.predict_batch"),

@@ -4,7 +4,7 @@
 rule draw_overview:
     input:
         volume=W.volumes.file,
-        probability="results/{volume}/{network}/probability.ome.tif",
+        probability="results/{volume}/{network}/probability.ome.zarr/zarr.json",
         cells="results/{volume}/{network}/cells.csv",
         matches=W.evaluations.matches_if_any,
     output:

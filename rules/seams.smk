@@ -13,7 +13,7 @@ rule measure_seams:
         statistics="results/{volume}/statistics.json",
         weights=W.predictions.weights,
         card=W.predictions.card,
-        probability="results/{volume}/{network}/probability.ome.tif",
+        probability="results/{volume}/{network}/probability.ome.zarr/zarr.json",
     output:
         seams="results/{volume}/{network}/seams.json",
     log:

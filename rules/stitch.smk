@@ -3,7 +3,7 @@
 
 rule stitch:
     input:
-        W.targets.per_network("probability.ome.tif"),
+        W.targets.stitched(),
 
 
 rule check_slab:
@@ -16,10 +16,13 @@ rule check_slab:
         "logs/{volume}/{network}/check_slab/{slab}.log",
     conda:
         "../envs/voxmill.yaml"
+    threads: 4
     resources:
-        mem_mb=W.resources.stitch_memory_mb,
+        mem_mb=1000,
     params:
         predictions="results/{volume}/{network}/predictions",
+        image="results/{volume}/{network}/probability.ome.zarr",
+        storage=W.predictions.storage,
         model=W.predictions.model_digest,
         part=W.volumes.part,
         code=source_digest("voxmill.tiles.check_slab"),
@@ -29,22 +32,69 @@ rule check_slab:
         "../scripts/check_slab.py"
 
 
+rule build_level:
+    input:
+        plan="results/{volume}/plan.json",
+        manifests=W.predictions.rows_below,
+    output:
+        manifest="results/{volume}/{network}/levels/{level}/{row}.json",
+    log:
+        "logs/{volume}/{network}/build_level/{level}_{row}.log",
+    conda:
+        "../envs/voxmill.yaml"
+    threads: 4
+    resources:
+        mem_mb=W.resources.level_memory_mb,
+    params:
+        image="results/{volume}/{network}/probability.ome.zarr",
+        storage=W.predictions.storage,
+        code=source_digest("voxmill.tiles.build_level"),
+    message:
+        "Making row {wildcards.row} of level {wildcards.level} of {wildcards.volume}"
+    script:
+        "../scripts/build_level.py"
+
+
 rule stitch_volume:
     input:
         plan="results/{volume}/plan.json",
-        manifests=W.predictions.slab_manifests,
+        manifests=W.predictions.all_rows,
     output:
-        probability="results/{volume}/{network}/probability.ome.tif",
+        # Without it no reader takes the folder for an image; jobs that write shards remove it.
+        probability="results/{volume}/{network}/probability.ome.zarr/zarr.json",
     log:
         "logs/{volume}/{network}/stitch_volume.log",
     conda:
         "../envs/voxmill.yaml"
     resources:
-        mem_mb=W.resources.stitch_memory_mb,
+        mem_mb=1000,
     params:
-        compression=W.predictions.compression,
+        image="results/{volume}/{network}/probability.ome.zarr",
+        storage=W.predictions.storage,
+        model=W.predictions.model_digest,
+        pilot=W.predictions.is_pilot,
         code=source_digest("voxmill.tiles.stitch_volume"),
     message:
         "Stitching the predictions of {wildcards.network} on {wildcards.volume}"
     script:
         "../scripts/stitch_volume.py"
+
+
+rule export_tiff:
+    input:
+        probability="results/{volume}/{network}/probability.ome.zarr/zarr.json",
+    output:
+        tiff="results/{volume}/{network}/probability.ome.tif",
+    log:
+        "logs/{volume}/{network}/export_tiff.log",
+    conda:
+        "../envs/voxmill.yaml"
+    threads: 4
+    resources:
+        mem_mb=W.resources.stitch_memory_mb,
+    params:
+        code=source_digest("voxmill.tiles.export_tiff"),
+    message:
+        "Writing the probability of {wildcards.network} on {wildcards.volume} as OME-TIFF"
+    script:
+        "../scripts/export_tiff.py"

@@ -10,6 +10,8 @@ if __name__ == "__main__":
         statistics_path=snakemake.input.statistics,
         weights_path=snakemake.input.weights,
         predictions_folder=snakemake.params.predictions,
+        image_path=snakemake.params.image,
+        storage=snakemake.params.storage,
         manifest_path=snakemake.output.manifest,
         settings=snakemake.params.settings,
         code=snakemake.params.identity,

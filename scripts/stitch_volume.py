@@ -1,4 +1,4 @@
-"""Stitch predictions into one volume."""
+"""Make one image of predictions."""
 
 from voxmill.tiles.stitch_volume import stitch_volume
 
@@ -6,7 +6,10 @@ if __name__ == "__main__":
     stitch_volume(
         plan_path=snakemake.input.plan,
         manifest_paths=snakemake.input.manifests,
-        output_path=snakemake.output.probability,
-        compression=snakemake.params.compression,
+        image_path=snakemake.params.image,
+        storage=snakemake.params.storage,
+        network=snakemake.wildcards.network,
+        model=snakemake.params.model,
+        pilot=snakemake.params.pilot,
         log_path=snakemake.log[0],
     )

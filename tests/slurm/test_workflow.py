@@ -36,7 +36,7 @@ def finished(shared_cluster, tmp_path_factory) -> Workspace:
 
 def test_everything_is_made(finished):
     results = finished.folder / "results/v/identity"
-    assert sorted(path.stem for path in (results / "predictions").glob("*.tif")) == TILES
+    assert sorted(path.stem for path in (results / "predictions").glob("*.json")) == TILES
     assert json.loads((results / "evaluation.json").read_text())["f1"] == 1.0
     assert "Nothing to be done" in finished.snakemake().stderr
     assert {row["JobState"] for row in finished.jobs()} == {"COMPLETED"}
@@ -69,7 +69,7 @@ def test_inspection_and_single_rules(finished):
     listed = finished.snakemake("predict", options=("--dry-run", "--forcerun", "predict_tile"))
     assert re.search(r"^predict_tile +4$", listed.stdout + listed.stderr, re.MULTILINE)
     summary = finished.snakemake("predict", options=("--summary",)).stdout
-    assert all(f"predictions/{tile}.tif" in summary for tile in TILES)
+    assert all(f"predictions/{tile}.json" in summary for tile in TILES)
 
 
 def test_the_table_after_the_run(finished, tmp_path):
@@ -85,11 +85,11 @@ def test_arrays_make_the_same_tiles(finished, tmp_path, cluster):
     shutil.copytree(finished.folder, tmp_path / "copy", symlinks=True)
     work = workspace((tmp_path / "copy").resolve(), cluster)
     folder = work.folder / "results/v/identity/predictions"
-    before = {path.name: path.read_bytes() for path in folder.glob("*.tif")}
+    before = {path.name: path.read_bytes() for path in folder.glob("*.json")}
     shutil.rmtree(folder)
     work.voxmill("array")
     wait_until(lambda: not work.cluster.run("squeue", "--noheader").strip(), 180, "the array")
-    assert {path.name: path.read_bytes() for path in folder.glob("*.tif")} == before
+    assert {path.name: path.read_bytes() for path in folder.glob("*.json")} == before
     tasks = [row for row in work.predictions() if "_" in row["id"]]
     assert [row["gpus"] for row in tasks] == ["1"] * 4
     assert {row["JobState"] for row in work.jobs()} == {"COMPLETED"}
@@ -104,11 +104,11 @@ def test_batches_of_tiles_share_a_job_and_its_gpu(finished, tmp_path, cluster):
     (tmp_path / "copy/my.yaml").write_text(yaml.safe_dump(settings))
     work = workspace((tmp_path / "copy").resolve(), cluster)
     results = work.folder / "results/v/identity"
-    before = {path.name: path.read_bytes() for path in (results / "predictions").glob("*.tif")}
+    before = {path.name: path.read_bytes() for path in (results / "predictions").glob("*.json")}
 
     shutil.rmtree(results / "predictions")
     work.snakemake("predict")
-    assert {p.name: p.read_bytes() for p in (results / "predictions").glob("*.tif")} == before
+    assert {p.name: p.read_bytes() for p in (results / "predictions").glob("*.json")} == before
     assert [(row["gpus"], row["JobState"]) for row in batch_jobs(work)] == [("1", "COMPLETED")] * 2
     records = sorted((work.folder / "logs/v/identity/predict_batch").glob("*.jobs.jsonl"))
     assert [len(table.read_tries(path)) for path in records] == [1, 1]
@@ -117,7 +117,7 @@ def test_batches_of_tiles_share_a_job_and_its_gpu(finished, tmp_path, cluster):
     shutil.rmtree(results / "batches")
     work.voxmill("array")
     wait_until(lambda: not work.cluster.run("squeue", "--noheader").strip(), 180, "the array")
-    assert {p.name: p.read_bytes() for p in (results / "predictions").glob("*.tif")} == before
+    assert {p.name: p.read_bytes() for p in (results / "predictions").glob("*.json")} == before
     tasks = [row for row in batch_jobs(work) if "_" in row["id"]]
     assert [(row["gpus"], row["JobState"]) for row in tasks] == [("1", "COMPLETED")] * 2
     assert "Nothing to be done" in work.snakemake().stderr
@@ -131,7 +131,8 @@ def test_a_resumed_run_gives_the_result_of_an_undisturbed_one(finished, tmp_path
     shutil.copytree(finished.folder, tmp_path / "copy", symlinks=True)
     work = workspace((tmp_path / "copy").resolve(), cluster)
     results = work.folder / "results/v/identity"
-    names = [*(f"predictions/{tile}.tif" for tile in TILES), "probability.ome.tif", "cells.csv"]
+    names = [f"predictions/{tile}.json" for tile in TILES]
+    names += ["probability.ome.zarr/zarr.json", "cells.csv"]
     before = {name: (results / name).read_bytes() for name in names}
     shutil.rmtree(results / "predictions")
     run = work.start("predict", "cells")

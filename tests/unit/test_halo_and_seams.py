@@ -36,6 +36,7 @@ from voxmill.tiles.plan import read_plan
 from voxmill.tiles.plan_volume import plan_volume
 from voxmill.volumes import open_volume, read_header, write_planes
 from voxmill.volumes.measure_volume import measure_volume
+from voxmill.volumes.probability import rounding, to_stored
 
 SETTINGS = MSDNetSettings(depth=5, width=1, dilations=(1, 2))
 SHAPE = (20, 22, 40)
@@ -96,7 +97,7 @@ def test_seam_boxes_straddle_seams():
 
 def test_a_single_tile_has_no_seam():
     assert seam_starts((20, 20, 20), (20, 20, 20), (4, 4, 4), 10, 0).shape == (0, 3)
-    empty = {"largest": 0.0, "mean": 0.0, "cells": 0, "gained": [], "lost": []}
+    empty = {"largest": 0.0, "mean": 0.0, "rounding": 0.0, "cells": 0, "gained": [], "lost": []}
     assert summarise([]) == empty
 
 
@@ -189,14 +190,15 @@ def test_the_halo_is_the_smallest_within_the_tolerance(files, tolerance):
     assert halo == found["radius_vox"] == SETTINGS.receptive_radius_vox or errors[halo] <= tolerance
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
 @pytest.mark.parametrize(("halo", "exact"), [(SETTINGS.receptive_radius_vox, True), (0, False)])
-def test_the_certificate_tells_a_sufficient_halo_from_none(files, halo, exact):
+def test_the_certificate_tells_a_sufficient_halo_from_none(files, halo, exact, dtype):
     folder, source = files
     plan_volume(
         volume=source, fingerprint="f", tile_shape_vox=(20, 11, 20), halo_vox=(halo,) * 3,
         halo_paths=[], output_path=folder / "plan.json",
     )  # fmt: skip
-    stitch_predictions(folder, source)
+    stitch_predictions(folder, source, dtype)
     measure_seams(
         volume=source, plan_path=folder / "plan.json", statistics_path=folder / "s.json",
         weights_path=folder / "m.safetensors", probability_path=folder / "p.tif",
@@ -205,7 +207,9 @@ def test_the_certificate_tells_a_sufficient_halo_from_none(files, halo, exact):
     )  # fmt: skip
     found = json.loads((folder / "seams.json").read_text())
     assert len(found["windows"]) == 4
+    # Whatever rounding the stored type adds.
     assert (found["largest"] < 1e-5) == exact
+    assert found["rounding"] <= rounding(dtype) + 1e-5
     assert 0 <= found["mean"] <= found["largest"]
     if exact:
         assert (found["gained"], found["lost"]) == ([], [])
@@ -219,7 +223,25 @@ def test_larger_volumes_get_larger_samples(tiles, windows):
     assert SeamSettings(windows=7).windows_of(tiles) == 7
 
 
-def stitch_predictions(folder, source):
+def test_stored_numbers_that_are_not_the_tiles_show_as_rounding(files):
+    folder, source = files
+    plan_volume(
+        volume=source, fingerprint="f", tile_shape_vox=(20, 11, 20), halo_vox=(7,) * 3,
+        halo_paths=[], output_path=folder / "plan.json",
+    )  # fmt: skip
+    write_planes(folder / "p.tif", np.zeros(SHAPE, np.uint8), SHAPE, np.uint8, (2.0, 1.0, 1.0))
+    measure_seams(
+        volume=source, plan_path=folder / "plan.json", statistics_path=folder / "s.json",
+        weights_path=folder / "m.safetensors", probability_path=folder / "p.tif",
+        output_path=folder / "seams.json", settings={"windows": 1, "window_vox": 8},
+        cells={"min_distance_um": 3.0}, prediction=CPU, threads=1,
+    )  # fmt: skip
+    found = json.loads((folder / "seams.json").read_text())
+    assert found["largest"] < 1e-5
+    assert found["rounding"] > 0.1
+
+
+def stitch_predictions(folder, source, dtype):
     from voxmill.runtime.files import read_json
     from voxmill.volumes import open_volume, read_header
     from voxmill.volumes.normalisation import normalise
@@ -235,7 +257,7 @@ def stitch_predictions(folder, source):
             voxels = normalise(voxels, read_json(folder / "s.json"), card.normalisation)
             probability = predict(network, voxels, PredictionSettings(device="cpu"), 1)[0]
             stitched[tile.core.slices] = probability[tile.core_in_window.slices]
-    tifffile.imwrite(folder / "p.tif", stitched, photometric="minisblack")
+    tifffile.imwrite(folder / "p.tif", to_stored(stitched, dtype), photometric="minisblack")
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from voxmill.tiles.slab import PredictedCore, read_slab, write_slab
 
 from voxmill.geometry import Box
 from voxmill.runtime.checked import json_checksum
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import write_json
 from voxmill.tiles.plan import PlannedVolume, make_plan, read_plan, write_plan
-from voxmill.tiles.slab import PredictedCore, read_slab, write_slab
 from voxmill.volumes import write_tile
 
 VOLUME = PlannedVolume((2, 3, 5), "uint16", (2.0, 1.0, 0.5))

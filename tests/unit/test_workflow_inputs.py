@@ -1,9 +1,14 @@
 """What rules read and are told: paths, batches, slabs and settings, without Snakemake."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 
-from tests.unit.workflow_config import TILES, ancient, config, volume, wildcards
+from tests.unit.workflow_config import SHAPE, TILE, TILES, ancient, config, volume, wildcards
 from voxmill.denoising.scans import Denoising, Scan
+from voxmill.tiles.predicted import PredictedTile
+from voxmill.volumes.sharded import ShardedArray
 from voxmill.workflow import pattern
 from voxmill.workflow.evaluations import Evaluations
 from voxmill.workflow.predictions import Predictions
@@ -77,7 +82,7 @@ def test_a_network_with_its_card_and_digest():
     assert predictions.card(wildcards(network="b")) == "models/b.json"
     assert predictions.model_digest(OF_A) == "a" * 16
     assert predictions.settings(OF_A)["device"] == "cpu"
-    assert predictions.compression(OF_A) == "zlib"
+    assert predictions.storage(OF_A) == {"dtype": "uint8", "compression": "zstd"}
 
 
 def test_the_halo_is_given_or_theoretical_or_measured():
@@ -95,9 +100,13 @@ def test_the_halo_is_given_or_theoretical_or_measured():
 def test_each_tile_is_a_job_by_default():
     predictions = Predictions(config(), ancient)
     slab = wildcards(volume="v", network="a", slab="z0000")
-    assert predictions.of_slab(slab) == [f"results/v/a/predictions/{tile}.tif" for tile in TILES]
+    assert predictions.of_slab(slab) == [f"results/v/a/predictions/{tile}.json" for tile in TILES]
     assert predictions.batch_of_tile(wildcards(volume="v", network="a", tile=TILES[0])) == []
-    assert predictions.slab_manifests(OF_A) == ["results/v/a/slabs/z0000.json"]
+    # 300 voxels are one level more.
+    rows = ["results/v/a/slabs/z0000.json", "results/v/a/levels/1/0.json"]
+    assert predictions.all_rows(OF_A) == rows
+    first = wildcards(volume="v", network="a", level="1", row="0")
+    assert predictions.rows_below(first) == rows[:1]
 
 
 def test_tiles_that_share_jobs():
@@ -114,8 +123,10 @@ def test_tiles_that_share_jobs():
 def test_a_slab_waits_for_the_jobs_that_hold_its_tiles():
     deep = volume(shape=(300, 100, 300))
     predictions = Predictions(config([deep], tiles={"per_job": 4}), ancient)
-    assert [path[-11:] for path in predictions.slab_manifests(OF_A)] == [
-        "/z0000.json", "/z0100.json", "/z0200.json",
+    assert [path[11:] for path in predictions.all_rows(OF_A)] == [
+        "/slabs/z0000.json", "/slabs/z0100.json", "/slabs/z0200.json",
+        "/levels/1/0.json", "/levels/1/1.json", "/levels/1/2.json",
+        "/levels/2/0.json", "/levels/2/1.json",
     ]  # fmt: skip
     held = {
         slab: predictions.of_slab(wildcards(volume="v", network="a", slab=slab))
@@ -123,6 +134,51 @@ def test_a_slab_waits_for_the_jobs_that_hold_its_tiles():
     }
     first, second = (f"results/v/a/batches/{z}_y0000_x0000.json" for z in ("z0000", "z0200"))
     assert held == {"z0000": [first], "z0100": [first], "z0200": [second]}
+
+
+def test_rows_of_a_level_are_made_from_two_below_where_z_is_halved():
+    deep = volume(shape=(700, 100, 100), voxel_size_um=(1.0, 1.0, 1.0))
+    predictions = Predictions(config([deep]), ancient)
+    below = {
+        (level, row): [
+            path[12:]
+            for path in predictions.rows_below(
+                wildcards(volume="v", network="a", level=level, row=row)
+            )
+        ]
+        for level, row in (("1", "0"), ("1", "3"), ("2", "1"), ("3", "0"))
+    }
+    assert below == {
+        ("1", "0"): ["slabs/z0000.json", "slabs/z0100.json"],
+        ("1", "3"): ["slabs/z0600.json"],
+        ("2", "1"): ["levels/1/2.json", "levels/1/3.json"],
+        ("3", "0"): [],  # there is none: (175, 25, 25) is small enough
+    }
+
+
+def test_lost_shards_have_what_vouches_for_them_removed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = Path("results/v/a")
+    array = ShardedArray.of_cores(folder / "probability.ome.zarr/0", SHAPE, "uint8", TILE, "zstd")
+    for tile, index in zip(TILES[:3], array.indices(0), strict=False):
+        stored = array.write_shard(index, np.full(array.box(index).shape, 3, np.uint8))
+        PredictedTile(tile, {}, stored).write(folder / "predictions" / f"{tile}.json")
+    vouching = ["batches/z0000_y0000_x0000.json", "slabs/z0000.json"]
+    for path in (*vouching, "batches/z0000_y0100_x0000.json", "probability.ome.zarr/zarr.json"):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text("{}")
+    predictions = Predictions(config(tiles={"per_job": 2}), ancient)
+    assert predictions.forget_lost() == []
+    assert (folder / "probability.ome.zarr/zarr.json").exists()
+    (folder / "probability.ome.zarr/0/c/0/0/1").unlink()
+    (said,) = predictions.forget_lost()
+    assert f"1 shards are gone, of tile {TILES[1]} first" in said
+    left = {path.relative_to(folder).as_posix() for path in folder.rglob("*.json")}
+    assert left == {
+        f"predictions/{TILES[0]}.json", f"predictions/{TILES[2]}.json",
+        "batches/z0000_y0100_x0000.json",
+    }  # fmt: skip
+    assert predictions.forget_lost() == []
 
 
 def test_settings_and_methods_of_an_evaluation():

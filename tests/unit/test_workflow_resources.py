@@ -137,7 +137,7 @@ def test_an_exported_network_declares_its_memory():
 def test_on_a_gpu_the_host_holds_windows_and_results_alone():
     on_gpu = resources(CLUSTER, prediction={"device": "cuda"})
     a, b = (on_gpu.prediction_memory_mb(w, 1) for w in (OF_A, OF_B))
-    assert a == b == 4000 + (14 * VOXELS + 4 * math.prod(TILE)) // MB
+    assert a == b == 4000 + (14 * VOXELS + 6 * math.prod(TILE)) // MB
     assert a < 4000 + 20 * VOXELS / MB
 
 
@@ -147,6 +147,7 @@ def test_memory_and_time_grow_with_each_try():
     for function, names in (
         (asked.cut_memory_mb, OF_A),
         (asked.stitch_memory_mb, OF_A),
+        (asked.level_memory_mb, OF_A),
         (asked.prediction_memory_mb, OF_A),
         (asked.batch_memory_mb, OF_A),
         (asked.surroundings_memory_mb, OF_A),

@@ -27,7 +27,7 @@ def test_tiles_of_all_volumes():
 
 def test_predictions_of_all_networks():
     asked = targets().predictions()
-    assert asked == [f"results/v/{n}/predictions/{tile}.tif" for n in "ab" for tile in TILES]
+    assert asked == [f"results/v/{n}/predictions/{tile}.json" for n in "ab" for tile in TILES]
 
 
 @pytest.fixture
@@ -43,16 +43,16 @@ def test_tiles_that_share_jobs_are_asked_for_by_the_jobs_manifests(in_folder):
 
 def test_a_lost_prediction_is_named_where_its_job_has_ended(in_folder):
     one = [volume(networks=("a",))]
-    lay(in_folder / "predictions", [f"{TILES[0]}.tif"])
+    lay(in_folder / "predictions", [f"{TILES[0]}.json"])
     lay(in_folder / "batches", [f"{TILES[0]}.json"])
     asked = targets(one, tiles={"per_job": 2}).predictions()
     manifests = [f"results/v/a/batches/{tile}.json" for tile in (TILES[0], TILES[2])]
     # Those of the second job are made by that job, which has not ended.
-    assert asked == [*manifests, f"results/v/a/predictions/{TILES[1]}.tif"]
+    assert asked == [*manifests, f"results/v/a/predictions/{TILES[1]}.json"]
 
 
 def test_whole_batches_have_lost_nothing(in_folder):
-    lay(in_folder / "predictions", [f"{tile}.tif" for tile in TILES])
+    lay(in_folder / "predictions", [f"{tile}.json" for tile in TILES])
     lay(in_folder / "batches", [f"{TILES[0]}.json", f"{TILES[2]}.json"])
     asked = targets([volume(networks=("a",))], tiles={"per_job": 2}).predictions()
     assert not any("predictions" in path for path in asked)
@@ -79,12 +79,21 @@ def test_a_run_keeps_every_product_once():
     assert len(set(durable)) == len(durable)
     products = {path.rpartition("/")[2] for path in durable if path.startswith("results/v/a/")}
     assert products == {
-        *(f"{tile}.tif" for tile in TILES), "probability.ome.tif", "seams.json", "cells.csv",
+        *(f"{tile}.json" for tile in TILES), "zarr.json", "seams.json", "cells.csv",
         "overview.png", "evaluation.json",
     }  # fmt: skip
     assert set(asked.denoised()) <= set(durable)
     assert "results/s/denoised.nii.gz" in asked.denoised()
     assert "results/study/derivatives/voxmill/dataset_description.json" in asked.denoised()
+
+
+def test_an_ome_tiff_is_kept_where_it_is_asked_for():
+    formats = {"formats": ("ome-zarr", "ome-tiff")}
+    assert targets(stitching=formats).stitched() == [
+        f"results/v/{network}/{name}"
+        for name in ("probability.ome.zarr/zarr.json", "probability.ome.tif")
+        for network in "ab"
+    ]
 
 
 def test_models_that_are_trained():

@@ -47,7 +47,7 @@ def config(volumes=None, **sections):
         "prediction": {
             "backend": "auto", "device": "cpu", "precision": "float32", "flips": False,
         },
-        "stitching": {"compression": "zlib"},
+        "stitching": {"formats": ("ome-zarr",), "dtype": "uint8", "compression": "zstd"},
         "cells": {"method": "maxima", "threshold": "model", "min_distance_um": 6},
         "evaluation": {"max_distance_um": 5, "baseline": True, "seed": 0},
         "training": {},

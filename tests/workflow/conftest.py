@@ -14,9 +14,11 @@ import pytest
 import tifffile
 import torch
 import yaml
+import zarr
 
 from voxmill.config.networks import MSDNetSettings
 from voxmill.networks import build, models
+from voxmill.volumes.probability import to_probability
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPE = (12, 20, 24)
@@ -102,6 +104,25 @@ class Project:
 
     def path(self, name):
         return self.folder / "results" / name
+
+
+def read_probability(folder, level=0):
+    """The stored probability of a network on a volume, as float32 from 0 to 1."""
+    stored = zarr.open_group(folder / "probability.ome.zarr", mode="r")[str(level)][...]
+    return to_probability(stored)
+
+
+def shard_of(folder, tile):
+    """The file of a tile's shard."""
+    start = [int(part[1:]) for part in tile.split("_")]
+    index = [str(a // edge) for a, edge in zip(start, TILE_SHAPE, strict=True)]
+    return folder.joinpath("probability.ome.zarr", "0", "c", *index)
+
+
+def flip_a_bit(path, position=0):
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
 
 
 def make_project(folder, root=ROOT):

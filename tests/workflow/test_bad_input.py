@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from tests.workflow.conftest import make_project, make_volume
+from tests.workflow.conftest import flip_a_bit, make_project, make_volume, shard_of
 
 
 def run_fails(project, *arguments):
@@ -72,14 +72,10 @@ def test_voxels_that_are_no_numbers_are_placed(new, value):
 
 
 def test_a_broken_prediction_is_named_and_mended_by_deleting_it(project):
-    victim = project.path("v/identity/predictions/z0000_y0000_x0012.tif")
-    with tifffile.TiffFile(victim) as tif:
-        position = tif.pages.first.dataoffsets[0]
-    data = bytearray(victim.read_bytes())
-    data[position] ^= 1
-    victim.write_bytes(data)
-    output = run_fails(project, "--forcerun", "stitch_volume")
+    victim = shard_of(project.path("v/identity"), "z0000_y0000_x0012")
+    flip_a_bit(victim)
+    output = run_fails(project, "--forcerun", "check_slab")
     assert f"{victim.relative_to(project.folder)}: damaged" in output
-    assert "Delete it and run again" in output
-    victim.unlink()
+    assert "Delete results/v/identity/predictions/z0000_y0000_x0012.json and run again" in output
+    project.path("v/identity/predictions/z0000_y0000_x0012.json").unlink()
     project.snakemake()

@@ -5,7 +5,7 @@ import json
 import pytest
 import tifffile
 
-from tests.workflow.conftest import make_project
+from tests.workflow.conftest import flip_a_bit, make_project, shard_of
 
 TILES = ["z0000_y0000_x0000", "z0000_y0000_x0012", "z0000_y0010_x0000", "z0000_y0010_x0012"]
 BATCHES = [TILES[0], TILES[3]]
@@ -27,7 +27,11 @@ def copy(batched, tmp_path):
 
 
 def prediction(project, tile):
-    return project.path(f"{NETWORK}/predictions/{tile}.tif")
+    return shard_of(project.path(NETWORK), tile)
+
+
+def identity(project, tile):
+    return project.path(f"{NETWORK}/predictions/{tile}.json")
 
 
 def times(project):
@@ -38,7 +42,7 @@ def times_of(project, tiles):
     return [prediction(project, tile).stat().st_mtime_ns for tile in tiles]
 
 
-def damage(path):
+def damage_tile(path):
     """Flip a bit of a tile's last voxel."""
     with tifffile.TiffFile(path) as tif:
         page = tif.pages[-1]
@@ -53,8 +57,9 @@ def log(project, batch):
 
 
 def test_the_same_files_as_with_a_job_for_each_tile(batched, finished):
-    for name in [f"{NETWORK}/predictions/{tile}.tif" for tile in TILES]:
-        assert batched.path(name).read_bytes() == finished.path(name).read_bytes()
+    for tile in TILES:
+        for file in (prediction, identity):
+            assert file(batched, tile).read_bytes() == file(finished, tile).read_bytes()
     cells = f"{NETWORK}/cells.csv"
     assert batched.path(cells).read_bytes() == finished.path(cells).read_bytes()
 
@@ -67,7 +72,7 @@ def test_one_job_loads_the_model_once_for_its_tiles(batched):
     manifest = json.loads(batched.path(f"{NETWORK}/batches/{BATCHES[0]}.json").read_text())
     assert [tile["name"] for tile in manifest["tiles"]] == TILES[:3]
     sizes = [prediction(batched, tile).stat().st_size for tile in TILES[:3]]
-    assert [tile["bytes"] for tile in manifest["tiles"]] == sizes
+    assert [tile["shard"]["bytes"] for tile in manifest["tiles"]] == sizes
 
 
 def test_a_second_run_finds_nothing_to_do(copy):
@@ -77,11 +82,21 @@ def test_a_second_run_finds_nothing_to_do(copy):
     assert "predict_tile" not in copy.jobs()
 
 
-def test_a_lost_prediction_is_made_again_alone(copy):
+def test_a_lost_identity_is_made_again_alone(copy):
+    identity(copy, TILES[1]).unlink()
+    kept = times(copy)
+    assert copy.jobs() == {"all": 1, "predict_tile": 1}
+    copy.snakemake()
+    # The same voxels leave the shard as it is, and the image whole.
+    assert times(copy) == kept
+    assert copy.jobs() == {}
+
+
+def test_a_lost_shard_is_made_again_alone(copy):
     before = prediction(copy, TILES[1]).read_bytes()
     kept = times(copy)
     prediction(copy, TILES[1]).unlink()
-    assert copy.jobs() == {"all": 1, "predict_tile": 1}
+    assert copy.jobs("predict") == {"predict": 1, "predict_batch": 1}
     copy.snakemake()
     assert prediction(copy, TILES[1]).read_bytes() == before
     assert {t: m for t, m in times(copy).items() if t != TILES[1]} == {
@@ -93,10 +108,10 @@ def test_a_lost_prediction_is_made_again_alone(copy):
 def test_a_stopped_job_goes_on_at_the_first_tile_that_is_not_whole(copy):
     copy.path(f"{NETWORK}/batches/{BATCHES[0]}.json").unlink()
     kept = times(copy)
-    damage(prediction(copy, TILES[1]))
+    flip_a_bit(prediction(copy, TILES[1]))
     prediction(copy, TILES[2]).unlink()
     copy.snakemake()
-    assert "1 of 3 tiles are there already" in log(copy, BATCHES[0])
+    assert "1 of 3 tiles are predicted already" in log(copy, BATCHES[0])
     assert {t: times(copy)[t] == kept[t] for t in TILES} == dict(
         zip(TILES, [True, False, False, True], strict=True)
     )
@@ -111,14 +126,16 @@ def test_tiles_predicted_one_by_one_are_kept_in_batches(finished, tmp_path):
     assert times(project) == kept
 
 
-def test_forced_or_with_other_settings_all_are_made_anew(copy):
+def test_forced_all_are_kept_and_with_other_settings_made_anew(copy):
     kept = times(copy)
     copy.snakemake("--forcerun", "predict_batch", "--", "predict")
-    forced = times(copy)
-    assert not any(forced[tile] == kept[tile] for tile in TILES)
+    assert times(copy) == kept
     copy.configure(prediction={"backend": "torch"})
     copy.snakemake("predict")
-    assert not any(times(copy)[tile] == forced[tile] for tile in TILES)
+    assert f"predicted {TILES[0]}" in log(copy, BATCHES[0])
+    copy.configure(stitching={"dtype": "float32"})
+    copy.snakemake("predict")
+    assert not any(times(copy)[tile] == kept[tile] for tile in TILES)
 
 
 def test_a_failed_job_keeps_the_tiles_before_the_failure(copy):
@@ -128,11 +145,11 @@ def test_a_failed_job_keeps_the_tiles_before_the_failure(copy):
         prediction(copy, tile).unlink()
     third = copy.path(f"v/tiles/{TILES[2]}.tif")
     whole = third.read_bytes()
-    damage(third)
+    damage_tile(third)
     said = copy.snakemake("predict", ok=False)
     assert f"{TILES[2]}.tif: damaged" in said
     kept = times_of(copy, TILES[:2])
     third.write_bytes(whole)
     copy.snakemake()
     assert times_of(copy, TILES[:2]) == kept
-    assert "2 of 3 tiles are there already" in log(copy, BATCHES[0])
+    assert "2 of 3 tiles are predicted already" in log(copy, BATCHES[0])

@@ -1,5 +1,6 @@
 """The main job from end to end, and what a second run does."""
 
+import hashlib
 import json
 import os
 import re
@@ -12,7 +13,18 @@ import numpy as np
 import pandas as pd
 import tifffile
 
-from tests.workflow.conftest import CELLS, ROOT, SHAPE, SIZE_UM, make_project, make_volume
+from tests.workflow.conftest import (
+    CELLS,
+    ROOT,
+    SHAPE,
+    SIZE_UM,
+    flip_a_bit,
+    make_project,
+    make_volume,
+    read_probability,
+    shard_of,
+)
+from voxmill.volumes import read_header
 
 TILES = ["z0000_y0000_x0000", "z0000_y0000_x0012", "z0000_y0010_x0000", "z0000_y0010_x0012"]
 AFTER_PREDICTION = {"check_slab": 1, "stitch_volume": 1}
@@ -33,17 +45,15 @@ def test_probability_is_that_of_the_whole_volume(finished):
     volume = make_volume().astype(np.float64)
     low, high = np.percentile(volume, (5, 99.9))
     expected = 1 / (1 + np.exp(4 - 8 * np.clip((volume - low) / (high - low), -10, 10)))
-    found = tifffile.imread(finished.path("v/identity/probability.ome.tif"))
+    found = read_probability(finished.path("v/identity"))
     assert found.shape == SHAPE
-    np.testing.assert_allclose(found, expected, atol=2e-6)
+    np.testing.assert_allclose(found, expected, atol=0.5 / 255 + 2e-6)
 
 
 def test_stitched_volume_opens_calibrated(finished):
-    with tifffile.TiffFile(finished.path("v/identity/probability.ome.tif")) as tif:
-        assert tif.is_ome
-        assert tif.series[0].axes == "ZYX"
-        for axis, size in zip("ZYX", SIZE_UM, strict=True):
-            assert f'PhysicalSize{axis}="{size}"' in tif.ome_metadata
+    header = read_header(finished.path("v/identity/probability.ome.zarr"))
+    assert (header.format, header.shape, header.dtype) == ("OME-Zarr 0.5", SHAPE, "uint16")
+    assert header.voxel_size_um == SIZE_UM
 
 
 def test_cells_are_the_true_ones_in_absolute_coordinates(finished):
@@ -60,6 +70,14 @@ def test_cells_are_the_true_ones_in_absolute_coordinates(finished):
 def test_every_tile_is_a_file_named_by_its_origin(finished):
     for folder in ("v/tiles", "v/identity/predictions"):
         assert sorted(p.stem for p in finished.path(folder).iterdir()) == TILES
+    shards = {shard_of(finished.path("v/identity"), tile) for tile in TILES}
+    assert set(finished.path("v/identity/probability.ome.zarr/0/c").glob("*/*/*")) == shards
+    for tile in TILES:
+        known = json.loads(finished.path(f"v/identity/predictions/{tile}.json").read_text())
+        stored = shard_of(finished.path("v/identity"), tile).read_bytes()
+        assert known["shard"]["bytes"] == len(stored)
+        assert known["shard"]["sha256"] == hashlib.sha256(stored).hexdigest()
+        assert known["identity"]["settings"]["precision"] == "float32"
 
 
 def test_every_job_logs_what_it_did(finished):
@@ -94,14 +112,58 @@ def test_a_deleted_tile_is_remade_alone_with_what_depends_on_it(project, finishe
     expected = {"all": 1, "cut_tile": 1, "predict_tile": 1, **AFTER_PREDICTION, **AFTER_STITCHING}
     assert project.jobs() == expected
     project.snakemake()
-    for name in (victim, f"v/identity/predictions/{TILES[1]}.tif", "v/identity/cells.csv"):
+    for name in (victim, f"v/identity/predictions/{TILES[1]}.json", "v/identity/cells.csv"):
         assert same_files(project.path(name), finished.path(name)), name
     assert project.jobs() == {}
 
 
-def test_a_deleted_prediction_is_remade_alone(project):
-    project.path(f"v/identity/predictions/{TILES[2]}.tif").unlink()
-    assert project.jobs() == {"all": 1, "predict_tile": 1, **AFTER_PREDICTION, **AFTER_STITCHING}
+def test_a_deleted_prediction_is_remade_alone(project, finished):
+    again = {"all": 1, "predict_tile": 1, **AFTER_PREDICTION, **AFTER_STITCHING}
+    project.path(f"v/identity/predictions/{TILES[2]}.json").unlink()
+    assert project.jobs() == again
+    project.snakemake()
+    victim = shard_of(project.path("v/identity"), TILES[1])
+    victim.unlink()
+    assert project.jobs() == again
+    # An image that lacks a shard does not look whole.
+    assert not project.path("v/identity/probability.ome.zarr/zarr.json").exists()
+    project.snakemake()
+    assert same_files(victim, shard_of(finished.path("v/identity"), TILES[1]))
+    assert project.jobs() == {}
+
+
+def test_whole_predictions_of_the_same_identity_are_kept_by_a_rerun(project):
+    shards = [shard_of(project.path("v/identity"), tile) for tile in TILES]
+    dates = [path.stat().st_mtime_ns for path in shards]
+    flip_a_bit(shards[1])
+    project.snakemake("--forcerun", "predict_tile", "--", "predict")
+    log = project.folder / "logs/v/identity/predict_tile"
+    assert "1 of 1 tiles are predicted already" in (log / f"{TILES[0]}.log").read_text()
+    assert "0 of 1 tiles are predicted already" in (log / f"{TILES[1]}.log").read_text()
+    kept = [path.stat().st_mtime_ns == date for path, date in zip(shards, dates, strict=True)]
+    assert kept == [True, False, True, True]
+    project.snakemake()
+    assert project.jobs() == {}
+
+
+def test_a_large_volume_gets_levels_and_an_ome_tiff_on_demand(tmp_path):
+    project = make_project(tmp_path / "long")
+    volume = np.concatenate([make_volume()] * 12, axis=2)
+    tifffile.imwrite(project.folder / "v.tif", volume)
+    project.configure(
+        tiles={"shape_vox": [12, 20, 100]},
+        stitching={"formats": ["ome-zarr", "ome-tiff"]},
+    )
+    project.snakemake("stitch")
+    whole, half = (read_probability(project.path("v/identity"), level) for level in (0, 1))
+    assert (whole.shape, half.shape) == ((12, 20, 288), (12, 10, 144))
+    expected = whole.reshape(12, 10, 2, 144, 2).mean(axis=(2, 4))
+    np.testing.assert_allclose(half, expected, atol=1 / 65535)
+    found = tifffile.imread(project.path("v/identity/probability.ome.tif"))
+    np.testing.assert_array_equal(found / np.float32(65535), whole)
+    # In the second half of the volume the cells are those of the first.
+    np.testing.assert_allclose(whole[:, :, 24:48], whole[:, :, 240:264], atol=1e-4)
+    assert project.jobs("stitch") == {}
 
 
 def test_a_changed_matching_distance_reruns_the_evaluation_alone(project):
@@ -120,12 +182,14 @@ def test_a_changed_tile_shape_does_not_mix_old_tiles_with_new(project, finished)
     assert project.jobs()["cut_tile"] == project.jobs()["predict_tile"] == 2
     project.snakemake()
     manifest = json.loads(project.path("v/identity/slabs/z0000.json").read_text())
-    assert [tile["name"] for tile in manifest["tiles"]] == [TILES[0], TILES[1]]
-    assert [tile["stop"] for tile in manifest["tiles"]] == [[12, 20, 12], [12, 20, 24]]
-    probability = "v/identity/probability.ome.tif"
+    keys = ["c/0/0/0", "c/0/0/1"]
+    assert [shard["key"] for shard in manifest["shards"]] == keys
+    # Shards of the old grid are gone.
+    folder = project.path("v/identity/probability.ome.zarr/0")
+    assert sorted(p.relative_to(folder).as_posix() for p in folder.glob("c/*/*/*")) == keys
     np.testing.assert_allclose(
-        tifffile.imread(project.path(probability)), tifffile.imread(finished.path(probability)),
-        atol=1e-6,
+        read_probability(project.path("v/identity")),
+        read_probability(finished.path("v/identity")), atol=1e-6,
     )  # fmt: skip
     pd.testing.assert_frame_equal(
         pd.read_csv(project.path("v/identity/cells.csv")),

@@ -50,7 +50,7 @@ EDITS = {
 QUICK = [("tiles", "truth"), ("truth", "volume")]
 KEPT = (
     "plan.json", "truth.csv", "identity/cells.csv", "identity/evaluation.json",
-    "identity/matches.csv", "identity/probability.ome.tif",
+    "identity/matches.csv", "identity/probability.ome.zarr/zarr.json",
 )  # fmt: skip
 
 

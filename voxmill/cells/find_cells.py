@@ -21,6 +21,7 @@ from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.jobs import job, log_rate, logger
 from voxmill.volumes.blocks import SerialReader, map_blocks
 from voxmill.volumes.part import PartOfVolume
+from voxmill.volumes.probability import open_stored, to_probability
 from voxmill.volumes.protocols import ReadableVolume
 
 Found = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -86,9 +87,7 @@ class _Probability:
         values = self._reader.read_window(*outer)
         if values.dtype.kind not in "fub":
             raise VoxmillError(f"expected probabilities, found voxels of type {values.dtype}")
-        if values.dtype.kind == "u":
-            values = values / np.float32(np.iinfo(values.dtype).max)
-        values = values.astype(np.float32, copy=False)
+        values = to_probability(values)
         largest = values.max(initial=-np.inf)
         if not np.isfinite(values.sum(dtype=np.float64)):
             bad = np.argwhere(~np.isfinite(values))[0] + outer.start
@@ -193,12 +192,10 @@ def find_cells(
     VoxmillError
         As `cells_of_volume`, or if the volume can't be read or a setting is out of range.
     """
-    from voxmill.volumes import open_volume, read_header
-
     checked = CellSettings.from_dict(settings)
     start = time.perf_counter()
     grid = Resampling.between(**own_grid, voxel_size_um=voxel_size_um) if own_grid else None
-    with open_volume(read_header(probability_path)) as volume:
+    with open_stored(probability_path) as volume:
         predicted = Box(*part) if part else Box.from_shape(volume.shape)
         try:
             seen = PartOfVolume(volume, predicted)

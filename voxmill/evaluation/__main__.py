@@ -14,7 +14,7 @@ def print_results(results: str | Path) -> None:
         print(f"\nResults of {folder.name}: {folder}/")
         for path in sorted(folder.glob("*/cells.csv")):
             print(f"  {path}: {len(read_cells(path))} cells")
-        for name in ("probability.ome.tif", "overview.png"):
+        for name in ("probability.ome.zarr", "overview.png"):
             for path in sorted(folder.glob(f"*/{name}")):
                 print(f"  {path}")
         paths = sorted(folder.glob("*/evaluation.json"), key=lambda p: p.parent.name == "baseline")

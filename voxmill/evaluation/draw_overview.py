@@ -12,6 +12,7 @@ from voxmill.geometry import Box, Triple, VoxelSize
 from voxmill.runtime.files import writing
 from voxmill.runtime.jobs import job
 from voxmill.volumes import open_volume, read_header
+from voxmill.volumes.probability import Probabilities
 from voxmill.volumes.protocols import ReadableVolume
 
 matplotlib.use("Agg")
@@ -74,11 +75,11 @@ def draw_overview(
     if grid is not None:
         shown, points[PLACE] = grid.covering(shown), grid.from_own(points[PLACE].to_numpy())
     window = middle_window(shown)
-    parts = {}
-    for name, path in (("volume", volume), ("probability", {"path": probability_path})):
-        with open_volume(read_header(**path)) as source:
+    parts: dict[str, list[np.ndarray]] = {}
+    with open_volume(header) as source, Probabilities(probability_path) as probability:
+        for name, part in (("volume", source), ("probability", probability)):
             parts[name] = [
-                _projection(source, window, axis, depth_um / size.array[axis])
+                _projection(part, window, axis, depth_um / size.array[axis])
                 for _, axis, _ in PLANES
             ]
     origin_um = grid.origin_um if grid else np.zeros(3)

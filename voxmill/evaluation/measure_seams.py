@@ -1,7 +1,10 @@
 """A certificate of a stitched volume: what the cutting into tiles changed at its seams.
 
-Windows that straddle seams are predicted once more, with a halo as large as the network can see
-(up to a limit), and compared with the stitched prediction: probabilities and cells.
+Windows that straddle seams are predicted twice more: with a halo as large as the network can see
+(up to a limit), and tile by tile, each part from what its tile holds. The difference is what the
+cutting changed, before any rounding of what is stored. That the stored probability is the second
+one, rounded, is looked at too, and cells are compared between the first, rounded in the same way,
+and the stored one.
 """
 
 import math
@@ -24,10 +27,10 @@ from voxmill.prediction.volume_predictor import VolumePredictor
 from voxmill.runtime.checked import read_checked_json
 from voxmill.runtime.files import write_json
 from voxmill.runtime.jobs import job, logger, progress
-from voxmill.tiles.plan import read_plan
+from voxmill.tiles.plan import Plan, read_plan
 from voxmill.volumes import open_volume, read_header
 from voxmill.volumes.blocks import ArrayVolume
-from voxmill.volumes.protocols import ReadableVolume
+from voxmill.volumes.probability import Probabilities, to_probability, to_stored
 
 
 def seam_starts(
@@ -131,10 +134,10 @@ def measure_seams(
         Arguments of `voxmill.volumes.read_header`.
     plan_path, statistics_path, weights_path, probability_path : path
     output_path : path
-        JSON: `largest` and `mean` absolute difference of probability, `cells` compared, `gained`
-        and `lost` cells (absolute voxels of the file), and the same for each window; `halo_vox` of
-        the plan and `reference_halo_vox` of the windows. Windows and halos are in voxels of the
-        tiles.
+        JSON: `largest` and `mean` absolute difference of probability before rounding, `rounding`,
+        the largest that storing added, `cells` compared, `gained` and `lost` cells (absolute voxels
+        of the file), and the same for each window; `halo_vox` of the plan and `reference_halo_vox`
+        of the windows. Windows and halos are in voxels of the tiles.
     settings, cells, prediction : dict
         See `SeamSettings`, `CellSettings`, `PredictionSettings`.
     threads, gpus : int
@@ -160,14 +163,17 @@ def measure_seams(
     with (
         claimed as held,
         open_volume(header) as source,
-        open_volume(read_header(probability_path)) as stitched,
+        Probabilities(probability_path) as stitched,
     ):
         predictor = VolumePredictor(card, network, source, statistics, held, threads)
         halo = predictor.largest_halo()
         predict_box = partial(predictor.predict, halo_vox=halo)
+        predict_cut = partial(predict_by_tiles, plan=plan, predictor=predictor, halo_vox=halo)
         boxes = richest_boxes(predictor.read, starts, size, number)
         rows = [
-            compare_window(window, predict_box, stitched, detector, voxel_size_um, within=box)
+            compare_window(
+                window, predict_box, predict_cut, stitched, detector, voxel_size_um, within=box
+            )
             for window in progress(boxes, len(boxes), "window", "looking at seams")
         ]
     if header.resampling is not None:
@@ -176,16 +182,43 @@ def measure_seams(
     result = summarise(rows) | {"tolerance": checked.tolerance, "reference_halo_vox": halo}
     write_json(output_path, result | {"halo_vox": list(plan.halo_vox), "windows": rows})
     logger.info(
-        "%d windows at seams: largest difference %.3g, mean %.3g; %d cells, %d gained, %d lost",
-        len(rows), result["largest"], result["mean"], result["cells"],
+        "%d windows at seams: largest difference %.3g, mean %.3g, by rounding %.3g; "
+        "%d cells, %d gained, %d lost",
+        len(rows), result["largest"], result["mean"], result["rounding"], result["cells"],
         len(result["gained"]), len(result["lost"]),
     )  # fmt: skip
+
+
+def predict_by_tiles(box: Box, plan: Plan, predictor: VolumePredictor, halo_vox: int) -> np.ndarray:
+    """Probability of a box as the tiles' jobs predict it: no part sees more than its tile.
+
+    Parameters
+    ----------
+    box : Box
+        Absolute voxels.
+    plan : Plan
+    predictor : VolumePredictor
+    halo_vox : int
+        What is beyond it, inside of the tile, is left out.
+
+    Returns
+    -------
+    (z, y, x) float32 array
+    """
+    probability = np.empty(box.shape, np.float32)
+    for tile in plan.tiles:
+        if tile.core.overlaps(box):
+            part = box.clip(tile.core)
+            seen = predictor.predict(part, halo_vox, within=tile.window)
+            probability[part.relative_to(box.start).slices] = seen
+    return probability
 
 
 def compare_window(
     box: Box,
     predict_box: Callable[[Box], np.ndarray],
-    stitched: ReadableVolume,
+    predict_cut: Callable[[Box], np.ndarray],
+    stitched: Probabilities,
     settings: CellSettings,
     voxel_size_um: Iterable[float],
     within: Box | None = None,
@@ -198,7 +231,9 @@ def compare_window(
         Absolute voxels.
     predict_box : callable
         Box -> (z, y, x) probability with the larger halo.
-    stitched : ReadableVolume
+    predict_cut : callable
+        Box -> (z, y, x) probability as by tiles, not rounded.
+    stitched : Probabilities
         The stitched probability.
     settings : CellSettings
     voxel_size_um : (3,) float
@@ -208,7 +243,8 @@ def compare_window(
     Returns
     -------
     dict
-        `start`, `stop`, `largest` and `mean` absolute difference, `cells`, `gained`, `lost`.
+        `start`, `stop`, `largest` and `mean` absolute difference, `rounding`, `cells`, `gained`,
+        `lost`.
     """
     # A cell of the box depends on what lies around it.
     reach_um = 2 * settings.min_distance_um + 4 * settings.smoothing_um
@@ -216,8 +252,10 @@ def compare_window(
     around = box.grow(margin, within=within or Box.from_shape(stitched.shape))
     reference, found = predict_box(around), stitched.read_window(*around)
     core = box.relative_to(around.start)
-    difference = np.abs(reference[core.slices] - found[core.slices])
-    cells = compare_cells(reference, found, settings, voxel_size_um, core)
+    cut = predict_cut(box)
+    difference = np.abs(reference[core.slices] - cut)
+    rounded = to_probability(to_stored(reference, stitched.dtype))
+    cells = compare_cells(rounded, found, settings, voxel_size_um, core)
     origin = np.array(around.start)
     cells |= {
         key: (np.reshape(cells[key], (-1, 3)) + origin).tolist() for key in ("gained", "lost")
@@ -228,6 +266,7 @@ def compare_window(
         "stop": stop,
         "largest": float(difference.max()),
         "mean": float(difference.mean()),
+        "rounding": float(np.abs(cut - found[core.slices]).max()),
         **cells,
     }
 
@@ -237,6 +276,7 @@ def summarise(rows: list[dict]) -> dict:
     return {
         "largest": max((row["largest"] for row in rows), default=0.0),
         "mean": float(np.mean([row["mean"] for row in rows])) if rows else 0.0,
+        "rounding": max((row["rounding"] for row in rows), default=0.0),
         "cells": sum(row["cells"] for row in rows),
         "gained": [cell for row in rows for cell in row["gained"]],
         "lost": [cell for row in rows for cell in row["lost"]],

@@ -1,12 +1,12 @@
 """Predict several tiles in one job."""
 
-from pathlib import Path
+from collections.abc import Mapping
 
 from voxmill.config.prediction import PredictionSettings
 from voxmill.prediction.box import on_claimed_device
-from voxmill.prediction.predictor import Predictor, made_with
+from voxmill.prediction.predictor import Predictor, Written
 from voxmill.runtime.checked import write_checked_json
-from voxmill.runtime.jobs import job, logger
+from voxmill.runtime.jobs import job
 
 
 @job
@@ -17,6 +17,8 @@ def predict_batch(
     statistics_path: str,
     weights_path: str,
     predictions_folder: str,
+    image_path: str,
+    storage: Mapping[str, str],
     manifest_path: str,
     settings: dict,
     code: str,
@@ -26,28 +28,25 @@ def predict_batch(
 ) -> None:
     """Write the predictions of several tiles with one start, one device and one model.
 
-    Each is a file of its own, the same as `predict_tile` writes. Where the manifest is missing,
-    an earlier attempt may have been stopped: its complete predictions are kept if they were made
-    with the same settings and code. Where the manifest is there, all are made anew.
+    Each is a shard and a JSON file of its own, the same as `predict_tile` writes; those that are
+    whole and were made from the same are kept.
 
     Parameters
     ----------
     tile_paths : list of path
         The tiles' files.
     predictions_folder : path
-        Where the predictions go, under the tiles' names.
+        Where the JSON files go, under the tiles' names.
     manifest_path : path
-        JSON, written at the end: name, path, key, bytes and checksum of each prediction.
-    plan_path, statistics_path, weights_path, settings, code, threads, gpus, record_path
+        JSON, written at the end: what those files hold.
+    plan_path, statistics_path, weights_path, image_path, storage : path, dict
+    settings, code, threads, gpus, record_path
         As of `voxmill.prediction.predict_tile`; so are the errors.
     """
     inputs = (plan_path, statistics_path, weights_path)
     checked = PredictionSettings.from_dict(settings)
-    pairs = [(path, str(Path(predictions_folder) / Path(path).name)) for path in tile_paths]
-    resumed = not Path(manifest_path).exists()
+    written = Written(image_path, predictions_folder, storage)
+    predictor = Predictor(*inputs, written, checked, code, threads)
     with on_claimed_device(checked, gpus, manifest_path, record_path) as held:
-        predictor = Predictor(*inputs, held, made_with(checked, code), threads)
-        left = [pair for pair in pairs if not (resumed and predictor.is_whole(pair[1]))]
-        logger.info("%d of %d tiles are there already", len(pairs) - len(left), len(pairs))
-        predictor.run(left)
-        write_checked_json(manifest_path, {"tiles": [predictor.entry(path) for _, path in pairs]})
+        tiles = predictor.run(tile_paths, held)
+    write_checked_json(manifest_path, {"tiles": [tile.to_json() for tile in tiles]})

@@ -1,8 +1,11 @@
 """Predict one tile in a job of its own."""
 
+from collections.abc import Mapping
+from pathlib import Path
+
 from voxmill.config.prediction import PredictionSettings
 from voxmill.prediction.box import on_claimed_device
-from voxmill.prediction.predictor import Predictor, made_with
+from voxmill.prediction.predictor import Predictor, Written
 from voxmill.runtime.jobs import job
 
 
@@ -14,20 +17,28 @@ def predict_tile(
     statistics_path: str,
     weights_path: str,
     output_path: str,
+    image_path: str,
+    storage: Mapping[str, str],
     settings: dict,
     code: str,
     threads: int,
     gpus: int = 0,
     record_path: str | None = None,
 ) -> None:
-    """Write the prediction of one tile: the first output map of its core, float32.
+    """Write the prediction of one tile: the first output map of its core, a shard of an array.
+
+    One that is whole and was made from the same is kept.
 
     Parameters
     ----------
     tile_path, plan_path, statistics_path, weights_path : path
         Inputs; the tile's file has the tile's name, the model's card lies beside the weights.
     output_path : path
-        A TIFF file that carries the tile's key, the model's digest and a checksum.
+        JSON under the tile's name: what the shard was made from, its file and checksum.
+    image_path : path
+        Folder of the image; the shard becomes a file of its level 0.
+    storage : dict
+        `dtype` and `compression` of the stored probabilities.
     settings : dict
         See `PredictionSettings`.
     code : str
@@ -46,6 +57,7 @@ def predict_tile(
     """
     inputs = (plan_path, statistics_path, weights_path)
     checked = PredictionSettings.from_dict(settings)
+    written = Written(image_path, str(Path(output_path).parent), storage)
+    predictor = Predictor(*inputs, written, checked, code, threads)
     with on_claimed_device(checked, gpus, output_path, record_path) as held:
-        predictor = Predictor(*inputs, held, made_with(checked, code), threads)
-        predictor.run([(tile_path, output_path)])
+        predictor.run([tile_path], held)

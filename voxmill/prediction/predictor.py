@@ -1,11 +1,10 @@
 """Predict tiles: read, normalise, run the network, keep the core, write."""
 
-import hashlib
-import json
 import time
-import zlib
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,18 +13,43 @@ from voxmill.networks import models
 from voxmill.networks.stored import Network
 from voxmill.prediction.box import resolve_device
 from voxmill.prediction.memory import predict_in_blocks
-from voxmill.runtime.checked import read_checked_json
+from voxmill.runtime.checked import json_checksum, read_checked_json
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.jobs import log_rate, logger, overlapped
 from voxmill.tiles.plan import REMAKE, PlannedTile, read_plan
-from voxmill.volumes import read_tile, write_tile
+from voxmill.tiles.predicted import (
+    PredictedTile,
+    ProbabilityImage,
+    check_identity,
+    read_predicted,
+)
+from voxmill.volumes import TilePages, read_tile, tile_pages
+from voxmill.volumes.multiscale import ROOT
 from voxmill.volumes.normalisation import normalise
+from voxmill.volumes.probability import to_stored
 
 
-def made_with(settings: PredictionSettings, code: str) -> str:
-    """Digest of what, besides tile and model, decides the numbers of a prediction."""
-    identity = json.dumps([asdict(settings), code], sort_keys=True)
-    return hashlib.sha256(identity.encode()).hexdigest()[:16]
+@dataclass(frozen=True)
+class Written:
+    """Where predictions go.
+
+    Parameters
+    ----------
+    image_path : path
+        Folder of the image; level 0 holds a shard for each tile.
+    predictions_folder : path
+        Holds a JSON file for each tile, under its name: what its shard was made from.
+    storage : dict
+        `dtype` and `compression` of the stored probabilities.
+    """
+
+    image_path: str
+    predictions_folder: str
+    storage: Mapping[str, str]
+
+    def path(self, name: str) -> Path:
+        """The JSON file of a tile."""
+        return Path(self.predictions_folder, f"{name}.json")
 
 
 class Predictor:
@@ -34,10 +58,11 @@ class Predictor:
     Parameters
     ----------
     plan_path, statistics_path, weights_path : path
+    written : Written
     settings : PredictionSettings
-        With the device that the job holds.
-    made_with : str
-        As `made_with` gives it; kept with each prediction.
+        As configured; `run` takes those with the device that the job holds.
+    code : str
+        Digest of the code, kept with each prediction.
     threads : int
 
     Raises
@@ -51,63 +76,85 @@ class Predictor:
         plan_path: str,
         statistics_path: str,
         weights_path: str,
+        written: Written,
         settings: PredictionSettings,
-        made_with: str,
+        code: str,
         threads: int,
     ):
         self.weights_path = weights_path
         self.plan = read_plan(plan_path)
         self.statistics = read_checked_json(statistics_path, "statistics")
-        self.settings, self.made_with, self.threads = settings, made_with, threads
+        self.written, self.settings, self.threads = written, settings, threads
         self.card = models.read_card(weights_path)
+        self.array = ProbabilityImage.planned(
+            written.image_path, self.plan, written.storage
+        ).arrays[0]
+        self._shared = {
+            "model": self.card.weights_sha256[:16],
+            "statistics": json_checksum(self.statistics)[:16],
+            "settings": asdict(settings),
+            "code": code,
+            "array": self.array.digest,
+        }
         self._network: Network | None = None
 
-    def run(self, pairs: list[tuple[str, str]]) -> None:
-        """Predict tiles, given as pairs (the tile's file, the output).
+    def run(self, tile_paths: Sequence[str], held: PredictionSettings) -> list[PredictedTile]:
+        """Predict tiles, but for those whose prediction is whole and of the same identity.
 
         A tile is read while the one before it is computed.
+
+        Parameters
+        ----------
+        tile_paths : sequence of path
+            Files of tiles, named after them.
+        held : PredictionSettings
+            With the device that the job holds.
         """
-        overlapped(pairs, self._read, self._compute, self._write)
+        kept = {path: tile for path in tile_paths if (tile := self._whole(path))}
+        logger.info("%d of %d tiles are predicted already", len(kept), len(tile_paths))
+        self.settings = held
+        left = [path for path in tile_paths if path not in kept]
+        overlapped(left, self._read, self._compute, self._write)
+        for path, tile in kept.items():
+            tile.write(self.written.path(Path(path).stem))  # of this run, for Snakemake
+        return [read_predicted(self.written.path(Path(path).stem)) for path in tile_paths]
 
-    def is_whole(self, path: str) -> bool:
-        """Whether a prediction is there, undamaged, and made with what this job would use."""
+    def _whole(self, path: str) -> PredictedTile | None:
+        """The prediction of a tile, if it is undamaged and made with what this job would use."""
+        known = self.written.path(Path(path).stem)
         try:
-            self._stored(path, self._keys(path))
+            found = check_identity(read_predicted(known), self._identity(path), known)
+            self.array.verify(found.stored, REMAKE)
         except VoxmillError:
-            return False
-        return True
+            return None
+        return found
 
-    def entry(self, path: str) -> dict:
-        """The entry of a prediction in a manifest; the prediction is read and verified for it."""
-        keys = self._keys(path)
-        return {
-            "name": Path(path).stem,
-            "path": path,
-            "bytes": Path(path).stat().st_size,
-            "crc32": zlib.crc32(self._stored(path, keys).data),
-            **keys,
-        }
-
-    def _stored(self, path: str, keys: dict) -> np.ndarray:
-        return read_tile(path, self._tile(path).core.shape, np.float32, keys, REMAKE)
+    def _unmake_image(self) -> None:
+        """Without its metadata the image is none, as it is no longer whole."""
+        Path(self.written.image_path, ROOT).unlink(missing_ok=True)
 
     def _tile(self, path: str) -> PlannedTile:
         """The tile that a file is named after."""
         return self.plan.tile(Path(path).stem)
 
-    def _keys(self, path: str) -> dict[str, str]:
-        digest = self.card.weights_sha256[:16]
-        return {"tile": self._tile(path).key, "model": digest, "made_with": self.made_with}
+    def _open(self, path: str) -> TilePages:
+        tile = self._tile(path)
+        dtype = self.plan.volume.dtype
+        return tile_pages(path, tile.window.shape, dtype, {"tile": tile.key}, REMAKE)
 
-    def _read(self, pair: tuple[str, str]) -> np.ndarray:
-        tile, dtype = self._tile(pair[0]), self.plan.volume.dtype
-        voxels = read_tile(pair[0], tile.window.shape, dtype, {"tile": tile.key}, REMAKE)
+    def _identity(self, path: str) -> dict[str, Any]:
+        with self._open(path) as pages:
+            return {"tile": self._tile(path).key, "voxels": pages.crc32, **self._shared}
+
+    def _read(self, path: str) -> np.ndarray:
+        tile, dtype = self._tile(path), self.plan.volume.dtype
+        voxels = read_tile(path, tile.window.shape, dtype, {"tile": tile.key}, REMAKE)
         return normalise(voxels, self.statistics, self.card.normalisation)
 
-    def _compute(self, pair: tuple[str, str], normalised: np.ndarray) -> np.ndarray:
+    def _compute(self, path: str, normalised: np.ndarray) -> np.ndarray:
         if self._network is None:  # here, so that the first tile is read meanwhile
             _, self._network = models.load_stored(self.weights_path)
-        tile, settings = self._tile(pair[0]), self.settings
+        tile, settings = self._tile(path), self.settings
         start = time.perf_counter()
         core = predict_in_blocks(
             self._network, normalised[None], tile.core_in_window, self.plan.halo_vox,
@@ -125,6 +172,9 @@ class Predictor:
             )
         return core
 
-    def _write(self, pair: tuple[str, str], core: np.ndarray) -> None:
-        origin, size = self._tile(pair[0]).core.start, self.plan.volume.voxel_size_um
-        write_tile(pair[1], core[0], size, origin, self._keys(pair[1]))
+    def _write(self, path: str, core: np.ndarray) -> None:
+        tile = self._tile(path)
+        voxels, index = to_stored(core[0], self.array.dtype), self.array.index_of(tile.core.start)
+        stored = self.array.write_shard(index, voxels, before=self._unmake_image)
+        predicted = PredictedTile(tile.name, self._identity(path), stored)
+        predicted.write(self.written.path(tile.name))

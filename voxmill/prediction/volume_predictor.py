@@ -49,7 +49,7 @@ class VolumePredictor:
         voxels = self.volume.read_window(*box)
         return normalise(voxels, self.statistics, self.card.normalisation)
 
-    def predict(self, box: Box, halo_vox: int) -> np.ndarray:
+    def predict(self, box: Box, halo_vox: int, within: Box | None = None) -> np.ndarray:
         """Probability of a box, predicted with a halo around it.
 
         Parameters
@@ -58,13 +58,15 @@ class VolumePredictor:
             Absolute voxels.
         halo_vox : int
             Voxels on each side, clipped at the volume's border.
+        within : Box, optional
+            Clipped at the faces of this one too, as by a tile that is cut out of the volume.
 
         Returns
         -------
         (z, y, x) float32 array
             The first output map of the box.
         """
-        window = box.grow(halo_vox, within=Box.from_shape(self.volume.shape))
+        window = box.grow(halo_vox, within=within or Box.from_shape(self.volume.shape))
         return predict(
             self.network, self.read(window), self.settings, self.threads,
             core=box.relative_to(window.start), halo=(halo_vox,) * 3, origin=window.start,

@@ -29,6 +29,11 @@ class Record:
         """The string at a key."""
         return str(self._checked(key, "a string", lambda value: isinstance(value, str)))
 
+    def number(self, key: str) -> int:
+        """The whole number at a key, 0 or more."""
+        holds = "a whole number from 0"
+        return int(self._checked(key, holds, lambda value: _is_number(value, int) and value >= 0))
+
     def triple(self, key: str) -> Triple:
         """The three whole numbers z, y, x at a key."""
         z, y, x = self._checked(key, "three whole numbers (z, y, x)", _is_triple)

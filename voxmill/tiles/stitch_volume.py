@@ -1,106 +1,104 @@
-"""Assemble predicted cores into one volume, plane by plane."""
+"""Make one image of checked shards: the metadata, last of all."""
 
-import contextlib
-import math
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from voxmill.runtime.jobs import job, log_rate, progress
+from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.jobs import job, logger
 from voxmill.tiles.plan import read_plan
-from voxmill.tiles.slab import PredictedCore, read_slab
-from voxmill.volumes import write_planes
-
-Plane = npt.NDArray[Any]
-
-
-class Pages(Protocol):
-    """The planes of a core."""
-
-    def read(self, z: int, /) -> Plane:
-        """The (y, x) plane `z` of the core."""
-
-
-def assemble_slab(
-    cores: Sequence[PredictedCore], pages: Mapping[str, Pages], plane_shape: Sequence[int]
-) -> Iterator[Plane]:
-    """Planes of one slab of tiles from the planes of the tiles' cores.
-
-    Parameters
-    ----------
-    cores : sequence of PredictedCore
-        All span the same planes, and together they cover each plane, or a pilot's part of it, once.
-    pages : dict
-        The planes of each core, by the tile's name.
-    plane_shape : (2,) int
-
-    Yields
-    ------
-    (y, x) array
-        A fresh plane. One plane is in memory at a time.
-    """
-    for index in range(cores[0].core.shape[0]):
-        parts = {core.name: pages[core.name].read(index) for core in cores}
-        # A pilot has no more than a part of them.
-        plane = np.zeros(plane_shape, parts[cores[0].name].dtype)
-        for core in cores:
-            _, rows, columns = core.core.slices
-            plane[rows, columns] = parts[core.name]
-        yield plane
+from voxmill.tiles.predicted import REMAKE_ROW, ProbabilityImage, read_row_manifest
+from voxmill.volumes.multiscale import write_image
+from voxmill.volumes.probability import meaning
+from voxmill.volumes.shard_files import StoredShard, shard_key, shards_in
+from voxmill.volumes.sharded import ShardedArray
 
 
 @job
 def stitch_volume(
-    *, plan_path: str, manifest_paths: list[str], output_path: str, compression: str
+    *,
+    plan_path: str,
+    manifest_paths: list[str],
+    image_path: str,
+    storage: Mapping[str, str],
+    network: str,
+    model: str,
+    pilot: bool = False,
 ) -> None:
-    """Stream the predictions named in manifests into one OME-BigTIFF.
+    """Write the metadata that make the shards of all levels one OME-Zarr image.
 
     Parameters
     ----------
     plan_path : path
     manifest_paths : list of path
-        What `check_slab` wrote.
-    output_path : path
-        Probability, float32, with axes and voxel size in its metadata.
-    compression : str
-        Of the output: "none" or "zlib".
+        The lists of the shards of all rows of all levels.
+    image_path : path
+        Folder of the image: probability, with axes, voxel size and the meaning of a stored value
+        in its metadata. Files of shards that are not of the image are removed.
+    storage : dict
+        `dtype` and `compression` of the stored probabilities.
+    network, model : str
+        Name of the network and digest of its weights, for the metadata.
+    pilot : bool
+        Whether the lists are those of a part, at the finest level, the only one then: what lies
+        outside of it is left as it is.
 
     Raises
     ------
     VoxmillError
-        If a manifest is broken, or a prediction is missing or damaged.
+        If a list is broken, of another plan, or names a shard that is not there.
     """
-    start = time.perf_counter()
-    volume = read_plan(plan_path).volume
-    slabs = [read_slab(path) for path in manifest_paths]
-    planes = progress(_planes(slabs, volume.shape), volume.shape[0], "plane", "stitching")
-    write_planes(
-        output_path,
-        planes,
-        volume.shape,
-        np.float32,
-        volume.voxel_size_um,
-        None if compression == "none" else compression,
-    )
-    log_rate("stitched", math.prod(volume.shape), time.perf_counter() - start)
+    plan = read_plan(plan_path)
+    image = ProbabilityImage.planned(image_path, plan, storage)
+    levels = image.levels[:1] if pilot else image.levels
+    arrays = image.arrays[: len(levels)]
+    rows = [read_row_manifest(path, arrays) for path in manifest_paths]
+    digest, stored = hashlib.sha256(), 0
+    for array in arrays:
+        shards = [shard for of, row in rows if of is array for shard in row]
+        _check_complete(array, shards, pilot)
+        digest.update(json.dumps([array.digest, *map(asdict, shards)]).encode())
+        stored += sum(shard.bytes for shard in shards)
+    grid = plan.volume.resampling
+    origin_um = (0.0, 0.0, 0.0) if grid is None else grid.origin_um.tolist()
+    write_image(
+        image_path, arrays, levels, plan.volume.voxel_size_um,
+        {"label": "probability", "window": _window(storage["dtype"])}, "mean",
+        {
+            "network": network,
+            "model": model,
+            "meaning": meaning(storage["dtype"]),
+            "shards_sha256": digest.hexdigest(),
+        },
+        origin_um,
+    )  # fmt: skip
+    logger.info("%d levels, %d bytes in all, %s", len(levels), stored, dict(storage))
 
 
-def _planes(slabs: list[list[PredictedCore]], shape: Sequence[int]) -> Iterator[Plane]:
-    done = 0
-    for cores in sorted(slabs, key=lambda cores: cores[0].core.start[0]):
-        start, stop = (corner[0] for corner in cores[0].core)
-        yield from _nothing(start - done, shape)
-        done = stop
-        # Only this slab's files are open: a process may not hold thousands.
-        with contextlib.ExitStack() as stack:
-            pages = {core.name: stack.enter_context(core.open()) for core in cores}
-            yield from assemble_slab(cores, pages, shape[1:])
-    yield from _nothing(shape[0] - done, shape)
+def _check_complete(array: ShardedArray, shards: list[StoredShard], pilot: bool) -> None:
+    """Refuse a level with a shard too few; remove files of shards that it has not."""
+    listed = {shard.key: shard for shard in shards}
+    there = shards_in(Path(array.path))
+    wanted = {shard_key(i) for row in range(array.shards[0]) for i in array.indices(row)}
+    if pilot:
+        wanted, there = set(listed), there & set(listed)
+    filled = {key for key, shard in listed.items() if not shard.is_empty}
+    missing = sorted((wanted - set(listed)) | (filled - there))
+    if missing:
+        raise VoxmillError(
+            f"{array.path}: expected {len(wanted)} shards, found none of {missing[0]} and "
+            f"{len(missing) - 1} more. Its list of shards: {REMAKE_ROW}"
+        )
+    for key in there - filled:
+        Path(array.path, key).unlink(missing_ok=True)
 
 
-def _nothing(planes: int, shape: Sequence[int]) -> Iterator[Plane]:
-    """Planes outside of a pilot."""
-    return (np.zeros(shape[1:], np.float32) for _ in range(planes))
+def _window(dtype: str) -> dict[str, Any]:
+    """The grey values that viewers show: 0 to 1, as they are stored."""
+    most = np.iinfo(dtype).max if np.dtype(dtype).kind == "u" else 1
+    return {"min": 0, "max": int(most), "start": 0, "end": int(most)}

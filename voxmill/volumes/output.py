@@ -51,13 +51,7 @@ def write_planes(
     shape, dtype = tuple(map(int, shape)), np.dtype(dtype)
     if compression not in (None, "zlib"):
         raise VoxmillError(f"compression: expected none or zlib, found {compression!r}.")
-    metadata: dict[str, Any] = {"axes": "ZYX", "UUID": _UUID, "Creator": "voxmill"}
-    resolution: dict[str, Any] = {}
-    if voxel_size_um is not None:
-        z_um, y_um, x_um = map(float, voxel_size_um)
-        for axis, edge in zip("XYZ", (x_um, y_um, z_um), strict=True):
-            metadata |= {f"PhysicalSize{axis}": edge, f"PhysicalSize{axis}Unit": "µm"}
-        resolution = {"resolution": (1e4 / x_um, 1e4 / y_um), "resolutionunit": "CENTIMETER"}
+    metadata, resolution = calibration(voxel_size_um)
     needed_bytes = 0 if compression else math.prod(shape) * dtype.itemsize
     with writing(path, needed_bytes) as scratch:
         big = math.prod(shape) * dtype.itemsize >= tiles.CLASSIC_LIMIT
@@ -73,6 +67,20 @@ def write_planes(
                 maxworkers=1,
                 **resolution,
             )
+
+
+def calibration(
+    voxel_size_um: Sequence[float] | None,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What tifffile is told of axes and voxel size: OME metadata, and keywords for TIFF tags."""
+    metadata: dict[str, Any] = {"axes": "ZYX", "UUID": _UUID, "Creator": "voxmill"}
+    if voxel_size_um is None:
+        return metadata, {}
+    z_um, y_um, x_um = map(float, voxel_size_um)
+    for axis, edge in zip("XYZ", (x_um, y_um, z_um), strict=True):
+        metadata |= {f"PhysicalSize{axis}": edge, f"PhysicalSize{axis}Unit": "µm"}
+    resolution = {"resolution": (1e4 / x_um, 1e4 / y_um), "resolutionunit": "CENTIMETER"}
+    return metadata, resolution
 
 
 def _checked(

@@ -11,6 +11,7 @@ from voxmill.networks.models import ModelCard, read_card
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import sha256
 from voxmill.tiles.grid import grid_starts, slab_name, tile_name
+from voxmill.volumes.pyramid import Level, pyramid_levels
 from voxmill.workflow import voxel_sizes
 from voxmill.workflow.configured_volume import Volume, naming, read_volume
 
@@ -51,15 +52,15 @@ class Config:
 
     def tiles(self, volume: str) -> list[str]:
         """Names of a volume's tiles, z slowest."""
-        return [tile_name(start) for start in self._starts(volume)]
+        return [tile_name(start) for start in self.starts(volume)]
 
     def slabs(self, volume: str) -> list[str]:
         """Names of a volume's slabs of tiles."""
-        return list(dict.fromkeys(slab_name(start[0]) for start in self._starts(volume)))
+        return list(dict.fromkeys(slab_name(start[0]) for start in self.starts(volume)))
 
     def tiles_of_slab(self, volume: str, slab: str) -> list[str]:
         """Names of the tiles of one slab."""
-        return [tile_name(s) for s in self._starts(volume) if slab_name(s[0]) == slab]
+        return [tile_name(s) for s in self.starts(volume) if slab_name(s[0]) == slab]
 
     @property
     def tiles_per_job(self) -> int:
@@ -72,11 +73,17 @@ class Config:
         parts = [tiles[start : start + size] for start in range(0, len(tiles), size)]
         return {part[0]: part for part in parts}
 
+    def levels(self, volume: str) -> list[Level]:
+        """Levels of the pyramid of a volume's predictions."""
+        section = self.volumes[volume]
+        return pyramid_levels(section.shape, section.voxel_size_um)
+
     def part(self, volume: str) -> Box | None:
         """The cores that a pilot is limited to, in voxels of the tiles; None for the whole."""
         return _part(self.volumes[volume], self.tile_shape_vox)
 
-    def _starts(self, volume: str) -> list[Triple]:
+    def starts(self, volume: str) -> list[Triple]:
+        """First voxels of the cores of a volume's tiles, z slowest."""
         starts = grid_starts(self.volumes[volume].shape, self.tile_shape_vox)
         part = self.part(volume)
         return [s for s in starts if part is None or part.contains([s])[0]]

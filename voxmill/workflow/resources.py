@@ -9,6 +9,8 @@ import os
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from voxmill.config.networks import MSDNetSettings
 from voxmill.denoising.scans import Denoising
 from voxmill.geometry import Triple
@@ -94,10 +96,14 @@ class Resources:
         return attempt * (500 + megabytes(3 * voxels * self._itemsize(wildcards)))
 
     def stitch_memory_mb(self, wildcards: Wildcards, attempt: int) -> int:
-        """A few planes and one core."""
-        core = math.prod(self.config.tile_shape_vox)
+        """Planes that are read together, at least one, and one of each level."""
         plane = math.prod(self.config.volumes[wildcards.volume].shape[1:])
-        return attempt * (500 + megabytes(4 * 3 * core + 4 * 4 * plane))
+        return attempt * (1000 + megabytes(4 * 4 * plane))
+
+    def level_memory_mb(self, wildcards: Wildcards, attempt: int) -> int:
+        """A shard in its type, its bytes, and what a layer of its chunks is made from."""
+        core = math.prod(self.config.tile_shape_vox)
+        return attempt * (500 + megabytes(4 * 6 * core))
 
     def prediction_memory_mb(self, wildcards: Wildcards, attempt: int) -> int:
         """A tile, its prediction, and on a CPU what the network takes for the whole tile."""
@@ -152,7 +158,10 @@ class Resources:
         voxels, outputs = math.prod(window_vox), self._outputs(wildcards)
         # The window as read, normalised and copied once; the result of the window and of the core.
         held = (self._itemsize(wildcards) + 4 + 4 + 4 * outputs) * voxels
-        held += 4 * outputs * min(voxels, math.prod(self.config.tile_shape_vox))
+        core = min(voxels, math.prod(self.config.tile_shape_vox))
+        held += 4 * outputs * core
+        # The core in the type that is stored, and its bytes.
+        held += 2 * np.dtype(self.config.settings["stitching"]["dtype"]).itemsize * core
         if settings["flips"]:
             held += 4 * (1 + outputs) * voxels  # a mirrored window and the sum of the results
         if self.prediction_gpus(wildcards):

@@ -46,6 +46,13 @@ class Targets:
             for file in self._predictions_of(volume, f"results/{volume}/{network}")
         ]
 
+    def stitched(self) -> list[str]:
+        """The probability of all volumes, in all formats."""
+        names = ["probability.ome.zarr/zarr.json"]
+        if "ome-tiff" in self.config.settings["stitching"]["formats"]:
+            names.append("probability.ome.tif")
+        return [path for name in names for path in self.per_network(name)]
+
     def per_network(self, name: str) -> list[str]:
         """One file name under each volume's and network's folder."""
         return [
@@ -93,7 +100,7 @@ class Targets:
         return [
             *self.tiles(),
             *self.predictions(),
-            *self.per_network("probability.ome.tif"),
+            *self.stitched(),
             *self.per_network("seams.json"),
             *self.per_network("cells.csv"),
             *self.per_network("overview.png"),
@@ -109,15 +116,15 @@ class Targets:
         are named here, and made again one by one.
         """
         if self.config.tiles_per_job == 1:
-            return [f"{folder}/predictions/{tile}.tif" for tile in self.config.tiles(volume)]
+            return [f"{folder}/predictions/{tile}.json" for tile in self.config.tiles(volume)]
         predicted, made = _names_in(f"{folder}/predictions"), _names_in(f"{folder}/batches")
         batches = self.config.batches(volume)
         lost = [
-            f"{folder}/predictions/{tile}.tif"
+            f"{folder}/predictions/{tile}.json"
             for batch, tiles in batches.items()
             if f"{batch}.json" in made
             for tile in tiles
-            if f"{tile}.tif" not in predicted
+            if f"{tile}.json" not in predicted
         ]
         return [*(f"{folder}/batches/{batch}.json" for batch in batches), *lost]
 
