@@ -39,7 +39,7 @@ rule build_level:
     output:
         manifest="results/{volume}/{network}/levels/{level}/{row}.json",
     log:
-        "logs/{volume}/{network}/build_level/{level}_{row}.log",
+        "logs/{volume}/{network}/levels/{level}/build_level/{row}.log",
     conda:
         "../envs/voxmill.yaml"
     threads: 4

@@ -62,7 +62,7 @@ def finish(path, plan, image, rows):
     for row, shards in rows.items():
         write_row_manifest(f"{path}.{row}.json", image.arrays[0], shards)
     channel = {"label": "p", "window": {"min": 0, "max": 255, "start": 0, "end": 255}}
-    write_image(path, image.arrays[:1], image.levels[:1], (2.0, 2.0, 2.0), channel, "mean", {})
+    write_image(path, image.arrays[:1], image.levels[:1], (2.0, 2.0, 2.0), "n", channel, "mean", {})
 
 
 def resident(key):

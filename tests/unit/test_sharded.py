@@ -186,7 +186,7 @@ def test_an_image_is_none_before_its_metadata_which_say_places(tmp_path):
     write_row(arrays[0], arrays[1], levels[1], 0, "mean")
     with pytest.raises(VoxmillError, match="expected a Zarr group or array"):
         read_header(tmp_path / "i.zarr")
-    write_image(tmp_path / "i.zarr", arrays, levels, SIZE_UM, CHANNEL, "mean", {})
+    write_image(tmp_path / "i.zarr", arrays, levels, SIZE_UM, "n", CHANNEL, "mean", {})
     header = read_header(tmp_path / "i.zarr", level=1)
     assert (header.shape, header.voxel_size_um) == ((8, 8, 8), (2.0, 1.0, 1.0))
     # The centre of the first voxel of a level lies between those of the voxels below.

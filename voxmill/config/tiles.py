@@ -37,8 +37,8 @@ class StitchingSection(Section):
     it. ome-tiff adds one tiled OME-BigTIFF with a pyramid, compressed without loss."""
     dtype: Literal["uint8", "uint16", "float16", "float32"] = "uint16"
     """Type of the stored probabilities; of an integer the largest value stands for 1. uint8 takes 6
-    to 11 times less disk than uint16, but cells at the very threshold may be gained or lost. Another
-    type predicts all tiles anew."""
+    to 11 times less disk than uint16, but cells at the very threshold may be gained or lost.
+    Another type predicts all tiles anew."""
     compression: Literal["zstd", "none"] = "zstd"
     """Of the chunks of the OME-Zarr. Another one predicts all tiles anew."""
 

@@ -68,7 +68,7 @@ def stitch_volume(
     origin_um = (0.0, 0.0, 0.0) if grid is None else grid.origin_um.tolist()
     write_image(
         image_path, arrays, levels, plan.volume.voxel_size_um,
-        {"label": "probability", "window": _window(storage["dtype"])}, "mean",
+        network, {"label": "probability", "window": _window(storage["dtype"])}, "mean",
         {
             "network": network,
             "model": model,

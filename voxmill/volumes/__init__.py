@@ -2,7 +2,8 @@
 
 `read_header` says what a file holds and reads no voxel. `open_volume` reads any box of voxels in
 memory of the box and one plane, whatever the size of the volume. `write_planes` writes a volume
-plane by plane, `write_tile` a tile with checksums. The axis order is z, y, x throughout.
+plane by plane, `write_tile` a tile with checksums; `sharded`, `pyramid` and `multiscale` write an
+OME-Zarr whose parts are made by many jobs. The axis order is z, y, x throughout.
 
 `FORMATS` lists the formats in the order in which they are tried. A new format is a module with
 `matches`, `read_header` and `open_windows`, and one entry of that list. `docs/formats.md` says

@@ -49,6 +49,7 @@ def write_image(
     arrays: Sequence[ShardedArray],
     levels: Sequence[Level],
     voxel_size_um: Sequence[float],
+    name: str,
     channel: dict[str, Any],
     how: str,
     extra: dict[str, Any],
@@ -64,6 +65,8 @@ def write_image(
         Their shards are written.
     voxel_size_um : (3,) float
         Of level 0, z, y, x.
+    name : str
+        Of the image; viewers show it before the channel's.
     channel : dict
         `label`, and the `window` of grey values that viewers show (OME's `omero.channels`).
     how : str
@@ -77,7 +80,7 @@ def write_image(
         array.write_metadata()
     placed = [_placed(level, voxel_size_um, origin_um) for level in levels]
     multiscale = {
-        "name": channel["label"],
+        "name": name,
         "type": how,
         "axes": [{"name": axis, "type": "space", "unit": "micrometer"} for axis in "zyx"],
         "datasets": [
