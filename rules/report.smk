@@ -54,3 +54,32 @@ rule compare_methods:
         "Comparing the methods on {wildcards.volume}"
     script:
         "../scripts/compare_methods.py"
+
+
+rule draw_mistakes:
+    input:
+        volume=W.volumes.file,
+        probability="results/{volume}/{network}/probability.ome.zarr/zarr.json",
+        matches="results/{volume}/{network}/matches.csv",
+    output:
+        picture=report(
+            "results/{volume}/{network}/mistakes.png",
+            category="{volume}",
+            labels={"network": "{network}", "figure": "mistakes"},
+            caption="../docs/captions/mistakes.rst",
+        ),
+    log:
+        "logs/{volume}/{network}/draw_mistakes.log",
+    conda:
+        "../envs/voxmill.yaml"
+    resources:
+        mem_mb=4000,
+    params:
+        source=W.volumes.arguments,
+        fingerprint=W.volumes.fingerprint,
+        max_distance_um=W.evaluations.max_distance_um,
+        code=source_digest("voxmill.evaluation.draw_mistakes"),
+    message:
+        "Drawing what {wildcards.network} got wrong in {wildcards.volume}"
+    script:
+        "../scripts/draw_mistakes.py"

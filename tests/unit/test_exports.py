@@ -51,7 +51,7 @@ def export(tmp_path, monkeypatch):
 
 def test_napari_reads_places_in_micrometres_and_properties(export):
     pytest.importorskip("napari")
-    from napari.utils.io import csv_to_layer_data
+    from napari_builtins.io import csv_to_layer_data
 
     points, attributes, kind = csv_to_layer_data(str(export("napari") / "cells.csv"))
     assert kind == "points"

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from voxmill.config.base import SettingError
-from voxmill.config.volumes import GroundTruthSection
+from voxmill.config.volumes import GroundTruthSection, table_reading
 from voxmill.evaluation import point_tables, text_tables
 from voxmill.evaluation.ground_truth import read_truth
 from voxmill.evaluation.point_columns import TruthReading
@@ -196,7 +196,7 @@ def test_files_that_are_no_tables(tmp_path):
 
 @pytest.mark.parametrize(
     ("suffix", "match"),
-    [(".xlsx", "workbook.*CSV"), (".npy", "CSV"), (".xml", "offset_vox.*CSV"), (".yml", "CSV")],
+    [(".xlsx", "workbook.*CSV"), (".npy", "CSV"), (".xml", "program.*CSV"), (".yml", "CSV")],
 )
 def test_other_files_say_what_to_do(tmp_path, suffix, match):
     path = tmp_path / f"cells{suffix}"
@@ -336,3 +336,54 @@ def test_damaged_tables_end_in_points_or_in_an_error(tmp_path, text, place, new,
         else:
             assert points.shape[1:] == (3,)
             assert np.isfinite(points).all()
+
+
+# One cell as each program writes it: its centre is voxel z = 3, y = 4, x = 5 of 5 x 2 x 2 um.
+OF_PROGRAMS = {
+    "napari": ("points.csv", "index,axis-0,axis-1,axis-2\n0,3,4,5\n", {}),
+    "fiji": ("Results.csv", " ,X,Y,Slice\n1,5.5,4.5,4\n", {"units": "vox"}),
+    "fiji, calibrated": ("Results.csv", " ,X,Y,Slice\n1,11,9,4\n", {"units": "um"}),
+    "imaris": (
+        "spots.csv",
+        "\nSpots\n====\nPosition X,Position Y,Position Z,Unit,Time,ID\n11,9,17.5,um,1,0\n",
+        {},
+    ),
+    "cellfinder": (
+        "cells.xml",
+        "<CellCounter_Marker_File><Image_Properties><Image_Filename>placeholder.tif"
+        "</Image_Filename></Image_Properties><Marker_Data><Marker_Type><Type>2</Type><Marker>"
+        "<MarkerX>5</MarkerX><MarkerY>4</MarkerY><MarkerZ>3</MarkerZ></Marker></Marker_Type>"
+        "</Marker_Data></CellCounter_Marker_File>",
+        {},
+    ),
+    "cell_counter": (
+        "CellCounter.xml",
+        "<CellCounter_Marker_File><Image_Properties><Image_Filename>a.tif</Image_Filename>"
+        "</Image_Properties><Marker_Data><Marker_Type><Type>1</Type><Marker><MarkerX>5</MarkerX>"
+        "<MarkerY>4</MarkerY><MarkerZ>4</MarkerZ></Marker></Marker_Type></Marker_Data>"
+        "</CellCounter_Marker_File>",
+        {},
+    ),
+    "brainglobe": ("points.csv", "x,y,z,type\n5,4,3,cell\n", {}),
+}
+
+
+@pytest.mark.parametrize("name", OF_PROGRAMS)
+@pytest.mark.parametrize("crop", [None, [100, 0, 7]])
+def test_a_program_is_named_and_its_way_of_counting_known(tmp_path, name, crop):
+    file, text, keys = OF_PROGRAMS[name]
+    (tmp_path / file).write_text(text)
+    section = {"path": str(tmp_path / file), "program": name.split(",")[0]} | keys
+    if crop:
+        section["offset_vox"] = crop
+    truth = GroundTruthSection.from_dict(section).plain()
+    assert truth["kind"] == "points"
+    points = read_points(truth["path"], VoxelSize(5, 2, 2), TruthReading(**table_reading(truth)))
+    np.testing.assert_allclose(points, [np.add([3, 4, 5], crop or 0)])
+
+
+def test_a_program_belongs_to_tables_of_points_alone():
+    with pytest.raises(VoxmillError, match="program: only tables of points have it"):
+        GroundTruthSection.from_dict({"path": "m.tif", "kind": "mask", "program": "fiji"})
+    with pytest.raises(VoxmillError, match="program: cellfinder"):
+        GroundTruthSection.from_dict({"path": "cells.xml"})

@@ -45,8 +45,7 @@ UNREAD_TABLES = {
 """What to do with files of points that are not read, by suffix."""
 MARKERS = (
     "markers of cellfinder or of Fiji's Cell Counter, which number the planes differently: set "
-    "`kind: points` and `offset_vox: [0, 0, 0]` (cellfinder, planes from 0) or `offset_vox: "
-    "[-1, 0, 0]` (Cell Counter, planes from 1) beside the path, or save the points as CSV"
+    "`program: cellfinder` or `program: cell_counter` beside the path, or save the points as CSV"
 )
 Index = Annotated[Whole, Field(ge=0)]
 Columns = Annotated[
@@ -56,12 +55,37 @@ Columns = Annotated[
 
 
 # Keys of a ground truth that only tables of points have.
-_OF_TABLES = ("columns", "units", "offset_vox")
+_OF_TABLES = ("columns", "units", "offset_vox", "program")
+Program = Literal["napari", "fiji", "cell_counter", "imaris", "cellfinder", "brainglobe"]
+# Added to what a program writes, z, y, x, so that the centre of the first voxel is 0. Of Fiji's
+# tables the planes, counted from 1, are known by the name of their column.
+_OFFSETS_VOX: dict[str, tuple[float, float, float]] = {
+    "napari": (0, 0, 0),
+    "fiji": (0, -0.5, -0.5),
+    "cell_counter": (-1, 0, 0),
+    "imaris": (-0.5, -0.5, -0.5),
+    "cellfinder": (0, 0, 0),
+    "brainglobe": (0, 0, 0),
+}
 
 
 def table_reading(truth: Mapping[str, Any]) -> dict[str, Any]:
-    """What a ground truth of the configuration says about its table of points."""
-    return {key: truth[key] for key in _OF_TABLES if key in truth}
+    """What a ground truth of the configuration says about its table of points.
+
+    Returns
+    -------
+    dict
+        Arguments of `voxmill.evaluation.point_columns.TruthReading`; what a program adds of its
+        own is part of `offset_vox`.
+    """
+    reading = {key: truth[key] for key in _OF_TABLES if key in truth}
+    program = reading.pop("program", None)
+    if program is not None:
+        own, given = _OFFSETS_VOX[program], reading.get("offset_vox", (0, 0, 0))
+        reading["offset_vox"] = [a + b for a, b in zip(own, given, strict=True)]
+    if program == "brainglobe":
+        reading.setdefault("units", "vox")
+    return reading
 
 
 @section("truth")
@@ -79,10 +103,17 @@ class GroundTruthSection(Section):
     units: Literal["vox", "um"] | None = None
     """Of a table of points: voxels or micrometres, where the names of the columns don't say."""
     offset_vox: tuple[Number, Number, Number] | None = None
-    """Of a table of points: added to the points (z, y, x), voxels. The centre of the first voxel is
-    0; -1 where a program counts from 1, -0.5 where 0 is the corner of the first voxel."""
+    """Of a table of points: added to the points (z, y, x), voxels; of points that were set in a
+    crop the crop's first voxel. Without `program`, the centre of the first voxel is 0; -1 where a
+    program counts from 1, -0.5 where 0 is the corner of the first voxel."""
+    program: Program | None = None
+    """Which program wrote the points, so that they are counted as it counts: napari (a points
+    layer), fiji (results of Multi-point), cell_counter (Fiji's Cell Counter, XML), imaris (spots),
+    cellfinder (XML), brainglobe (x, y, z in voxels)."""
 
     def __post_init__(self) -> None:
+        if self.program is not None and self.kind is None:
+            object.__setattr__(self, "kind", "points")
         suffix = PurePath(self.path.lower()).suffix
         if self.kind in (None, "points") and suffix in UNREAD_TABLES:
             raise SettingError("path", f"{self.path} is {UNREAD_TABLES[suffix]}")

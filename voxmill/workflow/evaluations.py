@@ -41,6 +41,10 @@ class Evaluations:
             "max_distance_um": self.config.max_distance_um(wildcards.volume),
         }
 
+    def max_distance_um(self, wildcards: Wildcards) -> float:
+        """Matching distance of one volume."""
+        return self.config.max_distance_um(wildcards.volume)
+
     def matches_if_any(self, wildcards: Wildcards) -> str | list[str]:
         """Matched points of a network, where the volume has a ground truth."""
         if self.config.volumes[wildcards.volume].has_truth:

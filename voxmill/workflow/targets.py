@@ -105,6 +105,11 @@ class Targets:
             *self.per_network("cells.csv"),
             *self.per_network("overview.png"),
             *self.per_method("evaluation.json"),
+            *(
+                f"results/{volume}/{network}/mistakes.png"
+                for volume in judged
+                for network in self.config.volumes[volume].networks
+            ),
             *(f"results/{volume}/comparison.html" for volume in judged),
             *self.denoised(),
         ]
