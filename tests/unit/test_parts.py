@@ -130,16 +130,20 @@ def test_tiles_partition_the_files_voxels_under_their_own_names(resampled_plan):
 
 
 def test_a_window_at_a_seam_looks_at_what_was_predicted():
-    stitched = np.zeros((8, 16, 16), np.float32)
     box = Box((0, 4, 4), (8, 12, 12))
+
+    class Stitched(ArrayVolume):
+        dtype = "uint16"
+
+    stitched = Stitched(np.zeros((8, 16, 16), np.float32))
 
     def predict_box(around):
         assert around == Box((0, 2, 2), (8, 14, 14))
         return np.zeros(around.shape, np.float32)
 
     row = compare_window(
-        box, predict_box, ArrayVolume(stitched), CellSettings(), (1, 1, 1),
-        within=Box((0, 2, 2), (8, 14, 14)),
+        box, predict_box, lambda cut: np.zeros(cut.shape, np.float32), stitched, CellSettings(),
+        (1, 1, 1), within=Box((0, 2, 2), (8, 14, 14)),
     )  # fmt: skip
     assert (row["largest"], row["cells"]) == (0, 0)
 

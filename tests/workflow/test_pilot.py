@@ -11,6 +11,8 @@ OTHERS = ["z0000_y0000_x0000", "z0000_y0010_x0000", "z0000_y0010_x0012"]
 WHOLE = (
     "v/plan.json", "v/statistics.json", "v/identity/cells.csv", "v/identity/evaluation.json",
     "v/identity/evaluation.csv", "v/identity/matches.csv", "v/baseline/cells.csv",
+    "v/identity/probability.ome.zarr/zarr.json",
+    *(f"v/identity/probability.ome.zarr/0/c/0/{y}/{x}" for y in (0, 1) for x in (0, 1)),
     *(f"v/tiles/{name}.tif" for name in (TILE, *OTHERS)),
 )  # fmt: skip
 
@@ -45,7 +47,16 @@ def test_a_pilot_makes_its_tiles_and_the_whole_run_the_others(tmp_path, finished
     assert project.path("v/identity/overview.png").stat().st_size > 10_000
     assert project.jobs() == {}
 
-    kept = [project.path(f"v/tiles/{TILE}.tif"), project.path(f"v/identity/predictions/{TILE}.tif")]
+    image = "v/identity/probability.ome.zarr"
+    metadata = json.loads(project.path(f"{image}/zarr.json").read_text())
+    assert len(metadata["attributes"]["ome"]["multiscales"][0]["datasets"]) == 1
+    assert sorted(project.path(image).glob("0/c/*/*/*")) == [project.path(f"{image}/0/c/0/0/1")]
+    names_kept = (
+        f"v/tiles/{TILE}.tif",
+        f"v/identity/predictions/{TILE}.json",
+        f"{image}/0/c/0/0/1",
+    )
+    kept = [project.path(name) for name in names_kept]
     before = [path.stat().st_mtime_ns for path in kept]
     content = project.config["volumes"]["v"]
     del content["box"]
@@ -63,7 +74,11 @@ def test_a_pilot_after_the_whole_run_takes_its_tiles(project):
     choose(project, box="0:12, 5:15, 0:10")
     jobs = project.jobs()
     assert not {"cut_tile", "predict_tile", "measure_volume", "plan_volume"} & set(jobs)
+    shards = sorted(project.path("v/identity/probability.ome.zarr").glob("0/c/*/*/*"))
     project.snakemake()
+    # Those outside of the box are left for the next whole run.
+    assert sorted(project.path("v/identity/probability.ome.zarr").glob("0/c/*/*/*")) == shards
+    assert len(shards) == 4
     cells = pd.read_csv(project.path("v/identity/cells.csv"))
     assert cells["x_vox"].max() < 12
     # Both tiles at x 0: their seam is looked at.

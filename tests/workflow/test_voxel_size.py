@@ -76,6 +76,11 @@ def test_resampled_it_gives_the_same_cells_in_its_own_voxels(halved, finished):
     plan = json.loads(halved.path("v/plan.json").read_text())
     assert plan["source"]["shape"] == [12, 20, 24]
     assert plan["source"]["own_shape"] == [24, 40, 48]
+    # The image lies where the file does: its first voxel's centre is between two of the file's.
+    image = json.loads(halved.path("v/identity/probability.ome.zarr/zarr.json").read_text())
+    finest = image["attributes"]["ome"]["multiscales"][0]["datasets"][0]
+    scale, translation = finest["coordinateTransformations"]
+    assert (scale["scale"], translation["translation"]) == ([2, 1, 1], [0.5, 0.25, 0.25])
     # Difference of Gaussians works in the file's voxels, whatever the model's are.
     baseline = pd.read_csv(halved.path("v/baseline/cells.csv"))
     assert baseline["x_vox"].max() > 24
