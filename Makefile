@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: demo test test-packages test-slow bench lint format lock clean
+.PHONY: demo test test-packages test-slow fuzz bench lint format lock clean
 
 demo: $(VENV)/.runtime
 	snakemake --cores all --rerun-incomplete --quiet host reason
@@ -23,6 +23,10 @@ test-packages:
 
 test-slow: $(VENV)/.dev
 	python -m pytest -m slow --ignore tests/slurm
+
+# Damaged and hostile files of every kind, drawn anew each time: CASES of each, some hours at 5000.
+fuzz: $(VENV)/.dev
+	VOXMILL_FUZZ_CASES=$(or $(CASES),5000) python -m pytest tests/fuzz
 
 lint: $(VENV)/.dev
 	ruff check .

@@ -7,23 +7,37 @@ from snakemake.utils import min_version
 
 min_version("9.27")
 
-# Rules and scripts import the library from the folder of the Snakefile; nothing is installed.
-sys.path.insert(0, str(workflow.basedir))
+
+# Snakemake puts the folder of this file on sys.path: nothing is installed. Read from git, it is a
+# copy of the commit.
+include: "rules/library.smk"
+
 
 from voxmill.runtime.digests import source_digest
 from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.paths import shipped
 from voxmill.workflow import Workflow, pattern
+
+
+# How the report begins.
+report: "docs/captions/workflow.rst"
+
 
 # A user's own --configfile replaces the demo's, it is not merged with it.
 if not {"volumes", "scans", "training"} & set(config):
 
-    configfile: "config.yaml"
+    configfile: shipped("config.yaml")
 
 
 # All that rules ask of the configuration; what is wrong with it is one message.
 try:
     W = Workflow.load(
-        config, executor=workflow, ancient=ancient, files=workflow.configfiles
+        config,
+        executor=workflow,
+        ancient=ancient,
+        files=workflow.configfiles,
+        given=workflow.config_settings.config,
+        results=workflow.modifier.path_modifier.replace_prefix("results/"),
     )
 except VoxmillError as error:
     # An exception would be shown with lines of this file, in which nothing is wrong.
@@ -51,19 +65,6 @@ wildcard_constraints:
     dataset=pattern(W.scans.denoising.datasets),
 
 
-localrules:
-    all,
-    tiles,
-    predict,
-    stitch,
-    cells,
-    evaluate,
-    export,
-    train,
-    seams,
-    denoise,
-
-
 rule all:
     default_target: True
     input:
@@ -78,6 +79,7 @@ include: "rules/stitch.smk"
 include: "rules/seams.smk"
 include: "rules/cells.smk"
 include: "rules/evaluate.smk"
+include: "rules/segment.smk"
 include: "rules/report.smk"
 include: "rules/export.smk"
 include: "rules/train.smk"

@@ -20,14 +20,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import real_data
-from accuracy import SIZE, scores_of
+from left_out import scores_of
 
 from voxmill.config.training import TrainingSettings
 from voxmill.geometry import Box
 from voxmill.runtime.files import sha256, write_json
+from voxmill.training.fine_tuning import fine_tuning_settings, initial_weights
 from voxmill.training.loop import train
 from voxmill.training.sources import Source, points_in
-from voxmill.training.train_network import fine_tuning_settings, initial_weights
 from voxmill.training.validation import find_points, predict_box
 
 SETTINGS = {
@@ -59,7 +59,7 @@ def clicks(source: Source, cells: int | None) -> Source:
     return dataclasses.replace(source, points=points, region=box, validation=validation)
 
 
-def adapt(source: Source, settings: TrainingSettings, initial, held: Source, limit, threads):
+def adapt(source: Source, settings: TrainingSettings, initial, held: Source, threads):
     """Train on the source and score the held-out volume at the threshold of the validation."""
     trained = train([source], settings, "cpu", threads, initial=initial)
     probability = predict_box(
@@ -71,8 +71,9 @@ def adapt(source: Source, settings: TrainingSettings, initial, held: Source, lim
         threads,
     )
     threshold = trained.validation["threshold"]
-    points, _ = find_points(probability[0], settings, SIZE, threshold)
-    return {**scores_of(held, points, limit), "f1_validation": round(trained.validation["f1"], 4)}
+    points, _ = find_points(probability[0], settings, held.voxel_size_um, threshold)
+    validation = {"f1_validation": round(trained.validation["f1"], 4)}
+    return scores_of(real_data.truth_of(held), points) | validation
 
 
 def main() -> None:
@@ -88,8 +89,9 @@ def main() -> None:
     parser.add_argument("--output")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
-    stain, limit = options.stain, real_data.MATCH_VOX[options.stain]
+    stain = options.stain
     source = real_data.read_source(real_data.TRAINING[stain][0], options.data)
+    limit = real_data.MATCH_VOX[stain] * source.voxel_size_um[2]
     held = real_data.read_source(real_data.HELD_OUT[stain], options.data)
     rows = []
     for cells in options.cells:
@@ -109,7 +111,7 @@ def main() -> None:
                     "seed": seed,
                 }
                 row |= {"region_vox": few.region.stop}
-                row |= adapt(few, settings, initial, held, limit, options.threads)
+                row |= adapt(few, settings, initial, held, options.threads)
                 rows.append(row)
                 print(row, flush=True)
                 if options.output:

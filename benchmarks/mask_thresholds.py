@@ -19,7 +19,7 @@ from scipy import ndimage
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import accuracy
+import left_out
 import real_data
 
 from voxmill.cells.components import find_components
@@ -74,7 +74,7 @@ def main() -> None:
             source = real_data.read_source(name, options.data)
             grey, mask = read(source)
             splits[name], dice = best_split(grey, mask)
-            percentiles = source.statistics["percentiles"]
+            percentiles = source.grey.statistics["percentiles"]
             print(
                 f"{name:16s} threshold {splits[name]:6d}  Dice {dice:.3f}  mask {mask.mean():.2%}"
                 f"  median {percentiles['50']:.0f}  99 % {percentiles['99']:.0f}"
@@ -85,7 +85,7 @@ def main() -> None:
         grey, mask = read(source)
         for least_vox in LEAST_VOX:
             points = centroids(mask & (grey >= threshold), least_vox)
-            scores = accuracy.scores_of(source, points, real_data.MATCH_VOX["microglia"])
+            scores = left_out.scores_of(real_data.truth_of(source), points)
             print(f"{name} at {threshold}, from {least_vox} voxels: {scores}")
 
 

@@ -28,10 +28,9 @@ from voxmill.networks import models
 from voxmill.phantoms.make_phantom import PhantomSettings, draw_phantom
 from voxmill.runtime.files import write_json
 from voxmill.training.loop import train
-from voxmill.training.sources import Source
+from voxmill.training.sources import Source, grey_of
 from voxmill.training.validation import LEAST_SCORE, find_points, predict_box
 from voxmill.volumes.blocks import ArrayVolume
-from voxmill.volumes.measure_volume import PERCENTILES
 
 TRAINING_SEEDS = range(100, 116)
 VALIDATION_SEEDS = range(200, 204)
@@ -79,16 +78,13 @@ def varied(seed: int, **fixed) -> PhantomSettings:
 def phantom_source(settings: PhantomSettings, held: bool) -> Source:
     """Make a phantom as a training or validation volume."""
     volume, truth = draw_phantom(settings)
-    values = np.percentile(volume, PERCENTILES)
     box = Box.from_shape(volume.shape)
     return Source(
         name=f"phantom-{settings.seed}",
         volume=ArrayVolume(volume),
         points=truth,
         voxel_size_um=settings.voxel_size_um,
-        statistics={
-            "percentiles": {f"{p:g}": float(v) for p, v in zip(PERCENTILES, values, strict=True)}
-        },
+        grey=grey_of(volume, settings.voxel_size_um),
         region=box,
         validation=box if held else None,
     )

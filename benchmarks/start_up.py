@@ -44,7 +44,11 @@ def prepare(folder: Path, edge: int, halo: int) -> dict:
     voxels = np.random.default_rng(0).integers(90, 600, (edge,) * 3, dtype=np.uint16)
     volume = {"path": str(folder / "volume.tif")}
     write_planes(folder / "volume.tif", voxels, voxels.shape, np.uint16, (2.5, 1.6, 1.6))
-    measure_volume(volume=volume, output_path=folder / "statistics.json")
+    measure_volume(
+        volume=volume,
+        output_path=folder / "statistics.json",
+        blocks_path=folder / "grey_blocks.npz",
+    )
     plan_volume(
         volume=volume, fingerprint="benchmark", tile_shape_vox=(edge,) * 3, halo_vox=(halo,) * 3,
         halo_paths=[], output_path=folder / "plan.json",

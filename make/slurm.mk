@@ -1,7 +1,8 @@
-# Clusters; see docs/cluster.md.
+# Killed runs, here and on clusters (docs/operations.md), and clusters (docs/cluster.md).
 .PHONY: resume array table test-slurm
 
-# Go on after a run whose scheduler was killed. ARGS are for Snakemake: make resume ARGS="--configfile my.yaml"
+# Go on after a run whose Snakemake was killed, with SLURM or without. ARGS are for Snakemake:
+#   make resume ARGS="--configfile my.yaml"
 resume: $(VENV)/.runtime
 	python -m voxmill.slurm resume $(RESUME) -- $(ARGS)
 

@@ -11,6 +11,10 @@ rule evaluate_cells:
         plan="results/{volume}/plan.json",
         truth="results/{volume}/truth.csv",
         cells="results/{volume}/{method}/cells.csv",
+        statistics="results/{volume}/statistics.json",
+        blocks="results/{volume}/grey_blocks.npz",
+        weights=W.evaluations.weights_if_any,
+        card=W.evaluations.card_if_any,
     output:
         evaluation="results/{volume}/{method}/evaluation.json",
         tiles="results/{volume}/{method}/evaluation.csv",

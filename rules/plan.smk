@@ -5,6 +5,7 @@ rule measure_halo:
     input:
         volume=W.volumes.file,
         statistics="results/{volume}/statistics.json",
+        blocks="results/{volume}/grey_blocks.npz",
         weights=W.predictions.weights,
         card=W.predictions.card,
     output:

@@ -11,6 +11,7 @@ rule predict_tile:
         tile="results/{volume}/tiles/{tile}.tif",
         plan="results/{volume}/plan.json",
         statistics="results/{volume}/statistics.json",
+        blocks="results/{volume}/grey_blocks.npz",
         weights=W.predictions.weights,
         card=W.predictions.card,
         batch=W.predictions.batch_of_tile,
@@ -46,6 +47,7 @@ rule predict_batch:
         tiles=W.predictions.tiles_of_batch,
         plan="results/{volume}/plan.json",
         statistics="results/{volume}/statistics.json",
+        blocks="results/{volume}/grey_blocks.npz",
         weights=W.predictions.weights,
         card=W.predictions.card,
     output:

@@ -11,6 +11,7 @@ rule measure_seams:
         volume=W.volumes.file,
         plan="results/{volume}/plan.json",
         statistics="results/{volume}/statistics.json",
+        blocks="results/{volume}/grey_blocks.npz",
         weights=W.predictions.weights,
         card=W.predictions.card,
         probability="results/{volume}/{network}/probability.ome.zarr/zarr.json",

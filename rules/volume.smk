@@ -5,6 +5,7 @@ rule make_phantom:
     output:
         volume="results/{volume}/phantom.tif",
         truth="results/{volume}/phantom.csv",
+        labels="results/{volume}/phantom_labels.tif",
     log:
         "logs/{volume}/make_phantom.log",
     conda:
@@ -44,8 +45,10 @@ rule unpack_volume:
 rule measure_volume:
     input:
         volume=W.volumes.file,
+        tissue=W.volumes.tissue_file,
     output:
         statistics="results/{volume}/statistics.json",
+        blocks="results/{volume}/grey_blocks.npz",
     log:
         "logs/{volume}/measure_volume.log",
     conda:
@@ -55,6 +58,8 @@ rule measure_volume:
     params:
         source=W.volumes.arguments,
         fingerprint=W.volumes.fingerprint,
+        tissue=W.volumes.tissue,
+        tissue_fingerprint=W.volumes.tissue_fingerprint,
         code=source_digest("voxmill.volumes.measure_volume"),
     message:
         "Measuring the grey values of {wildcards.volume}"

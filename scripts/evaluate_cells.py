@@ -11,5 +11,7 @@ if __name__ == "__main__":
         csv_path=snakemake.output.tiles,
         matches_path=snakemake.output.points,
         settings=snakemake.params.settings,
+        statistics_path=snakemake.input.statistics,
+        weights_path=snakemake.input.weights or None,
         log_path=snakemake.log[0],
     )

@@ -7,5 +7,6 @@ if __name__ == "__main__":
         settings=snakemake.params.settings,
         volume_path=snakemake.output.volume,
         truth_path=snakemake.output.truth,
+        labels_path=snakemake.output.labels,
         log_path=snakemake.log[0],
     )

@@ -6,5 +6,7 @@ if __name__ == "__main__":
     measure_volume(
         volume=snakemake.params.source,
         output_path=snakemake.output.statistics,
+        blocks_path=snakemake.output.blocks,
+        tissue=snakemake.params.tissue,
         log_path=snakemake.log[0],
     )

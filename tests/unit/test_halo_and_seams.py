@@ -35,6 +35,7 @@ from voxmill.tiles.grid import plan_tiles
 from voxmill.tiles.plan import read_plan
 from voxmill.tiles.plan_volume import plan_volume
 from voxmill.volumes import open_volume, read_header, write_planes
+from voxmill.volumes.grey_values import read_grey_values
 from voxmill.volumes.measure_volume import measure_volume
 from voxmill.volumes.probability import rounding, to_stored
 
@@ -136,7 +137,8 @@ def files(tmp_path):
     card = models.ModelCard("m", "msdnet", dataclasses.asdict(SETTINGS))
     models.save(tmp_path / "m.safetensors", build("msdnet", SETTINGS, seed=4), card)
     source = {"path": str(tmp_path / "v.tif")}
-    measure_volume(volume=source, output_path=tmp_path / "s.json")
+    blocks = tmp_path / "grey_blocks.npz"
+    measure_volume(volume=source, output_path=tmp_path / "s.json", blocks_path=blocks)
     return tmp_path, source
 
 
@@ -145,10 +147,10 @@ def predictor(files):
     """The network on the opened volume."""
     folder, source = files
     card, network = models.load(folder / "m.safetensors")
-    statistics = json.loads((folder / "s.json").read_text())
+    normalise = read_grey_values(folder / "s.json").normaliser(card.normalisation)
     with open_volume(read_header(**source)) as volume:
         settings = PredictionSettings(device="cpu", backend="torch")
-        yield VolumePredictor(card, network, volume, statistics, settings, 1)
+        yield VolumePredictor(card, network, volume, normalise, settings, 1)
 
 
 def test_a_box_with_its_halo_is_that_of_the_whole_volume(predictor):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from voxmill.evaluation import matching
+from voxmill.evaluation import assignment, matching
 from voxmill.evaluation.matching import incremental_matching, match_points, near_pairs
 from voxmill.runtime.errors import VoxmillError
 
@@ -47,7 +47,7 @@ def test_equals_brute_force(truth, found, reach, voxel_size_um, dense_entries):
     """Both solvers (dense_entries 1: sparse for every component of more than one pair)."""
     max_distance_um = reach * voxel_size_um[1]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(matching, "DENSE_ENTRIES", dense_entries)
+        patch.setattr(assignment, "DENSE_ENTRIES", dense_entries)
         pairs = match_points(truth, found, max_distance_um, voxel_size_um)
     count, total = brute_force(truth, found, max_distance_um, voxel_size_um)
     assert len(pairs) == count
@@ -158,7 +158,7 @@ def test_total_distance_of_a_large_component_is_the_least():
 
 @pytest.mark.parametrize("smaller", [1, 10, 10**5, 10**8])
 def test_costs_are_whole_numbers_whose_sums_are_exact(smaller):
-    costs, forbidden = matching._integer_costs(np.array([0.0, 0.5, 1.0]), 1.0, smaller)
+    costs, forbidden = assignment._integer_costs(np.array([0.0, 0.5, 1.0]), 1.0, smaller)
     assert (costs == np.rint(costs)).all()
     assert costs.min() >= 1
     assert forbidden > smaller * costs.max()

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from voxmill.runtime.checked import read_checked_json
+from voxmill.runtime.checked import write_checked_json
 from voxmill.runtime.errors import VoxmillError
 from voxmill.volumes import read_header
+from voxmill.volumes.grey_values import read_grey_values
 from voxmill.volumes.measure_volume import PERCENTILES, measure, measure_volume
 from voxmill.volumes.normalisation import normalise
 
@@ -94,8 +95,25 @@ def test_job_writes_json(tmp_path):
     array = np.random.default_rng(0).integers(0, 9, (5, 6, 7)).astype("uint8")
     statistics = measured(tmp_path / "volume.tif", array)
     path = tmp_path / "statistics.json"
-    measure_volume(volume={"path": str(tmp_path / "volume.tif")}, output_path=path)
-    assert read_checked_json(path) == statistics
+    blocks = tmp_path / "grey_blocks.npz"
+    volume = {"path": str(tmp_path / "volume.tif")}
+    measure_volume(volume=volume, output_path=path, blocks_path=blocks)
+    values = read_grey_values(path)
+    kept = dict(values.statistics)
+    assert kept.pop("blocks")["edge_vox"] == [5, 6, 7]
+    assert kept == statistics
+    assert values.tissue.blocks.tolist() == [[[True]]]
+    expected = np.percentile(array, (5, 50, 95))
+    np.testing.assert_allclose(values.blocks.levels.ravel(), expected, rtol=1e-6)
+    blocks.write_bytes(blocks.read_bytes()[:-1])
+    with pytest.raises(VoxmillError, match=r"grey_blocks.npz: damaged, or of another measurement"):
+        read_grey_values(path)
+    blocks.unlink()
+    with pytest.raises(VoxmillError, match=r"grey_blocks.npz: .* cannot be read"):
+        read_grey_values(path)
+    write_checked_json(path, statistics)
+    with pytest.raises(VoxmillError, match=r"key 'blocks', found those of an earlier voxmill"):
+        read_grey_values(path)
 
 
 STATISTICS = {"percentiles": {"1": 100.0, "5": 200.0, "50": 200.0, "99": 600.0, "99.9": 1000.0}}

@@ -19,19 +19,22 @@ from voxmill.networks import models
 from voxmill.runtime.errors import VoxmillError
 from voxmill.training import trainer as steps
 from voxmill.training.augmentation import augment
+from voxmill.training.fine_tuning import fine_tuning_settings, initial_weights
 from voxmill.training.loop import train
-from voxmill.training.sources import PatchSampler, Source, check_sources, points_in, training_points
-from voxmill.training.targets import balanced_weight, centroid_target
-from voxmill.training.train_network import (
-    fine_tuning_settings,
-    initial_weights,
-    open_source,
-    train_network,
+from voxmill.training.mistakes import find_mistakes
+from voxmill.training.patches import PatchSampler, even_in_brightness, volume_shares
+from voxmill.training.sources import (
+    Source,
+    check_sources,
+    grey_of,
+    points_in,
+    training_points,
 )
+from voxmill.training.targets import balanced_weight, centroid_target
+from voxmill.training.train_network import open_sources, train_network
 from voxmill.training.trainer import Trainer, learning_rate
 from voxmill.training.validation import THRESHOLDS, summarise, summarise_thresholds, validate
 from voxmill.volumes.blocks import ArrayVolume
-from voxmill.volumes.normalisation import normalise
 
 NO_CHANGE = Augmentation(flip=False, rotate="none", scale=0, shift=0, noise=0, blur_vox=0)
 TINY = TrainingSettings(
@@ -59,7 +62,7 @@ def make_source(seed=0, shape=(24, 24, 40), cells=12, **changes):
         "volume": ArrayVolume(volume),
         "points": points,
         "voxel_size_um": (1.0, 1.0, 1.0),
-        "statistics": {"percentiles": {"5": 80.0, "99": 700.0}},
+        "grey": grey_of(volume),
         "region": box,
         "validation": Box((0, 0, 28), shape),
     }
@@ -133,14 +136,157 @@ def test_changes_of_intensity_leave_the_targets_alone():
     assert means.min() > math.exp(-0.25) - 0.15 and means.max() < math.exp(0.25) + 0.15
 
 
+def changed_light(patch, rng, **settings):
+    settings = dataclasses.replace(NO_CHANGE, **settings)
+    return [augment(patch, patch[None], (1, 1, 1), settings, rng)[0] for _ in range(60)]
+
+
+def test_a_gradient_multiplies_the_contrast_along_a_line():
+    patch = np.ones((9, 9, 9), np.float32)
+    changed = changed_light(patch, np.random.default_rng(0), gradient=0.7)
+    ends = [np.log(p[-1, -1, -1] / p[0, 0, 0]) for p in changed]
+    # Half the patches stay; exp(0.7) from one corner to the other is the most.
+    assert 15 <= sum(abs(e) > 1e-6 for e in ends) <= 45
+    assert 0.4 < max(np.abs(ends)) <= 0.7 + 1e-5
+    along_z = [p for p in changed if np.ptp(p) > 1e-6 and np.ptp(p[4]) < 1e-6]
+    assert 5 <= len(along_z) <= 25
+    # Logarithms rise evenly, and the middle stays.
+    for p in changed:
+        assert p[4, 4, 4] == pytest.approx(1.0, rel=1e-5)
+        assert np.diff(np.log(p[:, 4, 4])) == pytest.approx(
+            np.log(p[1, 4, 4] / p[0, 4, 4]), abs=1e-5
+        )
+
+
+def test_a_layer_is_a_slab_of_another_level():
+    patch = np.zeros((40, 12, 12), np.float32)
+    changed = changed_light(patch, np.random.default_rng(1), layer=2.0)
+    layered = [p for p in changed if np.ptp(p) > 0.01]
+    assert 8 <= len(layered) <= 32 and all(np.abs(p).max() <= 2.0 for p in layered)
+    # It depends on one coordinate alone, and most often on z.
+    across = [[np.ptp(p, axis=axis).max() > 1e-6 for axis in range(3)] for p in layered]
+    assert all(sum(axes) == 1 for axes in across)
+    assert sum(axes[0] for axes in across) > len(layered) / 2
+
+
+def test_a_seam_is_one_jump():
+    patch = np.ones((16, 16, 16), np.float32)
+    changed = changed_light(patch, np.random.default_rng(2), seam=0.5)
+    jumps = 0
+    for p in changed:
+        values = np.unique(p)
+        assert len(values) <= 2 and 1.0 in values
+        if len(values) == 2:
+            jumps += 1
+            other = values[values != 1.0].item()
+            assert math.exp(-0.5) - 0.125 <= other <= math.exp(0.5) + 0.125
+            steps_along = [
+                np.abs(np.diff(p, axis=axis)).max(axis=(0, 1, 2)[:axis] + (0, 1, 2)[axis + 1 :])
+                for axis in range(3)
+            ]
+            assert sorted(int((along > 0).sum()) for along in steps_along) == [0, 0, 1]
+    assert jumps >= 8
+
+
+def test_noise_rises_with_the_intensity():
+    patch = np.zeros((20, 20, 20), np.float32)
+    patch[10:] = 8.0
+    changed = changed_light(patch, np.random.default_rng(3), noise=0.2)
+    spreads = [(p[:10].std(), p[10:].std()) for p in changed if p[:10].std() > 0.01]
+    assert 15 <= len(spreads) <= 45
+    # sqrt(1 + 8) = 3
+    assert all(bright / dark == pytest.approx(3.0, rel=0.15) for dark, bright in spreads)
+
+
+def test_blur_is_drawn_for_each_axis():
+    patch = np.zeros((17, 17, 17), np.float32)
+    patch[8, 8, 8] = 1
+    widths = []
+    for p in changed_light(patch, np.random.default_rng(4), blur_vox=2.0):
+        if p[8, 8, 8] < 0.99:
+            squares = (np.arange(17) - 8.0) ** 2
+            widths.append([p.sum(axis=axes) @ squares for axes in ((1, 2), (0, 2), (0, 1))])
+    assert len(widths) >= 5
+    assert all(0 <= w <= 4.01 for of_patch in widths for w in of_patch)
+    assert np.std(widths, axis=1).max() > 0.5
+
+
 # Patches
+
+
+def test_volumes_share_the_patches_by_the_root_of_their_cells():
+    first, second = make_source(cells=4), make_source(1, cells=16)
+    share = volume_shares([first, second], [4, 16], 0.5)
+    assert share == pytest.approx([1 / 3, 2 / 3])
+    assert volume_shares([first, second], [4, 16], 1.0) == pytest.approx([0.2, 0.8])
+    assert volume_shares([first, second], [4, 16], 0.0) == pytest.approx([0.5, 0.5])
+    # Two regions of one volume share what it gets: 4 and 12 of its 16 cells.
+    regions = [dataclasses.replace(second), dataclasses.replace(second), first]
+    assert volume_shares(regions, [4, 12, 4], 0.5) == pytest.approx([1 / 6, 1 / 2, 1 / 3])
+    # A source without cells counts as if it had a tenth of the mean.
+    assert volume_shares([first, second], [0, 16], 1.0) == pytest.approx([0.8 / 16.8, 16 / 16.8])
+
+
+def test_levels_of_brightness_are_drawn_alike():
+    values = np.exp([0.0] * 90 + [5.0] * 9 + [10.0])
+    shares = even_in_brightness(values)
+    assert shares.sum() == pytest.approx(1)
+    # Three of the five levels hold cells, or two where the one bright cell is beyond the 98th
+    # percentile; each level gets the same.
+    sums = [shares[:90].sum(), shares[90:].sum()]
+    assert sums == pytest.approx([0.5, 0.5])
+    assert even_in_brightness(np.ones(4)) == pytest.approx(0.25)
+
+
+def test_dim_cells_are_drawn_as_often_as_the_many():
+    points = np.array([[4.0, 4, 4 + 2 * i] for i in range(9)] + [[12.0, 12, 12]])
+    volume = np.full((24, 24, 40), 100, np.uint16)
+    for z, y, x in points.astype(int):
+        volume[z, y, x] = 1000 if z == 12 else 200
+    source = make_source(volume=ArrayVolume(volume), points=points, validation=None)
+    settings = dataclasses.replace(TINY, cell_share=1.0, dim_share=1.0)
+    sampler, rng = PatchSampler([source], settings), np.random.default_rng(0)
+    drawn = [tuple(sampler._target(0, rng)) for _ in range(400)]
+    assert 150 <= sum(place == (12, 12, 12) for place in drawn) <= 250
+
+
+def test_patches_are_drawn_on_mistakes():
+    source = make_source(validation=None)
+    settings = dataclasses.replace(TINY, cell_share=0.0, mistake_share=0.5)
+    sampler, rng = PatchSampler([source], settings), np.random.default_rng(0)
+    assert all(sampler._target(0, rng) is None for _ in range(20))
+    sampler.use_mistakes([[[5.0, 6.0, 7.0]]])
+    drawn = [sampler._target(0, rng) for _ in range(200)]
+    assert 70 <= sum(place is not None for place in drawn) <= 130
+    assert all(place.tolist() == [5, 6, 7] for place in drawn if place is not None)
+
+
+def test_mistakes_are_false_finds_and_missed_cells(monkeypatch):
+    probability = np.full((24, 24, 40), 0.01, np.float32)
+    # A cell that is found, one that isn't, a false find, and one in the validation box.
+    for z, y, x in ((5, 5, 5), (15, 15, 15), (5, 5, 35)):
+        probability[z, y, x] = 0.95
+    points = np.array([[5, 5, 5], [20, 5, 5], [20, 20, 35.0]])
+    source = make_source(points=points, validation=Box((0, 0, 28), (24, 24, 40)))
+    monkeypatch.setattr("voxmill.training.mistakes.BLOCK_VOX", 14)
+
+    def cut(network, source, box, *rest):
+        return probability[None, *box.slices]
+
+    monkeypatch.setattr("voxmill.training.mistakes.predict_box", cut)
+    rng = np.random.default_rng(0)
+    (places,) = find_mistakes(None, [source], TINY, "cpu", 1, rng)
+    assert sorted(places.tolist()) == [[15, 15, 15], [20, 5, 5]]
+    monkeypatch.setattr("voxmill.training.mistakes.MOST_BLOCKS", 1)
+    (fewer,) = find_mistakes(None, [source], TINY, "cpu", 1, rng)
+    assert len(fewer) <= 1
 
 
 def test_no_patch_touches_the_validation_box():
     source = make_source()
     sampler = PatchSampler([source], TINY)
     for seed in range(40):
-        start = sampler._place(source, training_points(source), np.random.default_rng(seed))
+        start = sampler._place(0, np.random.default_rng(seed))
         assert (start >= 0).all() and (start + 12 <= source.volume.shape).all()
         assert start[2] + 12 <= 28
 
@@ -149,7 +295,7 @@ def test_patches_are_drawn_on_cells():
     source = make_source(cells=1, points=np.array([[12.0, 12.0, 10.0]]))
     sampler = PatchSampler([source], dataclasses.replace(TINY, cell_share=1.0))
     for seed in range(20):
-        start = sampler._place(source, source.points, np.random.default_rng(seed))
+        start = sampler._place(0, np.random.default_rng(seed))
         assert (start <= source.points[0]).all() and (source.points[0] < start + 12).all()
 
 
@@ -328,6 +474,24 @@ def test_resumed_training_reaches_the_same_weights(tmp_path):
     assert [r["loss"] for r in resumed.history] == [r["loss"] for r in whole.history]
 
 
+def test_resumed_training_keeps_the_mistakes(tmp_path, monkeypatch):
+    settings = dataclasses.replace(TINY, mistake_share=0.5, mistakes_from=0.5)
+    sources = [make_source()]
+    whole = train(sources, settings)
+    path = tmp_path / "c.safetensors"
+    trainer = Trainer(sources, settings, "cpu", 1)
+    for _ in range(3):
+        trainer.step()
+    trainer.validate(0.0)
+    trainer.step()
+    assert len(trainer.progress["mistakes"]) == 1 and trainer.progress["mistakes"][0]
+    trainer.save(path)
+    monkeypatch.setattr("voxmill.training.trainer.find_mistakes", None)
+    resumed = train(sources, settings, checkpoint_path=path)
+    for key, value in whole.network.state_dict().items():
+        assert torch.equal(value, resumed.network.state_dict()[key]), key
+
+
 def test_checkpoint_of_another_training(tmp_path):
     path = tmp_path / "c.safetensors"
     Trainer([make_source()], TINY, "cpu", 1).save(path)
@@ -344,7 +508,7 @@ def test_checkpoint_of_other_contents_under_the_same_names(tmp_path):
     assert Trainer([make_source(contents="a")], TINY, "cpu", 1).resume(path)
     changed = (
         {"contents": "b"},
-        {"contents": "a", "statistics": {"percentiles": {"5": 80.0, "99": 701.0}}},
+        {"contents": "a", "grey": grey_of(np.arange(64).reshape(4, 4, 4))},
         {"contents": "a", "voxel_size_um": (1.0, 1.0, 1.5)},
     )
     for changes in changed:
@@ -358,15 +522,41 @@ def test_contents_depend_on_volume_and_mask(tmp_path):
     grey = tifffile.imread(tmp_path / "v.tif")
     mask = (grey > 500).astype(np.uint8)
     tifffile.imwrite(tmp_path / "m.tif", mask)
-    seen = {open_source("blobs", volume, settings)[0].contents}
-    assert open_source("blobs", volume, settings)[0].contents in seen
+    seen = {open_sources("blobs", volume, settings)[0][0].contents}
+    assert open_sources("blobs", volume, settings)[0][0].contents in seen
     mask[0, 0, 0] ^= 1
     tifffile.imwrite(tmp_path / "m.tif", mask)
-    seen.add(open_source("blobs", volume, settings)[0].contents)
+    seen.add(open_sources("blobs", volume, settings)[0][0].contents)
     grey[0, 0, 0] += 1
     tifffile.imwrite(tmp_path / "v.tif", grey)
-    seen.add(open_source("blobs", volume, settings)[0].contents)
+    seen.add(open_sources("blobs", volume, settings)[0][0].contents)
     assert len(seen) == 3
+
+
+def test_several_regions_are_several_sources(tmp_path):
+    volume = job_arguments(tmp_path)["volumes"]["blobs"]
+    regions = "0:24, 0:24, 0:13; 0:24, 0:24, 16:40"
+    for held, expected in (
+        ("0:24, 0:12, 28:40", [None, Box((0, 0, 28), (24, 12, 40))]),
+        (None, [None, None]),
+        (True, [Box((0, 0, 0), (24, 24, 13)), Box((0, 0, 16), (24, 24, 40))]),
+    ):
+        sources, record = open_sources(
+            "blobs", volume | {"region": regions, "validation": held}, TINY
+        )
+        assert [s.name for s in sources] == ["blobs-1", "blobs-2"]
+        assert [str(s.region) for s in sources] == [t.strip() for t in regions.split(";")]
+        assert [s.validation for s in sources] == expected
+        assert sources[0].volume is sources[1].volume
+        assert record["region"] == [s.region.to_lists() for s in sources]
+        cells = sum(len(training_points(s)) for s in sources if s.trains)
+        assert record["training_cells"] == cells
+    # Patches stay in their region.
+    sources, _ = open_sources("blobs", volume | {"region": regions, "validation": None}, TINY)
+    sampler = PatchSampler(sources, TINY)
+    for seed in range(20):
+        starts = [sampler._place(i, np.random.default_rng(seed))[2] for i in (0, 1)]
+        assert starts[0] + 12 <= 13 and starts[1] >= 16
 
 
 def test_loss_that_is_not_finite():
@@ -520,7 +710,7 @@ def test_masks_from_training_to_prediction(tmp_path, changes):
     assert (record["truth"], record["mask"]) == ("t.csv", "m.tif")
     for key, name in {"truth_sha256": "t.csv", "mask_sha256": "m.tif"}.items():
         assert record[key] == hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
-    grey = normalise(source.volume.array, source.statistics, card.normalisation)
+    grey = source.grey.normaliser(card.normalisation)(source.volume.array, (0, 0, 0))
     outputs = forward(network, grey[None], "auto", "cpu", "float32", 1)
     assert outputs.shape == (len(card.outputs), 24, 24, 40)
     # The detector gets the first output; its highest voxels lie in the blobs.

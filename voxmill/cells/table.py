@@ -24,6 +24,9 @@ COLUMNS = {
 PLACE = ["z_vox", "y_vox", "x_vox"]
 """Columns of a place in the volume, voxels; also those of the checked ground truth."""
 
+# Bytes. pandas would make a column of each field, however many there are.
+_LONGEST_HEADER = 1 << 16
+
 
 def table_of(
     places: np.ndarray, scores: np.ndarray, volumes_um3: np.ndarray, size: VoxelSize
@@ -122,11 +125,16 @@ def read_numbers(path: str | Path, needed: list[str], what: str) -> pd.DataFrame
         If the file is missing or no such table, or a number is missing or not finite.
     """
     try:
+        with open(path, "rb") as file:
+            if len(file.readline(_LONGEST_HEADER + 1)) > _LONGEST_HEADER:
+                raise ValueError(f"a first line of more than {_LONGEST_HEADER} bytes")
         table = pd.read_csv(path)
     except FileNotFoundError:
         raise VoxmillError(f"{path}: this {what} does not exist.") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise VoxmillError(f"{path}: expected a {what} (CSV), found {error}") from None
+    except OSError as error:
+        raise VoxmillError(f"{path}: this {what} cannot be read: {error.strerror}.") from None
+    except ValueError as error:  # of pandas, of a decoder, of a path with a NUL
+        raise VoxmillError(f"{str(path)!r}: expected a {what} (CSV), found {error}") from None
     if missing := [column for column in needed if column not in table]:
         raise VoxmillError(
             f"{path}: expected the columns {', '.join(needed)} of a {what}, "

@@ -8,6 +8,7 @@ import argparse
 from pathlib import Path
 
 from voxmill.commands.plan import read_configuration
+
 from voxmill.config.base import SettingError
 from voxmill.geometry import Box
 from voxmill.runtime.errors import VoxmillError

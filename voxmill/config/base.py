@@ -38,6 +38,17 @@ Region = Annotated[
         json_schema_extra={"expected": 'a box "z0:z1, y0:y1, x0:x1" in voxels, half-open'},
     ),
 ]
+_BOX = f"{_BOUNDS},{_BOUNDS},{_BOUNDS}"
+Regions = Annotated[
+    Text,
+    Field(
+        pattern=rf"^{_BOX}(;{_BOX})*$",
+        json_schema_extra={
+            "expected": 'a box "z0:z1, y0:y1, x0:x1" in voxels, half-open, or several with '
+            "semicolons between"
+        },
+    ),
+]
 Name = Annotated[
     Text,
     Field(

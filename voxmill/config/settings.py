@@ -19,11 +19,13 @@ from voxmill.config.cells import CellsSection
 from voxmill.config.denoising import DenoisingSection
 from voxmill.config.evaluation import EvaluationSection
 from voxmill.config.export import ExportSection
+from voxmill.config.objects import SegmentSection
 from voxmill.config.prediction import PredictionSettings
 from voxmill.config.scans import ScanSection
 from voxmill.config.tiles import StitchingSection, TilesSection
 from voxmill.config.training import TrainingSection
 from voxmill.config.volumes import VolumeSection
+from voxmill.runtime.paths import shipped
 
 # Folders of a volume's results beside those of its networks.
 _TAKEN = ("tiles", "baseline")
@@ -48,9 +50,11 @@ class NetworkSection(Section):
             pattern=r"\.(safetensors|pt2)$",
             json_schema_extra={"expected": "a file name that ends with .safetensors or .pt2"},
         ),
+        AfterValidator(shipped),
     ]
     """Weights as safetensors, or a program of torch.export (.pt2); the model card (.json) lies
-    beside them."""
+    beside them. A relative path counts from the working folder; `models/phantom.safetensors` and
+    the other models that come with voxmill are found from any."""
     cells: Annotated[dict[str, Any], Checked(CellsSection)] | None = None
     """Settings of the section `cells` that are others for this network."""
 
@@ -74,6 +78,8 @@ class Settings(Section):
     """How the predicted tiles become one volume."""
     cells: OrEmpty[CellsSection] = setting(factory=CellsSection)
     """How cells are found in the probabilities."""
+    segment: OrEmpty[SegmentSection] = setting(factory=SegmentSection)
+    """How the voxels of each cell are found, by `snakemake segment`."""
     evaluation: OrEmpty[EvaluationSection] = setting(factory=EvaluationSection)
     """How found cells are compared with the ground truth."""
     export: OrEmpty[ExportSection] = setting(factory=ExportSection)

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from voxmill.config.base import (
     Checked,
@@ -15,6 +15,7 @@ from voxmill.config.base import (
     OrEmpty,
     Positive,
     Region,
+    Regions,
     Section,
     Seed,
     SettingError,
@@ -30,6 +31,7 @@ from voxmill.config.cells import CellSettings
 from voxmill.config.networks import MSDNetSettings
 from voxmill.config.normalisation import Normalisation
 from voxmill.config.volumes import GroundTruthSection, Index
+from voxmill.runtime.paths import shipped
 
 ROTATIONS = {"like": ((0, 1), (0, 2), (1, 2)), "yx": ((1, 2),), "none": ()}
 """Planes (pairs of axes) that each choice may turn in."""
@@ -59,9 +61,19 @@ class Augmentation(Section):
     shift: _Below10 = 0.1
     """Up to so much is added to the normalised intensities, or taken from them."""
     noise: _Below10 = 0.08
-    """Largest standard deviation of added Gaussian noise, normalised intensities."""
+    """Largest standard deviation of added noise, normalised intensities; more where it is bright,
+    as photons have it, and half the time as coarse as the volume's own after interpolation."""
     blur_vox: _Below10 = 0.7
-    """Largest standard deviation of a Gaussian blur."""
+    """Largest standard deviation of a Gaussian blur, drawn for each axis."""
+    gradient: _Below10 = 0.0
+    """Contrast changes along a random direction, half the time along z as light fades with depth:
+    by up to exp(gradient) from one end of the patch to the other."""
+    layer: _Below10 = 0.0
+    """A layer of tissue across z (half the time across any axis) is brighter or darker by up to so
+    much, with soft edges; its contrast is multiplied by up to exp(layer) or divided by no more."""
+    seam: _Below10 = 0.0
+    """Contrast and level jump at a plane, as where two acquisitions meet: by up to exp(seam), and
+    by a quarter of seam."""
 
 
 @section("training")
@@ -100,6 +112,17 @@ class TrainingSettings(Section):
     """Voxels at a patch's faces that don't count in the loss, unless the face is the volume's."""
     cell_share: Share = 0.7
     """Share of patches drawn so that they hold a cell; the others lie anywhere."""
+    balance: Share = 0.5
+    """How patches are shared out among volumes: by their numbers of cells to the power of this. 1:
+    each cell counts alike; 0: each volume."""
+    dim_share: Share = 0.0
+    """Share of the patches on cells whose cell is drawn evenly over brightness, so that the dim and
+    the bright are seen as often as the many between."""
+    mistake_share: Share = 0.0
+    """Share of patches drawn on the network's own mistakes in the training volumes: false finds and
+    missed cells, looked for once, at `mistakes_from`; 0 for none."""
+    mistakes_from: Share = 0.4
+    """Share of the steps after which the mistakes are looked for."""
     positive_weight: Positive | None = None
     """A voxel of target t counts 1 + positive_weight * t. By default so much that all cells
     together count a third of the background, and 3 with target mask, since masks fill more."""
@@ -185,8 +208,9 @@ class TrainingVolume(Section):
     """Voxel size z, y, x; wins over the file's header."""
     mask: FilePath | None = None
     """Mask or labels for the foreground map, where the ground truth is neither."""
-    region: Region | None = None
-    """Where every cell is in the ground truth; the whole volume when left out."""
+    region: Regions | None = None
+    """Where every cell is in the ground truth: a box, or several with semicolons between; the whole
+    volume when left out."""
     validation: Flag | Region | None = None
     """Kept out of the training to validate: true for the whole region, or a box in absolute
     voxels."""
@@ -205,6 +229,7 @@ class TrainingSection(Section):
                 pattern=r"\.safetensors$",
                 json_schema_extra={"expected": "a file name that ends with .safetensors"},
             ),
+            AfterValidator(shipped),
         ]
         | None
     ) = None

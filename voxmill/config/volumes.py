@@ -159,6 +159,11 @@ class VolumeSection(Section):
     """Path of the image inside of a Zarr or HDF5 container that holds several."""
     voxel_size_um: TripleUm | None = None
     """Voxel size z, y, x; wins over the file's header."""
+    tissue: FilePath = "auto"
+    """Where tissue is. auto: everywhere but in air and black margins, found by the brightness of
+    blocks. none: everywhere. Or the path of a mask of the volume, not 0 in tissue, which may be
+    coarser than the volume. Grey values are those of the tissue, and tiles without tissue are not
+    predicted."""
     truth: OrEmpty[GroundTruthSection | None] = None
     """Ground truth for the evaluation; a phantom brings its own."""
     region: Region | None = None

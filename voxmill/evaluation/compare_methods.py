@@ -41,11 +41,23 @@ def compare_methods(*, evaluation_paths: list[str], methods: list[str], output_p
     evaluations = read_evaluations(methods, evaluation_paths)
     page = PAGE.format(
         title="Evaluation",
-        table=_html_table(table_rows(evaluations)),
+        table=_html_table(table_rows(evaluations)) + _remarks(evaluations),
         image=base64.b64encode(_curves(evaluations)).decode(),
         alt=ALT,
     )
     write_text(output_path, page)
+
+
+def _remarks(evaluations: dict[str, dict]) -> str:
+    """What a model has not seen in its training, and how much of the volume is tissue."""
+    lines = [
+        f"{method}: {sentence}."
+        for method, evaluation in evaluations.items()
+        for sentence in evaluation.get("unlike_training", ())
+    ]
+    shares = {e["tissue"]["share"] for e in evaluations.values() if "tissue" in e}
+    lines += [f"{share:.1%} of the volume is tissue." for share in shares if share < 1]
+    return "".join(f"\n<p>{html.escape(line)}</p>" for line in lines)
 
 
 def _html_table(rows: list[list[str]]) -> str:

@@ -14,11 +14,14 @@ from voxmill.evaluation.matches import Frame, Matches, match_cells, tile_of_poin
 from voxmill.evaluation.matching import check_distance, check_points
 from voxmill.evaluation.metrics import METRICS, scores_of
 from voxmill.geometry import Box, VoxelSize
+from voxmill.networks.models import read_card
 from voxmill.runtime.files import write_json, writing
 from voxmill.runtime.jobs import job, logger
 from voxmill.tiles.grid import Tile
 from voxmill.tiles.own_tiles import own_tiles
 from voxmill.tiles.plan import read_plan
+from voxmill.volumes.appearance import unlike
+from voxmill.volumes.grey_values import read_grey_values
 
 STATUS = ("TP", "FP", "FN")
 
@@ -165,6 +168,8 @@ def evaluate_cells(
     csv_path: str,
     matches_path: str,
     settings: dict,
+    statistics_path: str | None = None,
+    weights_path: str | None = None,
 ) -> None:
     """Compare a table of cells with a table of true points.
 
@@ -179,6 +184,9 @@ def evaluate_cells(
         Outputs: all metrics, a row for each tile, a row for each true or found cell.
     settings : dict
         See `EvaluationSettings`.
+    statistics_path, weights_path : path, optional
+        Grey values of the volume, and the model that found the cells: the evaluation then says
+        the share of tissue, and what the model has not seen in its training.
 
     Raises
     ------
@@ -195,10 +203,21 @@ def evaluate_cells(
     check_inside(cells_path, cells[PLACE].to_numpy(float), frame, size)
     checked = EvaluationSettings.from_dict(settings)
     result = evaluate(truth, cells, checked, size, shape, own_tiles(plan))
+    if statistics_path and weights_path:
+        result.results.update(_model_range(statistics_path, weights_path, len(cells)))
     write_json(json_path, result.results)
     _write_csv(csv_path, result.tiles, "%.6f")
     _write_csv(matches_path, result.matches, "%.4f")
     logger.info("%s against %s\n%s", cells_path, truth_path, table({"cells": result.results}))
+
+
+def _model_range(statistics_path: str, weights_path: str, cells: int) -> dict:
+    """Share of tissue, and what the model has not seen, for the results and the log."""
+    grey, card = read_grey_values(statistics_path), read_card(weights_path)
+    found = unlike(card.seen, grey, card.normalisation, cells)
+    for sentence in found:
+        logger.warning("%s", sentence)
+    return {"tissue": grey.statistics["tissue"], "unlike_training": found}
 
 
 def _write_csv(path: str | Path, rows: pd.DataFrame, float_format: str) -> None:

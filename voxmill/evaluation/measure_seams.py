@@ -7,6 +7,7 @@ one, rounded, is looked at too, and cells are compared between the first, rounde
 and the stored one.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -24,13 +25,14 @@ from voxmill.networks import models
 from voxmill.prediction.box import on_claimed_device
 from voxmill.prediction.measure_halo import richest_boxes
 from voxmill.prediction.volume_predictor import VolumePredictor
-from voxmill.runtime.checked import read_checked_json
 from voxmill.runtime.files import write_json
 from voxmill.runtime.jobs import job, logger, progress
 from voxmill.tiles.plan import Plan, read_plan
 from voxmill.volumes import open_volume, read_header
 from voxmill.volumes.blocks import ArrayVolume
+from voxmill.volumes.grey_values import read_grey_values
 from voxmill.volumes.probability import Probabilities, to_probability, to_stored
+from voxmill.volumes.tissue import Tissue
 
 
 def seam_starts(
@@ -110,6 +112,17 @@ def compare_cells(
     return {"cells": int(within[0].sum()), "gained": gained, "lost": lost}
 
 
+def _is_predicted(box: Box, plan: Plan, tissue: Tissue) -> bool:
+    """Whether each tile that a box touches holds tissue."""
+    volume = Box.from_shape(plan.volume.shape)
+    ranges = [
+        range(start // edge * edge, stop, edge)
+        for start, stop, edge in zip(*box, plan.tile_shape_vox, strict=True)
+    ]
+    cores = (Box.from_shape(plan.tile_shape_vox, start) for start in itertools.product(*ranges))
+    return all(tissue.has_tissue(core.clip(volume)) for core in cores)
+
+
 @job
 def measure_seams(
     *,
@@ -150,8 +163,9 @@ def measure_seams(
         If an input can't be read, a setting is out of range, or the device is absent.
     """
     checked, detector = SeamSettings.from_dict(settings), CellSettings.from_dict(cells)
-    plan, statistics = read_plan(plan_path), read_checked_json(statistics_path, "statistics")
+    plan, grey = read_plan(plan_path), read_grey_values(statistics_path)
     card, network = models.load_stored(weights_path)
+    normalise = grey.normaliser(card.normalisation)
     header = read_header(**volume)
     voxel_size_um = VoxelSize.of(header.voxel_size_um)
     box = Box(*part) if part else Box.from_shape(header.shape)
@@ -159,13 +173,16 @@ def measure_seams(
     number = checked.windows_of(len(box.blocks(plan.tile_shape_vox)))
     starts = seam_starts(box.shape, plan.tile_shape_vox, size, 4 * number, checked.seed)
     starts += np.array(box.start)
+    # Tiles without tissue are not predicted: beside them there is no seam to look at.
+    kept = [_is_predicted(Box.from_shape(size, start), plan, grey.tissue) for start in starts]
+    starts = starts[np.array(kept, bool)]
     claimed = on_claimed_device(PredictionSettings.from_dict(prediction), gpus, output_path)
     with (
         claimed as held,
         open_volume(header) as source,
         Probabilities(probability_path) as stitched,
     ):
-        predictor = VolumePredictor(card, network, source, statistics, held, threads)
+        predictor = VolumePredictor(card, network, source, normalise, held, threads)
         halo = predictor.largest_halo()
         predict_box = partial(predictor.predict, halo_vox=halo)
         predict_cut = partial(predict_by_tiles, plan=plan, predictor=predictor, halo_vox=halo)

@@ -26,6 +26,7 @@ from voxmill.config.base import (
     setting,
 )
 from voxmill.config.cells import CellSettings
+from voxmill.config.model_range import Seen
 from voxmill.config.networks import ExportedSettings, NetworkKind, check_settings
 from voxmill.config.normalisation import Normalisation
 from voxmill.networks.stored import Network, StoredNetwork, module_of
@@ -37,6 +38,12 @@ if TYPE_CHECKING:
     from torch import nn
 
 CARD_VERSION = 1
+
+# What a header raises that is no JSON object of tensors.
+_NO_SAFETENSORS = (
+    *(struct.error, ValueError, LookupError, TypeError, AttributeError, ArithmeticError),
+    *(RecursionError, MemoryError),
+)
 
 
 @section("model card")
@@ -68,6 +75,9 @@ class ModelCard(Section):
     several voxel sizes, each resampled to this diameter; such a model has no `voxel_size_um`."""
     detector: Annotated[dict[str, Any], Checked(CellSettings)] = setting(factory=dict)
     """Settings of the detector that the threshold was chosen with, without the threshold; empty
+    where the model doesn't say."""
+    seen: Annotated[dict[str, Any], Checked(Seen)] = setting(factory=dict)
+    """What the training volumes looked like; a run warns where a volume looks unlike them. Empty
     where the model doesn't say."""
     training: dict[str, Any] = setting(factory=dict)
     """How it was trained: code, digests of the data, seeds, steps. Models that are shared say in
@@ -152,7 +162,9 @@ def tensor_shapes(weights_path: str | Path) -> dict[str, tuple[int, ...]]:
         return {name: tuple(tensor["shape"]) for name, tensor in header.items()}
     except FileNotFoundError:
         raise VoxmillError(f"{path}: this weights file does not exist. {advice(path)}") from None
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+    except OSError as error:
+        raise VoxmillError(f"{path}: these weights cannot be read: {error.strerror}.") from None
+    except _NO_SAFETENSORS as error:
         raise VoxmillError(f"{path}: expected weights as safetensors, found {error}") from None
 
 
@@ -207,6 +219,13 @@ def load_stored(weights_path: str | Path) -> tuple[ModelCard, Network]:
         from voxmill.networks.exported import Exported
 
         return card, Exported(settings, weights_path)
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    return card, StoredNetwork(card.network, settings, load_file(weights_path))
+    try:
+        arrays = load_file(weights_path)
+    except (SafetensorError, *_NO_SAFETENSORS) as error:
+        raise VoxmillError(
+            f"{weights_path}: expected weights as safetensors, found {error}. Copy the model again."
+        ) from None
+    return card, StoredNetwork(card.network, settings, arrays)

@@ -143,9 +143,18 @@ def draw_cells(
     settings: PhantomSettings,
     centres: np.ndarray,
     radii: np.ndarray,
-) -> None:
-    """Add tilted ellipsoids with soft rims, nuclei and stubs; a median cell has brightness 1."""
-    for centre, radius in zip(centres, radii, strict=True):
+) -> np.ndarray:
+    """Add tilted ellipsoids with soft rims, nuclei and stubs; a median cell has brightness 1.
+
+    Returns
+    -------
+    (z, y, x) uint32 array
+        Which cell, counted from 1, each voxel's centre lies in; where two overlap, the one whose
+        middle is nearer in units of its own radius. Stubs belong to no cell.
+    """
+    labels = np.zeros(light.shape, np.uint32)
+    depth = np.ones(light.shape, np.float32)
+    for number, (centre, radius) in enumerate(zip(centres, radii, strict=True), start=1):
         axes = np.exp(rng.normal(0.0, 0.16, 3))
         axes *= radius / np.prod(axes) ** (1 / 3)
         tilt = np.linalg.qr(rng.standard_normal((3, 3)))[0] / axes
@@ -164,6 +173,10 @@ def draw_cells(
         r = np.sqrt(sum((t[0] * z + t[1] * y + t[2] * x) ** 2 for t in tilt.T))
         profile = _rim(r - 1.0, radius) * (1 - hollow * _rim(r - 0.55, radius))
         np.maximum(light[slices], bright * profile, out=light[slices])
+        nearer = r < depth[slices]
+        depth[slices][nearer] = r[nearer]
+        labels[slices][nearer] = number
+    return labels
 
 
 def _rim(r: np.ndarray, radius_um: float) -> np.ndarray:

@@ -14,9 +14,10 @@ from voxmill.geometry import Box
 from voxmill.networks import models
 from voxmill.prediction.box import on_claimed_device
 from voxmill.prediction.volume_predictor import HALOS_VOX, VolumePredictor
-from voxmill.runtime.checked import read_checked_json, write_checked_json
+from voxmill.runtime.checked import write_checked_json
 from voxmill.runtime.jobs import job, logger, progress
 from voxmill.volumes import open_volume, read_header
+from voxmill.volumes.grey_values import read_grey_values
 
 
 def errors_by_halo(
@@ -120,11 +121,11 @@ def measure_halo(
     """
     checked = HaloSettings.from_dict(settings)
     card, network = models.load_stored(weights_path)
-    statistics = read_checked_json(statistics_path, "statistics")
+    normalise = read_grey_values(statistics_path).normaliser(card.normalisation)
     header = read_header(**volume)
     claimed = on_claimed_device(PredictionSettings.from_dict(prediction), gpus, output_path)
     with claimed as held, open_volume(header) as source:
-        predictor = VolumePredictor(card, network, source, statistics, held, threads)
+        predictor = VolumePredictor(card, network, source, normalise, held, threads)
         radius = predictor.largest_halo()
         size = tuple(min(checked.core_vox, n) for n in header.shape)
         starts = random_starts(header.shape, size, 4 * checked.windows, checked.seed)

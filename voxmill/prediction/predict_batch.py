@@ -1,6 +1,7 @@
 """Predict several tiles in one job."""
 
 from collections.abc import Mapping
+from functools import partial
 
 from voxmill.config.prediction import PredictionSettings
 from voxmill.prediction.box import on_claimed_device
@@ -47,6 +48,6 @@ def predict_batch(
     checked = PredictionSettings.from_dict(settings)
     written = Written(image_path, predictions_folder, storage)
     predictor = Predictor(*inputs, written, checked, code, threads)
-    with on_claimed_device(checked, gpus, manifest_path, record_path) as held:
-        tiles = predictor.run(tile_paths, held)
+    claim = partial(on_claimed_device, checked, gpus, manifest_path, record_path)
+    tiles = predictor.run(tile_paths, claim)
     write_checked_json(manifest_path, {"tiles": [tile.to_json() for tile in tiles]})

@@ -1,6 +1,7 @@
 """Predict one tile in a job of its own."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from voxmill.config.prediction import PredictionSettings
@@ -59,5 +60,4 @@ def predict_tile(
     checked = PredictionSettings.from_dict(settings)
     written = Written(image_path, str(Path(output_path).parent), storage)
     predictor = Predictor(*inputs, written, checked, code, threads)
-    with on_claimed_device(checked, gpus, output_path, record_path) as held:
-        predictor.run([tile_path], held)
+    predictor.run([tile_path], partial(on_claimed_device, checked, gpus, output_path, record_path))

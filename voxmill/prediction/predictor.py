@@ -1,8 +1,9 @@
 """Predict tiles: read, normalise, run the network, keep the core, write."""
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from voxmill.config.prediction import PredictionSettings
 from voxmill.networks import models
 from voxmill.networks.stored import Network
 from voxmill.prediction.box import resolve_device
+from voxmill.prediction.identity import identity
 from voxmill.prediction.memory import predict_in_blocks
-from voxmill.runtime.checked import json_checksum, read_checked_json
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.jobs import log_rate, logger, overlapped
 from voxmill.tiles.plan import REMAKE, PlannedTile, read_plan
@@ -24,8 +25,9 @@ from voxmill.tiles.predicted import (
     read_predicted,
 )
 from voxmill.volumes import TilePages, read_tile, tile_pages
+from voxmill.volumes.appearance import unlike
+from voxmill.volumes.grey_values import read_grey_values
 from voxmill.volumes.multiscale import ROOT
-from voxmill.volumes.normalisation import normalise
 from voxmill.volumes.probability import to_stored
 
 
@@ -60,7 +62,7 @@ class Predictor:
     plan_path, statistics_path, weights_path : path
     written : Written
     settings : PredictionSettings
-        As configured; `run` takes those with the device that the job holds.
+        As configured; `run` asks for those with the device that the job holds.
     code : str
         Digest of the code, kept with each prediction.
     threads : int
@@ -83,38 +85,46 @@ class Predictor:
     ):
         self.weights_path = weights_path
         self.plan = read_plan(plan_path)
-        self.statistics = read_checked_json(statistics_path, "statistics")
+        self.grey = read_grey_values(statistics_path)
         self.written, self.settings, self.threads = written, settings, threads
         self.card = models.read_card(weights_path)
         self.array = ProbabilityImage.planned(
             written.image_path, self.plan, written.storage
         ).arrays[0]
-        self._shared = {
-            "model": self.card.weights_sha256[:16],
-            "statistics": json_checksum(self.statistics)[:16],
-            "settings": asdict(settings),
-            "code": code,
-            "array": self.array.digest,
-        }
+        self._normalise = self.grey.normaliser(self.card.normalisation)
+        for sentence in unlike(self.card.seen, self.grey, self.card.normalisation):
+            logger.warning("%s: %s", weights_path, sentence)
+        shared = identity(self.card, self.grey.statistics, settings, code)
+        self._shared = shared | {"array": self.array.digest}
         self._network: Network | None = None
 
-    def run(self, tile_paths: Sequence[str], held: PredictionSettings) -> list[PredictedTile]:
+    def run(
+        self,
+        tile_paths: Sequence[str],
+        claim: Callable[[], AbstractContextManager[PredictionSettings]],
+    ) -> list[PredictedTile]:
         """Predict tiles, but for those whose prediction is whole and of the same identity.
 
-        A tile is read while the one before it is computed.
+        A tile is read while the one before it is computed. Tiles without tissue are empty: no
+        device is claimed for them, and no shard is written.
 
         Parameters
         ----------
         tile_paths : sequence of path
             Files of tiles, named after them.
-        held : PredictionSettings
-            With the device that the job holds.
+        claim : callable
+            Gives a context that holds the job's device and yields the settings with it.
         """
         kept = {path: tile for path in tile_paths if (tile := self._whole(path))}
         logger.info("%d of %d tiles are predicted already", len(kept), len(tile_paths))
-        self.settings = held
         left = [path for path in tile_paths if path not in kept]
-        overlapped(left, self._read, self._compute, self._write)
+        filled = [p for p in left if self.grey.tissue.has_tissue(self._tile(p).core)]
+        logger.info("%d of the other %d hold no tissue", len(left) - len(filled), len(left))
+        for path in (p for p in left if p not in filled):
+            self._write(path, np.zeros((1, *self._tile(path).core.shape), np.float32))
+        if filled:
+            with claim() as self.settings:
+                overlapped(filled, self._read, self._compute, self._write)
         for path, tile in kept.items():
             tile.write(self.written.path(Path(path).stem))  # of this run, for Snakemake
         return [read_predicted(self.written.path(Path(path).stem)) for path in tile_paths]
@@ -149,7 +159,7 @@ class Predictor:
     def _read(self, path: str) -> np.ndarray:
         tile, dtype = self._tile(path), self.plan.volume.dtype
         voxels = read_tile(path, tile.window.shape, dtype, {"tile": tile.key}, REMAKE)
-        return normalise(voxels, self.statistics, self.card.normalisation)
+        return self._normalise(voxels, tile.window.start)
 
     def _compute(self, path: str, normalised: np.ndarray) -> np.ndarray:
         if self._network is None:  # here, so that the first tile is read meanwhile

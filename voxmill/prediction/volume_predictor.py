@@ -13,7 +13,7 @@ from voxmill.prediction.box import predict, resolve_device
 from voxmill.prediction.memory import SHARE, box_bytes
 from voxmill.runtime.free_memory import free_bytes
 from voxmill.runtime.jobs import logger
-from voxmill.volumes.normalisation import normalise
+from voxmill.volumes.normalisation import Normaliser
 from voxmill.volumes.protocols import ReadableVolume
 
 HALOS_VOX = (0, 2, 4, 6, 8, 10, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96)
@@ -30,8 +30,8 @@ class VolumePredictor:
         As `voxmill.networks.models.load` returns them.
     volume : ReadableVolume
         Grey values.
-    statistics : dict
-        Of the volume, for the normalisation.
+    normalise : callable
+        As `voxmill.volumes.grey_values.GreyValues.normaliser` returns it.
     settings : PredictionSettings
     threads : int
         CPU threads to use.
@@ -40,14 +40,13 @@ class VolumePredictor:
     card: ModelCard
     network: Any
     volume: ReadableVolume
-    statistics: dict
+    normalise: Normaliser
     settings: PredictionSettings
     threads: int
 
     def read(self, box: Box) -> np.ndarray:
         """Normalised voxels (z, y, x) of a box, float32."""
-        voxels = self.volume.read_window(*box)
-        return normalise(voxels, self.statistics, self.card.normalisation)
+        return self.normalise(self.volume.read_window(*box), box.start)
 
     def predict(self, box: Box, halo_vox: int, within: Box | None = None) -> np.ndarray:
         """Probability of a box, predicted with a halo around it.

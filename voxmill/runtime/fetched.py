@@ -1,4 +1,7 @@
-"""Files whose content is not here: links and pointers of git-annex, DataLad and Git LFS."""
+"""Files whose content is not here: links and pointers of git-annex, DataLad and Git LFS.
+
+Also paths that lead nowhere on any system.
+"""
 
 from pathlib import Path
 
@@ -20,6 +23,8 @@ def why_not_here(path: str | Path) -> str | None:
         For the end of a message; None also where nothing is at the path.
     """
     path = Path(path)
+    if reason := _unusable(path):
+        return reason
     if path.is_symlink() and not path.exists():
         target = path.readlink()
         if ".git/annex" in target.as_posix():
@@ -32,4 +37,16 @@ def why_not_here(path: str | Path) -> str | None:
         return f"its content is not fetched yet: run `datalad get {path}` or `git annex get`"
     if head.startswith(b"version https://git-lfs"):
         return "it is a pointer of Git LFS: run `git lfs pull`"
+    return None
+
+
+def _unusable(path: Path) -> str | None:
+    """Why no system call takes a path: a NUL in it, names too long, links in a circle."""
+    try:
+        path.stat()
+    except (FileNotFoundError, PermissionError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        what = getattr(error, "strerror", None) or error
+        return f"its path cannot be used ({what}): correct it"
     return None

@@ -1,4 +1,4 @@
-"""What may be wrong with a path that leads nowhere."""
+"""Paths: what may be wrong with one that leads nowhere, and files that come with voxmill."""
 
 from __future__ import annotations
 
@@ -8,7 +8,30 @@ import re
 import unicodedata
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[2]
+
 _MOST_NAMES = 2000
+
+
+def shipped(path: str) -> str:
+    """A path as it is, or where it leads nowhere the file of that name that comes with voxmill.
+
+    Relative paths count from the working folder. In another one than the repository's
+    (`--directory`, `--snakefile`, a workflow that uses this one as a module), the shipped models
+    and the demo's configuration are found all the same.
+
+    Parameters
+    ----------
+    path : str
+
+    Returns
+    -------
+    str
+        The path itself where it exists, or where there is no such file in the repository either.
+    """
+    if os.path.isabs(path) or os.path.exists(path) or not (ROOT / path).is_file():
+        return path
+    return str(ROOT / path)
 
 
 def advice(path: str | Path) -> str:
@@ -51,7 +74,7 @@ def _near(path: Path) -> str | None:
         try:
             with os.scandir(folder) as entries:
                 names = [entry.name for entry, _ in zip(entries, range(_MOST_NAMES), strict=False)]
-        except OSError:
+        except (OSError, ValueError):
             continue
         wanted = _plain(name.name)
         same = [found for found in names if _plain(found) == wanted]

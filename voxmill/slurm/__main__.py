@@ -85,7 +85,10 @@ def _add_resume(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 
 def _common_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--profile", default="slurm", help="Snakemake profile (default: slurm)")
+    command.add_argument(
+        "--profile",
+        help='Snakemake profile; "" for none (default: slurm where squeue is found, else none)',
+    )
     command.add_argument("--directory", type=Path, default=Path(), help="working directory")
 
 
@@ -101,7 +104,7 @@ def _array(options: argparse.Namespace) -> int:
             directory=str(options.directory.resolve()),
             arguments=options.snakemake,
             targets=options.targets,
-            profile=options.profile,
+            profile=options.profile or "slurm",
             limit=options.limit,
             chunk=options.chunk,
             retries=options.retries,
@@ -118,7 +121,7 @@ def _resume(options: argparse.Namespace) -> int:
             directory=options.directory.resolve(),
             arguments=options.snakemake,
             targets=options.targets,
-            profile=options.profile,
+            profile=resume.usual_profile() if options.profile is None else options.profile,
             cancel="all" if options.cancel else "pending" if options.cancel_pending else "none",
             poll_s=options.poll,
             run=not options.no_run,

@@ -1,14 +1,17 @@
 """Continue a run whose scheduler was killed, with no tile lost and none made twice.
 
-The scheduler is the `snakemake` process that submits jobs. When it is killed, the jobs that it
-submitted continue and finish their files, but no record says with which settings these were made:
-a later change of the settings would not make them again. `resume` waits for the jobs (or cancels
+The scheduler is the `snakemake` process that starts jobs, here or on a cluster. When it is killed,
+its jobs continue and finish their files, but no record says with which settings these were made: a
+later change of the settings would not make them again. `resume` waits for the jobs (or stops
 them), records the files that they finished, removes the dead scheduler's lock, and starts a new
 run.
 """
 
 import base64
+import contextlib
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +22,7 @@ from pathlib import Path
 from voxmill.runtime.errors import VoxmillError
 from voxmill.slurm import commands
 from voxmill.slurm.dag import PlannedJob, planned_jobs
+from voxmill.slurm.processes import live_schedulers, local_jobs
 
 CODE = ("Snakefile", "rules/**/*.smk", "scripts/**/*.py", "voxmill/**/*.py", "schemas/*.yaml")
 
@@ -34,7 +38,7 @@ class Resume:
     arguments, targets : list of str
         For Snakemake: the same as those of the run that was killed.
     profile : str
-        Profile with the cluster's settings.
+        Profile with the cluster's settings; "" for a run on this machine alone.
     cancel : {"none", "pending", "all"}
         Jobs to cancel instead of waiting for them.
     poll_s : float
@@ -50,6 +54,24 @@ class Resume:
     cancel: str = "none"
     poll_s: float = 15
     run: bool = True
+
+    def for_snakemake(self) -> list[str]:
+        """Arguments for Snakemake, with what the killed run had from its profile."""
+        base = ["--directory", str(self.directory), *self.arguments]
+        if self.profile:
+            base = ["--profile", self.profile, *base]
+        elif not any(word.startswith(_CORES) for word in self.arguments):
+            base += ["--cores", "all"]
+        return [*base, "--rerun-incomplete"]
+
+
+# Options that say how many jobs run at once: one of them is needed.
+_CORES = ("--cores", "-c", "--jobs", "-j", "--profile", "--workflow-profile")
+
+
+def usual_profile() -> str:
+    """The profile of a run that names none: that of SLURM where its commands are, else none."""
+    return "slurm" if shutil.which("squeue") else ""
 
 
 def resume(settings: Resume, say: Callable[[str], None] = print) -> int:
@@ -75,13 +97,14 @@ def resume(settings: Resume, say: Callable[[str], None] = print) -> int:
     if alive:
         raise VoxmillError(
             f"snakemake still runs in {settings.directory} (process {alive[0]}): there is nothing "
-            f"to resume. `kill -INT {alive[0]}` stops it and cancels its jobs."
+            f"to resume. `kill -INT {alive[0]}` stops it and its jobs."
         )
-    settle(settings, say)
+    # Nothing to wait for in a queue where a run had no profile of a cluster.
+    if settings.profile:
+        settle(settings, say)
     _wait_for_local_jobs(settings, say)
-    base = ["--profile", settings.profile, "--directory", str(settings.directory)]
-    base += [*settings.arguments, "--rerun-incomplete"]
-    kept, removed = adopt(settings.directory, base, settings.targets)
+    base = settings.for_snakemake()
+    kept, removed = adopt(settings.directory, base, settings.targets, not settings.profile)
     say(f"Kept {len(kept)} file(s) that jobs finished after the scheduler's end.")
     if removed:
         say(
@@ -111,14 +134,19 @@ def settle(settings: Resume, say: Callable[[str], None] = print) -> None:
         time.sleep(min(settings.poll_s, 1) if cancelled else settings.poll_s)
 
 
-def adopt(directory: Path, arguments: list[str], targets: list[str]) -> tuple[list[str], list[str]]:
+def adopt(
+    directory: Path, arguments: list[str], targets: list[str], here: bool = False
+) -> tuple[list[str], list[str]]:
     """Add the files that jobs of a dead scheduler finished to Snakemake's records.
 
-    A job that succeeds removes the mark of incomplete files itself, but only the scheduler records
-    the settings with which they were made. Files of the dead run without mark and record are
-    therefore complete. They get a record (`snakemake --touch`), unless code or configuration was
+    Only the scheduler records the settings with which files were made. Files of the dead run that
+    are complete and have no record get one (`snakemake --touch`), unless code or configuration was
     edited since the run began: then the version that made them is unknown, and they are removed.
     Files that Snakemake would make again for other reasons are left alone.
+
+    On a cluster, a job that succeeds removes the mark of incomplete files itself. On this machine
+    the scheduler would have done so: there, a job's files are complete if all of them are newer
+    than their marks, since each gets its name only when it is whole.
 
     Parameters
     ----------
@@ -128,13 +156,15 @@ def adopt(directory: Path, arguments: list[str], targets: list[str]) -> tuple[li
         Arguments for Snakemake.
     targets : list of str
         What the run makes.
+    here : bool
+        Whether its jobs ran on this machine.
 
     Returns
     -------
     kept, removed : lists of str
         Files, relative to the working directory.
     """
-    found = unrecorded_files(directory)
+    found = unrecorded_files(directory, here)
     if not found:
         return [], []
     if _latest_edit(directory, arguments) > _run_began_s(directory):
@@ -150,14 +180,24 @@ def adopt(directory: Path, arguments: list[str], targets: list[str]) -> tuple[li
         if again.isdisjoint(job.input) and _in_order(directory, job):
             again -= set(job.output)
     kept = [path for path in found if path not in again]
+    for path in kept:
+        record_path(directory, "incomplete", path).unlink(missing_ok=True)
     for start in range(0, len(kept), 500):
         part = kept[start : start + 500]
         _snakemake([*arguments, "--touch", "--force", "--", *part])
     return kept, []
 
 
-def unrecorded_files(directory: Path) -> list[str]:
-    """List finished outputs of the locked run that have no record of Snakemake or an older one."""
+def unrecorded_files(directory: Path, here: bool = False) -> list[str]:
+    """List finished outputs of the locked run that have no record of Snakemake or an older one.
+
+    Parameters
+    ----------
+    directory : path
+        Working directory of the workflow.
+    here : bool
+        Whether its jobs ran on this machine: see `adopt`.
+    """
     began_s = _run_began_s(directory)
     found = []
     for lock in _locks(directory, "output"):
@@ -165,9 +205,10 @@ def unrecorded_files(directory: Path) -> list[str]:
             path = directory / name
             if not path.is_file() or path.stat().st_mtime < began_s:
                 continue
-            marked = record_path(directory, "incomplete", name).exists()
+            mark = record_path(directory, "incomplete", name)
             record = record_path(directory, "metadata", name)
             recorded = record.exists() and record.stat().st_mtime >= path.stat().st_mtime
+            marked = mark.exists() and not (here and mark.stat().st_mtime <= path.stat().st_mtime)
             if not marked and not recorded:
                 found.append(name)
     return sorted(set(found))
@@ -205,50 +246,19 @@ def _in_order(directory: Path, job: PlannedJob) -> bool:
     return max(read, default=0) <= min(made)
 
 
-def live_schedulers(directory: Path) -> list[int]:
-    """List processes of this machine that run snakemake in a folder and are not jobs themselves."""
-    found = []
-    for process in Path("/proc").iterdir():
-        if not process.name.isdigit() or int(process.name) == os.getpid():
-            continue
-        try:
-            words = (process / "cmdline").read_bytes().split(b"\0")
-            inside = os.path.realpath(process / "cwd") == os.path.realpath(directory)
-            in_job = b"SLURM_JOB_ID=" in (process / "environ").read_bytes()
-        except OSError:
-            continue
-        # Jobs of the local executor have `--mode`; jobs of a cluster run inside SLURM.
-        job = b"--mode" in words or in_job
-        if inside and not job and any(_is_snakemake(words, index) for index in (0, 1, 2)):
-            found.append(int(process.name))
-    return found
-
-
-def _is_snakemake(words: list[bytes], index: int) -> bool:
-    return len(words) > index and words[index].rpartition(b"/")[2] == b"snakemake"
-
-
 def _wait_for_local_jobs(settings: Resume, say: Callable[[str], None]) -> None:
-    """Wait for scripts of a killed run without cluster, which continue as well."""
-    said = False
-    while _local_jobs(settings.directory):
-        if not said:
-            say("Jobs of the killed run still run on this machine; waiting ...")
-            said = True
+    """Wait for scripts of a killed run on this machine, which continue as well, or stop them."""
+    last = 0
+    while jobs := local_jobs(settings.directory):
+        if settings.cancel == "all":
+            for job in jobs:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(job, signal.SIGTERM)
+        if len(jobs) != last:
+            doing = "stopping them" if settings.cancel == "all" else "waiting"
+            say(f"{len(jobs)} job(s) of the killed run still run on this machine; {doing} ...")
+            last = len(jobs)
         time.sleep(min(settings.poll_s, 2))
-
-
-def _local_jobs(directory: Path) -> list[int]:
-    found = []
-    for process in Path("/proc").iterdir():
-        try:
-            script = b".snakemake/scripts/" in (process / "cmdline").read_bytes()
-            inside = os.path.realpath(process / "cwd") == os.path.realpath(directory)
-        except OSError:
-            continue
-        if process.name.isdigit() and script and inside:
-            found.append(int(process.name))
-    return found
 
 
 def _latest_edit(directory: Path, arguments: list[str]) -> float:

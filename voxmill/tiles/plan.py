@@ -47,6 +47,12 @@ class PlannedVolume:
         """The file's voxels and those of the plan, where these are others."""
         return Resampling.between(self.own_shape, self.own_voxel_size_um, self.voxel_size_um)
 
+    @property
+    def origin_um(self) -> tuple[float, float, float]:
+        """Place of the first voxel's centre, where that of the file is 0, z, y, x."""
+        z, y, x = self.resampling.origin_um.tolist() if self.resampling else (0.0, 0.0, 0.0)
+        return z, y, x
+
     def to_json(self) -> dict[str, Any]:
         """The volume as plain JSON values."""
         content = {

@@ -64,8 +64,6 @@ def stitch_volume(
         _check_complete(array, shards, pilot)
         digest.update(json.dumps([array.digest, *map(asdict, shards)]).encode())
         stored += sum(shard.bytes for shard in shards)
-    grid = plan.volume.resampling
-    origin_um = (0.0, 0.0, 0.0) if grid is None else grid.origin_um.tolist()
     write_image(
         image_path, arrays, levels, plan.volume.voxel_size_um,
         network, {"label": "probability", "window": _window(storage["dtype"])}, "mean",
@@ -75,7 +73,7 @@ def stitch_volume(
             "meaning": meaning(storage["dtype"]),
             "shards_sha256": digest.hexdigest(),
         },
-        origin_um,
+        origin_um=plan.volume.origin_um,
     )  # fmt: skip
     logger.info("%d levels, %d bytes in all, %s", len(levels), stored, dict(storage))
 

@@ -1,24 +1,31 @@
-"""Volumes with their ground truth, and patches drawn from them."""
+"""Volumes with their ground truth, for training and validation."""
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
 from voxmill.config.training import TrainingSettings
 from voxmill.geometry import Box
 from voxmill.runtime.errors import VoxmillError
-from voxmill.training.targets import centroid_target
-from voxmill.volumes.normalisation import normalise
+from voxmill.training.targets import balanced_weight
+from voxmill.volumes.blocks import ArrayVolume
+from voxmill.volumes.grey_blocks import measure_blocks
+from voxmill.volumes.grey_summaries import PERCENTILES
+from voxmill.volumes.grey_values import GreyValues
 from voxmill.volumes.protocols import ReadableVolume
+from voxmill.volumes.tissue import Tissue
 
-# After this many draws of a patch, a volume counts as too small beside its validation box.
-MOST_DRAWS = 1000
+# Masks fill some percent of a patch: a larger weight would shift their borders outwards.
+MASK_WEIGHT = 3.0
 
 
 @dataclass(frozen=True)
 class Source:
-    """A volume with its cells, for training, validation or both.
+    """A volume with its cells, or a region of one, for training, validation or both.
+
+    A volume whose ground truth is complete in several regions is several sources that share the
+    volume.
 
     Parameters
     ----------
@@ -28,9 +35,8 @@ class Source:
     points : (N, 3) float array
         Centroids in absolute voxels.
     voxel_size_um : (3,) tuple of float
-    statistics : dict
-        Those of `voxmill.volumes.measure_volume.measure` for the whole volume, so that all patches
-        are normalised alike.
+    grey : GreyValues
+        Those of the whole volume, so that all patches are normalised as a prediction is.
     region : Box
         Where the ground truth is complete; nothing outside is used.
     validation : Box, optional
@@ -46,7 +52,7 @@ class Source:
     volume: ReadableVolume
     points: np.ndarray
     voxel_size_um: tuple[float, float, float]
-    statistics: dict[str, Any]
+    grey: GreyValues
     region: Box
     validation: Box | None = None
     mask: ReadableVolume | None = None
@@ -56,6 +62,25 @@ class Source:
     def trains(self) -> bool:
         """Whether the volume has a part to train on."""
         return self.validation != self.region
+
+
+def grey_of(
+    array: np.ndarray, voxel_size_um: tuple[float, float, float] | None = None
+) -> GreyValues:
+    """Grey values of a volume in memory, all of which counts as tissue.
+
+    Parameters
+    ----------
+    array : (z, y, x) array
+    voxel_size_um : (3,) float, optional
+    """
+    blocks = measure_blocks(ArrayVolume(array), voxel_size_um)
+    values = np.percentile(array, PERCENTILES)
+    statistics = {
+        "percentiles": {f"{p:g}": float(v) for p, v in zip(PERCENTILES, values, strict=True)}
+    }
+    tissue = Tissue(blocks.shape, blocks.edge_vox, np.ones(blocks.levels.shape[1:], bool))
+    return GreyValues(statistics, blocks, tissue)
 
 
 def points_in(points: np.ndarray, box: Box) -> np.ndarray:
@@ -140,93 +165,12 @@ def training_points(source: Source) -> np.ndarray:
     return points[~source.validation.contains(points)]
 
 
-class PatchSampler:
-    """Draws patches: a share of them on cells, the others anywhere in the regions.
-
-    Parameters
-    ----------
-    sources : list of Source
-        Those that train are used, each in proportion to its number of cells, but at least as if
-        it had a tenth of the mean.
-    settings : TrainingSettings
-    """
-
-    def __init__(self, sources: list[Source], settings: TrainingSettings):
-        self._sources = [s for s in sources if s.trains]
-        self._points = [training_points(s) for s in self._sources]
-        self._settings = settings
-        counts = np.array([len(p) for p in self._points], dtype=float)
-        counts = np.maximum(counts, 0.1 * counts.mean())
-        self._shares = counts / counts.sum()
-
-    def draw(
-        self, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float]]:
-        """Draw a patch.
-
-        Returns
-        -------
-        patch : (z, y, x) float32 array
-            Normalised intensities.
-        targets : (1 + outputs, z, y, x) float32 array
-            The first channel is 1 where the loss counts, else 0; the others are the targets of
-            the network's outputs.
-        voxel_size_um : (3,) tuple of float
-        """
-        index = int(rng.choice(len(self._sources), p=self._shares))
-        source = self._sources[index]
-        start = self._place(source, self._points[index], rng)
-        stop = start + self._settings.patch_vox
-        box = Box.from_shape(self._settings.patch_vox, start.tolist())
-        grey = source.volume.read_window(*box)
-        patch = normalise(grey, source.statistics, self._settings.normalisation)
-        targets = [self._counts(source, start, stop)]
-        if self._settings.target == "centroid":
-            targets.append(
-                centroid_target(
-                    source.points,
-                    start,
-                    self._settings.patch_vox,
-                    source.voxel_size_um,
-                    cast(float, self._settings.target_sigma_um),
-                )
-            )
-        if self._settings.needs_mask and source.mask is not None:
-            mask = source.mask.read_window(*box)
-            missing = self._settings.outputs + 1 - len(targets)
-            targets += [(mask > 0).astype(np.float32)] * missing
-        return patch, np.stack(targets), source.voxel_size_um
-
-    def _place(self, source: Source, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Draw the first voxel of a patch."""
-        patch = np.array(self._settings.patch_vox)
-        low, high = np.array(source.region.start), np.array(source.region.stop) - patch
-        for _ in range(MOST_DRAWS):
-            if len(points) and rng.random() < self._settings.cell_share:
-                cell = points[rng.integers(len(points))]
-                start = np.floor(cell - rng.uniform(0.1, 0.9, 3) * patch).astype(int)
-                start = np.clip(start, low, high)
-            else:
-                start = rng.integers(low, high + 1)
-            if source.validation is None:
-                return start
-            if not Box.from_shape(self._settings.patch_vox, start).overlaps(source.validation):
-                return start
-        raise VoxmillError(
-            f"training volume {source.name!r}: expected room for patches of {patch.tolist()} "
-            f"voxels beside the validation box {source.validation}, found none in "
-            f"{MOST_DRAWS} draws. Make training.patch_vox or the box smaller."
-        )
-
-    def _counts(self, source: Source, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
-        """Return 1 where the patch has enough surroundings for the loss to count, else 0."""
-        counts = np.zeros(self._settings.patch_vox, np.float32)
-        margin = self._settings.margin_vox
-        inner = tuple(
-            slice(0 if a == 0 else margin, n if b == end else n - margin)
-            for a, b, n, end in zip(
-                start, stop, self._settings.patch_vox, source.volume.shape, strict=True
-            )
-        )
-        counts[inner] = 1
-        return counts
+def default_weight(sources: list[Source], settings: TrainingSettings) -> float:
+    """Weight of cells in the loss where `TrainingSettings.positive_weight` gives none."""
+    if settings.target == "mask":
+        return MASK_WEIGHT
+    number, volume = 0, 0.0
+    for source in (s for s in sources if s.trains):
+        number += len(training_points(source))
+        volume += float(np.prod(np.array(source.region.shape) * source.voxel_size_um))
+    return balanced_weight(number, volume, cast(float, settings.target_sigma_um))

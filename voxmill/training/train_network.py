@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from voxmill import __version__
 from voxmill.config.training import TrainingSettings
 from voxmill.config.volumes import table_reading
@@ -19,19 +17,19 @@ from voxmill.runtime.files import sha256
 from voxmill.runtime.finished import finish
 from voxmill.runtime.jobs import job, logger
 from voxmill.training.curves import write_curves
+from voxmill.training.fine_tuning import fine_tuning_settings, initial_weights
 from voxmill.training.loop import TrainingResult, train
 from voxmill.training.sources import Source, training_points
 from voxmill.volumes import LABEL_DTYPES, fingerprint, open_volume, read_header
 from voxmill.volumes.header import VolumeHeader
-from voxmill.volumes.measure_volume import measure
-from voxmill.volumes.normalisation import check_normalisation
+from voxmill.volumes.measure_volume import measure_grey_values
 from voxmill.volumes.orientation import place
 from voxmill.volumes.plausible import read_configured
 
 
-def open_source(
+def open_sources(
     name: str, volume: dict[str, Any], settings: TrainingSettings
-) -> tuple[Source, dict[str, Any]]:
+) -> tuple[list[Source], dict[str, Any]]:
     """Open a training volume of the configuration.
 
     Parameters
@@ -41,13 +39,14 @@ def open_source(
         `path`, `channel`, `pattern`, `level`, `time`, `dataset`, `voxel_size_um` as
         `voxmill.volumes.read_header` takes them; `truth` with `path`, `kind` and what else
         `read_truth` takes; optional `mask` (path of a mask or label volume; by default the ground
-        truth, if it is one), `region` (where the ground truth is complete) and `validation` (true,
-        or a box as text).
+        truth, if it is one), `region` (where the ground truth is complete; boxes as text, with
+        semicolons between) and `validation` (true, or a box as text).
     settings : TrainingSettings
 
     Returns
     -------
-    source : Source
+    sources : list of Source
+        One for each region.
     record : dict
         Description of the volume for the model card.
 
@@ -70,12 +69,13 @@ def open_source(
         truth["path"], truth.get("kind"), header.shape, header.voxel_size_um,
         volume=header, **reading,
     )  # fmt: skip
-    statistics = measure(header)
-    check_normalisation(statistics, settings.normalisation)
+    grey = measure_grey_values(header)
+    grey.normaliser(settings.normalisation)
     whole = Box.from_shape(header.shape)
-    region = Box.parse(volume["region"], whole.shape) if volume.get("region") else whole
+    texts = volume["region"].split(";") if volume.get("region") else []
+    regions = [Box.parse(text, whole.shape) for text in texts] or [whole]
     held = volume.get("validation")
-    validation = region if held is True else Box.parse(held, whole.shape) if held else None
+    box = Box.parse(held, whole.shape) if isinstance(held, str) else None
     mask_path = volume.get("mask")
     if mask_path is None and truth.get("kind") in ("mask", "labels"):
         mask_path = truth["path"]
@@ -87,17 +87,22 @@ def open_source(
     contents = [fingerprint(header)]
     if mask:
         contents.append(digests[mask_path] or fingerprint(mask))
-    source = Source(
-        name=name,
-        volume=open_volume(header),
-        points=points,
-        voxel_size_um=header.voxel_size_um,
-        statistics=statistics,
-        region=region,
-        validation=validation,
-        mask=open_volume(mask) if mask else None,
-        contents=" ".join(contents),
-    )
+    opened = open_volume(header)
+    opened_mask = open_volume(mask) if mask else None
+    sources = [
+        Source(
+            name=name if len(regions) == 1 else f"{name}-{number}",
+            volume=opened,
+            points=points,
+            voxel_size_um=header.voxel_size_um,
+            grey=grey,
+            region=region,
+            validation=region if held is True else _part(box, region, regions),
+            mask=opened_mask,
+            contents=" ".join(contents),
+        )
+        for number, region in enumerate(regions, start=1)
+    ]
     record = {
         "volume": Path(volume["path"]).name,
         "fingerprint": contents[0],
@@ -106,11 +111,18 @@ def open_source(
         "mask": Path(mask_path).name if mask_path else None,
         "mask_sha256": digests.get(mask_path),
         "cells": len(points),
-        "training_cells": len(training_points(source)) if source.trains else 0,
-        "region": region.to_lists(),
-        "validation": validation and validation.to_lists(),
+        "training_cells": sum(len(training_points(s)) for s in sources if s.trains),
+        "region": [region.to_lists() for region in regions],
+        "validation": [s.validation.to_lists() for s in sources if s.validation],
     }
-    return source, record
+    return sources, record
+
+
+def _part(box: Box | None, region: Box, regions: Sequence[Box]) -> Box | None:
+    """The part of the validation box that a region keeps out of the training, if any."""
+    if box is None or len(regions) == 1:
+        return box
+    return region.clip(box) if region.overlaps(box) else None
 
 
 def _digest(path: str | Path) -> str | None:
@@ -177,63 +189,6 @@ def make_card(
     )
 
 
-def initial_weights(path: str | Path, settings: TrainingSettings) -> dict[str, torch.Tensor]:
-    """Read the weights of a model to start from.
-
-    If the training has more outputs than the model, they start as copies of the model's first
-    output; if it has fewer, the model's last ones are left out.
-
-    Parameters
-    ----------
-    path : path
-        Weights of the model.
-    settings : TrainingSettings
-
-    Raises
-    ------
-    VoxmillError
-        If the model has another network than the training.
-    """
-    card, network = models.load(path)
-    shape = {k: v for k, v in settings.network.items() if k != "kind"}
-    theirs = dataclasses.asdict(network.settings)
-    if card.network != settings.network["kind"] or {**theirs, "outputs": shape["outputs"]} != shape:
-        raise VoxmillError(
-            f"{path}: fine-tuning needs the network of this model, {card.network} with {theirs}; "
-            f"found {settings.network} in training.network. Leave training.network out."
-        )
-    weights = network.state_dict()
-    missing = shape["outputs"] - theirs["outputs"]
-    if missing > 0:
-        for key in ("final_weight", "final_bias"):
-            weights[key] = torch.cat([weights[key], weights[key][:1].repeat_interleave(missing, 0)])
-    elif missing < 0:
-        for key in ("final_weight", "final_bias"):
-            weights[key] = weights[key][: shape["outputs"]].clone()
-    return weights
-
-
-def fine_tuning_settings(settings: dict[str, Any], initial_path: str | Path) -> dict[str, Any]:
-    """Add the network, normalisation and cell diameter of the model to start from.
-
-    Parameters
-    ----------
-    settings : dict
-        Plain settings of `TrainingSettings`; they override those of the model.
-    initial_path : path
-        Weights of the model.
-    """
-    card = models.read_card(initial_path)
-    network = {k: v for k, v in card.settings.items() if k != "outputs"}
-    filled: dict[str, Any] = {
-        "network": {"kind": card.network, **network},
-        "normalisation": card.normalisation,
-    }
-    if card.cell_diameter_um:
-        filled["cell_diameter_um"] = card.cell_diameter_um
-    return filled | settings
-
-
 @job
 def train_network(
     *,
@@ -279,12 +234,12 @@ def train_network(
     if initial_path:
         settings = fine_tuning_settings(settings, initial_path)
     checked = TrainingSettings.from_dict(settings)
-    opened = {name: open_source(name, volume, checked) for name, volume in volumes.items()}
-    sources = [source for source, _ in opened.values()]
+    opened = {name: open_sources(name, volume, checked) for name, volume in volumes.items()}
+    sources = [source for of_volume, _ in opened.values() for source in of_volume]
     with claim(gpus, checked.device, record_path, str(output_path)) as held:
         # The device's number is the claim's business: the job sees no other.
         device = held.devices[0].partition(":")[0]
-        logger.info("%d volumes, device %s, settings %s", len(sources), device, checked)
+        logger.info("%d volumes, device %s, settings %s", len(opened), device, checked)
         initial = initial_weights(initial_path, checked) if initial_path else None
         trained = train(sources, checked, device, threads, checkpoint_path, initial)
     logger.info("%s after %d steps: %s", trained.stopped, trained.steps, trained.validation)

@@ -4,7 +4,8 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,12 +29,10 @@ from voxmill.training.checkpoints import (
     load_checkpoint,
     save_checkpoint,
 )
-from voxmill.training.sources import PatchSampler, Source, check_sources, training_points
-from voxmill.training.targets import balanced_weight
+from voxmill.training.mistakes import find_mistakes
+from voxmill.training.patches import PatchSampler
+from voxmill.training.sources import Source, check_sources, default_weight
 from voxmill.training.validation import validate
-
-# Masks fill some percent of a patch: a larger weight would shift their borders outwards.
-MASK_WEIGHT = 3.0
 
 
 def forward_function(network: MSDNet, device: str, threads: int) -> Callable[[Tensor], Tensor]:
@@ -106,7 +105,7 @@ class Trainer:
         self.progress: dict[str, Any] = {"step": 0, "history": [], "best": None}
         self.progress["digest"] = self._digest(initial)
         self.sampler = PatchSampler(sources, settings)
-        self.positive_weight = settings.positive_weight or self._balanced()
+        self.positive_weight = settings.positive_weight or default_weight(sources, settings)
         self._forward = forward_function(self.network, device, threads)
         self._losses: list[float] = []
 
@@ -127,21 +126,12 @@ class Trainer:
         for source in self.sources:
             held = source.validation and tuple(source.validation)
             about = (source.name, tuple(source.region), held, source.contents)
-            digest.update(repr((*about, source.voxel_size_um, source.statistics)).encode())
+            digest.update(repr((*about, source.voxel_size_um, source.grey.statistics)).encode())
+            digest.update(source.grey.blocks.levels.tobytes())
             digest.update(np.ascontiguousarray(source.points).tobytes())
         for tensor in (initial or {}).values():
             digest.update(tensor.numpy().tobytes())
         return digest.hexdigest()
-
-    def _balanced(self) -> float:
-        """Weight of cells in the loss where the settings give none."""
-        if self.settings.target == "mask":
-            return MASK_WEIGHT
-        number, volume = 0, 0.0
-        for source in (s for s in self.sources if s.trains):
-            number += len(training_points(source))
-            volume += float(np.prod(np.array(source.region.shape) * source.voxel_size_um))
-        return balanced_weight(number, volume, cast(float, self.settings.target_sigma_um))
 
     def resume(self, path: str | Path) -> bool:
         """Restore the state of a checkpoint; returns whether there is one.
@@ -163,6 +153,7 @@ class Trainer:
             )
         self.average, self.best, self.progress = average, best, progress
         self._losses = list(progress.get("losses", []))
+        self.sampler.use_mistakes(progress.get("mistakes", []))
         logger.info("resumed at step %d", progress["step"])
         return True
 
@@ -175,6 +166,8 @@ class Trainer:
             If the loss is not finite.
         """
         settings, number = self.settings, self.progress["step"]
+        if settings.mistake_share and number == round(settings.mistakes_from * settings.steps):
+            self._look_for_mistakes(number)
         rng = np.random.default_rng((settings.seed, number))
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(number, settings)
@@ -200,6 +193,27 @@ class Trainer:
         self.progress["step"] = number + 1
         self._losses.append(value)
         return value
+
+    def _look_for_mistakes(self, number: int) -> None:
+        """Find the mistakes of the averaged weights, and draw patches on them from now on."""
+        rng = np.random.default_rng((self.settings.seed, number, 1))
+        with self._averaged() as network:
+            found = find_mistakes(
+                network, self.sampler.sources, self.settings, self.device, self.threads, rng
+            )
+        # In the checkpoint, since a resumed training can't find them again.
+        self.progress["mistakes"] = [places.tolist() for places in found]
+        self.sampler.use_mistakes(self.progress["mistakes"])
+        logger.info("step %d: %d mistakes in the training volumes", number, sum(map(len, found)))
+
+    @contextmanager
+    def _averaged(self) -> Iterator[MSDNet]:
+        """The network with the averaged weights, in eval mode."""
+        current = self._weights()
+        self.network.load_state_dict(self.average)
+        yield self.network.eval()
+        self.network.train()
+        self.network.load_state_dict(current)
 
     def _draw(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Draw patches (batch, 1, z, y, x) and targets (batch, 1 + outputs, z, y, x)."""
@@ -251,12 +265,8 @@ class Trainer:
         dict
             As `voxmill.training.validation.validate`.
         """
-        current = self._weights()
-        self.network.load_state_dict(self.average)
-        self.network.eval()
-        result = validate(self.network, self.sources, self.settings, self.device, self.threads)
-        self.network.train()
-        self.network.load_state_dict(current)
+        with self._averaged() as network:
+            result = validate(network, self.sources, self.settings, self.device, self.threads)
         number = self.progress["step"]
         self.progress["history"].append(
             {

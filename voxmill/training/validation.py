@@ -14,7 +14,6 @@ from voxmill.geometry import Box
 from voxmill.networks.msdnet import MSDNet
 from voxmill.training.sources import Source, points_in
 from voxmill.volumes.blocks import ArrayVolume
-from voxmill.volumes.normalisation import normalise
 
 # Candidates below this probability are not cells at any useful threshold.
 LEAST_SCORE = 0.02
@@ -52,10 +51,11 @@ def predict_box(
     (outputs, z, y, x) float32 array
         Probabilities.
     """
+    normalise = source.grey.normaliser(normalisation)
     result = np.empty((network.settings.outputs, *box.shape), np.float32)
     for block in box.blocks(BLOCK_VOX):
         window = block.grow(HALO_VOX, within=Box.from_shape(source.volume.shape))
-        grey = normalise(source.volume.read_window(*window), source.statistics, normalisation)
+        grey = normalise(source.volume.read_window(*window), window.start)
         values = forward(network, grey[None], "auto", device, "float32", threads)
         kept = values[:, *block.relative_to(window.start).slices]
         result[:, *block.relative_to(box.start).slices] = kept
@@ -92,6 +92,12 @@ def find_points(
     return table[["z_vox", "y_vox", "x_vox"]].to_numpy() + origin, table["score"].to_numpy()
 
 
+def grown(box: Box, source: Source, settings: TrainingSettings) -> Box:
+    """Grow a box by 1.5 cell diameters within the volume, so that it cuts no cell."""
+    around = np.ceil(1.5 * settings.cell_diameter_um / np.array(source.voxel_size_um))
+    return box.grow(around.astype(int).tolist(), within=Box.from_shape(source.volume.shape))
+
+
 def validate(
     network: MSDNet,
     sources: list[Source],
@@ -124,10 +130,7 @@ def validate(
     for source in sources:
         if source.validation is None:
             continue
-        around = np.ceil(1.5 * settings.cell_diameter_um / np.array(source.voxel_size_um))
-        outer = source.validation.grow(
-            around.astype(int).tolist(), within=Box.from_shape(source.volume.shape)
-        )
+        outer = grown(source.validation, source, settings)
         outputs = predict_box(network, source, outer, settings.normalisation, device, threads)
         score = score_by_threshold if by_threshold else _score_by_candidate
         runs.append((source.name, *score(outputs[0], source, outer, settings)))

@@ -136,7 +136,11 @@ def _format(path: Path) -> Format:
             raise VoxmillError(f"{path}: this volume can't be read: {reason}.") from None
         hint = explain_missing(path) or advice(path)
         raise VoxmillError(f"{path}: this volume does not exist. {hint}") from None
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        if reason := why_not_here(path):
+            raise VoxmillError(f"{str(path)!r}: this volume can't be read: {reason}.") from None
+        if not isinstance(error, OSError):
+            raise
         hint = explain_missing(path)
         raise VoxmillError(
             f"{path}: this volume can't be read ({error.strerror}).{hint and ' '}{hint}"

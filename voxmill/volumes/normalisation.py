@@ -1,8 +1,53 @@
-"""Scale grey values by the percentiles of the whole volume."""
+"""Grey values as a network takes them: by percentiles of the whole volume, or by local maps."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import numpy as np
 
+from voxmill.config.normalisation import Normalisation
 from voxmill.runtime.errors import VoxmillError
+from voxmill.volumes.grey_blocks import GreyBlocks
+from voxmill.volumes.grey_maps import make_maps
+
+Normaliser = Callable[[np.ndarray, Sequence[int]], np.ndarray]
+"""Takes a window of grey values and the absolute voxel of its first voxel; gives float32."""
+
+
+def make_normaliser(
+    statistics: dict[str, Any],
+    blocks: GreyBlocks | None,
+    normalisation: dict[str, Any],
+    tissue: np.ndarray | None = None,
+) -> Normaliser:
+    """What normalises the windows of a volume as a card says.
+
+    Parameters
+    ----------
+    statistics : dict
+        Of the volume, for kind global.
+    blocks : GreyBlocks, optional
+        Of the volume, for kind local.
+    normalisation : dict
+        See `voxmill.config.normalisation.Normalisation`.
+    tissue : (Z, Y, X) bool array, optional
+        Blocks of tissue; all by default.
+
+    Raises
+    ------
+    VoxmillError
+        As `normalise` and `voxmill.volumes.grey_maps.make_maps`, or if blocks are needed and not
+        given.
+    """
+    settings = Normalisation.from_dict(normalisation)
+    if settings.kind == "local":
+        if blocks is None:
+            raise VoxmillError("normalisation: kind local needs the blocks of the volume.")
+        return make_maps(blocks, settings, tissue).normalise
+    plain = settings.plain()
+    check_normalisation(statistics, plain)
+    return lambda window, start: normalise(window, statistics, plain)
 
 
 def normalise(array: np.ndarray, statistics: dict, normalisation: dict) -> np.ndarray:
@@ -39,11 +84,11 @@ def normalise(array: np.ndarray, statistics: dict, normalisation: dict) -> np.nd
 def check_normalisation(statistics: dict, normalisation: dict) -> tuple[float, float, float]:
     """Grey values that become 0 and 1, and the clip; errors as of `normalise`."""
     expected = {"low", "high", "clip"}
-    if set(normalisation) != expected:
+    if set(normalisation) - {"kind"} != expected:
         raise VoxmillError(
             f"normalisation: expected the keys low, high and clip, found {sorted(normalisation)}."
         )
-    percentiles = statistics["percentiles"]
+    percentiles = _percentiles(statistics)
     values = []
     for key in ("low", "high"):
         name = normalisation[key]
@@ -64,3 +109,15 @@ def check_normalisation(statistics: dict, normalisation: dict) -> tuple[float, f
             "Choose percentiles farther apart, or check whether the volume is nearly empty."
         )
     return values[0], values[1], float(clip)
+
+
+def _percentiles(statistics: dict) -> dict[str, float]:
+    """Percentiles of a volume by their names; refuse statistics that another program wrote."""
+    found = statistics.get("percentiles")
+    numbers = found.values() if isinstance(found, dict) else [None]
+    if not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
+        raise VoxmillError(
+            "statistics: expected percentiles, numbers by their names, found "
+            f"{str(found)[:80]}. Delete the file of the statistics and run again."
+        )
+    return cast(dict[str, float], found)

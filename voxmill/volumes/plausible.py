@@ -102,3 +102,18 @@ def _alike(size: Sequence[float], other: Sequence[float]) -> bool:
 def _reordered(size: Sequence[float], other: Sequence[float]) -> bool:
     """Whether two sizes hold the same numbers in another order."""
     return not _alike(size, other) and any(_alike(p, other) for p in itertools.permutations(size))
+
+
+def check_mask(mask: Sequence[int], volume: Sequence[int], path: str) -> None:
+    """Refuse a mask of tissue that is finer than the volume.
+
+    Raises
+    ------
+    VoxmillError
+        Names both shapes.
+    """
+    if any(m > n for m, n in zip(mask, volume, strict=True)):
+        raise VoxmillError(
+            f"{path}: expected a mask of tissue of at most the volume's {list(volume)} voxels "
+            f"(z, y, x), found {list(mask)}. Give the mask of this volume."
+        )

@@ -136,6 +136,8 @@ class TilePages:
         for key, value in expected.items():
             if found[key] != value:
                 raise self._broken(f"expected {key} {value}, found {found[key]}")
+        if (number := len(self.metadata["page_crc32"])) != self.shape[0]:
+            raise self._broken(f"expected {self.shape[0]} checksums of pages, found {number}")
         end = self._offset + math.prod(self.shape) * dtype.itemsize
         if (size := path.stat().st_size) < end:
             raise self._broken(f"truncated: expected {end} bytes, found {size}")
@@ -156,6 +158,9 @@ class TilePages:
         needed = {"shape", "dtype", "page_crc32", "extra"}
         if not isinstance(metadata, dict) or needed - set(metadata):
             raise self._broken("expected a tile written by voxmill, found another TIFF")
+        for key, kind in (("shape", list), ("page_crc32", list), ("extra", dict)):
+            if not isinstance(metadata[key], kind):
+                raise self._broken(f"expected {key} of a tile, found {str(metadata[key])[:80]}")
         return metadata, offset
 
     @property

@@ -15,7 +15,7 @@ from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import sha256, update_with_pieces
 from voxmill.runtime.paths import advice
 from voxmill.volumes import LABEL_DTYPES, VolumeHeader, fingerprint, read_header
-from voxmill.volumes.plausible import read_configured
+from voxmill.volumes.plausible import check_mask, read_configured
 from voxmill.workflow import voxel_sizes
 
 # A ground truth up to this size is digested as a whole; of a larger one the date counts too.
@@ -175,6 +175,9 @@ def _check_frame(name: str, section: dict[str, Any], header: VolumeHeader, sourc
             f"{source}: volumes.{name}.truth.path: {section['truth']['path']} does not exist. "
             f"{advice(section['truth']['path'])} Or leave the truth out."
         )
+    if (tissue := section.get("tissue", "auto")) not in ("auto", "none"):
+        with naming(f"{source}: volumes.{name}.tissue"):
+            check_mask(read_header(tissue, dtypes=LABEL_DTYPES).shape, header.shape, tissue)
     _check_boxes(name, section, header.shape, source)
     return header.voxel_size_um
 

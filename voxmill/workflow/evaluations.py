@@ -1,6 +1,7 @@
 """Inputs and params of cells, their evaluation and the report."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from voxmill.workflow.configuration import Config
 from voxmill.workflow.wildcards import Settings, Wildcards
@@ -40,6 +41,16 @@ class Evaluations:
             "region": str(region) if region else None,
             "max_distance_um": self.config.max_distance_um(wildcards.volume),
         }
+
+    def weights_if_any(self, wildcards: Wildcards) -> str | list[str]:
+        """Weights of the network that found cells; none of the baseline."""
+        network = self.config.settings["networks"].get(wildcards.method)
+        return [] if network is None else str(network["weights"])
+
+    def card_if_any(self, wildcards: Wildcards) -> str | list[str]:
+        """Card of the network that found cells; none of the baseline."""
+        weights = self.weights_if_any(wildcards)
+        return str(Path(weights).with_suffix(".json")) if isinstance(weights, str) else []
 
     def max_distance_um(self, wildcards: Wildcards) -> float:
         """Matching distance of one volume."""

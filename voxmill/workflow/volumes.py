@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from voxmill.config.volumes import table_reading
-from voxmill.volumes import source_choices
+from voxmill.volumes import LABEL_DTYPES, fingerprint, read_header, source_choices
 from voxmill.workflow.configuration import Config
 from voxmill.workflow.configured_volume import Volume
 from voxmill.workflow.wildcards import Mark, Settings, Wildcards
@@ -60,6 +60,22 @@ class Volumes:
     def fingerprint(self, wildcards: Wildcards) -> str:
         """Fingerprint of a volume's content."""
         return self._volume(wildcards).fingerprint
+
+    def tissue(self, wildcards: Wildcards) -> str:
+        """Where tissue is: "auto", "none" or the path of a mask."""
+        tissue: str = self._volume(wildcards).settings.get("tissue", "auto")
+        return tissue
+
+    def tissue_file(self, wildcards: Wildcards) -> str | list[str]:
+        """The mask of a volume's tissue, where there is one."""
+        tissue = self.tissue(wildcards)
+        return [] if tissue in ("auto", "none") else self.ancient(tissue)
+
+    def tissue_fingerprint(self, wildcards: Wildcards) -> str:
+        """Fingerprint of the content of the mask of tissue; "" where there is none."""
+        if not (path := self.tissue_file(wildcards)):
+            return ""
+        return fingerprint(read_header(str(path), dtypes=LABEL_DTYPES))
 
     def own_shape(self, wildcards: Wildcards) -> list[int]:
         """Shape of a volume's file, z, y, x."""

@@ -1,15 +1,19 @@
 """Everything that the rules ask for, in one object."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from voxmill.config.command_line import overlaid, typed
 from voxmill.config.files import check_files
 from voxmill.denoising import scans as denoising
+from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.finished import remove_finished
 from voxmill.workflow import configuration
 from voxmill.workflow.configuration import Config
 from voxmill.workflow.evaluations import Evaluations
+from voxmill.workflow.objects import Objects
 from voxmill.workflow.predictions import Predictions
 from voxmill.workflow.resources import Executor, Resources
 from voxmill.workflow.scans import Scans
@@ -17,6 +21,9 @@ from voxmill.workflow.targets import Targets
 from voxmill.workflow.trainings import Trainings
 from voxmill.workflow.volumes import Volumes
 from voxmill.workflow.wildcards import Mark, Settings
+
+# Where everything is written, seen from the working folder.
+RESULTS = "results/"
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,8 @@ class Workflow:
         Halo, networks, tiles, batches and slabs.
     evaluations : Evaluations
         Cells, their evaluation and the report.
+    objects : Objects
+        Labels, their measurement and their evaluation.
     trainings : Trainings
     scans : Scans
         Denoising.
@@ -46,6 +55,7 @@ class Workflow:
     volumes: Volumes
     predictions: Predictions
     evaluations: Evaluations
+    objects: Objects
     trainings: Trainings
     scans: Scans
     resources: Resources
@@ -58,6 +68,8 @@ class Workflow:
         executor: Executor,
         ancient: Mark,
         files: Iterable[str | Path] = (),
+        given: Mapping[str, Any] | None = None,
+        results: str = RESULTS,
     ) -> "Workflow":
         """Check a configuration.
 
@@ -72,20 +84,32 @@ class Workflow:
         files : iterable of path
             The files that the configuration was read from, for what Snakemake does not tell: a
             key that stands twice.
+        given : dict, optional
+            What was given on the command line by `--config`; nested values arrive as text.
+        results : str
+            Where a file named `results/` would be written: elsewhere, where a workflow that uses
+            this one as a module gives it a prefix.
 
         Raises
         ------
         VoxmillError
             Names the key or file, what was expected, what was found and what to do.
         """
+        if results != RESULTS:
+            raise VoxmillError(
+                "module: expected neither prefix nor replace_prefix, found one that makes "
+                f"{RESULTS} {results}: jobs find their files by name. Give names of their own to "
+                "volumes and scans instead, or run in a folder of its own (--directory)."
+            )
         check_files(files)
-        checked = configuration.load(config)
+        checked = configuration.load(overlaid(config, typed(given or {})))
         scans = Scans(denoising.load(checked.settings), ancient)
         return cls(
             config=checked,
             volumes=Volumes(checked, ancient),
             predictions=Predictions(checked, ancient),
             evaluations=Evaluations(checked),
+            objects=Objects(checked, Volumes(checked, ancient)),
             trainings=Trainings(checked, ancient),
             scans=scans,
             resources=Resources(checked, scans.denoising, executor),

@@ -1,0 +1,14 @@
+"""Measure the labelled cells of a volume."""
+
+from voxmill.cells.measure_cells import measure_cells
+
+if __name__ == "__main__":
+    measure_cells(
+        cells_path=snakemake.input.cells,
+        labels_path=snakemake.input.labels,
+        source=snakemake.params.source,
+        settings=snakemake.params.settings,
+        output_path=snakemake.output.cells,
+        threads=snakemake.threads,
+        log_path=snakemake.log[0],
+    )

@@ -1,0 +1,137 @@
+"""Label the cells of one slab of tiles."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from voxmill.cells.foreground import read_foreground
+from voxmill.cells.labels import Seeds, label_block, margin
+from voxmill.cells.outlines import outline_block, outline_margin
+from voxmill.cells.table import PLACE, read_cells
+from voxmill.config.objects import ObjectSettings
+from voxmill.geometry import Box, Resampling, Triple, VoxelSize
+from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.jobs import job, logger
+from voxmill.tiles.plan import Plan, read_plan
+from voxmill.tiles.predicted import write_row_manifest
+from voxmill.volumes import Windows, open_volume, read_header
+from voxmill.volumes.blocks import SerialReader, map_blocks
+from voxmill.volumes.multiscale import ROOT, level_arrays
+from voxmill.volumes.probability import open_stored
+from voxmill.volumes.pyramid import Level, pyramid_levels
+from voxmill.volumes.shard_files import StoredShard
+from voxmill.volumes.sharded import ShardedArray
+
+DTYPE, COMPRESSION = "uint32", "zstd"
+
+
+def planned_labels(path: str | Path, plan: Plan) -> tuple[list[Level], list[ShardedArray]]:
+    """Levels and arrays of the image of a volume's labels: a shard for each tile."""
+    levels = pyramid_levels(plan.volume.shape, plan.volume.voxel_size_um)
+    return levels, level_arrays(path, levels, DTYPE, plan.tile_shape_vox, COMPRESSION)
+
+
+def read_seeds(path: str | Path, grid: Resampling | None = None) -> Seeds:
+    """The cells of a table, which has the voxels of the file, where the volume is resampled.
+
+    Raises
+    ------
+    VoxmillError
+        If it is no table of cells, or its ids are no labels.
+    """
+    table = read_cells(path)
+    try:
+        places = table[PLACE].to_numpy(float)
+        return Seeds(grid.from_own(places) if grid else places, table["id"].to_numpy())
+    except VoxmillError as error:
+        raise VoxmillError(f"{path}: {error}") from None
+
+
+def needed_margin(settings: ObjectSettings, size: VoxelSize) -> Triple:
+    """Voxels of foreground beyond a block that its labels depend on."""
+    return outline_margin(settings, size) if settings.outlines else margin(settings, size)
+
+
+@job
+def label_slab(
+    *,
+    plan_path: str,
+    cells_path: str,
+    foreground_path: str,
+    source: Mapping[str, Any] | None,
+    image_path: str,
+    slab: str,
+    settings: dict,
+    output_path: str,
+    part: list[Triple] | None = None,
+    threads: int = 1,
+) -> None:
+    """Write the labels of all tiles of one slab, a shard each, and the list of the shards.
+
+    A tile is read with the margin that its labels depend on: they are those of the whole volume.
+
+    Parameters
+    ----------
+    plan_path, cells_path : path
+    foreground_path : path
+        The probability (`zarr.json` of the image); unused where `source` is given.
+    source : dict or None
+        Arguments of `voxmill.volumes.read_header` where the foreground is that of the image.
+    image_path : path
+        Folder of the image of labels; the shards become files of its level 0.
+    slab : str
+        Name of the slab: the tiles whose cores start at the same plane.
+    settings : dict
+        See `ObjectSettings`.
+    output_path : path
+        JSON: file and checksum of each shard.
+    part : pair of (3,) int, optional
+        Start and stop of a box of cores: only these are predicted.
+    threads : int
+        Tiles worked on at once.
+
+    Raises
+    ------
+    VoxmillError
+        If an input is missing or broken, or the plan has no such slab.
+    """
+    plan, checked = read_plan(plan_path), ObjectSettings.from_dict(settings)
+    _, arrays = planned_labels(image_path, plan)
+    size = VoxelSize.of(plan.volume.voxel_size_um)
+    seeds = read_seeds(cells_path, plan.volume.resampling)
+    whole, array = Box.from_shape(plan.volume.shape), arrays[0]
+    function = outline_block if checked.outlines else label_block
+
+    def unmake() -> None:
+        Path(image_path, ROOT).unlink(missing_ok=True)
+
+    with _opened(foreground_path, source) as volume:
+        reader = SerialReader(volume)
+        if reader.shape != whole.shape:
+            raise VoxmillError(
+                f"{foreground_path}: expected the plan's shape {whole.shape}, found {reader.shape}."
+            )
+
+        def work(core: Box) -> StoredShard:
+            window = core.grow(needed_margin(checked, size), within=whole)
+            near = seeds.near(window)
+            labels = np.zeros(core.shape, np.uint32)
+            if len(near.ids):
+                values = read_foreground(reader, window, size, checked)
+                labels = function(values, window.start, core, whole, near, size, checked)
+            return array.write_shard(array.index_of(core.start), labels, before=unmake)
+
+        wanted = Box(*part) if part else whole
+        cores = [tile.core for tile in plan.slab(slab) if tile.core.overlaps(wanted)]
+        shards = list(map_blocks(work, cores, threads, "labels"))
+    write_row_manifest(output_path, array, shards)
+    filled = sum(not shard.is_empty for shard in shards)
+    logger.info(
+        "%d tiles of slab %s labelled, %d with cells; %s", len(shards), slab, filled, checked
+    )
+
+
+def _opened(path: str, source: Mapping[str, Any] | None) -> Windows:
+    return open_stored(path) if source is None else open_volume(read_header(**source))

@@ -1,0 +1,68 @@
+"""A training that starts from a model: its settings and its weights."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from voxmill.config.training import TrainingSettings
+from voxmill.networks import models
+from voxmill.runtime.errors import VoxmillError
+
+
+def initial_weights(path: str | Path, settings: TrainingSettings) -> dict[str, torch.Tensor]:
+    """Read the weights of a model to start from.
+
+    If the training has more outputs than the model, they start as copies of the model's first
+    output; if it has fewer, the model's last ones are left out.
+
+    Parameters
+    ----------
+    path : path
+        Weights of the model.
+    settings : TrainingSettings
+
+    Raises
+    ------
+    VoxmillError
+        If the model has another network than the training.
+    """
+    card, network = models.load(path)
+    shape = {k: v for k, v in settings.network.items() if k != "kind"}
+    theirs = dataclasses.asdict(network.settings)
+    if card.network != settings.network["kind"] or {**theirs, "outputs": shape["outputs"]} != shape:
+        raise VoxmillError(
+            f"{path}: fine-tuning needs the network of this model, {card.network} with {theirs}; "
+            f"found {settings.network} in training.network. Leave training.network out."
+        )
+    weights = network.state_dict()
+    missing = shape["outputs"] - theirs["outputs"]
+    if missing > 0:
+        for key in ("final_weight", "final_bias"):
+            weights[key] = torch.cat([weights[key], weights[key][:1].repeat_interleave(missing, 0)])
+    elif missing < 0:
+        for key in ("final_weight", "final_bias"):
+            weights[key] = weights[key][: shape["outputs"]].clone()
+    return weights
+
+
+def fine_tuning_settings(settings: dict[str, Any], initial_path: str | Path) -> dict[str, Any]:
+    """Add the network, normalisation and cell diameter of the model to start from.
+
+    Parameters
+    ----------
+    settings : dict
+        Plain settings of `TrainingSettings`; they override those of the model.
+    initial_path : path
+        Weights of the model.
+    """
+    card = models.read_card(initial_path)
+    network = {k: v for k, v in card.settings.items() if k != "outputs"}
+    filled: dict[str, Any] = {
+        "network": {"kind": card.network, **network},
+        "normalisation": card.normalisation,
+    }
+    if card.cell_diameter_um:
+        filled["cell_diameter_um"] = card.cell_diameter_um
+    return filled | settings

@@ -1,0 +1,102 @@
+"""Inputs and params of labels, their measurement and their evaluation."""
+
+from dataclasses import dataclass
+
+from voxmill.config.objects import ObjectSettings
+from voxmill.geometry import VoxelSize
+from voxmill.workflow.configuration import Config
+from voxmill.workflow.volumes import Volumes
+from voxmill.workflow.wildcards import Settings, Wildcards
+
+# Of the image's foreground, by `python benchmarks/outlines.py foreground`.
+_IMAGE_THRESHOLD = 0.45
+# Bytes of a voxel of a window while it is labelled: foreground, labels, distances, territories.
+_BYTES = {"probability": 24, "image": 40}
+LABEL_THREADS = 4
+
+
+@dataclass(frozen=True)
+class Objects:
+    """What rules ask about labels.
+
+    Parameters
+    ----------
+    config : Config
+    volumes : Volumes
+    """
+
+    config: Config
+    volumes: Volumes
+
+    def settings(self, wildcards: Wildcards) -> Settings:
+        """Settings of the labels, from the model's card where asked for."""
+        settings: Settings = dict(self.config.settings["segment"])
+        card = self.config.cards[wildcards.network]
+        cells = self.config.cell_settings(wildcards.volume, wildcards.network)
+        if settings["foreground"] == "model":
+            masks = card.outputs[0] != "centroid"
+            settings["foreground"] = "probability" if masks else "image"
+        if settings["threshold"] == "model":
+            of_image = settings["foreground"] == "image"
+            settings["threshold"] = _IMAGE_THRESHOLD if of_image else cells["threshold"]
+        if settings["largest_radius_um"] == "model":
+            diameter = card.cell_diameter_um or 2 * cells["min_distance_um"]
+            settings["largest_radius_um"] = diameter
+        return settings
+
+    def foreground(self, wildcards: Wildcards) -> str:
+        """The file that says which voxels belong to cells: the probability's or the volume's."""
+        if self.settings(wildcards)["foreground"] == "image":
+            return self.volumes.file(wildcards)
+        return f"results/{wildcards.volume}/{wildcards.network}/probability.ome.zarr/zarr.json"
+
+    def source(self, wildcards: Wildcards) -> Settings | None:
+        """Arguments of `voxmill.volumes.read_header` where the foreground is the image's."""
+        if self.settings(wildcards)["foreground"] == "image":
+            return self.volumes.arguments(wildcards)
+        return None
+
+    def slabs(self, wildcards: Wildcards) -> list[str]:
+        """Lists of the labelled shards of all slabs of a volume."""
+        folder = f"results/{wildcards.volume}/{wildcards.network}/labels"
+        return [f"{folder}/{slab}.json" for slab in self.config.slabs(wildcards.volume)]
+
+    def slab_memory_mb(self, wildcards: Wildcards, attempt: int = 1) -> int:
+        """Memory of the labelling of a slab: a window for each thread."""
+        from voxmill.cells.label_slab import needed_margin  # slow to import
+
+        checked = ObjectSettings.from_dict(self.settings(wildcards))
+        volume = self.config.volumes[wildcards.volume]
+        by = needed_margin(checked, VoxelSize.of(volume.voxel_size_um))
+        edges = zip(self.config.tile_shape_vox, by, volume.shape, strict=True)
+        voxels = 1
+        for core, around, edge in edges:
+            voxels *= min(core + 2 * around, edge)
+        per_window = voxels * _BYTES[checked.foreground]
+        return attempt * (1000 + LABEL_THREADS * per_window // 1_000_000)
+
+    def truth(self, wildcards: Wildcards) -> str:
+        """The ground truth of labels of a volume: the user's, or the phantom's."""
+        if self.config.volumes[wildcards.volume].path is None:
+            return f"results/{wildcards.volume}/phantom_labels.tif"
+        return self.volumes.truth_file(wildcards)
+
+    def targets(self) -> list[str]:
+        """All that `snakemake segment` makes."""
+        names = ["labels.ome.zarr/zarr.json", "cells_measured.csv"]
+        return [
+            f"results/{volume}/{network}/{name}"
+            for volume, section in self.config.volumes.items()
+            for network in section.networks
+            for name in (names + ["instances.json"] * self._has_labels(volume))
+        ]
+
+    def is_pilot(self, wildcards: Wildcards) -> bool:
+        """Whether no more than a part of a volume is labelled."""
+        return self.config.part(wildcards.volume) is not None
+
+    def _has_labels(self, volume: str) -> bool:
+        section = self.config.volumes[volume]
+        if section.box or section.resampling:
+            return False  # the truth is of the whole volume, in the voxels of its file
+        return section.path is None or section.settings.get("truth", {}).get("kind") == "labels"
