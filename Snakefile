@@ -2,6 +2,7 @@
 
 import sys
 
+from snakemake import jobs as snakemake_jobs
 from snakemake.logging import logger
 from snakemake.utils import min_version
 
@@ -16,7 +17,15 @@ include: "rules/library.smk"
 from voxmill.runtime.digests import source_digest
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.paths import shipped
-from voxmill.workflow import Workflow, pattern
+from voxmill.workflow import (
+    RECORDS,
+    Workflow,
+    ignore_dates_of_scripts,
+    pattern,
+    renew_records,
+)
+
+ignore_dates_of_scripts(snakemake_jobs)
 
 
 # How the report begins.
@@ -45,6 +54,7 @@ except VoxmillError as error:
 
 # Jobs parse this file again: they need not say it once more.
 if workflow.is_main_process:
+    renew_records()
     for warning in [*W.config.warnings, *W.predictions.forget_lost()]:
         logger.warning(warning)
 

@@ -189,8 +189,8 @@ def run_training(options) -> None:
         "is scored on, give the detector settings, the threshold and the validation metrics",
     }
     trained = dataclasses.replace(trained, validation=chosen)
-    size = real_data.VOXEL_SIZES_UM[stain]
-    models.save(output, trained.network, make_card(stain, settings, trained, size, training))
+    regions = [region for source in sources.values() for region in real_data.regions_of(source)]
+    models.save(output, trained.network, make_card(stain, settings, trained, regions, training))
     logging.info("%s: %s", output, sha256(output))
 
 

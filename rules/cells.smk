@@ -9,8 +9,9 @@ rule cells:
 rule find_cells:
     input:
         probability="results/{volume}/{network}/probability.ome.zarr/zarr.json",
+        recorded=RECORDS,
     output:
-        cells="results/{volume}/{network}/cells.csv",
+        cells=update("results/{volume}/{network}/cells.csv"),
     log:
         "logs/{volume}/{network}/find_cells.log",
     conda:
@@ -35,8 +36,9 @@ rule find_baseline_cells:
     input:
         volume=W.volumes.file,
         truth="results/{volume}/truth.csv",
+        recorded=RECORDS,
     output:
-        cells="results/{volume}/baseline/cells.csv",
+        cells=update("results/{volume}/baseline/cells.csv"),
     log:
         "logs/{volume}/find_baseline_cells.log",
     conda:

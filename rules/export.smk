@@ -10,6 +10,7 @@ rule export_cells:
     input:
         cells="results/{volume}/{network}/cells.csv",
         probability="results/{volume}/{network}/probability.ome.zarr/zarr.json",
+        recorded=RECORDS,
     output:
         folder=directory("results/{volume}/{network}/export/{format}"),
     log:

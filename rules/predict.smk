@@ -15,6 +15,7 @@ rule predict_tile:
         weights=W.predictions.weights,
         card=W.predictions.card,
         batch=W.predictions.batch_of_tile,
+        recorded=RECORDS,
     output:
         # The shard's identity and checksum; it is not removed before the job, which keeps a shard
         # that is whole and of the same identity.
@@ -50,6 +51,7 @@ rule predict_batch:
         blocks="results/{volume}/grey_blocks.npz",
         weights=W.predictions.weights,
         card=W.predictions.card,
+        recorded=RECORDS,
     output:
         manifest="results/{volume}/{network}/batches/{batch}.json",
     log:

@@ -15,8 +15,9 @@ rule measure_seams:
         weights=W.predictions.weights,
         card=W.predictions.card,
         probability="results/{volume}/{network}/probability.ome.zarr/zarr.json",
+        recorded=RECORDS,
     output:
-        seams="results/{volume}/{network}/seams.json",
+        seams=update("results/{volume}/{network}/seams.json"),
     log:
         "logs/{volume}/{network}/measure_seams.log",
     conda:

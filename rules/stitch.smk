@@ -10,6 +10,7 @@ rule check_slab:
     input:
         plan="results/{volume}/plan.json",
         predictions=W.predictions.of_slab,
+        recorded=RECORDS,
     output:
         manifest="results/{volume}/{network}/slabs/{slab}.json",
     log:
@@ -36,6 +37,7 @@ rule build_level:
     input:
         plan="results/{volume}/plan.json",
         manifests=W.predictions.rows_below,
+        recorded=RECORDS,
     output:
         manifest="results/{volume}/{network}/levels/{level}/{row}.json",
     log:
@@ -59,6 +61,7 @@ rule stitch_volume:
     input:
         plan="results/{volume}/plan.json",
         manifests=W.predictions.all_rows,
+        recorded=RECORDS,
     output:
         # Without it no reader takes the folder for an image; jobs that write shards remove it.
         probability="results/{volume}/{network}/probability.ome.zarr/zarr.json",
@@ -83,6 +86,7 @@ rule stitch_volume:
 rule export_tiff:
     input:
         probability="results/{volume}/{network}/probability.ome.zarr/zarr.json",
+        recorded=RECORDS,
     output:
         tiff="results/{volume}/{network}/probability.ome.tif",
     log:

@@ -10,8 +10,9 @@ rule cut_tile:
     input:
         volume=W.volumes.file,
         plan="results/{volume}/plan.json",
+        recorded=RECORDS,
     output:
-        tile="results/{volume}/tiles/{tile}.tif",
+        tile=update("results/{volume}/tiles/{tile}.tif"),
     log:
         "logs/{volume}/cut_tile/{tile}.log",
     conda:

@@ -8,5 +8,6 @@ if __name__ == "__main__":
         plan_path=snakemake.input.plan,
         tile=snakemake.wildcards.tile,
         output_path=snakemake.output.tile,
+        code=snakemake.params.code,
         log_path=snakemake.log[0],
     )

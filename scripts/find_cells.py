@@ -12,5 +12,6 @@ if __name__ == "__main__":
         part=snakemake.params.part,
         box=snakemake.params.box,
         threads=snakemake.threads,
+        code=snakemake.params.code,
         log_path=snakemake.log[0],
     )

@@ -16,5 +16,6 @@ if __name__ == "__main__":
         threads=snakemake.threads,
         gpus=snakemake.resources.get("gpu", 0),
         part=snakemake.params.part,
+        code=snakemake.params.code,
         log_path=snakemake.log[0],
     )

@@ -10,5 +10,6 @@ if __name__ == "__main__":
         halo_vox=snakemake.params.halo_vox,
         halo_paths=snakemake.input.halos,
         output_path=snakemake.output.plan,
+        code=snakemake.params.code,
         log_path=snakemake.log[0],
     )

@@ -14,13 +14,14 @@ from voxmill.slurm.table import read_tries
 # Every product of the run, by the rule that makes it, in the order of the stages. A test that
 # disturbs a stage deletes its products and all later ones.
 STAGES = {
-    "measure_volume": ["v/statistics.json"],
+    "measure_volume": ["v/statistics.json", "v/grey_blocks.npz"],
     "plan_volume": ["v/plan.json"],
     "check_ground_truth": ["v/truth.csv"],
     "cut_tile": ["v/tiles/*.tif"],
-    "predict_tile": ["v/identity/predictions/*.tif"],
+    "predict_tile": ["v/identity/predictions/*.json", "v/identity/probability.ome.zarr/0/c/**/*"],
     "check_slab": ["v/identity/slabs/*.json"],
-    "stitch_volume": ["v/identity/probability.ome.tif"],
+    "build_level": ["v/identity/levels/**/*.json", "v/identity/probability.ome.zarr/[1-9]/c/**/*"],
+    "stitch_volume": ["v/identity/probability.ome.zarr/**/zarr.json"],
     "measure_seams": ["v/identity/seams.json"],
     "find_cells": ["v/identity/cells.csv"],
     "find_baseline_cells": ["v/baseline/cells.csv"],
@@ -34,6 +35,7 @@ def products(project, rules=STAGES):
     """Files that some rules made, by name."""
     results = project.folder / "results"
     found = [path for rule in rules for name in STAGES[rule] for path in results.glob(name)]
+    found = [path for path in found if path.is_file()]
     return {path.relative_to(results).as_posix(): path for path in sorted(found)}
 
 

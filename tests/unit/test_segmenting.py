@@ -55,7 +55,7 @@ class Run:
         self.slabs = ["z0000", "z0012"]
 
     def label(self, slab, settings=SETTINGS):
-        label_slab(
+        label_slab.__wrapped__(
             plan_path=self.folder / "plan.json", cells_path=self.folder / "cells.csv",
             foreground_path=self.folder / "v.tif", source=self.source,
             image_path=str(self.folder / "labels.ome.zarr"), slab=slab, settings=settings,
@@ -63,7 +63,7 @@ class Run:
         )  # fmt: skip
 
     def finish(self):
-        finish_labels(
+        finish_labels.__wrapped__(
             plan_path=self.folder / "plan.json",
             manifest_paths=[str(self.folder / f"{slab}.json") for slab in self.slabs],
             image_path=str(self.folder / "labels.ome.zarr"),

@@ -23,7 +23,7 @@ from voxmill.tiles.plan import PlannedVolume, make_plan, read_plan, write_plan
 from voxmill.tiles.plan_volume import plan_volume
 from voxmill.tiles.predicted import PredictedTile, ProbabilityImage, forget, lost_tiles
 from voxmill.tiles.stitch_volume import stitch_volume
-from voxmill.volumes import open_volume, read_header, read_tile
+from voxmill.volumes import fingerprint, open_volume, read_header, read_tile
 from voxmill.volumes.pyramid import reduce_mean
 from voxmill.volumes.shard_files import shard_key
 
@@ -58,7 +58,8 @@ def run(tmp_path):
     source = {"path": str(tmp_path / "v.tif"), "voxel_size_um": SIZE_UM}
     plan_path = tmp_path / "plan.json"
     plan_volume(
-        volume=source, fingerprint="f", tile_shape_vox=(4, 4, 6), halo_vox=(1, 2, 3),
+        volume=source, fingerprint=fingerprint(read_header(**source)),
+        tile_shape_vox=(4, 4, 6), halo_vox=(1, 2, 3),
         halo_paths=[], output_path=plan_path,
     )  # fmt: skip
     plan = read_plan(plan_path)

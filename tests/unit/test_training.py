@@ -649,6 +649,9 @@ def test_job_writes_a_model_that_can_be_loaded(tmp_path):
     train_network(**job_arguments(tmp_path))
     card, network = models.load(tmp_path / "net.safetensors")
     assert card.name == "net" and 0 < card.threshold <= 1
+    # 12 cells in 24 x 24 x 40 voxels of 1 um.
+    assert card.seen["density_per_mm3"] == [520833.3] * 2
+    assert set(card.seen) == {"background", "contrast", "density_per_mm3"}
     assert card.training["volumes"]["blobs"]["cells"] == 12
     assert card.training["volumes"]["blobs"]["mask"] is None
     assert card.training["settings"]["seed"] == 0

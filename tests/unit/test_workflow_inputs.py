@@ -225,7 +225,7 @@ def test_inputs_of_scans():
     assert scans.reference(of_own) == "ancient r.nii.gz"
     assert (scans.volume(of_own), scans.phantom(of_made)) == (2, {})
     assert (scans.settings(of_own), scans.devices(of_own)) == ({"seed": 1}, ["cpu"])
-    assert scans.fingerprint(of_made) == ""
+    assert scans.fingerprints(of_made) == []
     study = wildcards(**of_study)
     assert scans.dataset_folder(study) == "raw"
     assert scans.dataset_volumes(study) == ["results/own/denoised.nii.gz"]

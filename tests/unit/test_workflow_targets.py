@@ -80,8 +80,15 @@ def test_a_run_keeps_every_product_once():
     products = {path.rpartition("/")[2] for path in durable if path.startswith("results/v/a/")}
     assert products == {
         *(f"{tile}.json" for tile in TILES), "zarr.json", "seams.json", "cells.csv",
-        "overview.png", "evaluation.json",
+        "overview.png", "evaluation.json", "evaluation.csv", "matches.csv",
     }  # fmt: skip
+    of_volume = {path for path in durable if path.count("/") == 2}
+    assert {
+        f"results/v/{name}" for name in ("plan.json", "statistics.json", "truth.csv")
+    } < of_volume
+    assert "results/v/baseline/cells.csv" in durable
+    assert "results/v/a/halo.json" not in durable
+    assert "results/v/a/halo.json" in targets(tiles={"halo_vox": "auto"}).durable()
     assert set(asked.denoised()) <= set(durable)
     assert "results/s/denoised.nii.gz" in asked.denoised()
     assert "results/study/derivatives/voxmill/dataset_description.json" in asked.denoised()
@@ -97,7 +104,9 @@ def test_an_ome_tiff_is_kept_where_it_is_asked_for():
 
 
 def test_models_that_are_trained():
-    assert targets(training={"n": {}, "m": {}}).models() == [
-        "models/n.safetensors", "models/m.safetensors"
+    models = targets(training={"n": {}, "m": {}}).models()
+    assert [path for path in models if path.startswith("models/")] == [
+        "models/n.safetensors", "models/n.json", "models/m.safetensors", "models/m.json"
     ]  # fmt: skip
+    assert "results/training/m/curves.csv" in models
     assert targets().models() == []

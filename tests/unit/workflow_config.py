@@ -33,7 +33,7 @@ def wildcards(**names):
 def volume(name="v", **changes):
     settings = {"path": f"{name}.tif", "truth": {"path": f"{name}.csv", "kind": "points"}}
     made = Volume(
-        name=name, shape=SHAPE, voxel_size_um=(2.0, 1.0, 1.0), itemsize=2, fingerprint="f",
+        name=name, shape=SHAPE, voxel_size_um=(2.0, 1.0, 1.0), itemsize=2, made_from="f",
         path=f"{name}.tif", settings=settings, windows=True, networks=("a", "b"),
     )  # fmt: skip
     return dataclasses.replace(made, **changes)

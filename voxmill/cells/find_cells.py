@@ -156,7 +156,7 @@ METHODS: dict[str, Callable[[ReadableVolume, CellSettings, VoxelSize, int], Foun
 }
 
 
-@job
+@job(outputs=("output_path",))
 def find_cells(
     *,
     probability_path: str,

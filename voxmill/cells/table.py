@@ -25,7 +25,7 @@ PLACE = ["z_vox", "y_vox", "x_vox"]
 """Columns of a place in the volume, voxels; also those of the checked ground truth."""
 
 # Bytes. pandas would make a column of each field, however many there are.
-_LONGEST_HEADER = 1 << 16
+_LONGEST_LINE = 1 << 16
 
 
 def table_of(
@@ -126,8 +126,9 @@ def read_numbers(path: str | Path, needed: list[str], what: str) -> pd.DataFrame
     """
     try:
         with open(path, "rb") as file:
-            if len(file.readline(_LONGEST_HEADER + 1)) > _LONGEST_HEADER:
-                raise ValueError(f"a first line of more than {_LONGEST_HEADER} bytes")
+            while line := file.readline(_LONGEST_LINE + 1):
+                if len(line) > _LONGEST_LINE:
+                    raise ValueError(f"a line of more than {_LONGEST_LINE} bytes")
         table = pd.read_csv(path)
     except FileNotFoundError:
         raise VoxmillError(f"{path}: this {what} does not exist.") from None

@@ -16,7 +16,7 @@ from voxmill.runtime.jobs import job
 BIDS_VERSION = "1.10.0"
 
 
-@job
+@job(outputs=("output_path",))
 def write_derivatives(
     *,
     denoised_paths: list[str],

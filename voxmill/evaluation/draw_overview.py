@@ -11,7 +11,7 @@ from voxmill.cells.table import PLACE
 from voxmill.geometry import Box, Triple, VoxelSize
 from voxmill.runtime.files import writing
 from voxmill.runtime.jobs import job
-from voxmill.volumes import open_volume, read_header
+from voxmill.volumes import check_source, open_volume, read_header
 from voxmill.volumes.probability import Probabilities
 from voxmill.volumes.protocols import ReadableVolume
 
@@ -37,7 +37,7 @@ def middle_window(box: Box, most: int = MOST_SHOWN_VOX) -> Box:
     return Box.from_shape([min(n, most) for n in box.shape], start)
 
 
-@job
+@job(outputs=("output_path",))
 def draw_overview(
     *,
     volume: dict,
@@ -46,6 +46,7 @@ def draw_overview(
     matches_path: str | None,
     output_path: str,
     box: list[Triple] | None = None,
+    fingerprint: str | None = None,
     depth_um: float = 4.0,
     reach_um: float = 6.0,
 ) -> None:
@@ -63,6 +64,8 @@ def draw_overview(
         PNG.
     box : pair of (3,) int, optional
         Start and stop of the box that the run is limited to, voxels of the file.
+    fingerprint : str, optional
+        Of the volume as the run was planned; another one is refused.
     depth_um : float
         Thickness of the slab around each plane whose maximum is shown.
     reach_um : float
@@ -82,6 +85,7 @@ def draw_overview(
                 _projection(part, window, axis, depth_um / size.array[axis])
                 for _, axis, _ in PLANES
             ]
+    check_source(header, fingerprint)
     origin_um = grid.origin_um if grid else np.zeros(3)
     figure = _draw(parts, points, window, size, origin_um, reach_um)
     figure.suptitle(

@@ -158,7 +158,7 @@ def _match_table(matches: Matches, cell_ids: np.ndarray) -> pd.DataFrame:
     return table.sort_values(["z_vox", "y_vox", "x_vox", "status"], ignore_index=True)
 
 
-@job
+@job(outputs=("json_path", "csv_path", "matches_path"))
 def evaluate_cells(
     *,
     plan_path: str,

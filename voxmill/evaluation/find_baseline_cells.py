@@ -6,11 +6,11 @@ from voxmill.evaluation.baselines import cells_table, find_cells_oracle
 from voxmill.evaluation.ground_truth import read_checked_truth
 from voxmill.geometry import Box, Triple, VoxelSize
 from voxmill.runtime.jobs import job, logger
-from voxmill.volumes import open_volume, read_header
+from voxmill.volumes import check_source, open_volume, read_header
 from voxmill.volumes.part import PartOfVolume
 
 
-@job
+@job(outputs=("output_path",))
 def find_baseline_cells(
     *,
     volume: dict,
@@ -20,6 +20,7 @@ def find_baseline_cells(
     threads: int,
     part: list[Triple] | None = None,
     box: list[Triple] | None = None,
+    fingerprint: str | None = None,
 ) -> None:
     """Write cells.csv of the difference of Gaussians that suits this very volume best.
 
@@ -36,11 +37,14 @@ def find_baseline_cells(
     part, box : pair of (3,) int, optional
         Start and stop of what is read of the volume, and of what cells are wanted in; voxels of the
         file.
+    fingerprint : str, optional
+        Of the volume as the run was planned.
 
     Raises
     ------
     VoxmillError
-        If an input can't be read, or a setting is unknown, missing or out of range.
+        If the volume is not the planned one, an input can't be read, or a setting is unknown,
+        missing or out of range.
     """
     keys = dict(settings)
     max_distance_um = keys.pop("max_distance_um")
@@ -60,5 +64,6 @@ def find_baseline_cells(
             threads,
             wanted.relative_to(read.start),
         )
+    check_source(header, fingerprint)
     write_cells(output_path, cells_table(points + read.start, scores, size))
     logger.info("%d cells by difference of Gaussians, %s", len(points), choice)

@@ -25,10 +25,10 @@ from voxmill.networks import models
 from voxmill.prediction.box import on_claimed_device
 from voxmill.prediction.measure_halo import richest_boxes
 from voxmill.prediction.volume_predictor import VolumePredictor
-from voxmill.runtime.files import write_json
+from voxmill.runtime.checked import write_checked_json
 from voxmill.runtime.jobs import job, logger, progress
 from voxmill.tiles.plan import Plan, read_plan
-from voxmill.volumes import open_volume, read_header
+from voxmill.volumes import check_source, open_volume, read_header
 from voxmill.volumes.blocks import ArrayVolume
 from voxmill.volumes.grey_values import read_grey_values
 from voxmill.volumes.probability import Probabilities, to_probability, to_stored
@@ -123,7 +123,7 @@ def _is_predicted(box: Box, plan: Plan, tissue: Tissue) -> bool:
     return all(tissue.has_tissue(core.clip(volume)) for core in cores)
 
 
-@job
+@job(outputs=("output_path",))
 def measure_seams(
     *,
     volume: dict,
@@ -163,10 +163,12 @@ def measure_seams(
         If an input can't be read, a setting is out of range, or the device is absent.
     """
     checked, detector = SeamSettings.from_dict(settings), CellSettings.from_dict(cells)
-    plan, grey = read_plan(plan_path), read_grey_values(statistics_path)
+    plan = read_plan(plan_path)
+    grey = read_grey_values(statistics_path, plan.fingerprint)
     card, network = models.load_stored(weights_path)
     normalise = grey.normaliser(card.normalisation)
     header = read_header(**volume)
+    check_source(header, plan.fingerprint)
     voxel_size_um = VoxelSize.of(header.voxel_size_um)
     box = Box(*part) if part else Box.from_shape(header.shape)
     size = tuple(min(checked.window_vox, n) for n in box.shape)
@@ -196,8 +198,9 @@ def measure_seams(
     if header.resampling is not None:
         for row, key in product(rows, ("gained", "lost")):
             row[key] = header.resampling.to_own(np.reshape(row[key], (-1, 3))).tolist()
+    check_source(header, plan.fingerprint)
     result = summarise(rows) | {"tolerance": checked.tolerance, "reference_halo_vox": halo}
-    write_json(output_path, result | {"halo_vox": list(plan.halo_vox), "windows": rows})
+    write_checked_json(output_path, result | {"halo_vox": list(plan.halo_vox), "windows": rows})
     logger.info(
         "%d windows at seams: largest difference %.3g, mean %.3g, by rounding %.3g; "
         "%d cells, %d gained, %d lost",

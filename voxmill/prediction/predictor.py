@@ -85,7 +85,7 @@ class Predictor:
     ):
         self.weights_path = weights_path
         self.plan = read_plan(plan_path)
-        self.grey = read_grey_values(statistics_path)
+        self.grey = read_grey_values(statistics_path, self.plan.fingerprint)
         self.written, self.settings, self.threads = written, settings, threads
         self.card = models.read_card(weights_path)
         self.array = ProbabilityImage.planned(

@@ -5,6 +5,7 @@ from typing import Any
 
 from voxmill.geometry import Triple
 from voxmill.runtime.checked import verified
+from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import read_json
 from voxmill.runtime.jobs import job, logger
 from voxmill.tiles.plan import PlannedVolume, make_plan, write_plan
@@ -14,7 +15,7 @@ from voxmill.volumes import read_header
 REMAKE_HALO = "Delete the file and run again: the halo is measured anew."
 
 
-@job
+@job(outputs=("output_path",))
 def plan_volume(
     *,
     volume: dict[str, Any],
@@ -48,7 +49,7 @@ def plan_volume(
     """
     header = read_header(**volume)
     size_um = header.known_voxel_size_um
-    halo = _largest_halo(halo_paths) if halo_vox is None else halo_vox
+    halo = _largest_halo(halo_paths, fingerprint) if halo_vox is None else halo_vox
     planned = PlannedVolume(
         header.shape, header.dtype, size_um, header.own_shape, header.own_voxel_size_um
     )
@@ -60,15 +61,20 @@ def plan_volume(
     )  # fmt: skip
 
 
-def _largest_halo(paths: Sequence[str]) -> Triple:
+def _largest_halo(paths: Sequence[str], fingerprint: str) -> Triple:
     """The largest halo along each axis of those in files that `measure_halo` wrote."""
-    measured = [_halo(path) for path in paths]
+    measured = [_halo(path, fingerprint) for path in paths]
     z, y, x = (max(values) for values in zip(*measured, strict=True))
     return z, y, x
 
 
-def _halo(path: str) -> Triple:
+def _halo(path: str, fingerprint: str) -> Triple:
     content = read_json(path, "halo measurement")
     halo = Record(content, str(path), REMAKE_HALO).triple("halo_vox")
     verified(content, path, "halo measurement", REMAKE_HALO)
+    if content.get("fingerprint") not in (None, fingerprint):
+        raise VoxmillError(
+            f"{path}: expected a halo measured on the volume of this plan, found one of another: "
+            f"the volume was replaced while the run went on. {REMAKE_HALO}"
+        )
     return halo

@@ -1,6 +1,5 @@
 """Grey values as a network takes them: by percentiles of the whole volume, or by local maps."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -115,7 +114,7 @@ def _percentiles(statistics: dict) -> dict[str, float]:
     """Percentiles of a volume by their names; refuse statistics that another program wrote."""
     found = statistics.get("percentiles")
     numbers = found.values() if isinstance(found, dict) else [None]
-    if not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
+    if not all(isinstance(n, int | float) and -1e308 < n < 1e308 for n in numbers):
         raise VoxmillError(
             "statistics: expected percentiles, numbers by their names, found "
             f"{str(found)[:80]}. Delete the file of the statistics and run again."

@@ -102,6 +102,19 @@ def read_tile(
     return array
 
 
+def is_tile(
+    path: str | Path, shape: Sequence[int], dtype: DTypeLike, extra: dict[str, Any]
+) -> bool:
+    """Whether a file is the expected tile, whole; see `read_tile`."""
+    try:
+        with tile_pages(path, shape, dtype, extra) as pages:
+            for z in range(pages.shape[0]):
+                pages.read(z)
+    except VoxmillError:
+        return False
+    return True
+
+
 def tile_pages(
     path: str | Path,
     shape: Sequence[int],

@@ -1,8 +1,8 @@
 """A volume of the configuration, with what its header says; no pixel is read."""
 
 import dataclasses
-import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,14 +12,11 @@ from voxmill.config.base import TripleUm
 from voxmill.geometry import Box, Resampling, Triple, VoxelSize
 from voxmill.networks.models import ModelCard
 from voxmill.runtime.errors import VoxmillError
-from voxmill.runtime.files import sha256, update_with_pieces
 from voxmill.runtime.paths import advice
 from voxmill.volumes import LABEL_DTYPES, VolumeHeader, fingerprint, read_header
+from voxmill.volumes.fingerprints import path_fingerprint
 from voxmill.volumes.plausible import check_mask, read_configured
 from voxmill.workflow import voxel_sizes
-
-# A ground truth up to this size is digested as a whole; of a larger one the date counts too.
-_WHOLE_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -35,8 +32,8 @@ class Volume:
         Of these voxels.
     itemsize : int
         Bytes a voxel.
-    fingerprint : str
-        Of the content (a phantom's: of its settings).
+    made_from : str
+        A phantom's settings; "" for a file.
     path : str or None
         The user's file; None for a phantom.
     settings : dict
@@ -47,8 +44,8 @@ class Volume:
         Names of the networks to run on it.
     warnings : tuple of str
         What is doubtful about it.
-    truth_fingerprint : str
-        Of the content of the user's ground truth; "" where there is none.
+    header : VolumeHeader or None
+        Of the user's file; None for a phantom.
     own_shape, own_voxel_size_um : (3,) int and (3,) float, or None
         Of the file, where the volume is resampled on reading.
     """
@@ -57,15 +54,28 @@ class Volume:
     shape: Triple
     voxel_size_um: tuple[float, float, float]
     itemsize: int
-    fingerprint: str
+    made_from: str
     path: str | None
     settings: dict[str, Any]
     windows: bool
     networks: tuple[str, ...]
     warnings: tuple[str, ...] = ()
-    truth_fingerprint: str = ""
+    header: VolumeHeader | None = None
     own_shape: Triple | None = None
     own_voxel_size_um: tuple[float, float, float] | None = None
+
+    # Only when a rule asks: each job parses the Snakefile, and few need these.
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the content (a phantom's: of its settings); see `voxmill.volumes.fingerprints`."""
+        return fingerprint(self.header) if self.header else self.made_from
+
+    @cached_property
+    def truth_fingerprint(self) -> str:
+        """Of the content of the user's ground truth; "" where there is none."""
+        if self.path is None or "truth" not in self.settings:
+            return ""
+        return path_fingerprint(self.settings["truth"]["path"])
 
     @property
     def resampling(self) -> Resampling | None:
@@ -137,30 +147,17 @@ def _in_own_voxels(name: str, settings: dict[str, Any], source: str) -> Volume:
         return Volume(name, shape, size, 2, identity, None, section, True, networks)
     with naming(f"{source}: volumes.{name}.path"):
         header, warnings = read_configured(section)
-        mark = fingerprint(header)
     voxel_size_um = _check_frame(name, section, header, source)
     itemsize = np.dtype(header.dtype).itemsize
-    truth_mark = ""
-    if "truth" in section:
+    if "truth" in section and Path(section["truth"]["path"]).is_dir():
         with naming(f"{source}: volumes.{name}.truth.path"):
-            truth_mark = _truth_fingerprint(section["truth"]["path"])
+            read_header(section["truth"]["path"], dtypes=LABEL_DTYPES)
     return Volume(
-        name, header.shape, voxel_size_um, itemsize, mark, section["path"],
+        name, header.shape, voxel_size_um, itemsize, "", section["path"],
         section, header.windows, networks,
         tuple(f"{source}: volumes.{name}: {warning}" for warning in warnings),
-        truth_mark,
+        header,
     )  # fmt: skip
-
-
-def _truth_fingerprint(path: str) -> str:
-    """A digest that changes with a ground truth's content; tables are read as a whole for it."""
-    if Path(path).is_dir():
-        return fingerprint(read_header(path, dtypes=LABEL_DTYPES))
-    if Path(path).stat().st_size <= _WHOLE_BYTES:
-        return sha256(path)
-    digest = hashlib.sha256(str(Path(path).stat().st_mtime_ns).encode())
-    update_with_pieces(digest, path, samples=16, sample_bytes=1 << 16)
-    return digest.hexdigest()
 
 
 def _check_frame(name: str, section: dict[str, Any], header: VolumeHeader, source: str) -> TripleUm:

@@ -79,8 +79,17 @@ class Targets:
         ]
 
     def models(self) -> list[str]:
-        """Weights of all networks that are trained."""
-        return [f"models/{name}.safetensors" for name in self.config.settings["training"]]
+        """Every file of all networks that are trained."""
+        return [
+            file
+            for name in self.config.settings["training"]
+            for file in (
+                f"models/{name}.safetensors",
+                f"models/{name}.json",
+                f"results/training/{name}/curves.csv",
+                f"results/training/{name}/curves.png",
+            )
+        ]
 
     def denoised(self) -> list[str]:
         """Every file that denoising keeps."""
@@ -96,15 +105,28 @@ class Targets:
 
         All are listed, because Snakemake does not miss a deleted intermediate file.
         """
-        judged = [name for name, section in self.config.volumes.items() if section.has_truth]
-        return [
+        volumes = self.config.volumes
+        judged = [name for name, section in volumes.items() if section.has_truth]
+        measured = [name for name in volumes if self.config.halo_vox(name) is None]
+        files = [
+            *(f"results/{volume}/plan.json" for volume in volumes),
+            *(f"results/{volume}/statistics.json" for volume in volumes),
+            *(f"results/{volume}/truth.csv" for volume in judged),
+            *(
+                f"results/{volume}/{network}/halo.json"
+                for volume in measured
+                for network in volumes[volume].networks
+            ),
             *self.tiles(),
             *self.predictions(),
             *self.stitched(),
             *self.per_network("seams.json"),
             *self.per_network("cells.csv"),
             *self.per_network("overview.png"),
+            *self.per_method("cells.csv"),
             *self.per_method("evaluation.json"),
+            *self.per_method("evaluation.csv"),
+            *self.per_method("matches.csv"),
             *(
                 f"results/{volume}/{network}/mistakes.png"
                 for volume in judged
@@ -113,6 +135,7 @@ class Targets:
             *(f"results/{volume}/comparison.html" for volume in judged),
             *self.denoised(),
         ]
+        return list(dict.fromkeys(files))
 
     def _predictions_of(self, volume: str, folder: str) -> list[str]:
         """Predictions of a volume's tiles; of tiles that share jobs the jobs' manifests.

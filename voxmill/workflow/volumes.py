@@ -58,7 +58,12 @@ class Volumes:
         return self.own_arguments(wildcards) | {"path": self._volume(wildcards).path}
 
     def fingerprint(self, wildcards: Wildcards) -> str:
-        """Fingerprint of a volume's content."""
+        """Fingerprint of the content of the file that windows of a volume are read from."""
+        volume = self._volume(wildcards)
+        return volume.fingerprint if volume.windows else f"unpacked {volume.fingerprint}"
+
+    def original_fingerprint(self, wildcards: Wildcards) -> str:
+        """Fingerprint of the content of the user's own file."""
         return self._volume(wildcards).fingerprint
 
     def tissue(self, wildcards: Wildcards) -> str:
