@@ -69,6 +69,8 @@ def draw_mistakes(
     header = read_header(**volume)
     size = VoxelSize.of(header.voxel_size_um)
     matches = pd.read_csv(Path(matches_path))
+    if header.resampling is not None:
+        matches[PLACE] = header.resampling.from_own(matches[PLACE].to_numpy(float))
     with (
         open_volume(header) as source,
         Probabilities(probability_path) as probability,
