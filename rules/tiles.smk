@@ -11,7 +11,6 @@ rule cut_tiles:
         volume=W.volumes.file,
         plan="results/{volume}/plan.json",
         recorded=RECORDS,
-        recorded=RECORDS,
     output:
         tiles=W.cutting.output,
     log:
