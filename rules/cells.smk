@@ -21,6 +21,9 @@ rule find_cells:
         mem_mb=8000,
     params:
         settings=W.evaluations.cell_settings,
+        own_grid=W.volumes.own_grid,
+        part=W.volumes.part,
+        box=W.volumes.box,
         voxel_size_um=W.volumes.voxel_size_um,
         code=source_digest("voxmill.cells.find_cells"),
     message:
@@ -44,9 +47,11 @@ rule find_baseline_cells:
     resources:
         mem_mb=8000,
     params:
-        source=W.volumes.arguments,
+        source=W.volumes.own_arguments,
         fingerprint=W.volumes.fingerprint,
         settings=W.evaluations.baseline_settings,
+        part=W.volumes.own_part,
+        box=W.volumes.box,
         code=source_digest("voxmill.evaluation.find_baseline_cells"),
     message:
         "Finding the cells of {wildcards.volume} by a difference of Gaussians"

@@ -24,6 +24,7 @@ rule draw_overview:
     params:
         source=W.volumes.arguments,
         fingerprint=W.volumes.fingerprint,
+        box=W.volumes.box,
         code=source_digest("voxmill.evaluation.draw_overview"),
     message:
         "Drawing the cells that {wildcards.network} found in {wildcards.volume}"

@@ -31,6 +31,7 @@ rule measure_seams:
         settings=W.predictions.halo_settings,
         cells=W.evaluations.cell_settings,
         prediction=W.predictions.settings,
+        part=W.volumes.part,
         code=source_digest("voxmill.evaluation.measure_seams"),
     message:
         "Looking at the seams of {wildcards.network} on {wildcards.volume}"

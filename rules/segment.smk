@@ -27,6 +27,7 @@ rule label_slab:
         source=W.objects.source,
         fingerprint=W.volumes.fingerprint,
         settings=W.objects.settings,
+        part=W.volumes.part,
         code=source_digest("voxmill.cells.label_slab"),
     message:
         "Labelling the cells of slab {wildcards.slab} of {wildcards.volume}"
@@ -52,6 +53,7 @@ rule finish_labels:
     params:
         image="results/{volume}/{network}/labels.ome.zarr",
         probability="results/{volume}/{network}/probability.ome.zarr",
+        pilot=W.objects.is_pilot,
         code=source_digest("voxmill.cells.finish_labels"),
     message:
         "Making the levels of the labels of {wildcards.volume}"

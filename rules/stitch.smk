@@ -25,6 +25,7 @@ rule check_slab:
         image="results/{volume}/{network}/probability.ome.zarr",
         storage=W.predictions.storage,
         model=W.predictions.model_digest,
+        part=W.volumes.part,
         code=source_digest("voxmill.tiles.check_slab"),
     message:
         "Checking the predictions of slab {wildcards.slab} of {wildcards.volume}"
@@ -74,6 +75,7 @@ rule stitch_volume:
         image="results/{volume}/{network}/probability.ome.zarr",
         storage=W.predictions.storage,
         model=W.predictions.model_digest,
+        pilot=W.predictions.is_pilot,
         code=source_digest("voxmill.tiles.stitch_volume"),
     message:
         "Stitching the predictions of {wildcards.network} on {wildcards.volume}"

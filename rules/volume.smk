@@ -92,8 +92,8 @@ rule check_ground_truth:
         volume=W.volumes.truth_volume,
         fingerprint=W.volumes.original_fingerprint,
         truth_fingerprint=W.volumes.truth_fingerprint,
-        shape=W.volumes.shape,
-        voxel_size_um=W.volumes.voxel_size_um,
+        shape=W.volumes.own_shape,
+        voxel_size_um=W.volumes.own_voxel_size_um,
         code=source_digest("voxmill.evaluation.check_ground_truth"),
     message:
         "Checking the ground truth of {wildcards.volume}"

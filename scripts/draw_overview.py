@@ -10,6 +10,7 @@ if __name__ == "__main__":
         cells_path=snakemake.input.cells,
         matches_path=snakemake.input.get("matches"),
         output_path=snakemake.output.picture,
+        box=snakemake.params.box,
         code=snakemake.params.code,
         log_path=snakemake.log[0],
     )

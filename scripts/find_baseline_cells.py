@@ -10,6 +10,8 @@ if __name__ == "__main__":
         output_path=snakemake.output.cells,
         settings=snakemake.params.settings,
         threads=snakemake.threads,
+        part=snakemake.params.part,
+        box=snakemake.params.box,
         code=snakemake.params.code,
         log_path=snakemake.log[0],
     )

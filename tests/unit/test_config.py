@@ -216,7 +216,7 @@ def test_an_empty_section_means_its_defaults(settings):
             r"volumes\.v\.truth\.kind: expected one of points, .*found 'dots'",
         ),
         ("volumes.v.region", "all", r"volumes\.v\.region: expected a box .*found 'all'"),
-        ("volumes.v.region", "0:9, 0:1, 0:1", r"volumes\.v\.region: region: expected a part"),
+        ("volumes.v.region", "0:9, 0:1, 0:1", r"volumes\.v\.region: box: expected a part"),
         ("volumes.v.networks", ["x"], r"volumes\.v\.networks: expected some of \['n'\], found 'x'"),
         (
             "networks.n.weights",

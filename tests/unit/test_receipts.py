@@ -139,8 +139,10 @@ def test_folders_and_volumes_in_an_identity(tmp_path):
         return receipts.identity_of("job", "code", keywords, ())
 
     before = identity()
-    assert identity(volume={"path": "b", "channel": 0}) == before
-    assert identity(volume={"path": "a", "channel": 1}) != before
-    assert identity(fingerprint="f") != before
+    assert identity(volume={"path": "b", "channel": 0}) != before
+    known = identity(fingerprint="f")
+    assert identity(volume={"path": "b", "channel": 0}, fingerprint="f") == known
+    assert identity(volume={"path": "a", "channel": 1}, fingerprint="f") != known
+    assert identity(fingerprint="g") != known
     (folder / "c" / "0").write_bytes(b"longer")
     assert identity() != before

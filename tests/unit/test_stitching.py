@@ -11,6 +11,7 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from voxmill.geometry import Box
 from voxmill.runtime.checked import write_checked_json
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import read_json
@@ -24,6 +25,7 @@ from voxmill.tiles.predicted import PredictedTile, ProbabilityImage, forget, los
 from voxmill.tiles.stitch_volume import stitch_volume
 from voxmill.volumes import fingerprint, open_volume, read_header, read_tile
 from voxmill.volumes.pyramid import reduce_mean
+from voxmill.volumes.shard_files import shard_key
 
 SHAPE = (7, 9, 11)
 SIZE_UM = (2.0, 1.0, 0.5)
@@ -79,21 +81,22 @@ def predict(folder, array, tile, core, **identity):
     PredictedTile(tile.name, identity, stored).write(folder / "predictions" / f"{tile.name}.json")
 
 
-def check(run, slab, model="m", storage=STORAGE):
+def check(run, slab, model="m", storage=STORAGE, part=None):
     folder = run[0]
     output = folder / f"{slab}.json"
     check_slab(
         plan_path=folder / "plan.json", slab=slab, predictions_folder=folder / "predictions",
         image_path=folder / IMAGE, storage=storage, model=model, output_path=output, threads=2,
+        part=part,
     )  # fmt: skip
     return output
 
 
-def stitch(run, manifests, storage=STORAGE):
+def stitch(run, manifests, storage=STORAGE, pilot=False):
     folder = run[0]
     stitch_volume(
         plan_path=folder / "plan.json", manifest_paths=manifests, image_path=folder / IMAGE,
-        storage=storage, network="n", model="m",
+        storage=storage, network="n", model="m", pilot=pilot,
     )  # fmt: skip
     return folder / IMAGE
 
@@ -110,6 +113,29 @@ def test_files_cut_and_stitched_give_the_volume_back_bit_for_bit(run):
     told = json.loads((path / "zarr.json").read_text())["attributes"]["voxmill"]
     assert len(told.pop("shards_sha256")) == 64
     assert told == {"network": "n", "model": "m", "meaning": "probability = stored"}
+
+
+def test_a_pilot_is_an_image_of_its_part_and_leaves_the_rest_alone(run, capsys):
+    folder, volume, plan, array = run
+    inside = [tile for tile in plan.slab("z0000") if tile.core.start[2] == 0]
+    for tile in set(plan.tiles) - set(inside):
+        (folder / "predictions" / f"{tile.name}.json").unlink()
+    part = [inside[0].core.start, inside[-1].core.stop]
+    before = sorted((folder / IMAGE / "0/c").glob("*/*/*"))
+    manifest = check(run, "z0000", part=part)
+    path = stitch(run, [manifest], pilot=True)
+    assert sorted((path / "0/c").glob("*/*/*")) == before
+    box = Box(*part)
+    with open_volume(read_header(path)) as image:
+        assert image.shape == volume.shape
+        np.testing.assert_array_equal(image.read_window(*box), volume[box.slices])
+    # A shard of the part that is lost is missed; the whole volume misses the others.
+    with pytest.raises(SystemExit):
+        stitch(run, [manifest])
+    assert "more. Its list of shards" in capsys.readouterr().err
+    Path(array.path, shard_key(array.index_of(inside[0].core.start))).unlink()
+    with pytest.raises(SystemExit):
+        stitch(run, [manifest], pilot=True)
 
 
 def test_predictions_of_another_model_are_refused(run, capsys):

@@ -58,7 +58,7 @@ def test_a_packed_volume_is_read_from_the_users_file():
 def test_params_of_a_volume():
     volumes = Volumes(config(), ancient)
     assert volumes.fingerprint(V) == "f"
-    assert volumes.shape(V) == [100, 200, 300]
+    assert volumes.own_shape(V) == [100, 200, 300]
     assert volumes.voxel_size_um(V) == [2.0, 1.0, 1.0]
     assert Volumes(config([phantom()]), ancient).phantom(V) == {"seed": 1}
 

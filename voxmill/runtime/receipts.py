@@ -116,21 +116,26 @@ def identity_of(job: str, code: str, keywords: Mapping[str, Any], outputs: Itera
     keywords : mapping
         Arguments of the job. Those named `..._path` or `..._paths` are files and count by their
         content (weights with the card beside them), wherever they lie. A volume, a mapping under
-        `volume` with a `path`, counts by the fingerprint that the job gets beside it.
+        `volume` with a `path`, counts by the fingerprint that the job gets beside it or reads in
+        the plan, else by its file.
     outputs : iterable of str
         Names of the arguments that are outputs; they don't count.
     """
     left_out = VOLATILE | set(outputs)
+    known = "fingerprint" in keywords or "plan_path" in keywords
     parts = {
-        key: _content(key, value) for key, value in sorted(keywords.items()) if key not in left_out
+        key: _content(key, value, known)
+        for key, value in sorted(keywords.items())
+        if key not in left_out
     }
     text = json.dumps([job, code, parts], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _content(key: str, value: Any) -> Any:
+def _content(key: str, value: Any, known: bool) -> Any:
     if key == "volume" and isinstance(value, Mapping):
-        return {name: part for name, part in value.items() if name != "path"}
+        chosen = {name: part for name, part in value.items() if name != "path"}
+        return chosen if known else [chosen, _digest(Path(value["path"]))]
     if not key.endswith(("_path", "_paths")) or not value:
         return value
     paths = [value] if isinstance(value, str | Path) else list(value)

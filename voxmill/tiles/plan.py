@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from voxmill.geometry import Box, Triple
+from voxmill.geometry import Box, Resampling, Triple
 from voxmill.runtime.checked import verified, write_checked_json
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import read_json
@@ -32,19 +32,38 @@ class PlannedVolume:
         Name of the voxels' type.
     voxel_size_um : (3,) float
         Edge lengths of a voxel, z, y, x, micrometres.
+    own_shape, own_voxel_size_um : (3,) int and (3,) float, or None
+        Of the file, where the volume is resampled on reading.
     """
 
     shape: Triple
     dtype: str
     voxel_size_um: tuple[float, float, float]
+    own_shape: Triple | None = None
+    own_voxel_size_um: tuple[float, float, float] | None = None
+
+    @property
+    def resampling(self) -> Resampling | None:
+        """The file's voxels and those of the plan, where these are others."""
+        return Resampling.between(self.own_shape, self.own_voxel_size_um, self.voxel_size_um)
+
+    @property
+    def origin_um(self) -> tuple[float, float, float]:
+        """Place of the first voxel's centre, where that of the file is 0, z, y, x."""
+        z, y, x = self.resampling.origin_um.tolist() if self.resampling else (0.0, 0.0, 0.0)
+        return z, y, x
 
     def to_json(self) -> dict[str, Any]:
         """The volume as plain JSON values."""
-        return {
+        content = {
             "shape": list(self.shape),
             "dtype": self.dtype,
             "voxel_size_um": list(self.voxel_size_um),
         }
+        if self.own_shape is not None and self.own_voxel_size_um is not None:
+            content["own_shape"] = list(self.own_shape)
+            content["own_voxel_size_um"] = list(self.own_voxel_size_um)
+        return content
 
 
 @dataclass(frozen=True)
@@ -211,8 +230,13 @@ def read_plan(path: str | Path) -> Plan:
     content = read_json(path, "plan")
     record = Record(content, str(path), REMAKE_PLAN)
     source = record.object("source")
+    resampled = "own_shape" in source.content
     volume = PlannedVolume(
-        source.triple("shape"), source.text("dtype"), source.lengths("voxel_size_um")
+        source.triple("shape"),
+        source.text("dtype"),
+        source.lengths("voxel_size_um"),
+        source.triple("own_shape") if resampled else None,
+        source.lengths("own_voxel_size_um") if resampled else None,
     )
     fingerprint = record.text("fingerprint")
     grid = record.triple("tile_shape_vox"), record.triple("halo_vox")

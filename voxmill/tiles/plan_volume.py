@@ -60,7 +60,9 @@ def plan_volume(
     header = read_header(**volume)
     size_um = header.known_voxel_size_um
     halo = _largest_halo(halo_paths, fingerprint) if halo_vox is None else halo_vox
-    planned = PlannedVolume(header.shape, header.dtype, size_um)
+    planned = PlannedVolume(
+        header.shape, header.dtype, size_um, header.own_shape, header.own_voxel_size_um
+    )
     plan = make_plan(planned, fingerprint, tile_shape_vox, halo)
     write_plan(output_path, plan)
     logger.info(

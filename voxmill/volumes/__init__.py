@@ -22,6 +22,7 @@ from voxmill.runtime.fetched import why_not_here
 from voxmill.runtime.paths import advice
 from voxmill.volumes import folder, hdf5, nifti, ome_zarr, tiff
 from voxmill.volumes.fingerprints import fingerprint
+from voxmill.volumes.finite import check_finite
 from voxmill.volumes.header import (
     LABEL_DTYPES,
     VOLUME_DTYPES,
@@ -30,6 +31,7 @@ from voxmill.volumes.header import (
 )
 from voxmill.volumes.nifti import unpack
 from voxmill.volumes.output import write_planes
+from voxmill.volumes.resampled import ResampledWindows, at_voxel_size
 from voxmill.volumes.sources import check_source
 from voxmill.volumes.tiles import TilePages, is_tile, read_tile, tile_pages, write_tile
 from voxmill.volumes.unread import check_local, explain_missing, refuse_unread
@@ -171,6 +173,7 @@ def read_header(
     time: int | None = None,
     dataset: str | None = None,
     pattern: str | None = None,
+    resampled_um: Sequence[float] | None = None,
 ) -> VolumeHeader:
     """Read what a volume's file says about the volume; no voxel is read.
 
@@ -192,6 +195,9 @@ def read_header(
         Path of the image inside of a Zarr or HDF5 container; needed where it holds several.
     pattern : str, optional
         Which files of a folder are its planes; see `voxmill.volumes.plane_names.order_planes`.
+    resampled_um : (3,) floats, optional
+        Voxel size (z, y, x) to read the volume at: windows are resampled to it, and all boxes are
+        in voxels of it. See `voxmill.volumes.resampled`.
 
     Raises
     ------
@@ -215,7 +221,8 @@ def read_header(
             raise VoxmillError(
                 f"{path}: the key `{key}` is for {takers}, found {form.names}. Leave it out."
             )
-    return with_voxel_size(form.read_header(path, channel, tuple(dtypes), **choices), voxel_size_um)
+    header = form.read_header(path, channel, tuple(dtypes), **choices)
+    return at_voxel_size(with_voxel_size(header, voxel_size_um), resampled_um)
 
 
 def source_choices(section: Mapping[str, Any]) -> dict[str, Any]:
@@ -225,41 +232,8 @@ def source_choices(section: Mapping[str, Any]) -> dict[str, Any]:
 
 def open_volume(header: VolumeHeader) -> Windows:
     """Open a volume to read windows of it; a context manager."""
-    return format_of(Path(header.path)).open_windows(header)
-
-
-def check_finite(array: np.ndarray, path: str | Path, origin: Sequence[int] = (0, 0, 0)) -> None:
-    """Refuse NaN and infinite voxels.
-
-    Parameters
-    ----------
-    array : (z, y, x) array
-    path : path
-        The volume's file, for the message.
-    origin : (3,) ints
-        Position of the array's first voxel in the volume.
-
-    Raises
-    ------
-    VoxmillError
-        If there are any: their number and the position of the first in the volume.
-    """
-    if array.dtype.kind != "f":
-        return
-    count, first = 0, (0, 0, 0)
-    for z, plane in enumerate(array):
-        bad = ~np.isfinite(plane)
-        here = int(bad.sum())
-        if here and not count:
-            y, x = np.unravel_index(int(bad.argmax()), plane.shape)
-            first = (z, int(y), int(x))
-        count += here
-    if count:
-        voxel = tuple(int(a + b) for a, b in zip(origin, first, strict=True))
-        raise VoxmillError(
-            f"{path}: expected finite voxels, found {count} that are NaN or infinite, the first "
-            f"at (z, y, x) = {voxel}. Replace them, for example with `numpy.nan_to_num`."
-        )
+    windows = format_of(Path(header.path)).open_windows(header.in_own_voxels)
+    return windows if header.resampling is None else ResampledWindows(windows, header)
 
 
 def read_points(header: VolumeHeader, value: float = 1) -> np.ndarray:

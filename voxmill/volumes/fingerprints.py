@@ -88,6 +88,7 @@ def fingerprint(
     samples, sample_bytes : int
         Pieces that are read of a file, or files of a folder that pieces are read of.
     """
+    header = header.in_own_voxels
     stamp = stamp_of(header, samples, sample_bytes)
     if known := _read(_entry(stamp)):
         return str(known["fingerprint"])
@@ -108,7 +109,12 @@ def fingerprint(
 
 
 def remember(header: VolumeHeader, content: str) -> None:
-    """Keep the digest of all voxels of a volume that was just read as a whole."""
+    """Keep the digest of all voxels of a volume that was just read as a whole.
+
+    That of a volume that was read at another voxel size tells nothing about its file.
+    """
+    if header.resampling is not None:
+        return
     stamp = stamp_of(header)
     if not _read(_entry(stamp)):
         _keep(stamp, stamp.mark, content)
@@ -120,6 +126,7 @@ def stamp_of(
     """The stamp of a volume, from its header and from what the file system says."""
     from voxmill.volumes import format_of
 
+    header = header.in_own_voxels
     known = dataclasses.asdict(header)
     # The pattern chooses names, which the digest holds.
     for key in ("path", "voxel_size_um", "voxel_size_source", "translation_um", "pattern"):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,7 @@ def measure_grey_values(
             f"{header.path}: expected a volume with contrast, found every voxel to be "
             f"{statistics['minimum']:g}. Check the file and the channel."
         )
-    mask, wholly, about = _tissue(tissue, blocks)
+    mask, wholly, about = _tissue(tissue, blocks, header.own_shape)
     about["share"] = mask.share()
     if not mask.blocks.all():
         statistics |= sample.result(wholly)
@@ -135,7 +136,9 @@ def _read(
     return statistics, blocks.result(header.voxel_size_um), sample
 
 
-def _tissue(tissue: str, blocks: GreyBlocks) -> tuple[Tissue, np.ndarray, dict[str, Any]]:
+def _tissue(
+    tissue: str, blocks: GreyBlocks, own_shape: Sequence[int] | None
+) -> tuple[Tissue, np.ndarray, dict[str, Any]]:
     """Blocks of tissue, those that are wholly tissue, and how they were found."""
     if tissue == "auto":
         return find_tissue(blocks)
@@ -144,7 +147,7 @@ def _tissue(tissue: str, blocks: GreyBlocks) -> tuple[Tissue, np.ndarray, dict[s
         return Tissue(blocks.shape, blocks.edge_vox, everything), everything, {"rule": "none"}
     header = read_header(tissue, dtypes=LABEL_DTYPES)
     with open_volume(header) as mask:
-        return read_tissue(mask, blocks, tissue)
+        return read_tissue(mask, blocks, tissue, own_shape)
 
 
 @job(outputs=("output_path", "blocks_path"))

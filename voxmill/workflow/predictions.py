@@ -78,8 +78,13 @@ class Predictions:
         return [below[row] for row in levels[number].rows_below(int(wildcards.row), len(below))]
 
     def all_rows(self, wildcards: Wildcards) -> list[str]:
-        """Lists of the shards of all rows of all levels of a volume's predictions."""
-        numbers = range(len(self.config.levels(wildcards.volume)))
+        """Lists of the shards of all rows of all levels of a volume's predictions.
+
+        A pilot has no more than the finest level: it would be made of what is not predicted.
+        """
+        numbers = range(
+            1 if self.is_pilot(wildcards) else len(self.config.levels(wildcards.volume))
+        )
         return [row for number in numbers for row in self._rows(wildcards, number)]
 
     def _rows(self, wildcards: Wildcards, level: int) -> list[str]:
@@ -88,6 +93,10 @@ class Predictions:
             return slab_manifests(self.config, volume, wildcards.network)
         count = -(-self.config.levels(volume)[level].shape[0] // self.config.tile_shape_vox[0])
         return [f"{folder}/levels/{level}/{row}.json" for row in range(count)]
+
+    def is_pilot(self, wildcards: Wildcards) -> bool:
+        """Whether no more than a part of a volume is predicted."""
+        return self.config.part(wildcards.volume) is not None
 
 
 def made_by_jobs(config: Config, volume: str, network: str, numbers: range) -> list[str]:
