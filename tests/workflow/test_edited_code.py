@@ -13,10 +13,10 @@ from voxmill.runtime.digests import NATIVE_SUFFIXES, modules_used
 READERS = {
     "make_scan": {"denoise_scan"},
     "check_ground_truth": {"evaluate_cells"},
-    "measure_volume": {"measure_halo", "predict_tile", "measure_seams"},
+    "measure_volume": {"measure_halo", "predict_tile", "measure_seams", "evaluate_cells"},
     "measure_halo": {"plan_volume"},
-    "plan_volume": {"cut_tile", "check_slab", "stitch_volume", "evaluate_cells"},
-    "cut_tile": {"predict_tile"},
+    "plan_volume": {"cut_tiles", "check_slab", "stitch_volume", "evaluate_cells"},
+    "cut_tiles": {"predict_tile"},
     "predict_tile": {"check_slab"},
     "check_slab": {"stitch_volume"},
     "stitch_volume": {"find_cells", "measure_seams", "draw_overview"},
