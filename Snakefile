@@ -2,6 +2,7 @@
 
 import sys
 
+from snakemake import jobs as snakemake_jobs
 from snakemake.logging import logger
 from snakemake.utils import min_version
 
@@ -16,7 +17,15 @@ include: "rules/library.smk"
 from voxmill.runtime.digests import source_digest
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.paths import shipped
-from voxmill.workflow import Workflow, pattern
+from voxmill.workflow import (
+    RECORDS,
+    Workflow,
+    ignore_dates_of_scripts,
+    pattern,
+    renew_records,
+)
+
+ignore_dates_of_scripts(snakemake_jobs)
 
 
 # How the report begins.
@@ -35,6 +44,7 @@ try:
         config,
         executor=workflow,
         ancient=ancient,
+        temporary=lambda path: temp(directory(path)),
         files=workflow.configfiles,
         given=workflow.config_settings.config,
         results=workflow.modifier.path_modifier.replace_prefix("results/"),
@@ -45,7 +55,8 @@ except VoxmillError as error:
 
 # Jobs parse this file again: they need not say it once more.
 if workflow.is_main_process:
-    for warning in [*W.config.warnings, *W.predictions.forget_lost()]:
+    renew_records()
+    for warning in [*W.config.warnings, *W.notice_lost()]:
         logger.warning(warning)
 
 

@@ -43,6 +43,7 @@ from voxmill.training.train_network import make_card
 from voxmill.training.validation import predict_box
 from voxmill.volumes.blocks import ArrayVolume
 
+METHODS_COMPARED = ("network", "dog", "boosting", "cellfinder")
 THRESHOLDS = np.round(np.concatenate([[0.02, 0.05], np.arange(0.1, 0.96, 0.05), [0.97]]), 2)
 
 
@@ -135,16 +136,15 @@ def run_lovo(options) -> None:
     volumes, sources = read_volumes(options)
     settings = settings_of(options)
     networks = network_runs(volumes, sources, settings, options)
-    filters = rivals.dog(volumes, sources, settings.normalisation)
-    scale = real_data.CANDIDATE_SCALE[options.stain]
-    methods = {
-        "network": networks,
-        "dog": filters,
-        "boosting": rivals.boosting(volumes, sources, settings.normalisation, scale),
-        "cellfinder": rivals.cellfinder(
-            volumes, sources, settings.cell_diameter_um, Path(options.work)
-        ),
+    grey, scale = settings.normalisation, real_data.CANDIDATE_SCALE[options.stain]
+    work, diameter_um = Path(options.work), settings.cell_diameter_um
+    makers = {
+        "network": lambda: networks,
+        "dog": lambda: rivals.dog(volumes, sources, grey),
+        "boosting": lambda: rivals.boosting(volumes, sources, grey, scale),
+        "cellfinder": lambda: rivals.cellfinder(volumes, sources, diameter_um, work),
     }
+    methods = {key: makers[key]() for key in options.methods}
     rows = {key: left_out.leave_out(runs) for key, runs in methods.items() if runs}
     print(left_out.table(rows, volumes))
     setting, threshold, mean = left_out.choose(networks, None)
@@ -189,9 +189,8 @@ def run_training(options) -> None:
         "is scored on, give the detector settings, the threshold and the validation metrics",
     }
     trained = dataclasses.replace(trained, validation=chosen)
-    size = real_data.VOXEL_SIZES_UM[stain]
-    card = make_card(stain, settings, trained, size, training, list(sources.values()))
-    models.save(output, trained.network, card)
+    regions = [region for source in sources.values() for region in real_data.regions_of(source)]
+    models.save(output, trained.network, make_card(stain, settings, trained, regions, training))
     logging.info("%s: %s", output, sha256(output))
 
 
@@ -207,6 +206,8 @@ def main() -> None:
         command.add_argument("--models", default="models")
         command.add_argument("--threads", type=int, default=1)
         command.set_defaults(run=run)
+        if run is run_lovo:
+            command.add_argument("--methods", nargs="+", default=METHODS_COMPARED)
     options = parser.parse_args()
     Path(options.work).mkdir(parents=True, exist_ok=True)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")

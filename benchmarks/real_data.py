@@ -59,9 +59,9 @@ _COMMON = {
 # survive smoothing, and hardly any is smaller than the least volume.
 DETECTORS = {
     "microglia": {
-        "min_volume_um3": (40.0, 60.0, 80.0, 100.0),
+        "min_volume_um3": (20.0, 60.0, 80.0, 100.0, 120.0, 150.0),
         "border_share": (1.0, 0.25),
-        "min_score": (0.9, 0.97),
+        "min_score": (0.0, 0.9, 0.97),
     },
     # 1, 3, 6 and 10 voxels.
     "cfos": {"min_volume_um3": (15.7, 47.0, 94.0, 157.0)},
@@ -81,7 +81,7 @@ SETTINGS = {
         normalisation={"kind": "local", "background_um": 48.0, "contrast": "cells", "scale": 2.0},
         dim_share=0.3,
         augmentation=Augmentation(
-            rotate="yx", scale=0.4, shift=0.2, noise=0.1, gradient=0.5, layer=0.5, seam=0.3
+            rotate="yx", scale=0.2, shift=0.2, noise=0.1, gradient=0.3, layer=0.3, seam=0.2
         ),
         max_distance_um=6.0,
         steps=400,
@@ -99,7 +99,7 @@ SETTINGS = {
         normalisation={"kind": "local", "background_um": 32.0, "contrast": "cells", "scale": 4.0},
         dim_share=0.3,
         augmentation=Augmentation(
-            rotate="yx", scale=0.4, shift=0.3, blur_vox=0.5, gradient=0.5, layer=0.5, seam=0.3
+            rotate="yx", scale=0.2, shift=0.2, blur_vox=0.5, gradient=0.3, layer=0.3, seam=0.2
         ),
         max_distance_um=6.5,
         steps=300,

@@ -26,7 +26,7 @@ from voxmill.volumes.blocks import ArrayVolume
 SCALES = (0.25, 0.32, 0.4, 0.55, 0.7, 0.85, 1.0, 1.2)
 # More candidates than cells by far; the number must not depend on the ground truth.
 MOST_CANDIDATES = 12_000
-CELLFINDER_GRID = ((0.6, 3.0), (1.0, 3.0), (1.0, 10.0))
+CELLFINDER_GRID = ((1.0, 3.0), (1.0, 10.0))
 """Diameters in units of the stain's, and standard deviations above the mean; (1, 10) is the
 package's default."""
 

@@ -21,7 +21,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from voxmill.tiles.cut_tile import cut_tile
+from voxmill.tiles.cut_tiles import cut_tiles
 from voxmill.tiles.plan import read_plan
 from voxmill.tiles.plan_volume import plan_volume
 from voxmill.volumes import write_planes
@@ -54,14 +54,17 @@ def prepare(folder: Path, edge: int, halo: int) -> dict:
         halo_paths=[], output_path=folder / "plan.json",
     )  # fmt: skip
     name = read_plan(folder / "plan.json").tiles[0].name
-    tile = folder / f"{name}.tif"
-    cut_tile(volume=volume, plan_path=folder / "plan.json", tile=name, output_path=tile)
+    cut_tiles(
+        volume=volume, plan_path=folder / "plan.json", tiles=[name], folder=str(folder),
+        output_path=str(folder / "tiles.json"), code="benchmark",
+    )  # fmt: skip
     (folder / "predictions").mkdir()
     return {
-        "tile_path": str(tile),
+        "tile": name,
+        "source": {"folder": str(folder)},
         "plan_path": str(folder / "plan.json"),
         "statistics_path": str(folder / "statistics.json"),
-        "output_path": str(folder / "predictions" / tile.name),
+        "output_path": str(folder / "predictions" / f"{name}.tif"),
         "settings": {"device": "cpu"},
         "code": "benchmark",
     }

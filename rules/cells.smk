@@ -9,8 +9,9 @@ rule cells:
 rule find_cells:
     input:
         probability="results/{volume}/{network}/probability.ome.zarr/zarr.json",
+        recorded=RECORDS,
     output:
-        cells="results/{volume}/{network}/cells.csv",
+        cells=update("results/{volume}/{network}/cells.csv"),
     log:
         "logs/{volume}/{network}/find_cells.log",
     conda:
@@ -20,6 +21,9 @@ rule find_cells:
         mem_mb=8000,
     params:
         settings=W.evaluations.cell_settings,
+        own_grid=W.volumes.own_grid,
+        part=W.volumes.part,
+        box=W.volumes.box,
         voxel_size_um=W.volumes.voxel_size_um,
         code=source_digest("voxmill.cells.find_cells"),
     message:
@@ -32,8 +36,9 @@ rule find_baseline_cells:
     input:
         volume=W.volumes.file,
         truth="results/{volume}/truth.csv",
+        recorded=RECORDS,
     output:
-        cells="results/{volume}/baseline/cells.csv",
+        cells=update("results/{volume}/baseline/cells.csv"),
     log:
         "logs/{volume}/find_baseline_cells.log",
     conda:
@@ -42,9 +47,11 @@ rule find_baseline_cells:
     resources:
         mem_mb=8000,
     params:
-        source=W.volumes.arguments,
+        source=W.volumes.own_arguments,
         fingerprint=W.volumes.fingerprint,
         settings=W.evaluations.baseline_settings,
+        part=W.volumes.own_part,
+        box=W.volumes.box,
         code=source_digest("voxmill.evaluation.find_baseline_cells"),
     message:
         "Finding the cells of {wildcards.volume} by a difference of Gaussians"

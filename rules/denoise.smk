@@ -7,6 +7,8 @@ rule denoise:
 
 
 rule make_scan:
+    input:
+        recorded=RECORDS,
     output:
         scan="results/{scan}/scan.nii.gz",
         reference="results/{scan}/reference.nii.gz",
@@ -31,18 +33,19 @@ rule denoise_scan:
         scan=W.scans.file,
         reference=W.scans.reference,
         mask=W.scans.mask,
+        recorded=RECORDS,
     output:
-        denoised="results/{scan}/denoised.nii.gz",
-        record="results/{scan}/denoising.json",
-        history="results/{scan}/denoising.csv",
+        denoised=update("results/{scan}/denoised.nii.gz"),
+        record=update("results/{scan}/denoising.json"),
+        history=update("results/{scan}/denoising.csv"),
         planes=report(
-            "results/{scan}/denoised.png",
+            update("results/{scan}/denoised.png"),
             category="{scan}",
             labels={"figure": "denoised"},
             caption="../docs/captions/denoised.rst",
         ),
         curves=report(
-            "results/{scan}/denoising.png",
+            update("results/{scan}/denoising.png"),
             category="{scan}",
             labels={"figure": "fit"},
             caption="../docs/captions/denoising.rst",
@@ -60,7 +63,7 @@ rule denoise_scan:
         settings=W.scans.settings,
         devices=W.scans.devices,
         volume=W.scans.volume,
-        fingerprint=W.scans.fingerprint,
+        fingerprints=W.scans.fingerprints,
         # Not an output: Snakemake removes those of a killed job, and the next one resumes from it.
         checkpoint="results/{scan}/.denoising.pt",
         code=source_digest("voxmill.denoising.denoise_scan"),
@@ -74,6 +77,7 @@ rule write_derivatives:
     input:
         denoised=W.scans.dataset_volumes,
         records=W.scans.dataset_records,
+        recorded=RECORDS,
     output:
         description="results/{dataset}/derivatives/voxmill/dataset_description.json",
     log:

@@ -15,6 +15,7 @@ rule evaluate_cells:
         blocks="results/{volume}/grey_blocks.npz",
         weights=W.evaluations.weights_if_any,
         card=W.evaluations.card_if_any,
+        recorded=RECORDS,
     output:
         evaluation="results/{volume}/{method}/evaluation.json",
         tiles="results/{volume}/{method}/evaluation.csv",

@@ -10,6 +10,7 @@ rule export_cells:
     input:
         cells="results/{volume}/{network}/cells.csv",
         probability="results/{volume}/{network}/probability.ome.zarr/zarr.json",
+        recorded=RECORDS,
     output:
         folder=directory("results/{volume}/{network}/export/{format}"),
     log:
@@ -19,8 +20,8 @@ rule export_cells:
     resources:
         mem_mb=4000,
     params:
-        shape=W.volumes.shape,
-        voxel_size_um=W.volumes.voxel_size_um,
+        shape=W.volumes.own_shape,
+        voxel_size_um=W.volumes.own_voxel_size_um,
         images=W.evaluations.images_to_show,
         labels=W.evaluations.labels_to_show,
         url=W.evaluations.export_url,

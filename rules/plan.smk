@@ -8,8 +8,9 @@ rule measure_halo:
         blocks="results/{volume}/grey_blocks.npz",
         weights=W.predictions.weights,
         card=W.predictions.card,
+        recorded=RECORDS,
     output:
-        halo="results/{volume}/{network}/halo.json",
+        halo=update("results/{volume}/{network}/halo.json"),
     log:
         "logs/{volume}/{network}/measure_halo.log",
     conda:
@@ -35,6 +36,7 @@ rule plan_volume:
     input:
         volume=W.volumes.file,
         halos=W.predictions.measured_halos,
+        recorded=RECORDS,
     output:
         plan="results/{volume}/plan.json",
     log:
@@ -48,6 +50,7 @@ rule plan_volume:
         fingerprint=W.volumes.fingerprint,
         tile_shape_vox=W.config.tile_shape_vox,
         halo_vox=W.predictions.halo_vox,
+        forecast=W.cutting.forecast,
         code=source_digest("voxmill.tiles.plan_volume"),
     message:
         "Planning the tiles of {wildcards.volume}"

@@ -8,13 +8,13 @@ rule predict:
 
 rule predict_tile:
     input:
-        tile="results/{volume}/tiles/{tile}.tif",
+        tiles=W.cutting.of_tile,
         plan="results/{volume}/plan.json",
         statistics="results/{volume}/statistics.json",
         blocks="results/{volume}/grey_blocks.npz",
         weights=W.predictions.weights,
         card=W.predictions.card,
-        batch=W.predictions.batch_of_tile,
+        recorded=RECORDS,
     output:
         # The shard's identity and checksum; it is not removed before the job, which keeps a shard
         # that is whole and of the same identity.
@@ -29,6 +29,7 @@ rule predict_tile:
         mem_mb=W.resources.prediction_memory_mb,
         runtime=W.resources.prediction_minutes,
     params:
+        source=W.cutting.source,
         image="results/{volume}/{network}/probability.ome.zarr",
         storage=W.predictions.storage,
         settings=W.predictions.settings,
@@ -44,12 +45,13 @@ rule predict_tile:
 # The predictions are no outputs: Snakemake would remove those that are whole when a job fails.
 rule predict_batch:
     input:
-        tiles=W.predictions.tiles_of_batch,
+        tiles=W.cutting.of_batch,
         plan="results/{volume}/plan.json",
         statistics="results/{volume}/statistics.json",
         blocks="results/{volume}/grey_blocks.npz",
         weights=W.predictions.weights,
         card=W.predictions.card,
+        recorded=RECORDS,
     output:
         manifest="results/{volume}/{network}/batches/{batch}.json",
     log:
@@ -62,6 +64,8 @@ rule predict_batch:
         mem_mb=W.resources.batch_memory_mb,
         runtime=W.resources.batch_minutes,
     params:
+        source=W.cutting.source,
+        tiles=W.predictions.tiles_of_batch,
         predictions="results/{volume}/{network}/predictions",
         image="results/{volume}/{network}/probability.ome.zarr",
         storage=W.predictions.storage,
@@ -69,6 +73,6 @@ rule predict_batch:
         identity=source_digest("voxmill.prediction.predictor"),
         code=source_digest("voxmill.prediction.predict_batch"),
     message:
-        "Predicting {input.tiles} with {wildcards.network}"
+        "Predicting the tiles from {wildcards.batch} on of {wildcards.volume} with {wildcards.network}"
     script:
         "../scripts/predict_batch.py"

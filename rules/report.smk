@@ -7,6 +7,7 @@ rule draw_overview:
         probability="results/{volume}/{network}/probability.ome.zarr/zarr.json",
         cells="results/{volume}/{network}/cells.csv",
         matches=W.evaluations.matches_if_any,
+        recorded=RECORDS,
     output:
         picture=report(
             "results/{volume}/{network}/overview.png",
@@ -23,6 +24,7 @@ rule draw_overview:
     params:
         source=W.volumes.arguments,
         fingerprint=W.volumes.fingerprint,
+        box=W.volumes.box,
         code=source_digest("voxmill.evaluation.draw_overview"),
     message:
         "Drawing the cells that {wildcards.network} found in {wildcards.volume}"
@@ -33,6 +35,7 @@ rule draw_overview:
 rule compare_methods:
     input:
         evaluations=W.evaluations.of_volume,
+        recorded=RECORDS,
     output:
         table=report(
             "results/{volume}/comparison.html",
@@ -60,6 +63,7 @@ rule draw_mistakes:
         volume=W.volumes.file,
         probability="results/{volume}/{network}/probability.ome.zarr/zarr.json",
         matches="results/{volume}/{network}/matches.csv",
+        recorded=RECORDS,
     output:
         picture=report(
             "results/{volume}/{network}/mistakes.png",

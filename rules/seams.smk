@@ -15,8 +15,9 @@ rule measure_seams:
         weights=W.predictions.weights,
         card=W.predictions.card,
         probability="results/{volume}/{network}/probability.ome.zarr/zarr.json",
+        recorded=RECORDS,
     output:
-        seams="results/{volume}/{network}/seams.json",
+        seams=update("results/{volume}/{network}/seams.json"),
     log:
         "logs/{volume}/{network}/measure_seams.log",
     conda:
@@ -30,6 +31,7 @@ rule measure_seams:
         settings=W.predictions.halo_settings,
         cells=W.evaluations.cell_settings,
         prediction=W.predictions.settings,
+        part=W.volumes.part,
         code=source_digest("voxmill.evaluation.measure_seams"),
     message:
         "Looking at the seams of {wildcards.network} on {wildcards.volume}"

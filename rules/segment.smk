@@ -12,6 +12,7 @@ rule label_slab:
         plan="results/{volume}/plan.json",
         cells="results/{volume}/{network}/cells.csv",
         foreground=W.objects.foreground,
+        recorded=RECORDS,
     output:
         manifest="results/{volume}/{network}/labels/{slab}.json",
     log:
@@ -26,6 +27,7 @@ rule label_slab:
         source=W.objects.source,
         fingerprint=W.volumes.fingerprint,
         settings=W.objects.settings,
+        part=W.volumes.part,
         code=source_digest("voxmill.cells.label_slab"),
     message:
         "Labelling the cells of slab {wildcards.slab} of {wildcards.volume}"
@@ -38,6 +40,7 @@ rule finish_labels:
         plan="results/{volume}/plan.json",
         manifests=W.objects.slabs,
         probability="results/{volume}/{network}/probability.ome.zarr/zarr.json",
+        recorded=RECORDS,
     output:
         labels="results/{volume}/{network}/labels.ome.zarr/zarr.json",
     log:
@@ -50,6 +53,7 @@ rule finish_labels:
     params:
         image="results/{volume}/{network}/labels.ome.zarr",
         probability="results/{volume}/{network}/probability.ome.zarr",
+        pilot=W.objects.is_pilot,
         code=source_digest("voxmill.cells.finish_labels"),
     message:
         "Making the levels of the labels of {wildcards.volume}"
@@ -62,6 +66,7 @@ rule measure_cells:
         cells="results/{volume}/{network}/cells.csv",
         labels="results/{volume}/{network}/labels.ome.zarr/zarr.json",
         volume=W.volumes.file,
+        recorded=RECORDS,
     output:
         cells="results/{volume}/{network}/cells_measured.csv",
     log:
@@ -86,6 +91,7 @@ rule evaluate_instances:
     input:
         truth=W.objects.truth,
         labels="results/{volume}/{network}/labels.ome.zarr/zarr.json",
+        recorded=RECORDS,
     output:
         evaluation="results/{volume}/{network}/instances.json",
     log:

@@ -10,6 +10,7 @@ rule check_slab:
     input:
         plan="results/{volume}/plan.json",
         predictions=W.predictions.of_slab,
+        recorded=RECORDS,
     output:
         manifest="results/{volume}/{network}/slabs/{slab}.json",
     log:
@@ -24,6 +25,7 @@ rule check_slab:
         image="results/{volume}/{network}/probability.ome.zarr",
         storage=W.predictions.storage,
         model=W.predictions.model_digest,
+        part=W.volumes.part,
         code=source_digest("voxmill.tiles.check_slab"),
     message:
         "Checking the predictions of slab {wildcards.slab} of {wildcards.volume}"
@@ -35,6 +37,7 @@ rule build_level:
     input:
         plan="results/{volume}/plan.json",
         manifests=W.predictions.rows_below,
+        recorded=RECORDS,
     output:
         manifest="results/{volume}/{network}/levels/{level}/{row}.json",
     log:
@@ -58,6 +61,7 @@ rule stitch_volume:
     input:
         plan="results/{volume}/plan.json",
         manifests=W.predictions.all_rows,
+        recorded=RECORDS,
     output:
         # Without it no reader takes the folder for an image; jobs that write shards remove it.
         probability="results/{volume}/{network}/probability.ome.zarr/zarr.json",
@@ -71,6 +75,7 @@ rule stitch_volume:
         image="results/{volume}/{network}/probability.ome.zarr",
         storage=W.predictions.storage,
         model=W.predictions.model_digest,
+        pilot=W.predictions.is_pilot,
         code=source_digest("voxmill.tiles.stitch_volume"),
     message:
         "Stitching the predictions of {wildcards.network} on {wildcards.volume}"
@@ -81,6 +86,7 @@ rule stitch_volume:
 rule export_tiff:
     input:
         probability="results/{volume}/{network}/probability.ome.zarr/zarr.json",
+        recorded=RECORDS,
     output:
         tiff="results/{volume}/{network}/probability.ome.tif",
     log:

@@ -6,22 +6,26 @@ rule tiles:
         W.targets.tiles(),
 
 
-rule cut_tile:
+rule cut_tiles:
     input:
         volume=W.volumes.file,
         plan="results/{volume}/plan.json",
+        recorded=RECORDS,
+        recorded=RECORDS,
     output:
-        tile="results/{volume}/tiles/{tile}.tif",
+        tiles=W.cutting.output,
     log:
-        "logs/{volume}/cut_tile/{tile}.log",
+        "logs/{volume}/cut_tiles/{batch}.log",
     conda:
         "../envs/voxmill.yaml"
     resources:
         mem_mb=W.resources.cut_memory_mb,
     params:
         source=W.volumes.arguments,
-        code=source_digest("voxmill.tiles.cut_tile"),
+        tiles=W.cutting.tiles,
+        folder=W.cutting.folder,
+        code=source_digest("voxmill.tiles.cut_tiles"),
     message:
-        "Cutting tile {wildcards.tile} out of {wildcards.volume}"
+        "Cutting the tiles from {wildcards.batch} on out of {wildcards.volume}"
     script:
-        "../scripts/cut_tile.py"
+        "../scripts/cut_tiles.py"

@@ -10,11 +10,12 @@ rule train_network:
     input:
         files=W.trainings.files,
         start=W.trainings.start,
+        recorded=RECORDS,
     output:
-        weights="models/{trained}.safetensors",
-        card="models/{trained}.json",
-        curves="results/training/{trained}/curves.csv",
-        figure="results/training/{trained}/curves.png",
+        weights=update("models/{trained}.safetensors"),
+        card=update("models/{trained}.json"),
+        curves=update("results/training/{trained}/curves.csv"),
+        figure=update("results/training/{trained}/curves.png"),
     log:
         "logs/training/{trained}.log",
     conda:
@@ -26,6 +27,7 @@ rule train_network:
     params:
         volumes=W.trainings.volumes,
         settings=W.trainings.settings,
+        fingerprints=W.trainings.fingerprints,
         # Not an output: a failed or killed job keeps it, and the next one resumes from it.
         checkpoint="results/training/{trained}/checkpoint.safetensors",
         code=source_digest("voxmill.training.train_network"),

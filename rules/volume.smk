@@ -2,10 +2,12 @@
 
 
 rule make_phantom:
+    input:
+        recorded=RECORDS,
     output:
-        volume="results/{volume}/phantom.tif",
-        truth="results/{volume}/phantom.csv",
-        labels="results/{volume}/phantom_labels.tif",
+        volume=update("results/{volume}/phantom.tif"),
+        truth=update("results/{volume}/phantom.csv"),
+        labels=update("results/{volume}/phantom_labels.tif"),
     log:
         "logs/{volume}/make_phantom.log",
     conda:
@@ -24,6 +26,7 @@ rule make_phantom:
 rule unpack_volume:
     input:
         volume=W.volumes.original,
+        recorded=RECORDS,
     output:
         volume="results/{volume}/unpacked.nii",
     log:
@@ -34,7 +37,7 @@ rule unpack_volume:
         mem_mb=1000,
     params:
         source=W.volumes.original_arguments,
-        fingerprint=W.volumes.fingerprint,
+        fingerprint=W.volumes.original_fingerprint,
         code=source_digest("voxmill.volumes.unpack_volume"),
     message:
         "Unpacking {wildcards.volume}, whose file allows no windows"
@@ -46,9 +49,10 @@ rule measure_volume:
     input:
         volume=W.volumes.file,
         tissue=W.volumes.tissue_file,
+        recorded=RECORDS,
     output:
-        statistics="results/{volume}/statistics.json",
-        blocks="results/{volume}/grey_blocks.npz",
+        statistics=update("results/{volume}/statistics.json"),
+        blocks=update("results/{volume}/grey_blocks.npz"),
     log:
         "logs/{volume}/measure_volume.log",
     conda:
@@ -70,6 +74,7 @@ rule measure_volume:
 rule check_ground_truth:
     input:
         truth=W.volumes.truth_file,
+        recorded=RECORDS,
     output:
         truth="results/{volume}/truth.csv",
     log:
@@ -85,10 +90,10 @@ rule check_ground_truth:
         kind=W.volumes.truth_kind,
         reading=W.volumes.truth_reading,
         volume=W.volumes.truth_volume,
-        fingerprint=W.volumes.fingerprint,
+        fingerprint=W.volumes.original_fingerprint,
         truth_fingerprint=W.volumes.truth_fingerprint,
-        shape=W.volumes.shape,
-        voxel_size_um=W.volumes.voxel_size_um,
+        shape=W.volumes.own_shape,
+        voxel_size_um=W.volumes.own_voxel_size_um,
         code=source_digest("voxmill.evaluation.check_ground_truth"),
     message:
         "Checking the ground truth of {wildcards.volume}"

@@ -8,8 +8,10 @@ if __name__ == "__main__":
         kind=snakemake.params.kind,
         reading=snakemake.params.reading,
         volume=snakemake.params.volume,
+        fingerprint=snakemake.params.truth_fingerprint,
         shape=snakemake.params.shape,
         voxel_size_um=snakemake.params.voxel_size_um,
         output_path=snakemake.output.truth,
+        code=snakemake.params.code,
         log_path=snakemake.log[0],
     )

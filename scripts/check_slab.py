@@ -11,6 +11,7 @@ if __name__ == "__main__":
         storage=snakemake.params.storage,
         model=snakemake.params.model,
         output_path=snakemake.output.manifest,
+        part=snakemake.params.part,
         threads=snakemake.threads,
         log_path=snakemake.log[0],
     )

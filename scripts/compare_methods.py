@@ -7,5 +7,6 @@ if __name__ == "__main__":
         evaluation_paths=snakemake.input.evaluations,
         methods=snakemake.params.methods,
         output_path=snakemake.output.table,
+        code=snakemake.params.code,
         log_path=snakemake.log[0],
     )

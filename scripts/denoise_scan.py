@@ -15,9 +15,11 @@ if __name__ == "__main__":
         settings=snakemake.params.settings,
         devices=snakemake.params.devices,
         volume=snakemake.params.volume,
+        fingerprints=snakemake.params.fingerprints,
         reference_path=snakemake.input.reference or None,
         mask_path=snakemake.input.mask or None,
         threads=snakemake.threads,
         job_record_path=record_path(snakemake.log[0]),
+        code=snakemake.params.code,
         log_path=snakemake.log[0],
     )

@@ -8,6 +8,7 @@ if __name__ == "__main__":
         manifest_paths=list(snakemake.input.manifests),
         image_path=snakemake.params.image,
         probability_path=snakemake.params.probability,
+        pilot=snakemake.params.pilot,
         threads=snakemake.threads,
         log_path=snakemake.log[0],
     )

@@ -12,6 +12,7 @@ if __name__ == "__main__":
         slab=snakemake.wildcards.slab,
         settings=snakemake.params.settings,
         output_path=snakemake.output.manifest,
+        part=snakemake.params.part,
         threads=snakemake.threads,
         log_path=snakemake.log[0],
     )

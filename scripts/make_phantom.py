@@ -8,5 +8,6 @@ if __name__ == "__main__":
         volume_path=snakemake.output.volume,
         truth_path=snakemake.output.truth,
         labels_path=snakemake.output.labels,
+        code=snakemake.params.code,
         log_path=snakemake.log[0],
     )

@@ -8,5 +8,6 @@ if __name__ == "__main__":
         reference_path=snakemake.output.reference,
         mask_path=snakemake.output.mask,
         settings=snakemake.params.settings,
+        code=snakemake.params.code,
         log_path=snakemake.log[0],
     )

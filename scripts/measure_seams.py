@@ -15,5 +15,7 @@ if __name__ == "__main__":
         prediction=snakemake.params.prediction,
         threads=snakemake.threads,
         gpus=snakemake.resources.get("gpu", 0),
+        part=snakemake.params.part,
+        code=snakemake.params.code,
         log_path=snakemake.log[0],
     )

@@ -5,8 +5,10 @@ from voxmill.volumes.measure_volume import measure_volume
 if __name__ == "__main__":
     measure_volume(
         volume=snakemake.params.source,
+        fingerprint=snakemake.params.fingerprint,
         output_path=snakemake.output.statistics,
         blocks_path=snakemake.output.blocks,
         tissue=snakemake.params.tissue,
+        code=snakemake.params.code,
         log_path=snakemake.log[0],
     )

@@ -9,6 +9,8 @@ if __name__ == "__main__":
         tile_shape_vox=snakemake.params.tile_shape_vox,
         halo_vox=snakemake.params.halo_vox,
         halo_paths=snakemake.input.halos,
+        forecast=snakemake.params.forecast,
         output_path=snakemake.output.plan,
+        code=snakemake.params.code,
         log_path=snakemake.log[0],
     )

@@ -5,7 +5,8 @@ from voxmill.runtime.records import record_path
 
 if __name__ == "__main__":
     predict_batch(
-        tile_paths=snakemake.input.tiles,
+        tiles=snakemake.params.tiles,
+        source=snakemake.params.source,
         plan_path=snakemake.input.plan,
         statistics_path=snakemake.input.statistics,
         weights_path=snakemake.input.weights,

@@ -5,7 +5,8 @@ from voxmill.runtime.records import record_path
 
 if __name__ == "__main__":
     predict_tile(
-        tile_path=snakemake.input.tile,
+        tile=snakemake.wildcards.tile,
+        source=snakemake.params.source,
         plan_path=snakemake.input.plan,
         statistics_path=snakemake.input.statistics,
         weights_path=snakemake.input.weights,

@@ -10,5 +10,6 @@ if __name__ == "__main__":
         storage=snakemake.params.storage,
         network=snakemake.wildcards.network,
         model=snakemake.params.model,
+        pilot=snakemake.params.pilot,
         log_path=snakemake.log[0],
     )

@@ -7,7 +7,9 @@ if __name__ == "__main__":
     train_network(
         volumes=snakemake.params.volumes,
         settings=snakemake.params.settings,
+        fingerprints=snakemake.params.fingerprints,
         output_path=snakemake.output.weights,
+        card_path=snakemake.output.card,
         curves_path=snakemake.output.curves,
         figure_path=snakemake.output.figure,
         checkpoint_path=snakemake.params.checkpoint,
@@ -15,5 +17,6 @@ if __name__ == "__main__":
         threads=snakemake.threads,
         gpus=snakemake.resources.get("gpu", 0),
         record_path=record_path(snakemake.log[0]),
+        code=snakemake.params.code,
         log_path=snakemake.log[0],
     )

@@ -10,5 +10,6 @@ if __name__ == "__main__":
         source=snakemake.params.source,
         suffixes=snakemake.params.suffixes,
         counts=snakemake.params.counts,
+        code=snakemake.params.code,
         log_path=snakemake.log[0],
     )

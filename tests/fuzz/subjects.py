@@ -19,11 +19,17 @@ from voxmill.denoising import nifti as scans
 from voxmill.denoising.scans import load as load_scans
 from voxmill.evaluation.ground_truth import read_truth
 from voxmill.networks.models import ModelCard, load_stored, read_card
-from voxmill.runtime.checked import read_checked_json, write_checked_json
+from voxmill.runtime.checked import write_checked_json
 from voxmill.runtime.files import sha256
-from voxmill.tiles import slab
 from voxmill.tiles.plan import PlannedVolume, make_plan, read_plan, write_plan
 from voxmill.tiles.plan_volume import _largest_halo
+from voxmill.tiles.predicted import (
+    PredictedTile,
+    ProbabilityImage,
+    read_predicted,
+    read_row_manifest,
+    write_row_manifest,
+)
 from voxmill.volumes import (
     LABEL_DTYPES,
     fingerprint,
@@ -33,7 +39,10 @@ from voxmill.volumes import (
     unpack,
     write_tile,
 )
-from voxmill.volumes.normalisation import check_normalisation
+from voxmill.volumes.grey_values import read_grey_values
+from voxmill.volumes.measure_volume import measure_volume
+from voxmill.volumes.normalisation import make_normaliser
+from voxmill.volumes.shard_files import StoredShard
 from voxmill.workflow import configuration
 
 SHAPE = (3, 20, 24)
@@ -81,8 +90,25 @@ def read_configuration(path):
 
 
 def read_statistics(path):
-    """Statistics of a volume."""
-    check_normalisation(read_checked_json(path, "statistics"), Normalisation().plain())
+    """Statistics of a volume with their blocks, and what a prediction takes of them."""
+    values = read_grey_values(path)
+    for kind in ("global", "local"):
+        settings = Normalisation.from_dict({"kind": kind}).plain()
+        make_normaliser(values.statistics, values.blocks, settings, values.tissue.blocks)
+
+
+PLAN = make_plan(PlannedVolume(SHAPE, "uint16", (2.0, 1.0, 1.0)), "f", (3, 10, 12), (1, 1, 1))
+
+
+def stored_arrays():
+    """The arrays that the predictions of the plan become."""
+    storage = {"dtype": "uint16", "compression": "zstd"}
+    return ProbabilityImage.planned("probability.ome.zarr", PLAN, storage).arrays
+
+
+def read_row(path):
+    """A list of shards."""
+    read_row_manifest(path, stored_arrays())
 
 
 def volumes(folder):
@@ -190,7 +216,7 @@ CONFIGURATION = yaml.safe_load((ROOT / "config.yaml").read_text())
 
 
 def write_tile_file(path):
-    """A tile as `cut_tile` writes it."""
+    """A tile as `cut_tiles` writes it."""
     array = volume_files.small_numbers(shape=SHAPE)
     write_tile(path, array, extra={"key": "abc"})
     return path
@@ -201,20 +227,28 @@ def check_tile(path):
 
 
 def job_files(folder):
-    """JSON files that later jobs read: their content and their reader."""
-    plan = make_plan(PlannedVolume(SHAPE, "uint16", (2.0, 1.0, 1.0)), "f", (3, 10, 12), (1, 1, 1))
-    write_plan(folder / "plan.json", plan)
-    keys = {"tile": "k", "model": "m"}
-    tile = {"name": "z0000_y0000_x0000", "start": [0, 0, 0], "stop": [3, 10, 12],
-            "path": "a.tif", "keys": keys, "crc32": 3}  # fmt: skip
-    write_checked_json(folder / "slab.json", {"tiles": [tile]})
+    """Write a JSON file of each kind that later jobs read."""
+    write_plan(folder / "plan.json", PLAN)
+    shard = StoredShard("c/0/0/0", 100, "0" * 64)
+    PredictedTile("z0000_y0000_x0000", {"tile": "k"}, shard).write(folder / "prediction.json")
+    write_row_manifest(folder / "row.json", stored_arrays()[0], [shard])
     write_checked_json(folder / "halo.json", {"halo_vox": [1, 2, 2], "errors": [0.1]})
-    return {
-        "plan.json": read_plan,
-        "slab.json": slab.read_slab,
-        "halo.json": lambda path: _largest_halo([str(path)]),
-        "statistics.json": read_statistics,
-    }
+    volume = volume_files.tiff(folder / "measured", volume_files.small_numbers(shape=SHAPE))
+    measure_volume(
+        volume={"path": str(volume), "voxel_size_um": [2.0, 1.0, 1.0]},
+        tissue="none",
+        output_path=folder / "statistics.json",
+        blocks_path=folder / "grey_blocks.npz",
+    )
+
+
+JOB_FILES = {
+    "plan.json": read_plan,
+    "prediction.json": read_predicted,
+    "row.json": read_row,
+    "halo.json": lambda path: _largest_halo([str(path)]),
+    "statistics.json": read_statistics,
+}
 
 
 TABLES = {
@@ -243,12 +277,8 @@ FILE_READERS = {
     "truth.xml": read_table,
     "cells.csv": read_cells,
     "m.safetensors": read_model,
-    "plan.json": read_plan,
-    "slab.json": slab.read_slab,
-    "halo.json": lambda path: _largest_halo([str(path)]),
-    "statistics.json": read_statistics,
     "tile.tif": check_tile,
-}
+} | JOB_FILES
 
 
 def copy_store(source, target):

@@ -55,7 +55,7 @@ def test_no_two_tiles_use_a_gpu_at_the_same_time(finished):
                 assert end <= other_start or other_end <= start
     # SLURM's record agrees: one GPU for each tile, none for jobs on CPUs.
     assert {row["gpus"] for row in finished.predictions()} == {"1"}
-    on_cpus = ("cut_tile", "check_slab", "stitch_volume", "find_cells", "evaluate_cells")
+    on_cpus = ("cut_tiles", "check_slab", "stitch_volume", "find_cells", "evaluate_cells")
     for rule in on_cpus:
         rows = [row for row in finished.jobs() if f"rule_{rule}" in row["Comment"]]
         assert rows and {row["gpus"] for row in rows} == {"0"}

@@ -50,7 +50,7 @@ def test_defaults_are_filled_and_the_header_is_read(settings):
     volume = checked.volumes["v"]
     assert (volume.shape, volume.voxel_size_um, volume.itemsize) == ((6, 7, 8), (2, 1, 1), 2)
     assert volume.networks == ("n",)
-    assert checked.tiles("v") == ["z0000_y0000_x0000"]
+    assert checked.tiles("v") == ("z0000_y0000_x0000",)
     assert checked.halo_vox("v") is None
     assert checked.cell_settings("v", "n")["threshold"] == checked.cards["n"].threshold
 
@@ -100,8 +100,11 @@ def test_the_given_configuration_is_not_changed(settings):
 
 def test_slabs_are_rows_of_tiles_along_z(settings):
     checked = config.load(put(settings, "tiles.shape_vox", [4, 4, 8]))
-    assert checked.slabs("v") == ["z0000", "z0004"]
-    assert checked.tiles_of_slab("v", "z0004") == ["z0004_y0000_x0000", "z0004_y0004_x0000"]
+    grid = checked.grid("v")
+    assert grid.slabs == ["z0000", "z0004"]
+    assert [grid.name(number) for number in grid.slab("z0004")] == [
+        "z0004_y0000_x0000", "z0004_y0004_x0000"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -110,6 +113,28 @@ def test_slabs_are_rows_of_tiles_along_z(settings):
 )
 def test_halos(settings, halo, expected):
     assert config.load(put(settings, "tiles.halo_vox", halo)).halo_vox("v") == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "module", "changed"),
+    [
+        ("phantom", "voxmill.phantoms.make_phantom", True),
+        ("own", "voxmill.volumes.unpack_volume", False),
+    ],
+)
+def test_what_voxmill_makes_is_another_volume_when_its_code_is(
+    settings, monkeypatch, kind, module, changed
+):
+    """The fingerprint is in the key of each tile: those of the old code are not kept."""
+    volumes = {
+        "phantom": {"phantom": {"shape_vox": [8] * 3, "voxel_size_um": [1] * 3, "seed": 1}},
+        "own": {"path": "v.tif", "voxel_size_um": [1, 1, 1]},
+    }
+    settings = put(settings, "volumes.v", volumes[kind])
+    before = config.load(settings).volumes["v"].fingerprint
+    assert config.load(settings).volumes["v"].fingerprint == before
+    monkeypatch.setattr(config, "source_digest", lambda name: "new" if name == module else "")
+    assert (config.load(settings).volumes["v"].fingerprint != before) == changed
 
 
 def test_a_phantom_needs_no_file(settings):
@@ -193,7 +218,7 @@ def test_an_empty_section_means_its_defaults(settings):
             r"volumes\.v\.truth\.kind: expected one of points, .*found 'dots'",
         ),
         ("volumes.v.region", "all", r"volumes\.v\.region: expected a box .*found 'all'"),
-        ("volumes.v.region", "0:9, 0:1, 0:1", r"volumes\.v\.region: region: expected a part"),
+        ("volumes.v.region", "0:9, 0:1, 0:1", r"volumes\.v\.region: box: expected a part"),
         ("volumes.v.networks", ["x"], r"volumes\.v\.networks: expected some of \['n'\], found 'x'"),
         (
             "networks.n.weights",

@@ -133,7 +133,7 @@ def test_a_module_that_does_not_exist_is_an_error(library):
 
 def test_the_rules_depend_on_what_they_use():
     forget()
-    used = digests.modules_used("voxmill.tiles.cut_tile")
+    used = digests.modules_used("voxmill.tiles.cut_tiles")
     assert "voxmill/tiles/grid.py" in used
     assert "voxmill/volumes/__init__.py" in used
     assert not any("engine" in path or "matching" in path for path in used)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from native.sanitized import objects
 from test_engine_backends import random_network, random_volume
 
 from voxmill.engine import build, fourier
@@ -90,6 +91,9 @@ def test_no_finding_of_the_sanitizers_and_the_numbers_of_the_reference(compiler,
             near(found[f"volume_gradient_{name}"], volume_gradient, tolerance)
         near(found["logits_shared16"], logits, 0.03)
         near(found["stencil"], 1 / (1 + np.exp(-logits)), 1e-4)
+    found = np.load(tmp_path / "objects.npz")
+    for name, expected_labels in objects().items():
+        np.testing.assert_array_equal(found[name], expected_labels)
 
 
 def reference(path, settings, shape):

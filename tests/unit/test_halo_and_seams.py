@@ -34,7 +34,7 @@ from voxmill.runtime.errors import VoxmillError
 from voxmill.tiles.grid import plan_tiles
 from voxmill.tiles.plan import read_plan
 from voxmill.tiles.plan_volume import plan_volume
-from voxmill.volumes import open_volume, read_header, write_planes
+from voxmill.volumes import fingerprint, open_volume, read_header, write_planes
 from voxmill.volumes.grey_values import read_grey_values
 from voxmill.volumes.measure_volume import measure_volume
 from voxmill.volumes.probability import rounding, to_stored
@@ -197,7 +197,8 @@ def test_the_halo_is_the_smallest_within_the_tolerance(files, tolerance):
 def test_the_certificate_tells_a_sufficient_halo_from_none(files, halo, exact, dtype):
     folder, source = files
     plan_volume(
-        volume=source, fingerprint="f", tile_shape_vox=(20, 11, 20), halo_vox=(halo,) * 3,
+        volume=source, fingerprint=fingerprint(read_header(**source)),
+        tile_shape_vox=(20, 11, 20), halo_vox=(halo,) * 3,
         halo_paths=[], output_path=folder / "plan.json",
     )  # fmt: skip
     stitch_predictions(folder, source, dtype)

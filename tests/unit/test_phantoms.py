@@ -10,6 +10,7 @@ from scipy.spatial import cKDTree
 from voxmill.evaluation.baselines import DogSettings, find_cells_oracle
 from voxmill.phantoms.make_phantom import (
     PhantomSettings,
+    draw_labelled,
     draw_phantom,
     make_phantom,
 )
@@ -111,3 +112,18 @@ def test_a_written_phantom_can_be_read(tmp_path):
 def test_bad_settings_are_named(settings, message):
     with pytest.raises(VoxmillError, match=message):
         PhantomSettings.from_dict(settings)
+
+
+def test_labels_are_the_cells_that_are_drawn(tmp_path):
+    volume, truth, labels = draw_labelled(NOTHING_BUT_CELLS)
+    assert labels.shape == volume.shape
+    assert labels.dtype == np.uint32
+    names = labels[tuple(np.clip(np.rint(truth), 0, np.array(labels.shape) - 1).astype(int).T)]
+    assert (names == np.arange(1, len(truth) + 1)).mean() > 0.95, "a middle lies in its cell"
+    bright = np.median(volume[labels > 0]) - np.median(volume[labels == 0])
+    assert bright > 3 * volume[labels == 0].std()
+    make_phantom(
+        volume_path=tmp_path / "v.tif", truth_path=tmp_path / "t.csv",
+        labels_path=tmp_path / "l.tif", settings=dataclasses.asdict(NOTHING_BUT_CELLS),
+    )  # fmt: skip
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "l.tif"), labels)

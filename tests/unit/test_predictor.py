@@ -35,7 +35,7 @@ def volume(tmp_path):
     tifffile.imwrite(tmp_path / "v.tif", array, photometric="minisblack")
     header = read_header(tmp_path / "v.tif", voxel_size_um=SIZE_UM)
     write_grey_values(measure_grey_values(header), tmp_path / "s.json", tmp_path / "blocks.npz")
-    plan = make_plan(PlannedVolume(SHAPE, "uint16", SIZE_UM), "f", (16, 16, 48), (2, 2, 2))
+    plan = make_plan(PlannedVolume(SHAPE, "uint16", SIZE_UM), "phantom f", (16, 16, 48), (2, 2, 2))
     write_plan(tmp_path / "plan.json", plan)
     for tile in plan.tiles:
         voxels = array[tile.window.slices]
@@ -50,7 +50,7 @@ def volume(tmp_path):
 TISSUE, AIR = "z0000_y0000_x0000", "z0000_y0000_x0048"
 
 
-def predict(folder, settings=SETTINGS, code="c", names=(TISSUE, AIR)):
+def predict(folder, settings=SETTINGS, code="c", names=(TISSUE, AIR), source=None):
     """Predict tiles; returns what is known of each, and how often a device was claimed."""
     storage = {"dtype": "float32", "compression": "none"}
     written = Written(str(folder / "p.zarr"), str(folder), storage)
@@ -63,7 +63,7 @@ def predict(folder, settings=SETTINGS, code="c", names=(TISSUE, AIR)):
         yield settings
 
     predictor = Predictor(*inputs, written, settings, code, 1)
-    tiles = predictor.run([str(folder / f"{name}.tif") for name in names], claim)
+    tiles = predictor.run(names, source or {"folder": str(folder)}, claim)
     return tiles, len(claims)
 
 
@@ -158,3 +158,15 @@ def test_numerical_classes():
     ]  # fmt: skip
     assert classes[0] == classes[1]
     assert len(set(classes)) == 4
+
+
+def test_windows_of_the_volume_give_what_files_of_tiles_give(volume):
+    """The same shard, and the same identity: what was predicted from the ones is kept for both."""
+    tiles, _ = predict(volume)
+    source = {"volume": {"path": str(volume / "v.tif"), "voxel_size_um": SIZE_UM}}
+    kept, claims = predict(volume, source=source)
+    assert (kept, claims) == (tiles, 0)
+    for name in (TISSUE, AIR):
+        (volume / f"{name}.json").unlink()
+    again, claims = predict(volume, source=source)
+    assert (again, claims) == (tiles, 1)

@@ -45,6 +45,8 @@ def test_a_job_is_complete(rule):
     for part in ("log", "conda", "resources", "params", "message"):
         assert f"    {part}:\n" in BODIES[rule], part
     assert "benchmark:" not in BODIES[rule]
+    # Without it, a product that Snakemake has no record of would be taken for what it should be.
+    assert "        recorded=RECORDS,\n" in BODIES[rule]
     assert re.search(r"^        mem_mb=", BODIES[rule], re.MULTILINE)
     if rule != "train_network":
         assert re.search(rf'^        "logs/.*/{rule}(/{{\w+}})?\.log",', BODIES[rule], re.MULTILINE)

@@ -58,6 +58,28 @@ def test_table_as_csv(tmp_path):
     assert header.split(",")[:2] == ["task", "status"] and line.startswith("t.tif,done,n1,cpu")
 
 
+def test_table_of_very_many_tasks_is_a_line_a_folder(tmp_path):
+    at = "2026-01-01T10:00:{:02d}.000+00:00".format
+    for number in range(201):
+        task = f"results/v/{'ab'[number % 2]}/batches/z{number:04d}.json"
+        done = record(10, task=task, status="done", end=at(10 + number % 3), claimed=at(10))
+        write(tmp_path, f"{number}", done | {"visible": ["0"], "peak_memory_mb": 50.0 + number})
+    rows = table.read(tmp_path)
+    lines = [line.split() for line in table.formatted(rows).splitlines()]
+    assert lines[0][:3] == ["folder", "tasks", "s"]
+    assert lines[1] == ["results/v/a/batches", "101", "1.0", "0.0", "101.0", "0", "250", "0"]
+    assert lines[2][:3] == ["results/v/b/batches", "100", "1.0"]
+    assert len(lines) == 5
+    write(tmp_path, "0", record(10, task="results/v/a/batches/z0000.json", status="failed"))
+    text = table.formatted(table.read(tmp_path))
+    assert "results/v/a/batches/z0000.json  failed" in text
+    assert "0001.json" not in text
+    assert text.endswith(
+        "200 of 201 done; median 1.0 s, median wait 0.0 s, 201.0 GPU-seconds, "
+        "0 retries, peak memory 250 MB"
+    )
+
+
 def test_no_records(tmp_path):
     with pytest.raises(VoxmillError, match=r"expected records of jobs .* found none"):
         table.read(tmp_path)

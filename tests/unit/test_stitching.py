@@ -11,19 +11,21 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from voxmill.geometry import Box
 from voxmill.runtime.checked import write_checked_json
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import read_json
 from voxmill.tiles.build_level import build_level
 from voxmill.tiles.check_slab import check_slab
-from voxmill.tiles.cut_tile import cut_tile
+from voxmill.tiles.cut_tiles import cut_tiles
 from voxmill.tiles.export_tiff import export_tiff
 from voxmill.tiles.plan import PlannedVolume, make_plan, read_plan, write_plan
 from voxmill.tiles.plan_volume import plan_volume
 from voxmill.tiles.predicted import PredictedTile, ProbabilityImage, forget, lost_tiles
 from voxmill.tiles.stitch_volume import stitch_volume
-from voxmill.volumes import open_volume, read_header, read_tile
+from voxmill.volumes import fingerprint, open_volume, read_header, read_tile
 from voxmill.volumes.pyramid import reduce_mean
+from voxmill.volumes.shard_files import shard_key
 
 SHAPE = (7, 9, 11)
 SIZE_UM = (2.0, 1.0, 0.5)
@@ -56,14 +58,18 @@ def run(tmp_path):
     source = {"path": str(tmp_path / "v.tif"), "voxel_size_um": SIZE_UM}
     plan_path = tmp_path / "plan.json"
     plan_volume(
-        volume=source, fingerprint="f", tile_shape_vox=(4, 4, 6), halo_vox=(1, 2, 3),
+        volume=source, fingerprint=fingerprint(read_header(**source)),
+        tile_shape_vox=(4, 4, 6), halo_vox=(1, 2, 3),
         halo_paths=[], output_path=plan_path,
     )  # fmt: skip
     plan = read_plan(plan_path)
+    cut_tiles(
+        volume=source, plan_path=plan_path, tiles=plan.grid.names, folder=str(tmp_path),
+        output_path=str(tmp_path / "tiles.json"), code="c",
+    )  # fmt: skip
     array = ProbabilityImage.planned(tmp_path / IMAGE, plan, STORAGE).arrays[0]
     for tile in plan.tiles:
         cut = tmp_path / f"{tile.name}.tif"
-        cut_tile(volume=source, plan_path=plan_path, tile=tile.name, output_path=cut)
         voxels = read_tile(cut, tile.window.shape, "float32", {"tile": tile.key})
         predict(tmp_path, array, tile, voxels[tile.core_in_window.slices])
     return tmp_path, volume, plan, array
@@ -75,21 +81,22 @@ def predict(folder, array, tile, core, **identity):
     PredictedTile(tile.name, identity, stored).write(folder / "predictions" / f"{tile.name}.json")
 
 
-def check(run, slab, model="m", storage=STORAGE):
+def check(run, slab, model="m", storage=STORAGE, part=None):
     folder = run[0]
     output = folder / f"{slab}.json"
     check_slab(
         plan_path=folder / "plan.json", slab=slab, predictions_folder=folder / "predictions",
         image_path=folder / IMAGE, storage=storage, model=model, output_path=output, threads=2,
+        part=part,
     )  # fmt: skip
     return output
 
 
-def stitch(run, manifests, storage=STORAGE):
+def stitch(run, manifests, storage=STORAGE, pilot=False):
     folder = run[0]
     stitch_volume(
         plan_path=folder / "plan.json", manifest_paths=manifests, image_path=folder / IMAGE,
-        storage=storage, network="n", model="m",
+        storage=storage, network="n", model="m", pilot=pilot,
     )  # fmt: skip
     return folder / IMAGE
 
@@ -106,6 +113,29 @@ def test_files_cut_and_stitched_give_the_volume_back_bit_for_bit(run):
     told = json.loads((path / "zarr.json").read_text())["attributes"]["voxmill"]
     assert len(told.pop("shards_sha256")) == 64
     assert told == {"network": "n", "model": "m", "meaning": "probability = stored"}
+
+
+def test_a_pilot_is_an_image_of_its_part_and_leaves_the_rest_alone(run, capsys):
+    folder, volume, plan, array = run
+    inside = [tile for tile in plan.slab("z0000") if tile.core.start[2] == 0]
+    for tile in set(plan.tiles) - set(inside):
+        (folder / "predictions" / f"{tile.name}.json").unlink()
+    part = [inside[0].core.start, inside[-1].core.stop]
+    before = sorted((folder / IMAGE / "0/c").glob("*/*/*"))
+    manifest = check(run, "z0000", part=part)
+    path = stitch(run, [manifest], pilot=True)
+    assert sorted((path / "0/c").glob("*/*/*")) == before
+    box = Box(*part)
+    with open_volume(read_header(path)) as image:
+        assert image.shape == volume.shape
+        np.testing.assert_array_equal(image.read_window(*box), volume[box.slices])
+    # A shard of the part that is lost is missed; the whole volume misses the others.
+    with pytest.raises(SystemExit):
+        stitch(run, [manifest])
+    assert "more. Its list of shards" in capsys.readouterr().err
+    Path(array.path, shard_key(array.index_of(inside[0].core.start))).unlink()
+    with pytest.raises(SystemExit):
+        stitch(run, [manifest], pilot=True)
 
 
 def test_predictions_of_another_model_are_refused(run, capsys):

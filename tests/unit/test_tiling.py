@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from voxmill.evaluation.matches import tile_of_points
 from voxmill.geometry import Box
 from voxmill.runtime.errors import VoxmillError
-from voxmill.tiles.grid import plan_tiles, slab_name, tile_name
+from voxmill.tiles.batches import MOST_JOBS, Batches, missing, tiles_per_cut, tiles_per_job
+from voxmill.tiles.grid import Grid, plan_tiles, slab_name, tile_name
 from voxmill.tiles.plan import PlannedVolume, make_plan
 
 shapes = st.tuples(*[st.integers(1, 16)] * 3)
@@ -106,3 +107,77 @@ def test_a_tile_not_larger_than_zero_is_refused(tile_shape):
 def test_a_negative_halo_is_refused():
     with pytest.raises(VoxmillError, match=r"tiles\.halo_vox: expected three integers >= 0"):
         plan_tiles((4, 4, 4), (2, 2, 2), (0, -1, 0))
+
+
+boxes = st.tuples(*[st.tuples(st.integers(0, 6), st.integers(1, 4))] * 3)
+
+
+@given(shapes, tile_shapes, boxes)
+def test_a_grid_knows_by_arithmetic_what_listing_it_shows(shape, tile_shape, sides):
+    starts = [min(a, n - 1) for (a, _), n in zip(sides, shape, strict=True)]
+    stops = [min(a + n, m) for a, (_, n), m in zip(starts, sides, shape, strict=True)]
+    box = Box(tuple(starts), tuple(stops))
+    whole = Grid(shape, tile_shape)
+    assert [whole.core(number) for number in range(len(whole))] == (
+        Box.from_shape(shape).blocks(tile_shape)
+    )
+    part = Grid(shape, tile_shape, box)
+    cores = [part.core(number) for number in range(len(part))]
+    assert cores == [core for core in map(whole.core, range(len(whole))) if core.overlaps(box)]
+    assert list(part.names) == [tile_name(core.start) for core in cores]
+    assert [part.number(name) for name in part.names] == [*range(len(part))]
+    slabs = [part.slab(slab) for slab in part.slabs]
+    assert [number for numbers in slabs for number in numbers] == [*range(len(part))]
+    assert {slab_name(part.core(n).start[0]) for n in slabs[0]} == {part.slabs[0]}
+    for name in set(whole.names) - set(part.names):
+        assert part.number(name) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["z0000_y0000_x0001", "z0000_y0000_x0008", "z00000_y0000_x0000", "z0_y0_x0", "a", ""]
+)
+def test_a_grid_has_no_tile_of_another_name(name):
+    assert Grid((1, 1, 8), (1, 1, 4)).number(name) is None
+
+
+@given(shapes, tile_shapes, st.integers(1, 7))
+def test_batches_share_out_all_tiles(shape, tile_shape, size):
+    grid = Grid(shape, tile_shape)
+    batches = Batches(grid, size)
+    shared = {name: batches.tiles(name) for name in batches.names}
+    assert [tile for tiles in shared.values() for tile in tiles] == list(grid.names)
+    assert all(len(tiles) == size for tiles in list(shared.values())[:-1])
+    assert all(batches.of_tile(tile) == name for name, tiles in shared.items() for tile in tiles)
+    for slab in grid.slabs:
+        numbers = grid.slab(slab)
+        assert batches.meeting(numbers) == list(
+            dict.fromkeys(batches.of_tile(grid.name(number)) for number in numbers)
+        )
+    assert [batches.tiles(name) for name in set(grid.names) - set(shared)] == (
+        [()] * (len(grid) - len(shared))
+    )
+
+
+@given(st.integers(1, 10**6), st.one_of(st.just("auto"), st.integers(1, 200)))
+def test_there_are_never_many_jobs_that_cut(tiles, wanted):
+    per_job = tiles_per_job(tiles, wanted)
+    per_cut = tiles_per_cut(tiles, per_job)
+    assert per_cut % per_job == 0
+    assert -(-tiles // per_cut) <= MOST_JOBS
+    if wanted == "auto":
+        assert per_cut == per_job
+        assert (per_job == 1) == (tiles <= MOST_JOBS)
+
+
+def test_the_batches_that_lack_files():
+    batches = Batches(Grid((1, 1, 20), (1, 1, 4)), 2)
+    present = {f"{tile}.tif" for tile in batches.grid.names} - {"z0000_y0000_x0012.tif"}
+    assert missing(batches, present, ".tif") == {"z0000_y0000_x0008": 1}
+    assert missing(batches, present, ".json") == dict(zip(batches.names, (2, 2, 1), strict=True))
+
+
+def test_a_tile_of_another_grid_has_no_batch():
+    batches = Batches(Grid((1, 1, 20), (1, 1, 4)), 2)
+    with pytest.raises(VoxmillError, match=r"z0_y0_x3: expected one of the 5 tiles from z0000"):
+        batches.of_tile("z0_y0_x3")
+    assert batches.tiles("z0000_y0000_x0004") == ()

@@ -23,7 +23,13 @@ from voxmill.training.fine_tuning import fine_tuning_settings, initial_weights
 from voxmill.training.loop import train
 from voxmill.training.mistakes import find_mistakes
 from voxmill.training.patches import PatchSampler, even_in_brightness, volume_shares
-from voxmill.training.sources import Source, check_sources, grey_of, points_in
+from voxmill.training.sources import (
+    Source,
+    check_sources,
+    grey_of,
+    points_in,
+    training_points,
+)
 from voxmill.training.targets import balanced_weight, centroid_target
 from voxmill.training.train_network import open_sources, train_network
 from voxmill.training.trainer import Trainer, learning_rate
@@ -527,6 +533,32 @@ def test_contents_depend_on_volume_and_mask(tmp_path):
     assert len(seen) == 3
 
 
+def test_several_regions_are_several_sources(tmp_path):
+    volume = job_arguments(tmp_path)["volumes"]["blobs"]
+    regions = "0:24, 0:24, 0:13; 0:24, 0:24, 16:40"
+    for held, expected in (
+        ("0:24, 0:12, 28:40", [None, Box((0, 0, 28), (24, 12, 40))]),
+        (None, [None, None]),
+        (True, [Box((0, 0, 0), (24, 24, 13)), Box((0, 0, 16), (24, 24, 40))]),
+    ):
+        sources, record = open_sources(
+            "blobs", volume | {"region": regions, "validation": held}, TINY
+        )
+        assert [s.name for s in sources] == ["blobs-1", "blobs-2"]
+        assert [str(s.region) for s in sources] == [t.strip() for t in regions.split(";")]
+        assert [s.validation for s in sources] == expected
+        assert sources[0].volume is sources[1].volume
+        assert record["region"] == [s.region.to_lists() for s in sources]
+        cells = sum(len(training_points(s)) for s in sources if s.trains)
+        assert record["training_cells"] == cells
+    # Patches stay in their region.
+    sources, _ = open_sources("blobs", volume | {"region": regions, "validation": None}, TINY)
+    sampler = PatchSampler(sources, TINY)
+    for seed in range(20):
+        starts = [sampler._place(i, np.random.default_rng(seed))[2] for i in (0, 1)]
+        assert starts[0] + 12 <= 13 and starts[1] >= 16
+
+
 def test_loss_that_is_not_finite():
     trainer = Trainer([make_source()], TINY, "cpu", 1)
     trainer.step()
@@ -617,6 +649,9 @@ def test_job_writes_a_model_that_can_be_loaded(tmp_path):
     train_network(**job_arguments(tmp_path))
     card, network = models.load(tmp_path / "net.safetensors")
     assert card.name == "net" and 0 < card.threshold <= 1
+    # 12 cells in 24 x 24 x 40 voxels of 1 um.
+    assert card.seen["density_per_mm3"] == [520833.3] * 2
+    assert set(card.seen) == {"background", "contrast", "density_per_mm3"}
     assert card.training["volumes"]["blobs"]["cells"] == 12
     assert card.training["volumes"]["blobs"]["mask"] is None
     assert card.training["settings"]["seed"] == 0

@@ -1,7 +1,6 @@
 """Tiles and whole volumes as they are written, and what is refused when they are read."""
 
 import json
-import os
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from hypothesis.extra.numpy import arrays
 from voxmill.runtime.errors import VoxmillError
 from voxmill.volumes import (
     check_finite,
-    fingerprint,
     open_volume,
     read_header,
     read_points,
@@ -175,35 +173,6 @@ def test_wrong_planes_leave_nothing(tmp_path):
     with pytest.raises(VoxmillError, match="compression: expected none or zlib, found 'jpeg'"):
         write_planes(path, iter(array), SHAPE, "uint16", compression="jpeg")
     assert not list(tmp_path.iterdir())
-
-
-def test_fingerprint(tmp_path):
-    """A touch or a copy keeps it; a changed voxel, size, channel or type changes it."""
-    array = example()
-    path = tmp_path / "volume.tif"
-    tifffile.imwrite(path, array, photometric="minisblack")
-    before = fingerprint(read_header(path))
-    os.utime(path, (0, 0))
-    assert fingerprint(read_header(path)) == before
-    assert fingerprint(read_header(path, voxel_size_um=(1, 2, 3))) == before
-    (tmp_path / "copy.tif").write_bytes(path.read_bytes())
-    assert fingerprint(read_header(tmp_path / "copy.tif")) == before
-    array[2, 3, 4] += 1
-    tifffile.imwrite(path, array, photometric="minisblack")
-    assert fingerprint(read_header(path)) != before
-    tifffile.imwrite(path, array.astype("float32"), photometric="minisblack")
-    assert fingerprint(read_header(path)) != before
-
-
-def test_fingerprint_of_a_folder(tmp_path):
-    array = example(shape=(20, 5, 6))
-    for z, plane in enumerate(array):
-        tifffile.imwrite(tmp_path / f"{z}.tif", plane)
-    before = fingerprint(read_header(tmp_path))
-    os.utime(tmp_path / "3.tif", (0, 0))
-    assert fingerprint(read_header(tmp_path)) == before
-    tifffile.imwrite(tmp_path / "19.tif", array[0])
-    assert fingerprint(read_header(tmp_path)) != before
 
 
 def test_check_finite():

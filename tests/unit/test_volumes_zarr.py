@@ -413,15 +413,6 @@ def test_fingerprint_of_more_files_than_are_looked_at(tmp_path, monkeypatch):
     assert fingerprint(read_header(path)) != before
 
 
-def test_fingerprint_of_a_zip(tmp_path):
-    path = zarr_files.zipped(tmp_path / "a", example())
-    before = fingerprint(read_header(path))
-    os.utime(path, (0, 0))
-    assert fingerprint(read_header(path)) == before
-    zarr_files.zipped(tmp_path / "b", example(seed=1)).replace(path)
-    assert fingerprint(read_header(path)) != before
-
-
 @pytest.fixture(params=["zip", "folder"])
 def foreign(request, tmp_path):
     """Path of a store that another writer made, as it is or unpacked."""

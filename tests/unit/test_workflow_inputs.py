@@ -1,15 +1,14 @@
 """What rules read and are told: paths, batches, slabs and settings, without Snakemake."""
 
-from pathlib import Path
+from dataclasses import replace
+from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
-from tests.unit.workflow_config import SHAPE, TILE, TILES, ancient, config, volume, wildcards
+from tests.unit.workflow_config import TILES, ancient, config, volume, wildcards
 from voxmill.denoising.scans import Denoising, Scan
-from voxmill.tiles.predicted import PredictedTile
-from voxmill.volumes.sharded import ShardedArray
 from voxmill.workflow import pattern
+from voxmill.workflow.cutting import Cutting
 from voxmill.workflow.evaluations import Evaluations
 from voxmill.workflow.predictions import Predictions
 from voxmill.workflow.scans import Scans
@@ -18,6 +17,11 @@ from voxmill.workflow.volumes import Volumes
 
 V = wildcards(volume="v")
 OF_A = wildcards(volume="v", network="a")
+
+
+def cutting_of(**tiles):
+    checked = config(tiles=tiles)
+    return Cutting(checked, Volumes(checked, ancient), lambda path: f"temporary {path}")
 
 
 def phantom():
@@ -54,7 +58,7 @@ def test_a_packed_volume_is_read_from_the_users_file():
 def test_params_of_a_volume():
     volumes = Volumes(config(), ancient)
     assert volumes.fingerprint(V) == "f"
-    assert volumes.shape(V) == [100, 200, 300]
+    assert volumes.own_shape(V) == [100, 200, 300]
     assert volumes.voxel_size_um(V) == [2.0, 1.0, 1.0]
     assert Volumes(config([phantom()]), ancient).phantom(V) == {"seed": 1}
 
@@ -101,7 +105,11 @@ def test_each_tile_is_a_job_by_default():
     predictions = Predictions(config(), ancient)
     slab = wildcards(volume="v", network="a", slab="z0000")
     assert predictions.of_slab(slab) == [f"results/v/a/predictions/{tile}.json" for tile in TILES]
-    assert predictions.batch_of_tile(wildcards(volume="v", network="a", tile=TILES[0])) == []
+    cutting = cutting_of()
+    assert cutting.targets("v") == [f"results/v/batches/{tile}.json" for tile in TILES]
+    assert cutting.tiles(wildcards(volume="v", batch=TILES[1])) == [TILES[1]]
+    needed = cutting.of_tile(wildcards(volume="v", network="a", tile=TILES[1]))
+    assert needed == f"results/v/batches/{TILES[1]}.json"
     # 300 voxels are one level more.
     rows = ["results/v/a/slabs/z0000.json", "results/v/a/levels/1/0.json"]
     assert predictions.all_rows(OF_A) == rows
@@ -112,12 +120,46 @@ def test_each_tile_is_a_job_by_default():
 def test_tiles_that_share_jobs():
     predictions = Predictions(config(tiles={"per_job": 3}), ancient)
     batch = wildcards(volume="v", network="a", batch=TILES[0])
-    assert predictions.tiles_of_batch(batch) == [f"results/v/tiles/{t}.tif" for t in TILES[:3]]
-    tile = wildcards(volume="v", network="a", tile=TILES[2])
-    assert predictions.batch_of_tile(tile) == f"ancient results/v/a/batches/{TILES[0]}.json"
+    assert predictions.tiles_of_batch(batch) == TILES[:3]
+    cutting = cutting_of(per_job=3)
+    assert cutting.tiles(batch) == TILES[:3]
+    assert cutting.of_batch(batch) == f"results/v/batches/{TILES[0]}.json"
+    assert cutting.targets("v") == [
+        f"results/v/batches/{tile}.json" for tile in (TILES[0], TILES[3])
+    ]
     slab = wildcards(volume="v", network="a", slab="z0000")
     expected = [f"results/v/a/batches/{tile}.json" for tile in (TILES[0], TILES[3])]
     assert predictions.of_slab(slab) == expected
+
+
+def test_tiles_are_kept_for_ever_until_predicted_or_never_written():
+    batch, made = wildcards(volume="v", network="a", batch=TILES[0]), SimpleNamespace(tiles="made")
+    kept = cutting_of(per_job=2)
+    assert (kept.output, kept.folder(batch)) == (
+        "results/{volume}/batches/{batch}.json", "results/v/tiles",
+    )  # fmt: skip
+    assert kept.source(batch, made) == {"folder": "results/v/tiles"}
+    brief = cutting_of(per_job=2, keep="until-predicted")
+    assert brief.output == "temporary results/{volume}/cut/{batch}"
+    # Only a folder of whole tiles gets the name of the output.
+    assert brief.folder(batch) == f"results/v/cut/.{TILES[0]}"
+    assert brief.of_batch(batch) == f"results/v/cut/{TILES[0]}"
+    assert (brief.source(batch, made), brief.targets("v")) == ({"folder": "made"}, [])
+    never = cutting_of(per_job=2, keep="none")
+    assert never.of_batch(batch) == never.volumes.file(V) == "ancient v.tif"
+    assert never.source(batch, made) == {"volume": never.volumes.arguments(V)}
+    assert never.targets("v") == []
+
+
+def test_100_000_tiles_are_some_thousand_jobs():
+    large = volume(shape=(20480,) * 3)
+    for per_job, jobs, cuts in (("auto", 994, 994), (64, 1350, 675), (1, 86_400, 994)):
+        checked = replace(
+            config([large], tiles={"per_job": per_job}), tile_shape_vox=(512, 456, 427)
+        )
+        assert len(checked.tiles("v")) == 86_400
+        assert len(checked.batches("v").names) == jobs
+        assert len(checked.cuts("v").names) == cuts
 
 
 def test_a_slab_waits_for_the_jobs_that_hold_its_tiles():
@@ -154,31 +196,6 @@ def test_rows_of_a_level_are_made_from_two_below_where_z_is_halved():
         ("2", "1"): ["levels/1/2.json", "levels/1/3.json"],
         ("3", "0"): [],  # there is none: (175, 25, 25) is small enough
     }
-
-
-def test_lost_shards_have_what_vouches_for_them_removed(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    folder = Path("results/v/a")
-    array = ShardedArray.of_cores(folder / "probability.ome.zarr/0", SHAPE, "uint8", TILE, "zstd")
-    for tile, index in zip(TILES[:3], array.indices(0), strict=False):
-        stored = array.write_shard(index, np.full(array.box(index).shape, 3, np.uint8))
-        PredictedTile(tile, {}, stored).write(folder / "predictions" / f"{tile}.json")
-    vouching = ["batches/z0000_y0000_x0000.json", "slabs/z0000.json"]
-    for path in (*vouching, "batches/z0000_y0100_x0000.json", "probability.ome.zarr/zarr.json"):
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_text("{}")
-    predictions = Predictions(config(tiles={"per_job": 2}), ancient)
-    assert predictions.forget_lost() == []
-    assert (folder / "probability.ome.zarr/zarr.json").exists()
-    (folder / "probability.ome.zarr/0/c/0/0/1").unlink()
-    (said,) = predictions.forget_lost()
-    assert f"1 shards are gone, of tile {TILES[1]} first" in said
-    left = {path.relative_to(folder).as_posix() for path in folder.rglob("*.json")}
-    assert left == {
-        f"predictions/{TILES[0]}.json", f"predictions/{TILES[2]}.json",
-        "batches/z0000_y0100_x0000.json",
-    }  # fmt: skip
-    assert predictions.forget_lost() == []
 
 
 def test_settings_and_methods_of_an_evaluation():
@@ -225,7 +242,7 @@ def test_inputs_of_scans():
     assert scans.reference(of_own) == "ancient r.nii.gz"
     assert (scans.volume(of_own), scans.phantom(of_made)) == (2, {})
     assert (scans.settings(of_own), scans.devices(of_own)) == ({"seed": 1}, ["cpu"])
-    assert scans.fingerprint(of_made) == ""
+    assert scans.fingerprints(of_made) == []
     study = wildcards(**of_study)
     assert scans.dataset_folder(study) == "raw"
     assert scans.dataset_volumes(study) == ["results/own/denoised.nii.gz"]

@@ -1,28 +1,27 @@
 """What the rules without output ask for, without Snakemake."""
 
-import pytest
+from dataclasses import replace
 
 from tests.unit.workflow_config import TILES, ancient, config, volume
 from voxmill.denoising.scans import Denoising, Scan
+from voxmill.workflow.cutting import Cutting
 from voxmill.workflow.scans import Scans
 from voxmill.workflow.targets import Targets
+from voxmill.workflow.volumes import Volumes
 
 
 def targets(volumes=None, denoising=None, **sections):
     denoising = denoising or Denoising({}, {}, {}, ("cpu",))
-    return Targets(config(volumes, **sections), Scans(denoising, ancient))
-
-
-def lay(folder, names):
-    folder.mkdir(parents=True)
-    for name in names:
-        (folder / name).touch()
+    checked = config(volumes, **sections)
+    cutting = Cutting(checked, Volumes(checked, ancient), str)
+    return Targets(checked, Scans(denoising, ancient), cutting)
 
 
 def test_tiles_of_all_volumes():
     asked = targets([volume("v"), volume("w", shape=(10, 10, 10))]).tiles()
-    expected = [f"results/v/tiles/{tile}.tif" for tile in TILES]
-    assert asked == [*expected, "results/w/tiles/z0000_y0000_x0000.tif"]
+    expected = [f"results/v/batches/{tile}.json" for tile in TILES]
+    assert asked == [*expected, "results/w/batches/z0000_y0000_x0000.json"]
+    assert targets(tiles={"keep": "none"}).tiles() == []
 
 
 def test_predictions_of_all_networks():
@@ -30,32 +29,17 @@ def test_predictions_of_all_networks():
     assert asked == [f"results/v/{n}/predictions/{tile}.json" for n in "ab" for tile in TILES]
 
 
-@pytest.fixture
-def in_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "results" / "v" / "a"
-
-
-def test_tiles_that_share_jobs_are_asked_for_by_the_jobs_manifests(in_folder):
+def test_tiles_that_share_jobs_are_asked_for_by_the_jobs_manifests():
     asked = targets([volume(networks=("a",))], tiles={"per_job": 3}).predictions()
     assert asked == [f"results/v/a/batches/{tile}.json" for tile in (TILES[0], TILES[3])]
 
 
-def test_a_lost_prediction_is_named_where_its_job_has_ended(in_folder):
-    one = [volume(networks=("a",))]
-    lay(in_folder / "predictions", [f"{TILES[0]}.json"])
-    lay(in_folder / "batches", [f"{TILES[0]}.json"])
-    asked = targets(one, tiles={"per_job": 2}).predictions()
-    manifests = [f"results/v/a/batches/{tile}.json" for tile in (TILES[0], TILES[2])]
-    # Those of the second job are made by that job, which has not ended.
-    assert asked == [*manifests, f"results/v/a/predictions/{TILES[1]}.json"]
-
-
-def test_whole_batches_have_lost_nothing(in_folder):
-    lay(in_folder / "predictions", [f"{tile}.json" for tile in TILES])
-    lay(in_folder / "batches", [f"{TILES[0]}.json", f"{TILES[2]}.json"])
-    asked = targets([volume(networks=("a",))], tiles={"per_job": 2}).predictions()
-    assert not any("predictions" in path for path in asked)
+def test_of_very_many_jobs_what_is_made_of_their_slabs_is_asked_for():
+    thin = volume(shape=(1100, 100, 150), networks=("a",))
+    checked = targets([thin], tiles={"shape_vox": (1, 100, 150)})
+    checked = replace(checked, config=replace(checked.config, tile_shape_vox=(1, 100, 150)))
+    asked = checked.predictions()
+    assert asked == [f"results/v/a/slabs/z{z:04d}.json" for z in range(1100)]
 
 
 def test_evaluations_are_of_volumes_with_a_ground_truth():
@@ -80,8 +64,15 @@ def test_a_run_keeps_every_product_once():
     products = {path.rpartition("/")[2] for path in durable if path.startswith("results/v/a/")}
     assert products == {
         *(f"{tile}.json" for tile in TILES), "zarr.json", "seams.json", "cells.csv",
-        "overview.png", "evaluation.json",
+        "overview.png", "mistakes.png", "evaluation.json", "evaluation.csv", "matches.csv",
     }  # fmt: skip
+    of_volume = {path for path in durable if path.count("/") == 2}
+    assert {
+        f"results/v/{name}" for name in ("plan.json", "grey_blocks.npz", "truth.csv")
+    } < of_volume
+    assert "results/v/baseline/cells.csv" in durable
+    assert "results/v/a/halo.json" not in durable
+    assert "results/v/a/halo.json" in targets(tiles={"halo_vox": "auto"}).durable()
     assert set(asked.denoised()) <= set(durable)
     assert "results/s/denoised.nii.gz" in asked.denoised()
     assert "results/study/derivatives/voxmill/dataset_description.json" in asked.denoised()
@@ -97,7 +88,9 @@ def test_an_ome_tiff_is_kept_where_it_is_asked_for():
 
 
 def test_models_that_are_trained():
-    assert targets(training={"n": {}, "m": {}}).models() == [
-        "models/n.safetensors", "models/m.safetensors"
+    models = targets(training={"n": {}, "m": {}}).models()
+    assert [path for path in models if path.startswith("models/")] == [
+        "models/n.safetensors", "models/n.json", "models/m.safetensors", "models/m.json"
     ]  # fmt: skip
+    assert "results/training/m/curves.csv" in models
     assert targets().models() == []

@@ -33,7 +33,7 @@ def wildcards(**names):
 def volume(name="v", **changes):
     settings = {"path": f"{name}.tif", "truth": {"path": f"{name}.csv", "kind": "points"}}
     made = Volume(
-        name=name, shape=SHAPE, voxel_size_um=(2.0, 1.0, 1.0), itemsize=2, fingerprint="f",
+        name=name, shape=SHAPE, voxel_size_um=(2.0, 1.0, 1.0), itemsize=2, made_from="f",
         path=f"{name}.tif", settings=settings, windows=True, networks=("a", "b"),
     )  # fmt: skip
     return dataclasses.replace(made, **changes)
@@ -43,7 +43,10 @@ def config(volumes=None, **sections):
     """A configuration of two networks, "a" of MS-D layers and "b", a program of torch.export."""
     settings = {
         "networks": {"a": {"weights": "models/a.safetensors"}, "b": {"weights": "models/b.pt2"}},
-        "tiles": {"shape_vox": TILE, "halo_vox": 10, "halo_tolerance": 0.001, "per_job": 1},
+        "tiles": {
+            "shape_vox": TILE, "halo_vox": 10, "halo_tolerance": 0.001, "per_job": 1,
+            "keep": "all",
+        },
         "prediction": {
             "backend": "auto", "device": "cpu", "precision": "float32", "flips": False,
         },

@@ -77,32 +77,55 @@ def test_one_job_loads_the_model_once_for_its_tiles(batched):
 
 def test_a_second_run_finds_nothing_to_do(copy):
     assert copy.jobs() == {}
-    # However few tiles a job has later: what is there is kept.
-    copy.configure(tiles={"per_job": 1})
-    assert "predict_tile" not in copy.jobs()
 
 
-def test_a_lost_identity_is_made_again_alone(copy):
-    identity(copy, TILES[1]).unlink()
-    kept = times(copy)
-    assert copy.jobs() == {"all": 1, "predict_tile": 1}
-    copy.snakemake()
-    # The same voxels leave the shard as it is, and the image whole.
-    assert times(copy) == kept
-    assert copy.jobs() == {}
-
-
-def test_a_lost_shard_is_made_again_alone(copy):
+def test_a_lost_identity_or_shard_is_made_again_by_its_job_which_keeps_the_others(copy):
     before = prediction(copy, TILES[1]).read_bytes()
     kept = times(copy)
+    identity(copy, TILES[0]).unlink()
     prediction(copy, TILES[1]).unlink()
     assert copy.jobs("predict") == {"predict": 1, "predict_batch": 1}
     copy.snakemake()
+    assert "1 of 3 tiles are predicted already" in log(copy, BATCHES[0])
     assert prediction(copy, TILES[1]).read_bytes() == before
-    assert {t: m for t, m in times(copy).items() if t != TILES[1]} == {
-        t: m for t, m in kept.items() if t != TILES[1]
-    }
+    assert times_of(copy, TILES[2:]) == [kept[tile] for tile in TILES[2:]]
     assert copy.jobs() == {}
+
+
+def test_a_lost_tile_is_cut_again_alone(copy):
+    folder = copy.path("v/tiles")
+    kept = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    predictions = times(copy)
+    (folder / f"{TILES[1]}.tif").unlink()
+    jobs = copy.jobs()
+    assert (jobs["cut_tiles"], jobs["predict_batch"]) == (1, 1)
+    said = copy.snakemake()
+    assert "results/v/tiles" not in said  # was told by the dry run
+    after = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert {name for name in kept if after[name] != kept[name]} == {f"{TILES[1]}.tif"}
+    assert times(copy) == predictions
+    assert copy.jobs() == {}
+
+
+@pytest.mark.parametrize("keep", ["until-predicted", "none"])
+def test_tiles_that_are_not_kept_give_the_same(batched, tmp_path, keep):
+    project = make_project(tmp_path / "project")
+    project.configure(
+        tiles={"per_job": 3, "keep": keep}, evaluation={"baseline": False},
+        prediction={"device": "cpu"},
+    )  # fmt: skip
+    said = project.snakemake()
+    assert ("cut_tiles" in said) == (keep == "until-predicted")
+    for tile in TILES:
+        for file in (prediction, identity):
+            assert file(project, tile).read_bytes() == file(batched, tile).read_bytes()
+    assert not project.path("v/tiles").exists()
+    assert [*project.path("v").glob("cut/*")] == []
+    assert project.jobs() == {}
+    prediction(project, TILES[3]).unlink()
+    assert project.jobs().get("cut_tiles", 0) == (keep == "until-predicted")
+    project.snakemake("predict")
+    assert prediction(project, TILES[3]).exists()
 
 
 def test_a_stopped_job_goes_on_at_the_first_tile_that_is_not_whole(copy):

@@ -103,13 +103,13 @@ def test_a_changed_volume_reruns_its_jobs(project):
     volume = make_volume()
     volume[0, 0, 0] += 500
     tifffile.imwrite(project.folder / "v.tif", volume)
-    assert project.jobs()["cut_tile"] == 4
+    assert project.jobs()["cut_tiles"] == 4
 
 
 def test_a_deleted_tile_is_remade_alone_with_what_depends_on_it(project, finished):
     victim = f"v/tiles/{TILES[1]}.tif"
     project.path(victim).unlink()
-    expected = {"all": 1, "cut_tile": 1, "predict_tile": 1, **AFTER_PREDICTION, **AFTER_STITCHING}
+    expected = {"all": 1, "cut_tiles": 1, "predict_tile": 1, **AFTER_PREDICTION, **AFTER_STITCHING}
     assert project.jobs() == expected
     project.snakemake()
     for name in (victim, f"v/identity/predictions/{TILES[1]}.json", "v/identity/cells.csv"):
@@ -179,7 +179,7 @@ def test_flips_predict_all_tiles_anew(project):
 
 def test_a_changed_tile_shape_does_not_mix_old_tiles_with_new(project, finished):
     project.configure(tiles={"shape_vox": [12, 20, 12]})
-    assert project.jobs()["cut_tile"] == project.jobs()["predict_tile"] == 2
+    assert project.jobs()["cut_tiles"] == project.jobs()["predict_tile"] == 2
     project.snakemake()
     manifest = json.loads(project.path("v/identity/slabs/z0000.json").read_text())
     keys = ["c/0/0/0", "c/0/0/1"]
@@ -213,7 +213,7 @@ def test_dag_and_rulegraph_show_every_job_of_a_new_run(tmp_path):
     assert "digraph" in dag
     assert dag.count("predict_tile") == 4
     assert "check_ground_truth" in project.snakemake("--rulegraph", "dot")
-    assert project.jobs()["cut_tile"] == 4
+    assert project.jobs()["cut_tiles"] == 4
 
 
 def test_report_holds_the_figures(project):

@@ -33,7 +33,7 @@ def test_whole_run_on_ome_zarr(tmp_path):
     # Without a voxel size: the metadata say it.
     volume = {"path": path.name, "channel": 1, "truth": project.config["volumes"]["v"]["truth"]}
     project.configure(volumes={"v": volume})
-    assert project.jobs()["cut_tile"] == 4
+    assert project.jobs()["cut_tiles"] == 4
     project.snakemake()
     cells = pd.read_csv(project.path("v/identity/cells.csv"))
     found = sorted(map(tuple, cells[["z_vox", "y_vox", "x_vox"]].round().astype(int).to_numpy()))
@@ -41,7 +41,7 @@ def test_whole_run_on_ome_zarr(tmp_path):
     assert project.jobs() == {}
     chunk = path / "0/c/1/0/0/0"
     os.utime(chunk)
-    assert project.jobs()["cut_tile"] == 4
+    assert project.jobs()["cut_tiles"] == 4
     edit(
         path / "zarr.json",
         lambda c: c["attributes"]["ome"]["multiscales"][0]["axes"][1].update(unit="pixel"),

@@ -5,7 +5,6 @@ with tiles, and the table is the same, bit for bit, for every block size (`voxmi
 `voxmill.cells.components` say why).
 """
 
-import math
 import time
 from collections.abc import Callable, Iterable
 
@@ -15,12 +14,13 @@ from scipy import ndimage
 
 from voxmill.cells.components import find_components
 from voxmill.cells.maxima import ball, local_maxima, margin
-from voxmill.cells.table import COLUMNS, write_cells
+from voxmill.cells.table import in_file, table_of, write_cells
 from voxmill.config.cells import CellSettings
-from voxmill.geometry import Box, VoxelSize
+from voxmill.geometry import Box, Resampling, Triple, VoxelSize
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.jobs import job, log_rate, logger
 from voxmill.volumes.blocks import SerialReader, map_blocks
+from voxmill.volumes.part import PartOfVolume
 from voxmill.volumes.probability import open_stored, to_probability
 from voxmill.volumes.protocols import ReadableVolume
 
@@ -49,7 +49,7 @@ def cells_of_volume(
     Returns
     -------
     pandas.DataFrame
-        Columns `COLUMNS`, sorted by z, y, x; centroids in absolute voxels (a voxel's centre is at
+        As `voxmill.cells.table.table_of` gives it; centroids in voxels (a voxel's centre is at
         its index) and in micrometres (voxels times voxel size).
 
     Raises
@@ -66,20 +66,7 @@ def cells_of_volume(
     volumes = counts * size.volume_um3
     least = settings.min_volume_um3 * np.where(cut, settings.border_share, 1.0)
     keep = (volumes >= least * (1 - 1e-9)) & (scores >= settings.min_score)
-    return _table(places[keep], scores[keep], volumes[keep], size)
-
-
-def _table(
-    places: np.ndarray, scores: np.ndarray, volumes: np.ndarray, size: VoxelSize
-) -> pd.DataFrame:
-    # Sorted as they are written: rounding in the last bit must not decide the order.
-    z, y, x = np.round(places, 4).T
-    order = np.lexsort((volumes, scores, x, y, z))
-    places, scores, volumes = places[order], scores[order], volumes[order]
-    numbers = np.column_stack([places, size.to_um(places), scores, volumes])
-    table = pd.DataFrame(numbers, columns=list(COLUMNS)[1:])
-    table.insert(0, "id", np.arange(1, len(table) + 1))
-    return table
+    return table_of(places[keep], scores[keep], volumes[keep], size)
 
 
 class _Probability:
@@ -169,16 +156,19 @@ METHODS: dict[str, Callable[[ReadableVolume, CellSettings, VoxelSize, int], Foun
 }
 
 
-@job
+@job(outputs=("output_path",))
 def find_cells(
     *,
     probability_path: str,
     output_path: str,
     settings: dict,
     voxel_size_um: Iterable[float],
+    own_grid: dict | None = None,
+    part: list[Triple] | None = None,
+    box: list[Triple] | None = None,
     threads: int = 1,
 ) -> None:
-    """Write cells.csv of a probability volume.
+    """Write cells.csv of a probability volume, in the voxels of the volume's file.
 
     Parameters
     ----------
@@ -187,7 +177,13 @@ def find_cells(
     settings : dict
         See `CellSettings`.
     voxel_size_um : (3,) float
-        Edge lengths of a voxel, z, y, x.
+        Edge lengths of a voxel of the probability, z, y, x.
+    own_grid : dict, optional
+        Where the volume was resampled on reading: `own_shape` and `own_voxel_size_um` of its file.
+    part : pair of (3,) int, optional
+        Start and stop of the only box of the probability that was predicted.
+    box : pair of (3,) int, optional
+        Start and stop of the box in which cells are wanted, voxels of the file.
     threads : int
         Blocks worked on at once.
 
@@ -198,12 +194,17 @@ def find_cells(
     """
     checked = CellSettings.from_dict(settings)
     start = time.perf_counter()
+    grid = Resampling.between(**own_grid, voxel_size_um=voxel_size_um) if own_grid else None
     with open_stored(probability_path) as volume:
+        predicted = Box(*part) if part else Box.from_shape(volume.shape)
         try:
-            cells = cells_of_volume(volume, checked, voxel_size_um, threads)
+            seen = PartOfVolume(volume, predicted)
+            cells = cells_of_volume(seen, checked, voxel_size_um, threads)
         except VoxmillError as error:
             known = str(probability_path) in str(error)
             raise error if known else VoxmillError(f"{probability_path}: {error}") from None
-        log_rate("cells", math.prod(volume.shape), time.perf_counter() - start)
+        log_rate("cells", predicted.size, time.perf_counter() - start)
+    size, wanted = VoxelSize.of(voxel_size_um), Box(*box) if box else None
+    cells = in_file(cells, predicted.start, size, grid, wanted)
     write_cells(output_path, cells)
     logger.info("%s: %d cells by %s", probability_path, len(cells), checked)

@@ -24,7 +24,7 @@ NAME = "cells"
 @job
 def finish_labels(
     *, plan_path: str, manifest_paths: list[str], image_path: str, probability_path: str,
-    threads: int = 1,
+    pilot: bool = False, threads: int = 1,
 ) -> None:  # fmt: skip
     """Write the pyramid and the metadata of an image of labels.
 
@@ -40,6 +40,9 @@ def finish_labels(
         Folder of the image of labels.
     probability_path : path
         Folder of the image of the probability.
+    pilot : bool
+        Whether the lists are those of a part: then there is one level, and what lies outside of
+        the part is left as it is.
     threads : int
         Rows of shards that are made at once.
 
@@ -50,28 +53,35 @@ def finish_labels(
     """
     plan = read_plan(plan_path)
     levels, arrays = planned_labels(image_path, plan)
+    if pilot:
+        levels, arrays = levels[:1], arrays[:1]
     rows = [read_row_manifest(path, arrays[:1])[1] for path in manifest_paths]
     shards = [shard for row in rows for shard in row]
-    _check(arrays[0], shards, manifest_paths, threads)
+    _check(arrays[0], shards, manifest_paths, pilot, threads)
     digest = hashlib.sha256(json.dumps([asdict(shard) for shard in shards]).encode())
     for number in range(1, len(levels)):
         _build(arrays[number - 1], arrays[number], levels[number], threads)
     source = os.path.relpath(probability_path, image_path)
     write_image(
-        image_path, arrays, levels, plan.volume.voxel_size_um, {"label": NAME}, "mode",
+        image_path, arrays, levels, plan.volume.voxel_size_um, NAME, {"label": NAME}, "mode",
         {"meaning": "id of cells.csv, 0 for none", "shards_sha256": digest.hexdigest()},
-        labels_of=source,
+        labels_of=source, origin_um=plan.volume.origin_um,
     )  # fmt: skip
     _list_labels(Path(probability_path), Path(image_path))
     logger.info("%d levels, %d shards", len(levels), len(shards))
 
 
 def _check(
-    array: ShardedArray, shards: list[StoredShard], manifests: list[str], threads: int
+    array: ShardedArray,
+    shards: list[StoredShard],
+    manifests: list[str],
+    pilot: bool,
+    threads: int,
 ) -> None:
     """Refuse shards that are missing or damaged; remove files of shards that are not listed."""
     wanted = array.shards[0] * array.shards[1] * array.shards[2]
-    if len({shard.key for shard in shards}) != wanted:
+    listed = {shard.key for shard in shards}
+    if not pilot and len(listed) != wanted:
         raise VoxmillError(
             f"{array.path}: expected {wanted} shards in {manifests[0]} and the other lists, found "
             f"{len(shards)}. Delete the lists and run again."
@@ -80,7 +90,8 @@ def _check(
     with ThreadPoolExecutor(threads) as executor:
         list(executor.map(lambda shard: array.verify(shard, remake), shards))
     filled = {shard.key for shard in shards if not shard.is_empty}
-    for key in shards_in(array.path) - filled:
+    there = shards_in(array.path)
+    for key in (there & listed if pilot else there) - filled:
         Path(array.path, key).unlink(missing_ok=True)
 
 

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from voxmill.cells.foreground import read_foreground
-from voxmill.cells.labels import Seeds, label_block, margin
+from voxmill.cells.labels import label_block, margin
 from voxmill.cells.outlines import outline_block, outline_margin
+from voxmill.cells.seeds import Seeds
 from voxmill.cells.table import PLACE, read_cells
 from voxmill.config.objects import ObjectSettings
-from voxmill.geometry import Box, Triple, VoxelSize
+from voxmill.geometry import Box, Resampling, Triple, VoxelSize
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.jobs import job, logger
 from voxmill.tiles.plan import Plan, read_plan
@@ -33,8 +34,8 @@ def planned_labels(path: str | Path, plan: Plan) -> tuple[list[Level], list[Shar
     return levels, level_arrays(path, levels, DTYPE, plan.tile_shape_vox, COMPRESSION)
 
 
-def read_seeds(path: str | Path) -> Seeds:
-    """The cells of a table.
+def read_seeds(path: str | Path, grid: Resampling | None = None) -> Seeds:
+    """The cells of a table, which has the voxels of the file, where the volume is resampled.
 
     Raises
     ------
@@ -43,7 +44,8 @@ def read_seeds(path: str | Path) -> Seeds:
     """
     table = read_cells(path)
     try:
-        return Seeds(table[PLACE].to_numpy(float), table["id"].to_numpy())
+        places = table[PLACE].to_numpy(float)
+        return Seeds(grid.from_own(places) if grid else places, table["id"].to_numpy())
     except VoxmillError as error:
         raise VoxmillError(f"{path}: {error}") from None
 
@@ -64,6 +66,7 @@ def label_slab(
     slab: str,
     settings: dict,
     output_path: str,
+    part: list[Triple] | None = None,
     threads: int = 1,
 ) -> None:
     """Write the labels of all tiles of one slab, a shard each, and the list of the shards.
@@ -85,6 +88,8 @@ def label_slab(
         See `ObjectSettings`.
     output_path : path
         JSON: file and checksum of each shard.
+    part : pair of (3,) int, optional
+        Start and stop of a box of cores: only these are predicted.
     threads : int
         Tiles worked on at once.
 
@@ -95,7 +100,8 @@ def label_slab(
     """
     plan, checked = read_plan(plan_path), ObjectSettings.from_dict(settings)
     _, arrays = planned_labels(image_path, plan)
-    size, seeds = VoxelSize.of(plan.volume.voxel_size_um), read_seeds(cells_path)
+    size = VoxelSize.of(plan.volume.voxel_size_um)
+    seeds = read_seeds(cells_path, plan.volume.resampling)
     whole, array = Box.from_shape(plan.volume.shape), arrays[0]
     function = outline_block if checked.outlines else label_block
 
@@ -118,7 +124,8 @@ def label_slab(
                 labels = function(values, window.start, core, whole, near, size, checked)
             return array.write_shard(array.index_of(core.start), labels, before=unmake)
 
-        cores = [tile.core for tile in plan.slab(slab)]
+        wanted = Box(*part) if part else whole
+        cores = [tile.core for tile in plan.slab(slab) if tile.core.overlaps(wanted)]
         shards = list(map_blocks(work, cores, threads, "labels"))
     write_row_manifest(output_path, array, shards)
     filled = sum(not shard.is_empty for shard in shards)

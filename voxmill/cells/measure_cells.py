@@ -10,7 +10,7 @@ from voxmill.cells.labels import radius_vox
 from voxmill.cells.measurements import MEASURES
 from voxmill.cells.measurements import measure_cells as measure
 from voxmill.cells.outlines import object_reach
-from voxmill.cells.table import read_cells
+from voxmill.cells.table import PLACE, read_cells
 from voxmill.config.objects import ObjectSettings
 from voxmill.geometry import Triple, VoxelSize
 from voxmill.runtime.files import writing
@@ -59,11 +59,16 @@ def measure_cells(
         If an input is missing or broken.
     """
     cells, checked = read_cells(cells_path), ObjectSettings.from_dict(settings)
-    size = VoxelSize.of(source["voxel_size_um"])
+    header = read_header(**source)
+    size, placed = VoxelSize.of(header.voxel_size_um), cells
+    if header.resampling is not None:
+        placed = cells.assign(
+            **dict(zip(PLACE, header.resampling.from_own(cells[PLACE]).T, strict=True))
+        )
     labels_header = read_header(Path(labels_path).parent, dtypes=LABEL_DTYPES)
-    with open_volume(labels_header) as labels, open_volume(read_header(**source)) as image:
+    with open_volume(labels_header) as labels, open_volume(header) as image:
         reach = reach_of_cell(checked, size)
-        measured = measure(labels, image, cells, size, reach, BLOCK_VOX, threads)
+        measured = measure(labels, image, placed, size, reach, BLOCK_VOX, threads)
     kept = [column for column in cells.columns if column not in MEASURES]
     table = pd.concat([cells[kept], measured], axis=1)
     for column, form in MEASURES.items():

@@ -63,10 +63,10 @@ def suggest(
         settings, method="maxima", threshold=LEAST_SHARE * settings.threshold, min_score=0
     )
     candidates = cells_of_volume(probability, lower, size, threads)
-    candidates = candidates[candidates["score"] < settings.threshold]
+    candidates = candidates.loc[candidates["score"] < settings.threshold]
     if len(cells) and len(candidates):
         nearest, _ = KDTree(cells[PLACE_UM]).query(candidates[PLACE_UM])
-        candidates = candidates[nearest >= settings.min_distance_um]
+        candidates = candidates.loc[nearest >= settings.min_distance_um]
     parts = [
         table.assign(kind=kind, gap=np.abs(table["score"] - settings.threshold)).nsmallest(
             number, "gap"

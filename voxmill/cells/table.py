@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from voxmill.geometry import Box, Resampling, Triple, VoxelSize
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import writing
 
@@ -24,7 +25,62 @@ PLACE = ["z_vox", "y_vox", "x_vox"]
 """Columns of a place in the volume, voxels; also those of the checked ground truth."""
 
 # Bytes. pandas would make a column of each field, however many there are.
-_LONGEST_HEADER = 1 << 16
+_LONGEST_LINE = 1 << 16
+
+
+def table_of(
+    places: np.ndarray, scores: np.ndarray, volumes_um3: np.ndarray, size: VoxelSize
+) -> pd.DataFrame:
+    """A table of cells with the columns `COLUMNS`, sorted by z, y, x and numbered from 1.
+
+    Parameters
+    ----------
+    places : (N, 3) float array
+        Centroids in absolute voxels, z, y, x.
+    scores, volumes_um3 : (N,) float array
+    size : VoxelSize
+        Of these voxels.
+    """
+    # Sorted as they are written: rounding in the last bit must not decide the order.
+    z, y, x = np.round(places, 4).T
+    order = np.lexsort((volumes_um3, scores, x, y, z))
+    places, scores, volumes_um3 = places[order], scores[order], volumes_um3[order]
+    numbers = np.column_stack([places, size.to_um(places), scores, volumes_um3])
+    table = pd.DataFrame(numbers, columns=list(COLUMNS)[1:])
+    table.insert(0, "id", np.arange(1, len(table) + 1))
+    return table
+
+
+def in_file(
+    cells: pd.DataFrame,
+    start: Triple,
+    size: VoxelSize,
+    grid: Resampling | None = None,
+    box: Box | None = None,
+) -> pd.DataFrame:
+    """Cells that were found in a part of a volume, in the voxels of the volume's file.
+
+    Parameters
+    ----------
+    cells : pandas.DataFrame
+        As `table_of` gives it, in voxels of the part.
+    start : (3,) int
+        The part's first voxel.
+    size : VoxelSize
+        Of its voxels.
+    grid : Resampling, optional
+        Of the volume, where it was resampled on reading.
+    box : Box, optional
+        Only cells in it are kept; voxels of the file.
+    """
+    places = cells[PLACE].to_numpy(float) + start
+    if grid is not None:
+        # What little of the last voxel the file lacks belongs to the file's last one.
+        places = np.minimum(grid.to_own(places), np.asarray(grid.own_shape) - 0.5001)
+        size = grid.own_voxel_size_um
+    kept = slice(None) if box is None else box.contains(places)
+    scores, volumes_um3 = cells["score"].to_numpy(), cells["volume_um3"].to_numpy()
+    return table_of(places[kept], scores[kept], volumes_um3[kept], size)
 
 
 def write_cells(path: str | Path, cells: pd.DataFrame) -> None:
@@ -70,8 +126,9 @@ def read_numbers(path: str | Path, needed: list[str], what: str) -> pd.DataFrame
     """
     try:
         with open(path, "rb") as file:
-            if len(file.readline(_LONGEST_HEADER + 1)) > _LONGEST_HEADER:
-                raise ValueError(f"a first line of more than {_LONGEST_HEADER} bytes")
+            while line := file.readline(_LONGEST_LINE + 1):
+                if len(line) > _LONGEST_LINE:
+                    raise ValueError(f"a line of more than {_LONGEST_LINE} bytes")
         table = pd.read_csv(path)
     except FileNotFoundError:
         raise VoxmillError(f"{path}: this {what} does not exist.") from None

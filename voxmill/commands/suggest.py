@@ -44,13 +44,17 @@ def run(options: argparse.Namespace) -> int:
             )
     folder = Path("results", options.volume, options.network)
     settings = config.cell_settings(options.volume, options.network)
-    found = read_cells(folder / "cells.csv")
+    found, places = read_cells(folder / "cells.csv"), ["z_vox", "y_vox", "x_vox"]
+    grid = config.volumes[options.volume].resampling
+    if grid is not None:
+        found[places] = grid.from_own(found[places].to_numpy(float))
     with Probabilities(folder / "probability.ome.zarr") as probability:
         table = suggest(
             probability, found, CellSettings.from_dict(settings),
             config.volumes[options.volume].voxel_size_um, options.number, options.threads,
         )  # fmt: skip
-    places = ["z_vox", "y_vox", "x_vox"]
+    if grid is not None:
+        table[places] = grid.to_own(table[places].to_numpy(float))
     points = table[places].set_axis([f"axis-{axis}" for axis in range(3)], axis=1)
     points = points.assign(kind=table["kind"], score=table["score"].round(4))
     with writing(folder / "suggestions.csv") as scratch:

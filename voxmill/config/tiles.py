@@ -23,9 +23,13 @@ class TilesSection(Section):
     dilations."""
     halo_tolerance: Tolerance = _TOLERANCE
     """For halo_vox auto: largest change of a probability that missing surroundings may cause."""
-    per_job: Count = 1
-    """Tiles that one prediction job predicts one after another, loading the model once; more than
-    1 where tiles take seconds or a cluster limits the number of jobs."""
+    per_job: Count | Literal["auto"] = "auto"
+    """Tiles that one job cuts, or predicts one after another, loading the model once; more than 1
+    where tiles take seconds or a cluster limits the number of jobs. auto: one, and for a volume of
+    more than 1000 tiles as many as make 1000 jobs of them."""
+    keep: Literal["all", "until-predicted", "none"] = "all"
+    """How long the cut tiles stay on the disk: all are kept, or removed once every network has
+    predicted them, or none is ever written and predictions read the volume itself."""
 
 
 @section("stitching")

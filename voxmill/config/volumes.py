@@ -169,6 +169,19 @@ class VolumeSection(Section):
     region: Region | None = None
     """Part of the volume to which the evaluation is limited: absolute voxels, half-open,
     "z0:z1, y0:y1, x0:x1"."""
+    box: Region | None = None
+    """A pilot: part of the volume to which the whole run is limited, in absolute voxels, half-open,
+    "z0:z1, y0:y1, x0:x1". Those tiles of the whole volume that meet it are made, and are kept when
+    the box is taken away; the evaluation is limited to it."""
+    model_voxel_size: Literal["refuse", "rescale", "ignore"] = "refuse"
+    """What to do where the volume's voxel size differs by more than 5 % from the one that a model
+    was trained at. rescale: the volume is resampled to the model's on reading, and cells are
+    reported in its own voxels. ignore: the model is used as it is, and cells look to it larger or
+    smaller than those that it has learnt."""
+    cell_diameter_um: Positive | None = None
+    """Typical diameter of the cells in this volume. The volume is resampled on reading so that they
+    are as large, in voxels, as those that the model has learnt; the model's card says how large
+    these are."""
     networks: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
     """Names of the networks to run on this volume; all of them when left out."""
     cells: Annotated[dict[str, Any], Checked(CellsSection)] | None = None
@@ -186,6 +199,12 @@ class VolumeSection(Section):
                 "",
                 "expected either path (a file) or phantom (a synthetic volume), found "
                 f"{found}; give one of the two",
+            )
+        if self.cell_diameter_um is not None and self.model_voxel_size == "ignore":
+            raise SettingError(
+                "cell_diameter_um",
+                f"expected none beside model_voxel_size: ignore, found {self.cell_diameter_um:g}; "
+                "leave one of the two out",
             )
         if self.networks and len(set(self.networks)) < len(self.networks):
             raise SettingError(

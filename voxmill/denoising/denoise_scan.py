@@ -22,11 +22,12 @@ from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import sha256
 from voxmill.runtime.finished import finish
 from voxmill.runtime.jobs import job
+from voxmill.volumes.sources import check_files
 
 log = logging.getLogger(__name__)
 
 
-@job
+@job(outputs=("output_path", "record_path", "history_path", "planes_path", "curves_path"))
 def denoise_scan(
     *,
     scan_path: str,
@@ -39,6 +40,7 @@ def denoise_scan(
     settings: dict,
     devices: list[str],
     volume: int | None = None,
+    fingerprints: list[str] | None = None,
     reference_path: str | None = None,
     mask_path: str | None = None,
     threads: int | None = None,
@@ -65,6 +67,8 @@ def denoise_scan(
         One or two, as `voxmill.denoising.devices.resolve_devices` takes them.
     volume : int, optional
         Volume of a 4D file, from 0.
+    fingerprints : list of str, optional
+        Of the user's files when the run was planned; empty for a scan that a rule makes.
     reference_path, mask_path : path, optional
         Noise-free image and brain mask on the same grid, for metrics.
     threads : int, optional
@@ -75,8 +79,8 @@ def denoise_scan(
     Raises
     ------
     VoxmillError
-        If the input, the settings and the devices do not fit together (before the fit), or if the
-        fit diverges.
+        If a file is not the planned one, the input, the settings and the devices do not fit
+        together (before the fit), or if the fit diverges.
     """
     chosen = DenoiseSettings.from_dict(settings)
     _set_threads(threads)
@@ -87,6 +91,8 @@ def denoise_scan(
         rician = chosen.noise != "gaussian"
         scan = read_scan(scan_path, volume, rician=rician, fill_nan=chosen.fill_nan)
         reference, mask = _read_references(scan, reference_path, mask_path, chosen.fill_nan)
+        identity = _identity(scan)
+        check_files((scan_path, reference_path, mask_path), fingerprints or None)
         chosen, plan = _plan(scan, chosen, found)
         checkpoint = Path(checkpoint_path)
         denoised = denoise_volume(
@@ -99,7 +105,7 @@ def denoise_scan(
     _draw(planes_path, curves_path, scan, denoised, chosen, reference)
     write_history(history_path, denoised.rows)
     metrics = _metrics(scan, denoised, reference, mask)
-    write_record(record_path, denoised, chosen, plan, _identity(scan), metrics)
+    write_record(record_path, denoised, chosen, plan, identity, metrics)
     for index in range(chosen.fits):
         finish(path_of_fit(checkpoint, index))
     checkpoint.with_suffix(".png").unlink(missing_ok=True)

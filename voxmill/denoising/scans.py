@@ -3,7 +3,6 @@
 This reads no voxels and imports no torch.
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,11 @@ from voxmill.config.scans import ScanSection
 from voxmill.denoising import bids
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.fetched import why_not_here
-from voxmill.runtime.files import update_with_pieces
 from voxmill.runtime.paths import advice
+from voxmill.volumes.fingerprints import path_fingerprint
 
 # Between the name of a data set and that of its scan.
 SEPARATOR = "_"
-# A fingerprint reads this much of a file; it is little, as every job computes all fingerprints.
-PIECES, PIECE_BYTES = 16, 1 << 13
 Result = TypeVar("Result")
 
 
@@ -56,19 +53,11 @@ class Scan:
     sigma: float | None = None
 
     @property
-    def fingerprint(self) -> str:
-        """Hex digest of sizes and pieces of the user's files; empty for a phantom.
-
-        It does not depend on the files' times or folders.
-        """
+    def fingerprints(self) -> list[str]:
+        """Digests of the content of the user's files; empty for a phantom."""
         if self.phantom is not None:
-            return ""
-        digest = hashlib.sha256()
-        for path in (self.path, self.reference, self.mask):
-            digest.update(b"file" if path else b"none")
-            if path:
-                update_with_pieces(digest, path, PIECES, PIECE_BYTES)
-        return digest.hexdigest()
+            return []
+        return [path_fingerprint(path) for path in (self.path, self.reference, self.mask) if path]
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -16,7 +17,7 @@ from voxmill.runtime.jobs import job
 BIDS_VERSION = "1.10.0"
 
 
-@job
+@job(outputs=("output_path",))
 def write_derivatives(
     *,
     denoised_paths: list[str],
@@ -105,7 +106,7 @@ def _put(denoised: Sequence[str], target: Path) -> None:
     if len(denoised) == 1:
         _link_or_copy(Path(denoised[0]), target)
         return
-    images = [nibabel.load(path) for path in denoised]
+    images: list[Any] = [nibabel.load(path) for path in denoised]
     first = images[0]
     # As stored: all have the slope of the raw series.
     data = np.stack([image.dataobj.get_unscaled() for image in images], axis=-1)

@@ -26,6 +26,7 @@ from voxmill.runtime.cpu import cpu_flags
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import sha256, write_text
 from voxmill.runtime.owned import open_own, own_folder
+from voxmill.runtime.paths import cache_folder
 
 logger = logging.getLogger(__name__)
 
@@ -33,13 +34,6 @@ _FOLDER = Path(__file__).parent / "native"
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")
 _QUIET = ("-Wno-ignored-attributes",)  # templates drop the alignment of vector types as arguments
 _REMEDY = "Set XDG_CACHE_HOME to a folder of yours."
-
-
-def cache_folder() -> Path:
-    """Folder of the compiled libraries."""
-    if os.environ.get("XDG_CACHE_HOME"):
-        return Path(os.environ["XDG_CACHE_HOME"]) / "voxmill"
-    return Path(__file__).parents[2] / ".cache" / "voxmill"
 
 
 def compiler() -> str | None:

@@ -93,6 +93,7 @@ def find_cells_oracle(
     voxel_size_um: Iterable[float],
     max_distance_um: float,
     threads: int = 1,
+    region: Box | None = None,
 ) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
     """The best that the filter can do on a volume, its scale and threshold chosen by ground truth.
 
@@ -110,6 +111,8 @@ def find_cells_oracle(
         As in `voxmill.evaluation.matching.match_points`.
     threads : int
         Blocks worked on at once.
+    region : Box, optional
+        Only cells in it count, true and found.
 
     Returns
     -------
@@ -119,8 +122,12 @@ def find_cells_oracle(
         `scale`, `threshold` and `f1`.
     """
     tried = []
+    region = Box.from_shape(volume.shape) if region is None else region
+    truth = truth[region.contains(truth)]
     for scale in settings.scales:
         points, scores = find_cells_dog(volume, settings, voxel_size_um, scale, threads)
+        inside = region.contains(points)
+        points, scores = points[inside], scores[inside]
         threshold, f1 = best_threshold(truth, points, scores, max_distance_um, voxel_size_um)
         keep = scores >= threshold
         choice = {"scale": scale, "threshold": threshold, "f1": f1}

@@ -11,9 +11,10 @@ from voxmill.evaluation.ground_truth import read_truth
 from voxmill.runtime.files import writing
 from voxmill.runtime.jobs import job, logger
 from voxmill.volumes import read_header
+from voxmill.volumes.sources import check_files
 
 
-@job
+@job(outputs=("output_path",))
 def check_ground_truth(
     *,
     truth_path: str,
@@ -23,6 +24,7 @@ def check_ground_truth(
     output_path: str,
     reading: Mapping[str, Any] | None = None,
     volume: Mapping[str, Any] | None = None,
+    fingerprint: str | None = None,
 ) -> None:
     """Check a ground truth against its volume and write it as a table of points in voxels.
 
@@ -36,9 +38,12 @@ def check_ground_truth(
         Its `columns`, `units` and `offset_vox`.
     volume : mapping, optional
         Arguments of `voxmill.volumes.read_header` for the volume.
+    fingerprint : str, optional
+        Of the ground truth when the run was planned; another one is refused.
     """
     header = read_header(**volume) if volume else None
     points = read_truth(truth_path, kind, shape, voxel_size_um, volume=header, **(reading or {}))
+    check_files([truth_path], [fingerprint] if fingerprint else None)
     # A point just inside of the last face must stay inside when it is rounded to four decimals.
     points = np.minimum(points, np.asarray(shape) - 0.5001)
     table = pd.DataFrame(points, columns=PLACE)

@@ -26,7 +26,7 @@ img {{ max-width: 100%; }}
 ALT = "F1 against the threshold, F1 against the matching distance, precision against recall"
 
 
-@job
+@job(outputs=("output_path",))
 def compare_methods(*, evaluation_paths: list[str], methods: list[str], output_path: str) -> None:
     """Write a self-contained HTML page that compares the evaluations of one volume.
 

@@ -18,7 +18,7 @@ from voxmill.volumes.protocols import ReadableVolume
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 COLUMNS, ROWS = 10, 3
 """Of each of the two parts of the sheet."""
@@ -41,7 +41,7 @@ class Mistake:
     score: float
 
 
-@job
+@job(outputs=("output_path",))
 def draw_mistakes(
     *,
     volume: dict,
@@ -69,6 +69,8 @@ def draw_mistakes(
     header = read_header(**volume)
     size = VoxelSize.of(header.voxel_size_um)
     matches = pd.read_csv(Path(matches_path))
+    if header.resampling is not None:
+        matches[PLACE] = header.resampling.from_own(matches[PLACE].to_numpy(float))
     with (
         open_volume(header) as source,
         Probabilities(probability_path) as probability,
@@ -124,7 +126,7 @@ def _draw(
     total: int,
 ) -> Figure:
     figure = plt.figure(figsize=(15, 10.5), layout="constrained")
-    for part, (kind, mistakes) in zip(figure.subfigures(2, 1), found.items(), strict=True):
+    for part, (kind, mistakes) in zip(_halves(figure), found.items(), strict=True):
         part.suptitle(f"{len(mistakes)} {KINDS[kind]}", x=0.005, ha="left", fontsize="medium")
         for panel in part.subplots(ROWS, COLUMNS).flat:
             panel.axis("off")
@@ -135,6 +137,11 @@ def _draw(
         f"crops of {6 * reach_um:g} µm"
     )
     return figure
+
+
+def _halves(figure: Figure) -> list[SubFigure]:
+    upper, lower = figure.subfigures(2, 1, squeeze=False)[:, 0]
+    return [upper, lower]
 
 
 def _show(

@@ -1,6 +1,5 @@
 """A figure of what the workflow found: middle planes, the probability under them, the cells."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +7,11 @@ import matplotlib
 import numpy as np
 import pandas as pd
 
-from voxmill.geometry import Box, VoxelSize
+from voxmill.cells.table import PLACE
+from voxmill.geometry import Box, Triple, VoxelSize
 from voxmill.runtime.files import writing
 from voxmill.runtime.jobs import job
-from voxmill.volumes import open_volume, read_header
+from voxmill.volumes import check_source, open_volume, read_header
 from voxmill.volumes.probability import Probabilities
 from voxmill.volumes.protocols import ReadableVolume
 
@@ -31,13 +31,13 @@ MOST_SHOWN_VOX = 512
 PLANES: tuple[Plane, ...] = (("xy", 0, (1, 2)), ("xz", 1, (0, 2)), ("yz", 2, (0, 1)))
 
 
-def middle_window(shape: Sequence[int], most: int = MOST_SHOWN_VOX) -> Box:
-    """The middle part of a volume, at most `most` voxels along an axis."""
-    start = [max(0, (n - most) // 2) for n in shape]
-    return Box.from_shape([min(n, most) for n in shape], start)
+def middle_window(box: Box, most: int = MOST_SHOWN_VOX) -> Box:
+    """The middle part of a volume or of a box of it, at most `most` voxels along an axis."""
+    start = [a + max(0, (n - most) // 2) for a, n in zip(box.start, box.shape, strict=True)]
+    return Box.from_shape([min(n, most) for n in box.shape], start)
 
 
-@job
+@job(outputs=("output_path",))
 def draw_overview(
     *,
     volume: dict,
@@ -45,6 +45,8 @@ def draw_overview(
     cells_path: str,
     matches_path: str | None,
     output_path: str,
+    box: list[Triple] | None = None,
+    fingerprint: str | None = None,
     depth_um: float = 4.0,
     reach_um: float = 6.0,
 ) -> None:
@@ -60,6 +62,10 @@ def draw_overview(
         True and found cells with their status, where there is a ground truth.
     output_path : path
         PNG.
+    box : pair of (3,) int, optional
+        Start and stop of the box that the run is limited to, voxels of the file.
+    fingerprint : str, optional
+        Of the volume as the run was planned; another one is refused.
     depth_um : float
         Thickness of the slab around each plane whose maximum is shown.
     reach_um : float
@@ -67,8 +73,11 @@ def draw_overview(
     """
     header = read_header(**volume)
     size = VoxelSize.of(header.voxel_size_um)
-    window = middle_window(header.shape)
-    points = _points(cells_path, matches_path)
+    points, grid = _points(cells_path, matches_path), header.resampling
+    shown = Box(*box) if box else Box.from_shape(header.own_shape or header.shape)
+    if grid is not None:
+        shown, points[PLACE] = grid.covering(shown), grid.from_own(points[PLACE].to_numpy())
+    window = middle_window(shown)
     parts: dict[str, list[np.ndarray]] = {}
     with open_volume(header) as source, Probabilities(probability_path) as probability:
         for name, part in (("volume", source), ("probability", probability)):
@@ -76,7 +85,9 @@ def draw_overview(
                 _projection(part, window, axis, depth_um / size.array[axis])
                 for _, axis, _ in PLANES
             ]
-    figure = _draw(parts, points, window, size, reach_um)
+    check_source(header, fingerprint)
+    origin_um = grid.origin_um if grid else np.zeros(3)
+    figure = _draw(parts, points, window, size, origin_um, reach_um)
     figure.suptitle(
         f"Middle planes (maximum over {depth_um:g} µm) and the cells centred within {reach_um:g} µm"
     )
@@ -105,6 +116,7 @@ def _draw(
     points: pd.DataFrame,
     window: Box,
     size: VoxelSize,
+    origin_um: np.ndarray,
     reach_um: float,
 ) -> Figure:
     sizes_um = size.to_um(window.shape)
@@ -117,9 +129,9 @@ def _draw(
     for row, (name, images) in enumerate(parts.items()):
         for column, (image, plane) in enumerate(zip(images, PLANES, strict=True)):
             panel = axes[row, column]
-            _show(panel, image, plane, window, size, limits[name])
+            _show(panel, image, plane, window, size, origin_um, limits[name])
             panel.set_title(f"{name}, {plane[0]}")
-            _mark(panel, points, plane, window, size, reach_um)
+            _mark(panel, points, plane, window, size, origin_um, reach_um)
     found: dict[str, Any] = {}
     for panel in axes.flat:
         found |= dict(zip(*panel.get_legend_handles_labels()[::-1], strict=True))
@@ -136,12 +148,13 @@ def _show(
     plane: Plane,
     window: Box,
     size: VoxelSize,
+    origin_um: np.ndarray,
     limits: tuple[float, float],
 ) -> None:
     rows, columns = plane[2]
     start, stop = window
     left, right, bottom, top = (
-        (value - 0.5) * size.array[axis]
+        (value - 0.5) * size.array[axis] + origin_um[axis]
         for axis, value in (
             (columns, start[columns]), (columns, stop[columns]),
             (rows, stop[rows]), (rows, start[rows]),
@@ -160,13 +173,15 @@ def _mark(
     plane: Plane,
     window: Box,
     size: VoxelSize,
+    origin_um: np.ndarray,
     reach_um: float,
 ) -> None:
     _, axis, (rows, columns) = plane
     middle_um = (window.start[axis] + window.stop[axis]) / 2 * size.array[axis]
-    voxels = points[["z_vox", "y_vox", "x_vox"]].to_numpy()
+    voxels = points[PLACE].to_numpy()
     position_um = size.to_um(voxels)
     inside = np.abs(position_um[:, axis] - middle_um) <= reach_um
+    position_um += origin_um
     inside &= window.contains(voxels)
     for status, colour in STATUS_COLOURS.items():
         chosen = inside & (points["status"] == status).to_numpy()

@@ -18,6 +18,7 @@ from voxmill.networks.models import read_card
 from voxmill.runtime.files import write_json, writing
 from voxmill.runtime.jobs import job, logger
 from voxmill.tiles.grid import Tile
+from voxmill.tiles.own_tiles import own_tiles
 from voxmill.tiles.plan import read_plan
 from voxmill.volumes.appearance import unlike
 from voxmill.volumes.grey_values import read_grey_values
@@ -157,7 +158,7 @@ def _match_table(matches: Matches, cell_ids: np.ndarray) -> pd.DataFrame:
     return table.sort_values(["z_vox", "y_vox", "x_vox", "status"], ignore_index=True)
 
 
-@job
+@job(outputs=("json_path", "csv_path", "matches_path"))
 def evaluate_cells(
     *,
     plan_path: str,
@@ -175,7 +176,7 @@ def evaluate_cells(
     Parameters
     ----------
     plan_path : path
-        Plan of the volume: shape, voxel size, tiles.
+        Plan of the volume: shape, voxel size, tiles; all are taken in the voxels of the file.
     truth_path : path
         Points in voxels, as `voxmill.evaluation.check_ground_truth` writes them.
     cells_path : path
@@ -194,12 +195,14 @@ def evaluate_cells(
         unknown or out of range.
     """
     plan = read_plan(plan_path)
-    shape, size = plan.volume.shape, VoxelSize.of(plan.volume.voxel_size_um)
+    volume = plan.volume
+    shape = volume.own_shape or volume.shape
+    size = VoxelSize.of(volume.own_voxel_size_um or volume.voxel_size_um)
     frame = Box.from_shape(shape)
     truth, cells = read_checked_truth(truth_path, frame, size), read_cells(cells_path)
     check_inside(cells_path, cells[PLACE].to_numpy(float), frame, size)
     checked = EvaluationSettings.from_dict(settings)
-    result = evaluate(truth, cells, checked, size, shape, plan.tiles)
+    result = evaluate(truth, cells, checked, size, shape, own_tiles(plan))
     if statistics_path and weights_path:
         result.results.update(_model_range(statistics_path, weights_path, len(cells)))
     write_json(json_path, result.results)

@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import product
 
 import numpy as np
 
@@ -19,15 +20,16 @@ from voxmill.config.cells import CellSettings
 from voxmill.config.prediction import PredictionSettings
 from voxmill.config.seams import SeamSettings
 from voxmill.evaluation.matching import match_points
-from voxmill.geometry import Box, VoxelSize
+from voxmill.geometry import Box, Triple, VoxelSize
 from voxmill.networks import models
 from voxmill.prediction.box import on_claimed_device
 from voxmill.prediction.measure_halo import richest_boxes
 from voxmill.prediction.volume_predictor import VolumePredictor
-from voxmill.runtime.files import write_json
+from voxmill.runtime.checked import write_checked_json
 from voxmill.runtime.jobs import job, logger, progress
+from voxmill.tiles.grid import Grid
 from voxmill.tiles.plan import Plan, read_plan
-from voxmill.volumes import open_volume, read_header
+from voxmill.volumes import check_source, open_volume, read_header
 from voxmill.volumes.blocks import ArrayVolume
 from voxmill.volumes.grey_values import read_grey_values
 from voxmill.volumes.probability import Probabilities, to_probability, to_stored
@@ -122,7 +124,7 @@ def _is_predicted(box: Box, plan: Plan, tissue: Tissue) -> bool:
     return all(tissue.has_tissue(core.clip(volume)) for core in cores)
 
 
-@job
+@job(outputs=("output_path",))
 def measure_seams(
     *,
     volume: dict,
@@ -136,6 +138,7 @@ def measure_seams(
     prediction: dict,
     threads: int,
     gpus: int = 0,
+    part: list[Triple] | None = None,
 ) -> None:
     """Write how far the stitched volume is from one predicted with a far larger halo.
 
@@ -146,12 +149,14 @@ def measure_seams(
     plan_path, statistics_path, weights_path, probability_path : path
     output_path : path
         JSON: `largest` and `mean` absolute difference of probability before rounding, `rounding`,
-        the largest that storing added, `cells` compared, `gained` and `lost` cells (absolute
-        voxels), and the same for each window; `halo_vox` of the plan and `reference_halo_vox` of
-        the windows.
+        the largest that storing added, `cells` compared, `gained` and `lost` cells (absolute voxels
+        of the file), and the same for each window; `halo_vox` of the plan and `reference_halo_vox`
+        of the windows. Windows and halos are in voxels of the tiles.
     settings, cells, prediction : dict
         See `SeamSettings`, `CellSettings`, `PredictionSettings`.
     threads, gpus : int
+    part : pair of (3,) int, optional
+        Start and stop of a box of cores: only these are predicted.
 
     Raises
     ------
@@ -159,14 +164,18 @@ def measure_seams(
         If an input can't be read, a setting is out of range, or the device is absent.
     """
     checked, detector = SeamSettings.from_dict(settings), CellSettings.from_dict(cells)
-    plan, grey = read_plan(plan_path), read_grey_values(statistics_path)
+    plan = read_plan(plan_path)
+    grey = read_grey_values(statistics_path, plan.fingerprint)
     card, network = models.load_stored(weights_path)
     normalise = grey.normaliser(card.normalisation)
     header = read_header(**volume)
+    check_source(header, plan.fingerprint)
     voxel_size_um = VoxelSize.of(header.voxel_size_um)
-    size = tuple(min(checked.window_vox, n) for n in header.shape)
-    number = checked.windows_of(len(plan.tiles))
-    starts = seam_starts(header.shape, plan.tile_shape_vox, size, 4 * number, checked.seed)
+    box = Box(*part) if part else Box.from_shape(header.shape)
+    size = tuple(min(checked.window_vox, n) for n in box.shape)
+    number = checked.windows_of(len(Grid(box.shape, plan.tile_shape_vox)))
+    starts = seam_starts(box.shape, plan.tile_shape_vox, size, 4 * number, checked.seed)
+    starts += np.array(box.start)
     # Tiles without tissue are not predicted: beside them there is no seam to look at.
     kept = [_is_predicted(Box.from_shape(size, start), plan, grey.tissue) for start in starts]
     starts = starts[np.array(kept, bool)]
@@ -182,11 +191,17 @@ def measure_seams(
         predict_cut = partial(predict_by_tiles, plan=plan, predictor=predictor, halo_vox=halo)
         boxes = richest_boxes(predictor.read, starts, size, number)
         rows = [
-            compare_window(box, predict_box, predict_cut, stitched, detector, voxel_size_um)
-            for box in progress(boxes, len(boxes), "window", "looking at seams")
+            compare_window(
+                window, predict_box, predict_cut, stitched, detector, voxel_size_um, within=box
+            )
+            for window in progress(boxes, len(boxes), "window", "looking at seams")
         ]
+    if header.resampling is not None:
+        for row, key in product(rows, ("gained", "lost")):
+            row[key] = header.resampling.to_own(np.reshape(row[key], (-1, 3))).tolist()
+    check_source(header, plan.fingerprint)
     result = summarise(rows) | {"tolerance": checked.tolerance, "reference_halo_vox": halo}
-    write_json(output_path, result | {"halo_vox": list(plan.halo_vox), "windows": rows})
+    write_checked_json(output_path, result | {"halo_vox": list(plan.halo_vox), "windows": rows})
     logger.info(
         "%d windows at seams: largest difference %.3g, mean %.3g, by rounding %.3g; "
         "%d cells, %d gained, %d lost",
@@ -227,6 +242,7 @@ def compare_window(
     stitched: Probabilities,
     settings: CellSettings,
     voxel_size_um: Iterable[float],
+    within: Box | None = None,
 ) -> dict:
     """Compare one box of the stitched prediction with the same box predicted with a larger halo.
 
@@ -242,6 +258,8 @@ def compare_window(
         The stitched probability.
     settings : CellSettings
     voxel_size_um : (3,) float
+    within : Box, optional
+        The box of the stitched probability that was predicted, where it is not all.
 
     Returns
     -------
@@ -252,7 +270,7 @@ def compare_window(
     # A cell of the box depends on what lies around it.
     reach_um = 2 * settings.min_distance_um + 4 * settings.smoothing_um
     margin = [math.ceil(reach_um / edge) + 2 for edge in voxel_size_um]
-    around = box.grow(margin, within=Box.from_shape(stitched.shape))
+    around = box.grow(margin, within=within or Box.from_shape(stitched.shape))
     reference, found = predict_box(around), stitched.read_window(*around)
     core = box.relative_to(around.start)
     cut = predict_cut(box)

@@ -76,7 +76,7 @@ class Box:
 
     @classmethod
     def parse(cls, text: str, shape: Sequence[int]) -> "Box":
-        """A region of interest as it is written in the configuration.
+        """A part of a volume as it is written in the configuration.
 
         Parameters
         ----------
@@ -88,7 +88,7 @@ class Box:
         Raises
         ------
         VoxmillError
-            If the text is no region, or the region is empty or leaves the volume.
+            If the text is no box, or the box is empty or reversed or leaves the volume.
 
         Examples
         --------
@@ -97,12 +97,12 @@ class Box:
         """
         match = _REGION.fullmatch(text.strip())
         if match is None:
-            raise VoxmillError(f'region: expected "z0:z1, y0:y1, x0:x1", found {text!r}')
+            raise VoxmillError(f'box: expected "z0:z1, y0:y1, x0:x1", found {text!r}')
         numbers = [int(number) for number in match.groups()]
         limits = zip(numbers[::2], numbers[1::2], shape, strict=True)
         if any(not a < b <= n for a, b, n in limits):
             raise VoxmillError(
-                f"region: expected a part of the volume of shape {tuple(shape)} (z, y, x) that is "
+                f"box: expected a part of the volume of shape {tuple(shape)} (z, y, x) that is "
                 f"not empty, found {text!r}"
             )
         return cls(_triple(numbers[::2]), _triple(numbers[1::2]))
@@ -198,16 +198,20 @@ class Box:
         first[axis], last[axis] = start, stop
         return Box(_triple(first), _triple(last))
 
-    def aligned(self, multiple: int) -> "Box":
-        """The smallest box around this one whose corners are multiples of a number.
+    def aligned(self, multiple: int | Integers) -> "Box":
+        """The smallest box around this one whose corners are multiples of a number, or of three.
 
         Examples
         --------
         >>> print(Box((3, 4, 5), (7, 8, 9)).aligned(4))
         0:8, 4:8, 4:12
+        >>> print(Box((3, 4, 5), (7, 8, 9)).aligned((1, 3, 9)))
+        3:7, 3:9, 0:9
         """
-        start = [a // multiple * multiple for a in self.start]
-        return Box(_triple(start), _triple([b + -b % multiple for b in self.stop]))
+        edges = (multiple,) * 3 if isinstance(multiple, int) else _whole_numbers("edges", multiple)
+        start = [a // edge * edge for a, edge in zip(self.start, edges, strict=True)]
+        stop = [b + -b % edge for b, edge in zip(self.stop, edges, strict=True)]
+        return Box(_triple(start), _triple(stop))
 
     def shifted_by(self, offset: Integers) -> "Box":
         """The box moved by so many voxels along z, y, x; the inverse of `relative_to`."""

@@ -70,6 +70,9 @@ class ModelCard(Section):
     """Voxel size (z, y, x) of the training data."""
     cell_diameter_um: Positive | None = None
     """Typical cell diameter in the training data."""
+    cell_diameter_vox: Positive | tuple[Positive, Positive, Positive] | None = None
+    """Typical cell diameter in voxels, one or z, y, x, of a model that was trained on volumes of
+    several voxel sizes, each resampled to this diameter; such a model has no `voxel_size_um`."""
     detector: Annotated[dict[str, Any], Checked(CellSettings)] = setting(factory=dict)
     """Settings of the detector that the threshold was chosen with, without the threshold; empty
     where the model doesn't say."""

@@ -63,7 +63,7 @@ def draw_labelled(settings: PhantomSettings) -> tuple[np.ndarray, np.ndarray, np
     return np.clip(np.rint(noisy), 0, 65535).astype(np.uint16), truth, labels
 
 
-@job
+@job(outputs=("volume_path", "truth_path", "labels_path"))
 def make_phantom(
     *,
     volume_path: str | Path,

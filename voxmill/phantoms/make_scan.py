@@ -64,7 +64,7 @@ def _smooth_noise(random: np.random.Generator, shape: tuple, width: float) -> np
     return (noise - noise.mean()) / noise.std()
 
 
-@job
+@job(outputs=("scan_path", "reference_path", "mask_path"))
 def make_scan(*, scan_path: str, reference_path: str, mask_path: str, settings: dict) -> None:
     """Write a phantom as NIfTI: the noisy scan (int16), the noise-free reference and the mask.
 

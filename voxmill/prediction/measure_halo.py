@@ -16,7 +16,7 @@ from voxmill.prediction.box import on_claimed_device
 from voxmill.prediction.volume_predictor import HALOS_VOX, VolumePredictor
 from voxmill.runtime.checked import write_checked_json
 from voxmill.runtime.jobs import job, logger, progress
-from voxmill.volumes import open_volume, read_header
+from voxmill.volumes import check_source, open_volume, read_header
 from voxmill.volumes.grey_values import read_grey_values
 
 
@@ -84,7 +84,7 @@ def richest_boxes(
     return [boxes[i] for i in order]
 
 
-@job
+@job(outputs=("output_path",))
 def measure_halo(
     *,
     volume: dict,
@@ -95,6 +95,7 @@ def measure_halo(
     prediction: dict,
     threads: int,
     gpus: int = 0,
+    fingerprint: str | None = None,
 ) -> None:
     """Write the smallest halo within the tolerance, and the error of each halo tried.
 
@@ -113,16 +114,20 @@ def measure_halo(
     threads : int
     gpus : int
         GPUs that the job asked for; see `voxmill.runtime.devices.claim`.
+    fingerprint : str, optional
+        Of the volume as the run was planned; kept with the halo.
 
     Raises
     ------
     VoxmillError
-        If an input can't be read, a setting is out of range, or the device is absent.
+        If the volume is not the planned one, an input can't be read, a setting is out of range,
+        or the device is absent.
     """
     checked = HaloSettings.from_dict(settings)
     card, network = models.load_stored(weights_path)
-    normalise = read_grey_values(statistics_path).normaliser(card.normalisation)
+    normalise = read_grey_values(statistics_path, fingerprint).normaliser(card.normalisation)
     header = read_header(**volume)
+    check_source(header, fingerprint)
     claimed = on_claimed_device(PredictionSettings.from_dict(prediction), gpus, output_path)
     with claimed as held, open_volume(header) as source:
         predictor = VolumePredictor(card, network, source, normalise, held, threads)
@@ -131,6 +136,7 @@ def measure_halo(
         starts = random_starts(header.shape, size, 4 * checked.windows, checked.seed)
         cores = richest_boxes(predictor.read, starts, size, checked.windows)
         errors = errors_by_halo(predictor.predict, cores, radius)
+    check_source(header, fingerprint)
     fitting = [halo for halo, error in errors.items() if error <= checked.tolerance]
     halo = min(fitting, default=radius)
     if not fitting and radius < card.receptive_radius_vox:
@@ -141,4 +147,5 @@ def measure_halo(
         )  # fmt: skip
     logger.info("halo %d voxels at tolerance %g; errors %s", halo, checked.tolerance, errors)
     content = {"halo_vox": [halo] * 3, "tolerance": checked.tolerance, "radius_vox": radius}
+    content |= {"fingerprint": fingerprint}
     write_checked_json(output_path, content | {"errors": {str(h): e for h, e in errors.items()}})

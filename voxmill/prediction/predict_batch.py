@@ -13,7 +13,8 @@ from voxmill.runtime.jobs import job
 @job
 def predict_batch(
     *,
-    tile_paths: list[str],
+    tiles: list[str],
+    source: dict,
     plan_path: str,
     statistics_path: str,
     weights_path: str,
@@ -34,13 +35,13 @@ def predict_batch(
 
     Parameters
     ----------
-    tile_paths : list of path
-        The tiles' files.
+    tiles : list of str
+        Their names.
     predictions_folder : path
         Where the JSON files go, under the tiles' names.
     manifest_path : path
         JSON, written at the end: what those files hold.
-    plan_path, statistics_path, weights_path, image_path, storage : path, dict
+    source, plan_path, statistics_path, weights_path, image_path, storage : dict, path
     settings, code, threads, gpus, record_path
         As of `voxmill.prediction.predict_tile`; so are the errors.
     """
@@ -49,5 +50,5 @@ def predict_batch(
     written = Written(image_path, predictions_folder, storage)
     predictor = Predictor(*inputs, written, checked, code, threads)
     claim = partial(on_claimed_device, checked, gpus, manifest_path, record_path)
-    tiles = predictor.run(tile_paths, claim)
-    write_checked_json(manifest_path, {"tiles": [tile.to_json() for tile in tiles]})
+    predicted = predictor.run(tiles, source, claim)
+    write_checked_json(manifest_path, {"tiles": [tile.to_json() for tile in predicted]})

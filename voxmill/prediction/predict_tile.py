@@ -13,7 +13,8 @@ from voxmill.runtime.jobs import job
 @job
 def predict_tile(
     *,
-    tile_path: str,
+    tile: str,
+    source: dict,
     plan_path: str,
     statistics_path: str,
     weights_path: str,
@@ -32,8 +33,12 @@ def predict_tile(
 
     Parameters
     ----------
-    tile_path, plan_path, statistics_path, weights_path : path
-        Inputs; the tile's file has the tile's name, the model's card lies beside the weights.
+    tile : str
+        Its name.
+    source : dict
+        Where the tile is read from, see `voxmill.tiles.tile_source.open_tiles`.
+    plan_path, statistics_path, weights_path : path
+        Inputs; the model's card lies beside the weights.
     output_path : path
         JSON under the tile's name: what the shard was made from, its file and checksum.
     image_path : path
@@ -60,4 +65,5 @@ def predict_tile(
     checked = PredictionSettings.from_dict(settings)
     written = Written(image_path, str(Path(output_path).parent), storage)
     predictor = Predictor(*inputs, written, checked, code, threads)
-    predictor.run([tile_path], partial(on_claimed_device, checked, gpus, output_path, record_path))
+    claim = partial(on_claimed_device, checked, gpus, output_path, record_path)
+    predictor.run([tile], source, claim)

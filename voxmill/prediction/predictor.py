@@ -4,7 +4,7 @@ import importlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,15 @@ from voxmill.prediction.identity import identity
 from voxmill.prediction.memory import predict_in_blocks
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.jobs import log_rate, logger, overlapped
-from voxmill.tiles.plan import REMAKE, PlannedTile, read_plan
+from voxmill.runtime.rates import predicted_as, remember
+from voxmill.tiles.plan import REMAKE, read_plan
 from voxmill.tiles.predicted import (
     PredictedTile,
     ProbabilityImage,
     check_identity,
     read_predicted,
 )
-from voxmill.volumes import TilePages, read_tile, tile_pages
+from voxmill.tiles.tile_source import TileSource, open_tiles
 from voxmill.volumes.grey_values import read_grey_values
 from voxmill.volumes.multiscale import ROOT
 from voxmill.volumes.probability import to_stored
@@ -85,7 +86,7 @@ class Predictor:
     ):
         self.weights_path = weights_path
         self.plan = read_plan(plan_path)
-        self.grey = read_grey_values(statistics_path)
+        self.grey = read_grey_values(statistics_path, self.plan.fingerprint)
         self.written, self.settings, self.threads = written, settings, threads
         self.card = models.read_card(weights_path)
         self.array = ProbabilityImage.planned(
@@ -99,10 +100,12 @@ class Predictor:
         shared = identity(self.card, self.grey.statistics, settings, code)
         self._shared = shared | {"array": self.array.digest}
         self._network: Network | None = None
+        self._tiles: TileSource
 
     def run(
         self,
-        tile_paths: Sequence[str],
+        names: Sequence[str],
+        source: Mapping[str, Any],
         claim: Callable[[], AbstractContextManager[PredictionSettings]],
     ) -> list[PredictedTile]:
         """Predict tiles, but for those whose prediction is whole and of the same identity.
@@ -112,30 +115,33 @@ class Predictor:
 
         Parameters
         ----------
-        tile_paths : sequence of path
-            Files of tiles, named after them.
+        names : sequence of str
+            Of the tiles.
+        source : dict
+            Where they are read from, see `open_tiles`.
         claim : callable
             Gives a context that holds the job's device and yields the settings with it.
         """
-        kept = {path: tile for path in tile_paths if (tile := self._whole(path))}
-        logger.info("%d of %d tiles are predicted already", len(kept), len(tile_paths))
-        left = [path for path in tile_paths if path not in kept]
-        filled = [p for p in left if self.grey.tissue.has_tissue(self._tile(p).core)]
-        logger.info("%d of the other %d hold no tissue", len(left) - len(filled), len(left))
-        for path in (p for p in left if p not in filled):
-            self._write(path, np.zeros((1, *self._tile(path).core.shape), np.float32))
-        if filled:
-            with claim() as self.settings:
-                overlapped(filled, self._read, self._compute, self._write)
-        for path, tile in kept.items():
-            tile.write(self.written.path(Path(path).stem))  # of this run, for Snakemake
-        return [read_predicted(self.written.path(Path(path).stem)) for path in tile_paths]
+        with open_tiles(source, self.plan) as self._tiles:
+            kept = {name: tile for name in names if (tile := self._whole(name))}
+            logger.info("%d of %d tiles are predicted already", len(kept), len(names))
+            left = [name for name in names if name not in kept]
+            filled = [n for n in left if self.grey.tissue.has_tissue(self.plan.tile(n).core)]
+            logger.info("%d of the other %d hold no tissue", len(left) - len(filled), len(left))
+            for name in (n for n in left if n not in filled):
+                self._write(name, np.zeros((1, *self.plan.tile(name).core.shape), np.float32))
+            if filled:
+                with claim() as self.settings:
+                    overlapped(filled, self._read, self._compute, self._write)
+        for name, tile in kept.items():
+            tile.write(self.written.path(name))  # of this run, for Snakemake
+        return [read_predicted(self.written.path(name)) for name in names]
 
-    def _whole(self, path: str) -> PredictedTile | None:
+    def _whole(self, name: str) -> PredictedTile | None:
         """The prediction of a tile, if it is undamaged and made with what this job would use."""
-        known = self.written.path(Path(path).stem)
+        known = self.written.path(name)
         try:
-            found = check_identity(read_predicted(known), self._identity(path), known)
+            found = check_identity(read_predicted(known), self._identity(name), known)
             self.array.verify(found.stored, REMAKE)
         except VoxmillError:
             return None
@@ -145,37 +151,30 @@ class Predictor:
         """Without its metadata the image is none, as it is no longer whole."""
         Path(self.written.image_path, ROOT).unlink(missing_ok=True)
 
-    def _tile(self, path: str) -> PlannedTile:
-        """The tile that a file is named after."""
-        return self.plan.tile(Path(path).stem)
+    def _identity(self, name: str) -> dict[str, Any]:
+        tile = self.plan.tile(name)
+        return {"tile": tile.key, "voxels": self._tiles.crc32(tile), **self._shared}
 
-    def _open(self, path: str) -> TilePages:
-        tile = self._tile(path)
-        dtype = self.plan.volume.dtype
-        return tile_pages(path, tile.window.shape, dtype, {"tile": tile.key}, REMAKE)
+    def _read(self, name: str) -> np.ndarray:
+        tile = self.plan.tile(name)
+        return self._normalise(self._tiles.read(tile), tile.window.start)
 
-    def _identity(self, path: str) -> dict[str, Any]:
-        with self._open(path) as pages:
-            return {"tile": self._tile(path).key, "voxels": pages.crc32, **self._shared}
-
-    def _read(self, path: str) -> np.ndarray:
-        tile, dtype = self._tile(path), self.plan.volume.dtype
-        voxels = read_tile(path, tile.window.shape, dtype, {"tile": tile.key}, REMAKE)
-        return self._normalise(voxels, tile.window.start)
-
-    def _compute(self, path: str, normalised: np.ndarray) -> np.ndarray:
+    def _compute(self, name: str, normalised: np.ndarray) -> np.ndarray:
         if self._network is None:  # here, so that the first tile is read meanwhile
             _, self._network = models.load_stored(self.weights_path)
-        tile, settings = self._tile(path), self.settings
+        tile, settings = self.plan.tile(name), self.settings
+        device = resolve_device(settings.device)
         start = time.perf_counter()
         core = predict_in_blocks(
             self._network, normalised[None], tile.core_in_window, self.plan.halo_vox,
-            settings.backend, resolve_device(settings.device), settings.precision, self.threads,
+            settings.backend, device, settings.precision, self.threads,
             flip_axes=settings.flip_axes, origin=tile.window.start,
         )  # fmt: skip
         seconds = time.perf_counter() - start
         logger.info("network %s, %s, %d threads", self.card.name, settings, self.threads)
         log_rate(f"predicted {tile.name}", normalised.size, seconds)
+        kind = predicted_as(self.card.weights_sha256, asdict(settings) | {"device": device})
+        remember(kind, normalised.size, seconds)
         if not np.isfinite(core).all():
             raise VoxmillError(
                 f"{self.weights_path}: the prediction of tile {tile.name} holds NaN or infinite "
@@ -184,9 +183,9 @@ class Predictor:
             )
         return core
 
-    def _write(self, path: str, core: np.ndarray) -> None:
-        tile = self._tile(path)
+    def _write(self, name: str, core: np.ndarray) -> None:
+        tile = self.plan.tile(name)
         voxels, index = to_stored(core[0], self.array.dtype), self.array.index_of(tile.core.start)
         stored = self.array.write_shard(index, voxels, before=self._unmake_image)
-        predicted = PredictedTile(tile.name, self._identity(path), stored)
-        predicted.write(self.written.path(tile.name))
+        predicted = PredictedTile(name, self._identity(name), stored)
+        predicted.write(self.written.path(name))

@@ -1,7 +1,7 @@
 """Digests of the library modules that a rule depends on.
 
-Snakemake notices an edited script, not an edited module that the script imports. Rules carry
-`params: code=source_digest("voxmill.tiles.cut_tile")`; an edit that may change results changes the
+Snakemake notices the date of a script, not an edited module that the script imports. Rules carry
+`params: code=source_digest("voxmill.tiles.cut_tiles")`; an edit that may change results changes the
 digest and reruns the rule. Comments, docstrings, formatting and the place of a module do not count.
 """
 
@@ -24,7 +24,7 @@ _CPP_TOKEN = re.compile(rf"{_CPP_TEXT}|\w+|[^\w\s]")
 
 @functools.cache
 def source_digest(*modules: str) -> str:
-    """Digest of the sources of modules and of all voxmill modules that they import.
+    """Digest of the sources of modules, their scripts, and all voxmill modules that they import.
 
     Imports are followed in the syntax tree, those inside functions too; nothing is executed. What
     is digested are the syntax trees without docstrings, and the tokens of C++ without comments. An
@@ -33,7 +33,7 @@ def source_digest(*modules: str) -> str:
     Parameters
     ----------
     modules : str
-        Full names such as "voxmill.tiles.cut_tile".
+        Full names such as "voxmill.tiles.cut_tiles".
 
     Returns
     -------
@@ -46,6 +46,9 @@ def source_digest(*modules: str) -> str:
         If a named module has no source file.
     """
     paths = set().union(*(_closure(module) for module in modules))
+    # So that an edited script counts by its content, and not by its date.
+    scripts = (ROOT / "scripts" / f"{module.rpartition('.')[2]}.py" for module in modules)
+    paths.update(script for script in scripts if script.is_file())
     digest = hashlib.sha256()
     for part in sorted({_digest_with_imports(path) for path in paths}):
         digest.update(part)

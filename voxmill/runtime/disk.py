@@ -118,11 +118,11 @@ def _concerns(error: BaseException, path: Path) -> bool:
 
 
 def _space_message(path: Path, why: str, needed_bytes: int, written_bytes: int) -> str:
-    needed = f"About {_readable(needed_bytes)} are needed" if needed_bytes else "More is needed"
+    needed = f"About {readable(needed_bytes)} are needed" if needed_bytes else "More is needed"
     limit = "" if why != os.strerror(errno.EFBIG) else "or raise the limit (`ulimit -f`) "
     return (
-        f"{path}: this file cannot be written: {why}. {needed}, {_readable(written_bytes)} were "
-        f"written, {_readable(_free_bytes(path.parent))} are free in {path.parent}. Free space "
+        f"{path}: this file cannot be written: {why}. {needed}, {readable(written_bytes)} were "
+        f"written, {readable(_free_bytes(path.parent))} are free in {path.parent}. Free space "
         f"{limit}and run again: what is finished is kept."
     )
 
@@ -139,10 +139,10 @@ def _size(path: Path) -> int:
     return 0
 
 
-def _readable(size: int) -> str:
+def readable(size: int) -> str:
     """A number of bytes for a reader.
 
-    >>> _readable(999), _readable(1_500_000)
+    >>> readable(999), readable(1_500_000)
     ('999 bytes', '1.5 MB')
     """
     for unit, factor in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):

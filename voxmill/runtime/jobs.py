@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from tqdm import tqdm
 
 from voxmill import __version__
+from voxmill.runtime import receipts
 from voxmill.runtime.errors import VoxmillError
 
 logger = logging.getLogger("voxmill")
@@ -26,37 +27,74 @@ LOG_EVERY_S = 10.0
 Item = TypeVar("Item")
 Given = TypeVar("Given")
 Result = TypeVar("Result")
+Job = Callable[..., None]
 
 
-def job(function: Callable[..., Result]) -> Callable[..., Result]:
+@overload
+def job(function: Job, *, outputs: Sequence[str] = ()) -> Job: ...
+@overload
+def job(*, outputs: Sequence[str] = ()) -> Callable[[Job], Job]: ...
+def job(function: Job | None = None, *, outputs: Sequence[str] = ()) -> Any:
     """Make a job of a function of files: it then takes `log_path` too, and keywords alone.
 
     The log (a file, and standard error) holds the versions at the start, all messages of the
     library, and the seconds and the peak memory at the end. A `VoxmillError` is printed as one
-    message without a traceback and ends the process with status 1.
+    message without a traceback and ends the process with status 1. Inputs that have a receipt
+    (`voxmill.runtime.receipts`) are checked against it.
+
+    Parameters
+    ----------
+    outputs : sequence of str
+        Names of the arguments that are output files. With them the job takes `code` too, a digest
+        of its code: it then leaves receipts, and does nothing where its outputs are whole and were
+        made of the same inputs, settings and code.
     """
+    if function is None:
+        return functools.partial(_job, outputs=tuple(outputs))
+    return _job(function, tuple(outputs))
+
+
+def _job(function: Job, outputs: tuple[str, ...]) -> Job:
+    name = function.__name__
 
     @functools.wraps(function)
-    def run(*, log_path: str | Path | None = None, **keywords: Any) -> Result:
+    def run(*, log_path: str | Path | None = None, **keywords: Any) -> None:
         with _logging_to(log_path):
-            _log_start(function.__name__)
+            _log_start(name)
             start = time.perf_counter()
             try:
-                result = function(**keywords)
+                _run_once(function, keywords, outputs)
             except VoxmillError as error:
                 logger.error("%s", error)
                 raise SystemExit(1) from None
             except SystemExit as end:  # a planned end, such as a checkpoint after SIGTERM
-                logger.warning("%s: %s", function.__name__, end)
+                logger.warning("%s: %s", name, end)
                 raise
             except BaseException:
-                logger.exception("%s failed", function.__name__)
+                logger.exception("%s failed", name)
                 raise
             seconds = time.perf_counter() - start
-            logger.info("%s done in %.2f s, %s", function.__name__, seconds, _peak_memory())
-        return result
+            logger.info("%s done in %.2f s, %s", name, seconds, _peak_memory())
 
     return run
+
+
+def _run_once(function: Job, keywords: dict[str, Any], outputs: tuple[str, ...]) -> None:
+    """Run a job, unless its outputs are there and would be the same."""
+    code = keywords.pop("code", None) if outputs else None
+    for path in receipts.input_files(keywords, outputs):
+        receipts.check_file(path)
+    if code is None:
+        function(**keywords)
+        return
+    paths = [keywords[name] for name in outputs]
+    identity = receipts.identity_of(function.__name__, code, keywords, outputs)
+    if receipts.are_kept(paths, identity):
+        logger.info("kept, whole and made of the same: %s", ", ".join(map(str, paths)))
+        return
+    receipts.remove_receipts(paths)
+    function(**keywords)
+    receipts.write_receipts(paths, function.__name__, identity)
 
 
 def progress(items: Iterable[Item], total: int, unit: str, what: str) -> Iterator[Item]:

@@ -1,4 +1,4 @@
-"""Paths: what may be wrong with one that leads nowhere, and files that come with voxmill."""
+"""Paths: what may be wrong with one, files that come with voxmill, the cache of this machine."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 _MOST_NAMES = 2000
+
+
+def cache_folder() -> Path:
+    """Folder of what this machine keeps between runs: compiled libraries, rates of jobs."""
+    if os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.environ["XDG_CACHE_HOME"]) / "voxmill"
+    return ROOT / ".cache" / "voxmill"
 
 
 def shipped(path: str) -> str:

@@ -25,7 +25,7 @@ from pathlib import Path
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import write_json, write_text
 from voxmill.slurm import commands
-from voxmill.slurm.dag import ON_CLUSTER, PlannedJob, planned_jobs
+from voxmill.slurm.dag import ON_CLUSTER, PlannedJob, planned_jobs, upstream
 
 RULES = ("predict_tile", "predict_batch")
 STAGE = "predict"
@@ -159,8 +159,8 @@ def left_to_do(run: ArrayRun) -> Stages:
     for_tiles = planned_jobs([*arguments, "--", STAGE])
     everything = planned_jobs([*arguments, "--", *run.targets])
     predictions = [job for job in for_tiles if job.rule in RULES]
-    before = [job for job in for_tiles if job.rule not in RULES and job.output]
-    known = {tuple(job.output) for job in for_tiles}
+    before = upstream(predictions, [job for job in for_tiles if job.rule not in RULES])
+    known = {tuple(job.output) for job in [*before, *predictions]}
     after = [job for job in everything if tuple(job.output) not in known]
     return Stages(before, predictions, after)
 

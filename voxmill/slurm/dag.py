@@ -66,6 +66,26 @@ def planned_jobs(arguments: list[str]) -> list[PlannedJob]:
         return [PlannedJob(**job) for job in json.loads(found.read_text(encoding="utf-8"))]
 
 
+def upstream(wanted: list[PlannedJob], jobs: list[PlannedJob]) -> list[PlannedJob]:
+    """The jobs that make what others need, and what these need in turn, in their order.
+
+    >>> plan, cut, check = (
+    ...     PlannedJob(rule, [given], [made], [], {}, 1)
+    ...     for rule, given, made in [("p", "v", "a"), ("c", "a", "b"), ("s", "d", "e")]
+    ... )
+    >>> predict = PlannedJob("predict_tile", ["b"], ["d"], [], {}, 1)
+    >>> [job.rule for job in upstream([predict], [plan, cut, check])]
+    ['p', 'c']
+    """
+    needed, found = {path for job in wanted for path in job.input}, set[int]()
+    while fresh := [
+        job for job in jobs if id(job) not in found and not needed.isdisjoint(job.output)
+    ]:
+        found.update(map(id, fresh))
+        needed.update(path for job in fresh for path in job.input)
+    return [job for job in jobs if id(job) in found]
+
+
 class _Recorder(logging.Filter):
     """Keeps the jobs that Snakemake logs; rejects no record."""
 

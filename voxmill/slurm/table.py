@@ -12,6 +12,9 @@ from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import writing
 from voxmill.runtime.records import RECORD_SUFFIX
 
+MOST_ROWS = 200
+HEADER = ("task", "status", "node", "GPU", "s", "wait s", "GPU s", "retries", "MB", "GPU MB")
+
 
 @dataclass(frozen=True)
 class Row:
@@ -104,9 +107,21 @@ def row(tries: list[dict]) -> Row:
 
 
 def formatted(rows: list[Row]) -> str:
-    """Format the table as text with a line of totals."""
-    header = ("task", "status", "node", "GPU", "s", "wait s", "GPU s", "retries", "MB", "GPU MB")
-    lines = [
+    """Format the table as text with a line of totals.
+
+    Of more than 200 tasks those that are not done have lines of their own, the others share a line
+    for each folder.
+    """
+    if len(rows) <= MOST_ROWS:
+        return "\n".join([*_aligned(HEADER, _by_task(rows), left=4), "", summary(rows)])
+    text = _aligned(("folder", "tasks", *HEADER[4:]), _by_folder(rows), left=1)
+    if unfinished := [each for each in rows if each.status != "done"]:
+        text += ["", *_aligned(HEADER, _by_task(unfinished[:MOST_ROWS]), left=4)]
+    return "\n".join([*text, "", summary(rows)])
+
+
+def _by_task(rows: list[Row]) -> list[tuple[str, ...]]:
+    return [
         (
             *(each.task, each.status, each.node, each.devices, f"{each.seconds:.1f}"),
             *(f"{each.wait_s:.1f}", f"{each.gpu_seconds:.1f}", str(each.retries)),
@@ -114,15 +129,34 @@ def formatted(rows: list[Row]) -> str:
         )
         for each in rows
     ]
+
+
+def _by_folder(rows: list[Row]) -> list[tuple[str, ...]]:
+    """A line for the tasks of each folder: medians of seconds, sums of GPU-seconds, peaks."""
+    folders: dict[str, list[Row]] = {}
+    for each in rows:
+        folders.setdefault(each.task.rpartition("/")[0], []).append(each)
+    return [
+        (
+            *(folder, str(len(those)), f"{median(r.seconds for r in those):.1f}"),
+            *(f"{median(r.wait_s for r in those):.1f}", f"{sum(r.gpu_seconds for r in those):.1f}"),
+            *(str(sum(r.retries for r in those)), f"{max(r.memory_mb for r in those):.0f}"),
+            f"{max(r.gpu_memory_mb for r in those):.0f}",
+        )
+        for folder, those in folders.items()
+    ]
+
+
+def _aligned(header: tuple[str, ...], lines: list[tuple[str, ...]], left: int) -> list[str]:
+    """Lines of columns, of which the first ones are aligned to the left."""
     widths = [max(len(line[i]) for line in [header, *lines]) for i in range(len(header))]
-    text = [
+    return [
         "  ".join(
-            cell.ljust(width) if index < 4 else cell.rjust(width)
+            cell.ljust(width) if index < left else cell.rjust(width)
             for index, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in [header, *lines]
     ]
-    return "\n".join([*text, "", summary(rows)])
 
 
 def summary(rows: list[Row]) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from voxmill.geometry import Box, Triple
 from voxmill.runtime.jobs import job, logger
 from voxmill.tiles.plan import PlannedTile, read_plan
 from voxmill.tiles.predicted import (
@@ -25,6 +26,7 @@ def check_slab(
     storage: Mapping[str, str],
     model: str,
     output_path: str,
+    part: list[Triple] | None = None,
     threads: int = 1,
 ) -> None:
     """Check that the shards of one slab are whole and the plan's; write the list of them.
@@ -47,6 +49,8 @@ def check_slab(
         Digest of the weights that made the predictions.
     output_path : path
         JSON: file and checksum of each shard, so that it changes with any of them.
+    part : pair of (3,) int, optional
+        Start and stop of a box of cores: only these are predicted.
     threads : int
         Shards that are read at once.
 
@@ -66,7 +70,7 @@ def check_slab(
         array.verify(stored, f"Delete {path} and run again: this tile alone is predicted anew.")
         return stored
 
-    tiles = plan.slab(slab)
+    tiles = [t for t in plan.slab(slab) if part is None or t.core.overlaps(Box(*part))]
     with ThreadPoolExecutor(threads) as executor:
         shards = list(executor.map(check, tiles))
     write_row_manifest(output_path, array, shards)

@@ -1,10 +1,15 @@
 """Where tiles lie: cores that partition a volume, and halos around them."""
 
-from collections.abc import Sequence
+import math
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from voxmill.geometry import Box, Triple
 from voxmill.runtime.errors import VoxmillError
+
+_TILE_NAME = re.compile(r"z(\d+)_y(\d+)_x(\d+)")
 
 
 @dataclass(frozen=True)
@@ -56,9 +61,114 @@ def slab_name(z_start: int) -> str:
     return f"z{z_start:04d}"
 
 
-def grid_starts(shape: Sequence[int], tile_shape: Sequence[int]) -> list[Triple]:
-    """Origins of the cores, z slowest; see `plan_tiles`."""
-    return [core.start for core in _cores(shape, tile_shape)]
+@dataclass(frozen=True)
+class Grid:
+    """The cores of a volume by number, z slowest: each is computed, nothing is listed.
+
+    Parameters
+    ----------
+    shape : (3,) int
+        The volume, voxels.
+    tile_shape : (3,) int
+        The largest core; those at the far faces are smaller where the shape is no multiple of it.
+    box : Box, optional
+        Only the cores that meet it; the grid stays that of the whole volume.
+
+    Raises
+    ------
+    VoxmillError
+        If a tile is not larger than zero, or the volume is empty.
+
+    Examples
+    --------
+    >>> grid = Grid((1, 10, 10), (1, 4, 4))
+    >>> len(grid), grid.name(5), str(grid.core(5))
+    (9, 'z0000_y0004_x0008', '0:1, 4:8, 8:10')
+    >>> Grid((1, 10, 10), (1, 4, 4), Box((0, 5, 0), (1, 6, 5))).names
+    ('z0000_y0004_x0000', 'z0000_y0004_x0004')
+    """
+
+    shape: Triple
+    tile_shape: Triple
+    box: Box | None = None
+
+    def __post_init__(self) -> None:
+        _check_shape("tiles.shape_vox", self.tile_shape, least=1)
+        _check_shape("volume shape", self.shape, least=1)
+
+    @cached_property
+    def first(self) -> Triple:
+        """Place in the grid of the first core, z, y, x; zero without a box."""
+        return _three(a // edge for a, edge in zip(self._box.start, self.tile_shape, strict=True))
+
+    @cached_property
+    def counts(self) -> Triple:
+        """Number of cores along z, y, x."""
+        limits = zip(self._box.stop, self.first, self.tile_shape, strict=True)
+        return _three(-(-b // edge) - first for b, first, edge in limits)
+
+    @property
+    def _box(self) -> Box:
+        return Box.from_shape(self.shape) if self.box is None else self.box
+
+    def __len__(self) -> int:
+        return math.prod(self.counts)
+
+    def start(self, number: int) -> Triple:
+        """First voxel of a core."""
+        _, rows, columns = self.counts
+        places = (number // columns // rows, number // columns % rows, number % columns)
+        axes = zip(self.first, places, self.tile_shape, strict=True)
+        return _three((first + place) * edge for first, place, edge in axes)
+
+    def core(self, number: int) -> Box:
+        """A core by its number, from 0 to `len(grid) - 1`."""
+        start = self.start(number)
+        limits = zip(start, self.tile_shape, self.shape, strict=True)
+        return Box(start, _three(min(a + edge, n) for a, edge, n in limits))
+
+    def name(self, number: int) -> str:
+        """Name of the tile of a number."""
+        return tile_name(self.start(number))
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names of all tiles."""
+        (z0, y0, x0), (nz, ny, nx) = self.first, self.counts
+        dz, dy, dx = self.tile_shape
+        return tuple(
+            tile_name((z * dz, y * dy, x * dx))
+            for z in range(z0, z0 + nz)
+            for y in range(y0, y0 + ny)
+            for x in range(x0, x0 + nx)
+        )
+
+    def number(self, name: str) -> int | None:
+        """Number of the tile of a name; None where the grid has no such tile."""
+        match = _TILE_NAME.fullmatch(name)
+        if match is None:
+            return None
+        start = _three(int(part) for part in match.groups())
+        axes = zip(start, self.tile_shape, self.first, strict=True)
+        places = _three(a // edge - first for a, edge, first in axes)
+        if any(not 0 <= place < n for place, n in zip(places, self.counts, strict=True)):
+            return None
+        number = (places[0] * self.counts[1] + places[1]) * self.counts[2] + places[2]
+        return number if self.name(number) == name else None
+
+    @property
+    def slabs(self) -> list[str]:
+        """Names of the slabs: tiles whose cores start at the same plane."""
+        first, edge = self.first[0], self.tile_shape[0]
+        return [slab_name(z * edge) for z in range(first, first + self.counts[0])]
+
+    def slab(self, name: str) -> range:
+        """Numbers of the tiles of a slab; none where the grid has no such slab."""
+        if name not in self.slabs:
+            return range(0)
+        layer = self.slabs.index(name)
+        size = self.counts[1] * self.counts[2]
+        return range(layer * size, (layer + 1) * size)
 
 
 def plan_tiles(
@@ -86,17 +196,23 @@ def plan_tiles(
     VoxmillError
         If a tile is not larger than zero, a halo is negative, or the volume is empty.
     """
-    _check_shape("tiles.halo_vox", halo_vox, least=0)
-    volume = Box.from_shape(shape)
-    return [Tile(core, core.grow(halo_vox, within=volume)) for core in _cores(shape, tile_shape)]
-
-
-def _cores(shape: Sequence[int], tile_shape: Sequence[int]) -> list[Box]:
+    check_halo(halo_vox)
     _check_shape("tiles.shape_vox", tile_shape, least=1)
-    _check_shape("volume shape", shape, least=1)
-    return Box.from_shape(shape).blocks(tile_shape)
+    volume, grid = Box.from_shape(shape), Grid(_three(shape), _three(tile_shape))
+    cores = map(grid.core, range(len(grid)))
+    return [Tile(core, core.grow(halo_vox, within=volume)) for core in cores]
+
+
+def check_halo(halo_vox: Sequence[int]) -> None:
+    """Refuse a halo that is not three whole numbers from 0."""
+    _check_shape("tiles.halo_vox", halo_vox, least=0)
 
 
 def _check_shape(key: str, values: Sequence[int], least: int) -> None:
     if len(values) != 3 or any(isinstance(v, bool) or int(v) != v or v < least for v in values):
         raise VoxmillError(f"{key}: expected three integers >= {least} (z, y, x), found {values}")
+
+
+def _three(values: Iterable[int]) -> Triple:
+    z, y, x = values
+    return z, y, x

@@ -1,4 +1,4 @@
-"""The plan of a volume: its tiles and their halo, written once and read by every later job."""
+"""The plan of a volume: its grid of tiles and their halo, written once, read by every later job."""
 
 import hashlib
 import json
@@ -8,11 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from voxmill.geometry import Triple
+from voxmill.geometry import Box, Resampling, Triple
 from voxmill.runtime.checked import verified, write_checked_json
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import read_json
-from voxmill.tiles.grid import Tile, plan_tiles
+from voxmill.tiles.grid import Grid, Tile, check_halo
 from voxmill.tiles.records import Record
 
 # What to do about a broken tile: Snakemake sees no difference until the file is gone.
@@ -32,19 +32,38 @@ class PlannedVolume:
         Name of the voxels' type.
     voxel_size_um : (3,) float
         Edge lengths of a voxel, z, y, x, micrometres.
+    own_shape, own_voxel_size_um : (3,) int and (3,) float, or None
+        Of the file, where the volume is resampled on reading.
     """
 
     shape: Triple
     dtype: str
     voxel_size_um: tuple[float, float, float]
+    own_shape: Triple | None = None
+    own_voxel_size_um: tuple[float, float, float] | None = None
+
+    @property
+    def resampling(self) -> Resampling | None:
+        """The file's voxels and those of the plan, where these are others."""
+        return Resampling.between(self.own_shape, self.own_voxel_size_um, self.voxel_size_um)
+
+    @property
+    def origin_um(self) -> tuple[float, float, float]:
+        """Place of the first voxel's centre, where that of the file is 0, z, y, x."""
+        z, y, x = self.resampling.origin_um.tolist() if self.resampling else (0.0, 0.0, 0.0)
+        return z, y, x
 
     def to_json(self) -> dict[str, Any]:
         """The volume as plain JSON values."""
-        return {
+        content = {
             "shape": list(self.shape),
             "dtype": self.dtype,
             "voxel_size_um": list(self.voxel_size_um),
         }
+        if self.own_shape is not None and self.own_voxel_size_um is not None:
+            content["own_shape"] = list(self.own_shape)
+            content["own_voxel_size_um"] = list(self.own_voxel_size_um)
+        return content
 
 
 @dataclass(frozen=True)
@@ -55,29 +74,31 @@ class PlannedTile(Tile):
     ----------
     core, window : Box
         As of `Tile`.
-    key : str
-        Digest of the tile's boxes and of the volume, so that tiles of two volumes, grids or halos
-        never mix.
+    source : str
+        What the plan says of the volume, and its fingerprint, as JSON.
     """
 
-    key: str
+    source: str
 
-    def to_json(self) -> dict[str, Any]:
-        """The tile as plain JSON values."""
-        return {
-            "name": self.name,
-            "slab": self.slab,
-            "start": list(self.core.start),
-            "stop": list(self.core.stop),
+    @property
+    def key(self) -> str:
+        """Digest of the tile's boxes and of the volume.
+
+        Tiles of two volumes, grids or halos never mix.
+        """
+        boxes = {
+            "core_start": list(self.core.start),
+            "core_stop": list(self.core.stop),
             "window_start": list(self.window.start),
             "window_stop": list(self.window.stop),
-            "key": self.key,
         }
+        identity = f"[{json.dumps(boxes, sort_keys=True)}, {self.source}]"
+        return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The tiles of a volume.
+    """The tiles of a volume: a grid and a halo, from which each tile is computed.
 
     Parameters
     ----------
@@ -86,29 +107,34 @@ class Plan:
         Of the volume's content; part of every tile's key.
     tile_shape_vox, halo_vox : (3,) int
         The largest core, and the halo on each side.
-    tiles : tuple of PlannedTile
-        z slowest.
     origin : str
         What errors call the plan: its file.
+
+    Raises
+    ------
+    VoxmillError
+        If a tile is not larger than zero, a halo is negative, or the volume is empty.
     """
 
     volume: PlannedVolume
     fingerprint: str
     tile_shape_vox: Triple
     halo_vox: Triple
-    tiles: tuple[PlannedTile, ...]
     origin: str = field(default="plan", compare=False)
 
-    @cached_property
-    def _by_name(self) -> dict[str, PlannedTile]:
-        return {tile.name: tile for tile in self.tiles}
+    def __post_init__(self) -> None:
+        check_halo(self.halo_vox)
+        _ = self.grid
 
     @cached_property
-    def _by_slab(self) -> dict[str, list[PlannedTile]]:
-        slabs: dict[str, list[PlannedTile]] = {}
-        for tile in self.tiles:
-            slabs.setdefault(tile.slab, []).append(tile)
-        return slabs
+    def grid(self) -> Grid:
+        """The cores."""
+        return Grid(self.volume.shape, self.tile_shape_vox)
+
+    @cached_property
+    def tiles(self) -> tuple[PlannedTile, ...]:
+        """All tiles, z slowest."""
+        return tuple(map(self._tile, range(len(self.grid))))
 
     def tile(self, name: str) -> PlannedTile:
         """The tile of a name.
@@ -118,11 +144,12 @@ class Plan:
         VoxmillError
             If the plan has no such tile.
         """
-        if name not in self._by_name:
+        number = self.grid.number(name)
+        if number is None:
             raise VoxmillError(
-                f"{self.origin}: expected tile {name}, found {len(self.tiles)} others."
+                f"{self.origin}: expected tile {name}, found {len(self.grid)} others."
             )
-        return self._by_name[name]
+        return self._tile(number)
 
     def slab(self, name: str) -> list[PlannedTile]:
         """The tiles of a slab: those whose cores start at the same plane.
@@ -132,9 +159,10 @@ class Plan:
         VoxmillError
             If the plan has no such slab.
         """
-        if name not in self._by_slab:
+        numbers = self.grid.slab(name)
+        if not numbers:
             raise VoxmillError(f"{self.origin}: expected tiles of slab {name}, found none.")
-        return self._by_slab[name]
+        return list(map(self._tile, numbers))
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain JSON values."""
@@ -143,8 +171,17 @@ class Plan:
             "fingerprint": self.fingerprint,
             "tile_shape_vox": list(self.tile_shape_vox),
             "halo_vox": list(self.halo_vox),
-            "tiles": [tile.to_json() for tile in self.tiles],
         }
+
+    def _tile(self, number: int) -> PlannedTile:
+        core = self.grid.core(number)
+        window = core.grow(self.halo_vox, within=Box.from_shape(self.volume.shape))
+        return PlannedTile(core, window, self._source)
+
+    @cached_property
+    def _source(self) -> str:
+        volume = json.dumps(self.volume.to_json(), sort_keys=True)
+        return f"{volume}, {json.dumps(self.fingerprint)}"
 
 
 def make_plan(
@@ -166,22 +203,9 @@ def make_plan(
     Raises
     ------
     VoxmillError
-        If a tile is not larger than zero, a halo is negative, or the volume is empty.
+        As of `Plan`.
     """
-    tiles = plan_tiles(volume.shape, tile_shape_vox, halo_vox)
-    planned = (PlannedTile(t.core, t.window, _key(t, volume, fingerprint)) for t in tiles)
-    return Plan(volume, fingerprint, _triple(tile_shape_vox), _triple(halo_vox), tuple(planned))
-
-
-def _key(tile: Tile, volume: PlannedVolume, fingerprint: str) -> str:
-    boxes = {
-        "core_start": list(tile.core.start),
-        "core_stop": list(tile.core.stop),
-        "window_start": list(tile.window.start),
-        "window_stop": list(tile.window.stop),
-    }
-    identity = json.dumps([boxes, volume.to_json(), fingerprint], sort_keys=True)
-    return hashlib.sha256(identity.encode()).hexdigest()[:16]
+    return Plan(volume, fingerprint, _triple(tile_shape_vox), _triple(halo_vox))
 
 
 def _triple(values: Sequence[int]) -> Triple:
@@ -200,36 +224,26 @@ def read_plan(path: str | Path) -> Plan:
     Raises
     ------
     VoxmillError
-        If the file is missing or no JSON object, a key is missing or holds another type of value,
-        or a tile's name is not that of its core; the message names file, key and what to do.
+        If the file is missing or no JSON object, or a key is missing or holds another type of
+        value; the message names file, key and what to do.
     """
     content = read_json(path, "plan")
     record = Record(content, str(path), REMAKE_PLAN)
     source = record.object("source")
-    plan = Plan(
-        volume=PlannedVolume(
-            source.triple("shape"), source.text("dtype"), source.lengths("voxel_size_um")
-        ),
-        fingerprint=record.text("fingerprint"),
-        tile_shape_vox=record.triple("tile_shape_vox"),
-        halo_vox=record.triple("halo_vox"),
-        tiles=tuple(_read_tile(entry) for entry in record.objects("tiles")),
-        origin=str(path),
+    resampled = "own_shape" in source.content
+    volume = PlannedVolume(
+        source.triple("shape"),
+        source.text("dtype"),
+        source.lengths("voxel_size_um"),
+        source.triple("own_shape") if resampled else None,
+        source.lengths("own_voxel_size_um") if resampled else None,
     )
+    fingerprint = record.text("fingerprint")
+    grid = record.triple("tile_shape_vox"), record.triple("halo_vox")
+    try:
+        plan = Plan(volume, fingerprint, *grid, origin=str(path))
+    except VoxmillError as error:
+        raise record.error(str(error)) from None
     # Last, since a missing key says more than a checksum.
     verified(content, path, "plan", REMAKE_PLAN)
     return plan
-
-
-def _read_tile(record: Record) -> PlannedTile:
-    tile = PlannedTile(
-        core=record.box("start", "stop"),
-        window=record.box("window_start", "window_stop"),
-        key=record.text("key"),
-    )
-    for key, expected in (("name", tile.name), ("slab", tile.slab)):
-        if (found := record.text(key)) != expected:
-            raise record.error(
-                f"{key}: expected {expected}, as the core starts there, found {found}"
-            )
-    return tile

@@ -1,20 +1,27 @@
 """Plan the tiles of a volume."""
 
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from voxmill.geometry import Triple
 from voxmill.runtime.checked import verified
+from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import read_json
 from voxmill.runtime.jobs import job, logger
-from voxmill.tiles.plan import PlannedVolume, make_plan, write_plan
+from voxmill.tiles.forecast import forecast as forecast_of
+from voxmill.tiles.forecast import readable, report
+from voxmill.tiles.plan import Plan, PlannedVolume, make_plan, write_plan
 from voxmill.tiles.records import Record
 from voxmill.volumes import read_header
 
 REMAKE_HALO = "Delete the file and run again: the halo is measured anew."
 
 
-@job
+@job(outputs=("output_path",))
 def plan_volume(
     *,
     volume: dict[str, Any],
@@ -23,6 +30,7 @@ def plan_volume(
     halo_vox: Triple | None,
     halo_paths: list[str],
     output_path: str,
+    forecast: dict[str, Any] | None = None,
 ) -> None:
     """Write `plan.json` of a volume.
 
@@ -39,6 +47,9 @@ def plan_volume(
     halo_paths : list of path
         What `measure_halo` wrote.
     output_path : path
+    forecast : dict, optional
+        What the configuration says of the jobs, see `voxmill.tiles.forecast`: the log then tells
+        what the run will take.
 
     Raises
     ------
@@ -48,25 +59,46 @@ def plan_volume(
     """
     header = read_header(**volume)
     size_um = header.known_voxel_size_um
-    halo = _largest_halo(halo_paths) if halo_vox is None else halo_vox
-    planned = PlannedVolume(header.shape, header.dtype, size_um)
+    halo = _largest_halo(halo_paths, fingerprint) if halo_vox is None else halo_vox
+    planned = PlannedVolume(
+        header.shape, header.dtype, size_um, header.own_shape, header.own_voxel_size_um
+    )
     plan = make_plan(planned, fingerprint, tile_shape_vox, halo)
     write_plan(output_path, plan)
     logger.info(
         "%s: %d tiles of up to %s voxels with a halo of %s in a volume of %s",
-        volume["path"], len(plan.tiles), plan.tile_shape_vox, plan.halo_vox, header.shape,
+        volume["path"], len(plan.grid), plan.tile_shape_vox, plan.halo_vox, header.shape,
     )  # fmt: skip
+    if forecast is not None:
+        _log_forecast(plan, forecast, Path(output_path).parent)
 
 
-def _largest_halo(paths: Sequence[str]) -> Triple:
+def _log_forecast(plan: Plan, wanted: dict[str, Any], folder: Path) -> None:
+    steps = forecast_of(plan.grid, plan.halo_vox, np.dtype(plan.volume.dtype).itemsize, wanted)
+    for line in report("the run", plan.grid, plan.halo_vox, steps).splitlines():
+        logger.info("%s", line)
+    needed, free = sum(step.kept_bytes for step in steps), shutil.disk_usage(folder).free
+    told = "%s to keep in all; %s are free in %s", readable(needed), readable(free), folder
+    if needed > free:
+        logger.warning(f"{told[0]}: free space, or see tiles.keep", *told[1:])
+    else:
+        logger.info(*told)
+
+
+def _largest_halo(paths: Sequence[str], fingerprint: str) -> Triple:
     """The largest halo along each axis of those in files that `measure_halo` wrote."""
-    measured = [_halo(path) for path in paths]
+    measured = [_halo(path, fingerprint) for path in paths]
     z, y, x = (max(values) for values in zip(*measured, strict=True))
     return z, y, x
 
 
-def _halo(path: str) -> Triple:
+def _halo(path: str, fingerprint: str) -> Triple:
     content = read_json(path, "halo measurement")
     halo = Record(content, str(path), REMAKE_HALO).triple("halo_vox")
     verified(content, path, "halo measurement", REMAKE_HALO)
+    if content.get("fingerprint") not in (None, fingerprint):
+        raise VoxmillError(
+            f"{path}: expected a halo measured on the volume of this plan, found one of another: "
+            f"the volume was replaced while the run went on. {REMAKE_HALO}"
+        )
     return halo

@@ -28,6 +28,7 @@ def stitch_volume(
     storage: Mapping[str, str],
     network: str,
     model: str,
+    pilot: bool = False,
 ) -> None:
     """Write the metadata that make the shards of all levels one OME-Zarr image.
 
@@ -43,6 +44,9 @@ def stitch_volume(
         `dtype` and `compression` of the stored probabilities.
     network, model : str
         Name of the network and digest of its weights, for the metadata.
+    pilot : bool
+        Whether the lists are those of a part, at the finest level, the only one then: what lies
+        outside of it is left as it is.
 
     Raises
     ------
@@ -51,15 +55,17 @@ def stitch_volume(
     """
     plan = read_plan(plan_path)
     image = ProbabilityImage.planned(image_path, plan, storage)
-    rows = [read_row_manifest(path, image.arrays) for path in manifest_paths]
+    levels = image.levels[:1] if pilot else image.levels
+    arrays = image.arrays[: len(levels)]
+    rows = [read_row_manifest(path, arrays) for path in manifest_paths]
     digest, stored = hashlib.sha256(), 0
-    for array in image.arrays:
+    for array in arrays:
         shards = [shard for of, row in rows if of is array for shard in row]
-        _check_complete(array, shards)
+        _check_complete(array, shards, pilot)
         digest.update(json.dumps([array.digest, *map(asdict, shards)]).encode())
         stored += sum(shard.bytes for shard in shards)
     write_image(
-        image_path, image.arrays, image.levels, plan.volume.voxel_size_um,
+        image_path, arrays, levels, plan.volume.voxel_size_um,
         network, {"label": "probability", "window": _window(storage["dtype"])}, "mean",
         {
             "network": network,
@@ -67,15 +73,18 @@ def stitch_volume(
             "meaning": meaning(storage["dtype"]),
             "shards_sha256": digest.hexdigest(),
         },
+        origin_um=plan.volume.origin_um,
     )  # fmt: skip
-    logger.info("%d levels, %d bytes in all, %s", len(image.levels), stored, dict(storage))
+    logger.info("%d levels, %d bytes in all, %s", len(levels), stored, dict(storage))
 
 
-def _check_complete(array: ShardedArray, shards: list[StoredShard]) -> None:
+def _check_complete(array: ShardedArray, shards: list[StoredShard], pilot: bool) -> None:
     """Refuse a level with a shard too few; remove files of shards that it has not."""
     listed = {shard.key: shard for shard in shards}
-    wanted = {shard_key(i) for row in range(array.shards[0]) for i in array.indices(row)}
     there = shards_in(Path(array.path))
+    wanted = {shard_key(i) for row in range(array.shards[0]) for i in array.indices(row)}
+    if pilot:
+        wanted, there = set(listed), there & set(listed)
     filled = {key for key, shard in listed.items() if not shard.is_empty}
     missing = sorted((wanted - set(listed)) | (filled - there))
     if missing:

@@ -1,7 +1,7 @@
 """Volumes with their ground truth, for training and validation."""
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -13,7 +13,9 @@ from voxmill.volumes.blocks import ArrayVolume
 from voxmill.volumes.grey_blocks import measure_blocks
 from voxmill.volumes.grey_summaries import PERCENTILES
 from voxmill.volumes.grey_values import GreyValues
+from voxmill.volumes.plausible import read_configured
 from voxmill.volumes.protocols import ReadableVolume
+from voxmill.volumes.sources import check_files, check_source
 from voxmill.volumes.tissue import Tissue
 
 # Masks fill some percent of a patch: a larger weight would shift their borders outwards.
@@ -174,3 +176,26 @@ def default_weight(sources: list[Source], settings: TrainingSettings) -> float:
         number += len(training_points(source))
         volume += float(np.prod(np.array(source.region.shape) * source.voxel_size_um))
     return balanced_weight(number, volume, cast(float, settings.target_sigma_um))
+
+
+def check_planned(volumes: dict[str, Any], planned: dict[str, str] | None) -> None:
+    """Refuse volumes, ground truths and masks that are not those that a run was planned with.
+
+    Parameters
+    ----------
+    volumes : dict of str to dict
+        Training volumes of the configuration.
+    planned : dict of str to str or None
+        Fingerprint of each file by its path; None checks nothing.
+
+    Raises
+    ------
+    VoxmillError
+        Names the first file whose content is another now.
+    """
+    if planned is None:
+        return
+    for volume in volumes.values():
+        for path in (volume["truth"]["path"], volume.get("mask")):
+            check_files([path], [planned[path]] if path else [])
+        check_source(read_configured(volume)[0], planned[volume["path"]])

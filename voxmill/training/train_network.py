@@ -19,9 +19,10 @@ from voxmill.runtime.jobs import job, logger
 from voxmill.training.curves import write_curves
 from voxmill.training.fine_tuning import fine_tuning_settings, initial_weights
 from voxmill.training.loop import TrainingResult, train
-from voxmill.training.sources import Source, points_in, training_points
-from voxmill.volumes import LABEL_DTYPES, fingerprint, open_volume, read_header
+from voxmill.training.sources import Source, check_planned, points_in, training_points
+from voxmill.volumes import LABEL_DTYPES, open_volume, read_header
 from voxmill.volumes.appearance import joined, seen_in
+from voxmill.volumes.fingerprints import path_fingerprint
 from voxmill.volumes.header import VolumeHeader
 from voxmill.volumes.measure_volume import measure_grey_values
 from voxmill.volumes.orientation import place
@@ -85,9 +86,9 @@ def open_sources(
     mask = _mask_header(mask_path, header) if mask_path else None
     # Both are often one file, which may be large.
     digests = {path: _digest(path) for path in {truth["path"], mask_path} if path}
-    contents = [fingerprint(header)]
+    contents = [grey.statistics["content"]]
     if mask:
-        contents.append(digests[mask_path] or fingerprint(mask))
+        contents.append(digests[mask_path] or path_fingerprint(mask.path))
     opened = open_volume(header)
     opened_mask = open_volume(mask) if mask else None
     sources = [
@@ -106,7 +107,7 @@ def open_sources(
     ]
     record = {
         "volume": Path(volume["path"]).name,
-        "fingerprint": contents[0],
+        "content": contents[0],
         "truth": Path(truth["path"]).name,
         "truth_sha256": digests[truth["path"]],
         "mask": Path(mask_path).name if mask_path else None,
@@ -151,9 +152,8 @@ def make_card(
     name: str,
     settings: TrainingSettings,
     trained: TrainingResult,
-    voxel_size_um: Sequence[float],
+    sources: Sequence[Source],
     training: dict[str, Any],
-    sources: Sequence[Source] = (),
 ) -> models.ModelCard:
     """Make the card of a trained network.
 
@@ -162,15 +162,17 @@ def make_card(
     name : str
     settings : TrainingSettings
     trained : TrainingResult
-    voxel_size_um : (3,) float
-        Of the training volumes.
+    sources : sequence of Source
+        The training volumes.
     training : dict
         Description of the training data.
-    sources : sequence of Source
-        The training volumes; the card keeps what they looked like.
     """
     shape = {k: v for k, v in settings.network.items() if k != "kind"}
-    z, y, x = voxel_size_um
+    seen = [
+        seen_in(s.grey, settings.normalisation, len(points_in(s.points, s.region)), s.region)
+        for s in sources
+        if s.trains
+    ]
     return models.ModelCard(
         name=name,
         network=settings.network["kind"],
@@ -178,13 +180,10 @@ def make_card(
         outputs=(settings.target, "foreground")[: settings.outputs],
         normalisation=settings.normalisation,
         threshold=round(trained.validation["threshold"], 4),
-        voxel_size_um=(z, y, x),
+        voxel_size_um=sources[0].voxel_size_um,
         cell_diameter_um=settings.cell_diameter_um,
         detector=settings.detector,
-        seen=joined(
-            seen_in(s.grey, settings.normalisation, len(points_in(s.points, s.region)), s.region)
-            for s in sources
-        ),
+        seen=joined(seen),
         training={
             "voxmill": __version__,
             **training,
@@ -197,12 +196,13 @@ def make_card(
     )
 
 
-@job
+@job(outputs=("output_path", "card_path", "curves_path", "figure_path"))
 def train_network(
     *,
     volumes: dict,
     settings: dict,
     output_path: str,
+    card_path: str | None = None,
     curves_path: str,
     figure_path: str,
     checkpoint_path: str,
@@ -210,6 +210,7 @@ def train_network(
     initial_path: str | None = None,
     gpus: int = 0,
     record_path: str | None = None,
+    fingerprints: dict[str, str] | None = None,
 ) -> None:
     """Train a network; resumes from the checkpoint where there is one.
 
@@ -220,7 +221,9 @@ def train_network(
     settings : dict
         See `voxmill.config.training.TrainingSettings`.
     output_path : path
-        Weights (safetensors); the card is written beside them.
+        Weights (safetensors).
+    card_path : path, optional
+        The card; it is always written beside the weights.
     curves_path, figure_path : path
         The validations as CSV, and as PNG.
     checkpoint_path : path
@@ -233,16 +236,20 @@ def train_network(
         GPUs that the job asked for; see `voxmill.runtime.devices.claim`.
     record_path : path, optional
         Where the job records when and where it ran, and on which GPU.
+    fingerprints : dict of str to str, optional
+        Of each volume, ground truth and mask when the run was planned, by its path.
 
     Raises
     ------
     VoxmillError
-        On wrong settings or unusable data, or if a GPU that was asked for is not there.
+        If a file is not the planned one, on wrong settings or unusable data, or if a GPU that was
+        asked for is not there.
     """
     if initial_path:
         settings = fine_tuning_settings(settings, initial_path)
     checked = TrainingSettings.from_dict(settings)
     opened = {name: open_sources(name, volume, checked) for name, volume in volumes.items()}
+    check_planned(volumes, fingerprints)
     sources = [source for of_volume, _ in opened.values() for source in of_volume]
     with claim(gpus, checked.device, record_path, str(output_path)) as held:
         # The device's number is the claim's business: the job sees no other.
@@ -250,6 +257,7 @@ def train_network(
         logger.info("%d volumes, device %s, settings %s", len(opened), device, checked)
         initial = initial_weights(initial_path, checked) if initial_path else None
         trained = train(sources, checked, device, threads, checkpoint_path, initial)
+    check_planned(volumes, fingerprints)
     logger.info("%s after %d steps: %s", trained.stopped, trained.steps, trained.validation)
     training: dict[str, Any] = {"volumes": {name: record for name, (_, record) in opened.items()}}
     if initial_path:
@@ -258,7 +266,7 @@ def train_network(
             "weights_sha256": sha256(initial_path),
         }
     name = Path(output_path).stem
-    card = make_card(name, checked, trained, sources[0].voxel_size_um, training, sources)
+    card = make_card(name, checked, trained, sources, training)
     write_curves(curves_path, figure_path, trained.history)
     models.save(output_path, trained.network, card)
     finish(checkpoint_path)

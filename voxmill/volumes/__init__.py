@@ -10,10 +10,6 @@ OME-Zarr whose parts are made by many jobs. The axis order is z, y, x throughout
 which files are read and what that costs.
 """
 
-import dataclasses
-import hashlib
-import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +19,10 @@ import numpy as np
 
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.fetched import why_not_here
-from voxmill.runtime.files import update_with_pieces
 from voxmill.runtime.paths import advice
 from voxmill.volumes import folder, hdf5, nifti, ome_zarr, tiff
+from voxmill.volumes.fingerprints import fingerprint
+from voxmill.volumes.finite import check_finite
 from voxmill.volumes.header import (
     LABEL_DTYPES,
     VOLUME_DTYPES,
@@ -34,7 +31,9 @@ from voxmill.volumes.header import (
 )
 from voxmill.volumes.nifti import unpack
 from voxmill.volumes.output import write_planes
-from voxmill.volumes.tiles import TilePages, read_tile, tile_pages, write_tile
+from voxmill.volumes.resampled import ResampledWindows, at_voxel_size
+from voxmill.volumes.sources import check_source
+from voxmill.volumes.tiles import TilePages, is_tile, read_tile, tile_pages, write_tile
 from voxmill.volumes.unread import check_local, explain_missing, refuse_unread
 from voxmill.volumes.windows import Windows
 
@@ -47,7 +46,10 @@ __all__ = [
     "VolumeHeader",
     "Windows",
     "check_finite",
+    "check_source",
     "fingerprint",
+    "format_of",
+    "is_tile",
     "open_volume",
     "read_header",
     "read_points",
@@ -81,8 +83,8 @@ class Format:
     choices : tuple of str
         Keys beside the channel that `read_header` takes as keywords.
     update_fingerprint : callable, optional
-        `(digest, header, samples, sample_bytes)` feeds a digest where the content is no single
-        file.
+        `(digest, header, samples, sample_bytes)` feeds a digest with what a folder holds and
+        returns the dates of its files.
     """
 
     names: str
@@ -123,7 +125,14 @@ FORMATS = (
 )
 
 
-def _format(path: Path) -> Format:
+def format_of(path: Path) -> Format:
+    """The format of a path, by its first bytes.
+
+    Raises
+    ------
+    VoxmillError
+        If it is missing or of no known format.
+    """
     try:
         head = b""
         if not path.is_dir():
@@ -164,6 +173,7 @@ def read_header(
     time: int | None = None,
     dataset: str | None = None,
     pattern: str | None = None,
+    resampled_um: Sequence[float] | None = None,
 ) -> VolumeHeader:
     """Read what a volume's file says about the volume; no voxel is read.
 
@@ -185,6 +195,9 @@ def read_header(
         Path of the image inside of a Zarr or HDF5 container; needed where it holds several.
     pattern : str, optional
         Which files of a folder are its planes; see `voxmill.volumes.plane_names.order_planes`.
+    resampled_um : (3,) floats, optional
+        Voxel size (z, y, x) to read the volume at: windows are resampled to it, and all boxes are
+        in voxels of it. See `voxmill.volumes.resampled`.
 
     Raises
     ------
@@ -194,7 +207,7 @@ def read_header(
     """
     check_local(path)
     path = Path(path)
-    form = _format(path)
+    form = format_of(path)
     choices: dict[str, Any] = {
         "level": level,
         "time": time,
@@ -208,7 +221,8 @@ def read_header(
             raise VoxmillError(
                 f"{path}: the key `{key}` is for {takers}, found {form.names}. Leave it out."
             )
-    return with_voxel_size(form.read_header(path, channel, tuple(dtypes), **choices), voxel_size_um)
+    header = form.read_header(path, channel, tuple(dtypes), **choices)
+    return at_voxel_size(with_voxel_size(header, voxel_size_um), resampled_um)
 
 
 def source_choices(section: Mapping[str, Any]) -> dict[str, Any]:
@@ -218,75 +232,8 @@ def source_choices(section: Mapping[str, Any]) -> dict[str, Any]:
 
 def open_volume(header: VolumeHeader) -> Windows:
     """Open a volume to read windows of it; a context manager."""
-    return _format(Path(header.path)).open_windows(header)
-
-
-def fingerprint(header: VolumeHeader, samples: int = 16, sample_bytes: int = 1 << 16) -> str:
-    """Hex digest of a volume's shape, type, channel, file sizes and evenly spaced pieces of bytes.
-
-    A volume that is copied or gets a new time stamp keeps its digest, and so does one with another
-    given voxel size. Other content changes it, unless the files have the same sizes and differ
-    only between the pieces. Zarr folders are watched more closely: see
-    `voxmill.volumes.zarr_fingerprint`.
-    """
-    known = dataclasses.asdict(header)
-    # The pattern chooses names, which the digest holds.
-    for key in ("path", "voxel_size_um", "voxel_size_source", "translation_um", "pattern"):
-        known.pop(key)
-    for key in ("level", "time", "dataset"):
-        if known[key] is None:
-            known.pop(key)
-    digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode())
-    path = Path(header.path)
-    update = _format(path).update_fingerprint
-    if update is not None:
-        update(digest, header, samples, sample_bytes)
-        return digest.hexdigest()
-    if path.is_dir():
-        names = folder.plane_names(header)
-        sizes = [(name, os.path.getsize(path / name)) for name in names]
-        digest.update(json.dumps(sizes).encode())
-        chosen = np.unique(np.linspace(0, len(names) - 1, samples).astype(int))
-        files, samples = [path / names[i] for i in chosen], 2
-    else:
-        files = [path]
-    for file in files:
-        update_with_pieces(digest, file, samples, sample_bytes)
-    return digest.hexdigest()
-
-
-def check_finite(array: np.ndarray, path: str | Path, origin: Sequence[int] = (0, 0, 0)) -> None:
-    """Refuse NaN and infinite voxels.
-
-    Parameters
-    ----------
-    array : (z, y, x) array
-    path : path
-        The volume's file, for the message.
-    origin : (3,) ints
-        Position of the array's first voxel in the volume.
-
-    Raises
-    ------
-    VoxmillError
-        If there are any: their number and the position of the first in the volume.
-    """
-    if array.dtype.kind != "f":
-        return
-    count, first = 0, (0, 0, 0)
-    for z, plane in enumerate(array):
-        bad = ~np.isfinite(plane)
-        here = int(bad.sum())
-        if here and not count:
-            y, x = np.unravel_index(int(bad.argmax()), plane.shape)
-            first = (z, int(y), int(x))
-        count += here
-    if count:
-        voxel = tuple(int(a + b) for a, b in zip(origin, first, strict=True))
-        raise VoxmillError(
-            f"{path}: expected finite voxels, found {count} that are NaN or infinite, the first "
-            f"at (z, y, x) = {voxel}. Replace them, for example with `numpy.nan_to_num`."
-        )
+    windows = format_of(Path(header.path)).open_windows(header.in_own_voxels)
+    return windows if header.resampling is None else ResampledWindows(windows, header)
 
 
 def read_points(header: VolumeHeader, value: float = 1) -> np.ndarray:

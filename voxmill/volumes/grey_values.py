@@ -6,6 +6,7 @@ digest the JSON file holds.
 
 import hashlib
 import io
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from voxmill.runtime.checked import DamagedFileError, read_checked_json, write_c
 from voxmill.runtime.files import writing
 from voxmill.volumes.grey_blocks import GreyBlocks
 from voxmill.volumes.normalisation import Normaliser, make_normaliser
+from voxmill.volumes.sources import check_statistics
 from voxmill.volumes.tissue import Tissue
 
 _REMAKE = "Delete it and run again: the volume is then measured anew."
@@ -78,13 +80,20 @@ def write_grey_values(
     write_checked_json(statistics_path, values.statistics | {"blocks": blocks})
 
 
-def read_grey_values(statistics_path: str | Path) -> GreyValues:
+def read_grey_values(statistics_path: str | Path, planned: str | None = None) -> GreyValues:
     """Read what `write_grey_values` wrote.
+
+    Parameters
+    ----------
+    statistics_path : path
+    planned : str, optional
+        Fingerprint of the volume that they must be of.
 
     Raises
     ------
     VoxmillError
-        If a file is missing, damaged, or of another measurement than the other one.
+        If a file is missing, damaged, of another measurement than the other one, or of another
+        volume.
     """
     statistics = read_checked_json(statistics_path, "statistics", _REMAKE)
     if "blocks" not in statistics:
@@ -92,8 +101,22 @@ def read_grey_values(statistics_path: str | Path) -> GreyValues:
             f"{statistics_path}: expected statistics with the key 'blocks', found those of an "
             f"earlier voxmill. {_REMAKE}"
         )
+    check_statistics(statistics_path, statistics, planned)
+    try:
+        return _with_blocks(statistics, Path(statistics_path))
+    except DamagedFileError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+        raise DamagedFileError(
+            f"{statistics_path}: expected statistics and blocks of grey values, found those of "
+            f"another voxmill ({type(error).__name__}: {error}). {_REMAKE}"
+        ) from None
+
+
+def _with_blocks(statistics: dict[str, Any], statistics_path: Path) -> GreyValues:
+    """Grey values of a volume from its statistics and the blocks that they name."""
     about = statistics["blocks"]
-    path = Path(statistics_path).parent / about["file"]
+    path = statistics_path.parent / about["file"]
     try:
         data = path.read_bytes()
     except OSError as error:

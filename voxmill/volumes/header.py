@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from voxmill.geometry import Resampling
 from voxmill.runtime.errors import VoxmillError
 
 VoxelSizeUm = tuple[float, float, float]
@@ -70,6 +71,8 @@ class VolumeHeader:
         applied: coordinates count from the first voxel.
     pattern : str or None
         Which files of a folder are its planes; None where all are.
+    own_shape, own_voxel_size_um : tuple or None
+        Of the file, where the volume is read at another voxel size: `voxmill.volumes.resampled`.
     """
 
     path: str
@@ -87,10 +90,15 @@ class VolumeHeader:
     dataset: str | None = None
     translation_um: VoxelSizeUm | None = None
     pattern: str | None = None
+    own_shape: tuple[int, int, int] | None = None
+    own_voxel_size_um: VoxelSizeUm | None = None
 
     def __post_init__(self) -> None:
         # JSON turns tuples into lists.
-        for name in ("shape", "file_shape", "voxel_size_um", "translation_um"):
+        for name in (
+            *("shape", "file_shape", "voxel_size_um", "translation_um"),
+            *("own_shape", "own_voxel_size_um"),
+        ):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, tuple(getattr(self, name)))
 
@@ -109,6 +117,24 @@ class VolumeHeader:
                 "of the volume (z, y, x, micrometres)."
             )
         return self.voxel_size_um
+
+    @property
+    def resampling(self) -> Resampling | None:
+        """The file's grid of voxels and this one, where the volume is read at another size."""
+        return Resampling.between(self.own_shape, self.own_voxel_size_um, self.voxel_size_um)
+
+    @property
+    def in_own_voxels(self) -> "VolumeHeader":
+        """The header of the same volume in the file's voxels."""
+        if self.own_shape is None:
+            return self
+        return dataclasses.replace(
+            self,
+            shape=self.own_shape,
+            voxel_size_um=self.own_voxel_size_um,
+            own_shape=None,
+            own_voxel_size_um=None,
+        )
 
     @property
     def nbytes(self) -> int:

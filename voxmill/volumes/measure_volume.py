@@ -1,6 +1,8 @@
 """Grey values of a volume, its blocks and where tissue is, in one pass."""
 
+import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,13 +14,16 @@ from voxmill.volumes import (
     VOLUME_DTYPES,
     VolumeHeader,
     check_finite,
+    check_source,
     open_volume,
     read_header,
 )
+from voxmill.volumes.fingerprints import Content, remember
 from voxmill.volumes.grey_blocks import BlockPass, GreyBlocks, block_edges
 from voxmill.volumes.grey_summaries import PERCENTILES, BlockSample, Histogram, Sample
 from voxmill.volumes.grey_values import GreyValues, write_grey_values
 from voxmill.volumes.header import check_dtype
+from voxmill.volumes.sources import MADE
 from voxmill.volumes.tissue import Tissue, find_tissue, read_tissue
 
 __all__ = ["PERCENTILES", "measure", "measure_grey_values", "measure_volume"]
@@ -44,7 +49,8 @@ def measure_grey_values(
     Where all is tissue, whole numbers are counted in a histogram, so that their percentiles are
     exact (those of `numpy.percentile` with linear interpolation). A float volume of more than
     `max_samples` voxels is cut into runs of equal length, and one voxel of each is drawn at random
-    for the percentiles. Of a volume of more than `max_voxels` only evenly spaced planes count.
+    for the percentiles. Of a volume of more than `max_voxels` only evenly spaced planes count, but
+    all are read for the digest.
     Where a part is air, the voxels that were looked at in blocks of tissue count. The result says
     which.
 
@@ -64,8 +70,9 @@ def measure_grey_values(
     -------
     GreyValues
         Its `statistics` are JSON content: `percentiles` (keys as "99.9"), `minimum`, `maximum`,
-        `mean`, `std`, `dtype`, `shape`, `voxels_read`, `planes_read`, `method`, `tissue` (the rule
-        and the share of the volume), and `samples` where voxels were drawn.
+        `mean`, `std`, `dtype`, `shape`, `voxels_read`, `planes_read`, `method`, `content`
+        (digest of every voxel), `tissue` (the rule and the share of the volume), and `samples`
+        where voxels were drawn.
 
     Raises
     ------
@@ -80,7 +87,7 @@ def measure_grey_values(
             f"{header.path}: expected a volume with contrast, found every voxel to be "
             f"{statistics['minimum']:g}. Check the file and the channel."
         )
-    mask, wholly, about = _tissue(tissue, blocks)
+    mask, wholly, about = _tissue(tissue, blocks, header.own_shape)
     about["share"] = mask.share()
     if not mask.blocks.all():
         statistics |= sample.result(wholly)
@@ -103,10 +110,13 @@ def _read(
         summary = Histogram(np.dtype(header.dtype))
     blocks = BlockPass(header.shape, block_edges(header.shape, header.voxel_size_um))
     sample = BlockSample(max_samples, blocks.samples, np.random.default_rng(seed))
-    planes = [z for z in range(depth) if z in counted or blocks.wants(z)]
+    content = Content(header)
     with open_volume(header) as volume:
-        for z in progress(planes, len(planes), "plane", "measuring grey values"):
+        for z in progress(range(depth), depth, "plane", "measuring grey values"):
             plane = volume.read_window((z, 0, 0), (z + 1, *header.shape[1:]))
+            content.add(plane[0])
+            if not (z in counted or blocks.wants(z)):
+                continue
             check_finite(plane, header.path, (z, 0, 0))
             values = plane.ravel()
             for start in range(0, len(values) if z in counted else 0, _PIECE):
@@ -118,6 +128,7 @@ def _read(
     statistics |= {
         "dtype": header.dtype,
         "shape": list(header.shape),
+        "content": content.hexdigest(),
         "planes_read": len(counted),
         "voxels_read": len(counted) * plane_voxels,
         "method": f"{statistics['method']} of {read}",
@@ -125,7 +136,9 @@ def _read(
     return statistics, blocks.result(header.voxel_size_um), sample
 
 
-def _tissue(tissue: str, blocks: GreyBlocks) -> tuple[Tissue, np.ndarray, dict[str, Any]]:
+def _tissue(
+    tissue: str, blocks: GreyBlocks, own_shape: Sequence[int] | None
+) -> tuple[Tissue, np.ndarray, dict[str, Any]]:
     """Blocks of tissue, those that are wholly tissue, and how they were found."""
     if tissue == "auto":
         return find_tissue(blocks)
@@ -134,12 +147,17 @@ def _tissue(tissue: str, blocks: GreyBlocks) -> tuple[Tissue, np.ndarray, dict[s
         return Tissue(blocks.shape, blocks.edge_vox, everything), everything, {"rule": "none"}
     header = read_header(tissue, dtypes=LABEL_DTYPES)
     with open_volume(header) as mask:
-        return read_tissue(mask, blocks, tissue)
+        return read_tissue(mask, blocks, tissue, own_shape)
 
 
-@job
+@job(outputs=("output_path", "blocks_path"))
 def measure_volume(
-    *, volume: dict, output_path: str, blocks_path: str, tissue: str = "auto"
+    *,
+    volume: dict,
+    output_path: str,
+    blocks_path: str,
+    tissue: str = "auto",
+    fingerprint: str | None = None,
 ) -> None:
     """Write what is known about the grey values of a volume; see `measure_grey_values`.
 
@@ -150,12 +168,20 @@ def measure_volume(
     output_path, blocks_path : path
         As of `voxmill.volumes.grey_values.write_grey_values`.
     tissue : str
+    fingerprint : str, optional
+        Of the volume as the run was planned; kept with the statistics.
 
     Raises
     ------
     VoxmillError
-        If the volume can't be read, is constant, or holds NaN or infinite voxels, or a mask of
-        tissue can't be used.
+        If the volume can't be read, is constant, holds NaN or infinite voxels, or is not the
+        planned one, or a mask of tissue can't be used.
     """
-    values = measure_grey_values(read_header(**volume), tissue)
-    write_grey_values(values, output_path, blocks_path)
+    header = read_header(**volume)
+    check_source(header, fingerprint)
+    values = measure_grey_values(header, tissue)
+    check_source(header, fingerprint)
+    if fingerprint and not fingerprint.startswith(MADE):
+        remember(header, values.statistics["content"])
+    about = values.statistics | {"fingerprint": fingerprint}
+    write_grey_values(dataclasses.replace(values, statistics=about), output_path, blocks_path)

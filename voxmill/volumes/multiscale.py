@@ -54,6 +54,7 @@ def write_image(
     how: str,
     extra: dict[str, Any],
     labels_of: str | None = None,
+    origin_um: Sequence[float] = (0.0, 0.0, 0.0),
 ) -> None:
     """Write the metadata of all levels, then those of the image.
 
@@ -75,17 +76,19 @@ def write_image(
         JSON content, kept under `voxmill`.
     labels_of : str, optional
         The image that this one labels, a path from this one: then it has no grey values.
+    origin_um : (3,) float
+        Place of level 0's first voxel, where that of the volume's file is 0.
     """
     for array in arrays:
         array.write_metadata()
+    placed = [_placed(level, voxel_size_um, origin_um) for level in levels]
     multiscale = {
         "name": name,
         "type": how,
         "axes": [{"name": axis, "type": "space", "unit": "micrometer"} for axis in "zyx"],
         "datasets": [
-            {"path": Path(array.path).name, "coordinateTransformations": _placed(level, size)}
-            for array, level in zip(arrays, levels, strict=True)
-            for size in [voxel_size_um]
+            {"path": Path(array.path).name, "coordinateTransformations": placed[index]}
+            for index, array in enumerate(arrays)
         ],
     }
     shown = {"color": "FFFFFF", "active": True, "coefficient": 1, "family": "linear"}
@@ -102,10 +105,12 @@ def write_image(
     write_text(Path(path, ROOT), json.dumps(group, indent=1) + "\n")
 
 
-def _placed(level: Level, voxel_size_um: Sequence[float]) -> list[dict[str, Any]]:
+def _placed(
+    level: Level, voxel_size_um: Sequence[float], origin_um: Sequence[float]
+) -> list[dict[str, Any]]:
     """Scale, and the place of the first voxel's centre, micrometres."""
-    sizes = list(zip(level.factors, voxel_size_um, strict=True))
+    sizes = list(zip(level.factors, map(float, voxel_size_um), origin_um, strict=True))
     return [
-        {"type": "scale", "scale": [f * float(edge) for f, edge in sizes]},
-        {"type": "translation", "translation": [(f - 1) / 2 * float(edge) for f, edge in sizes]},
+        {"type": "scale", "scale": [f * edge for f, edge, _ in sizes]},
+        {"type": "translation", "translation": [o + (f - 1) / 2 * edge for f, edge, o in sizes]},
     ]

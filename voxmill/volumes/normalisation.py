@@ -1,7 +1,7 @@
 """Grey values as a network takes them: by percentiles of the whole volume, or by local maps."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -87,7 +87,7 @@ def check_normalisation(statistics: dict, normalisation: dict) -> tuple[float, f
         raise VoxmillError(
             f"normalisation: expected the keys low, high and clip, found {sorted(normalisation)}."
         )
-    percentiles = statistics["percentiles"]
+    percentiles = _percentiles(statistics)
     values = []
     for key in ("low", "high"):
         name = normalisation[key]
@@ -108,3 +108,15 @@ def check_normalisation(statistics: dict, normalisation: dict) -> tuple[float, f
             "Choose percentiles farther apart, or check whether the volume is nearly empty."
         )
     return values[0], values[1], float(clip)
+
+
+def _percentiles(statistics: dict) -> dict[str, float]:
+    """Percentiles of a volume by their names; refuse statistics that another program wrote."""
+    found = statistics.get("percentiles")
+    numbers = found.values() if isinstance(found, dict) else [None]
+    if not all(isinstance(n, int | float) and -1e308 < n < 1e308 for n in numbers):
+        raise VoxmillError(
+            "statistics: expected percentiles, numbers by their names, found "
+            f"{str(found)[:80]}. Delete the file of the statistics and run again."
+        )
+    return cast(dict[str, float], found)

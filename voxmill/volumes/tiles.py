@@ -50,7 +50,7 @@ def write_tile(
         "axes": "ZYX",
         "voxel_size_um": None if voxel_size_um is None else [float(v) for v in voxel_size_um],
         "origin_vox": [int(v) for v in origin_vox],
-        "page_crc32": [zlib.crc32(plane) for plane in array],
+        "page_crc32": _page_crc32(array),
         "extra": extra or {},
     }
     with writing(path, array.nbytes) as scratch:
@@ -64,6 +64,19 @@ def write_tile(
             description=json.dumps(metadata, sort_keys=True),
             metadata=None,
         )
+
+
+def pages_crc32(array: np.ndarray) -> int:
+    """The checksum that `TilePages.crc32` gives of a tile of these voxels."""
+    return _of_pages(_page_crc32(np.ascontiguousarray(array, array.dtype.newbyteorder("<"))))
+
+
+def _page_crc32(array: np.ndarray) -> list[int]:
+    return [zlib.crc32(plane) for plane in array]
+
+
+def _of_pages(page_crc32: list[int]) -> int:
+    return zlib.crc32(json.dumps(page_crc32).encode())
 
 
 def read_tile(
@@ -102,6 +115,19 @@ def read_tile(
     return array
 
 
+def is_tile(
+    path: str | Path, shape: Sequence[int], dtype: DTypeLike, extra: dict[str, Any]
+) -> bool:
+    """Whether a file is the expected tile, whole; see `read_tile`."""
+    try:
+        with tile_pages(path, shape, dtype, extra) as pages:
+            for z in range(pages.shape[0]):
+                pages.read(z)
+    except VoxmillError:
+        return False
+    return True
+
+
 def tile_pages(
     path: str | Path,
     shape: Sequence[int],
@@ -136,6 +162,8 @@ class TilePages:
         for key, value in expected.items():
             if found[key] != value:
                 raise self._broken(f"expected {key} {value}, found {found[key]}")
+        if (number := len(self.metadata["page_crc32"])) != self.shape[0]:
+            raise self._broken(f"expected {self.shape[0]} checksums of pages, found {number}")
         end = self._offset + math.prod(self.shape) * dtype.itemsize
         if (size := path.stat().st_size) < end:
             raise self._broken(f"truncated: expected {end} bytes, found {size}")
@@ -156,12 +184,15 @@ class TilePages:
         needed = {"shape", "dtype", "page_crc32", "extra"}
         if not isinstance(metadata, dict) or needed - set(metadata):
             raise self._broken("expected a tile written by voxmill, found another TIFF")
+        for key, kind in (("shape", list), ("page_crc32", list), ("extra", dict)):
+            if not isinstance(metadata[key], kind):
+                raise self._broken(f"expected {key} of a tile, found {str(metadata[key])[:80]}")
         return metadata, offset
 
     @property
     def crc32(self) -> int:
         """Checksum of all pages, from theirs."""
-        return zlib.crc32(json.dumps(self.metadata["page_crc32"]).encode())
+        return _of_pages(self.metadata["page_crc32"])
 
     def __enter__(self) -> Self:
         return self

@@ -1,6 +1,7 @@
 """Where tissue is: a mask of blocks, from the brightness of the blocks or from a file."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -177,7 +178,7 @@ def find_tissue(blocks: GreyBlocks) -> tuple[Tissue, np.ndarray, dict[str, Any]]
 
 
 def read_tissue(
-    mask: ReadableVolume, blocks: GreyBlocks, path: str
+    mask: ReadableVolume, blocks: GreyBlocks, path: str, own_shape: Sequence[int] | None = None
 ) -> tuple[Tissue, np.ndarray, dict[str, Any]]:
     """Blocks of tissue from a mask of the volume, which may be coarser than the volume.
 
@@ -188,6 +189,8 @@ def read_tissue(
     blocks : GreyBlocks
     path : str
         For messages.
+    own_shape : (3,) int, optional
+        Of the volume's file, where the volume is resampled on reading.
 
     Returns
     -------
@@ -198,7 +201,7 @@ def read_tissue(
     VoxmillError
         If the mask is finer than the volume, or empty.
     """
-    check_mask(mask.shape, blocks.shape, path)
+    check_mask(mask.shape, own_shape or blocks.shape, path)
     z, y, x = (
         _bounds(m, n, edge)
         for m, n, edge in zip(mask.shape, blocks.shape, blocks.edge_vox, strict=True)

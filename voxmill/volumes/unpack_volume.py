@@ -1,11 +1,11 @@
 """The job that unpacks a volume from which no windows can be read."""
 
 from voxmill.runtime.jobs import job
-from voxmill.volumes import read_header, unpack
+from voxmill.volumes import check_source, read_header, unpack
 
 
-@job
-def unpack_volume(*, volume: dict, output_path: str) -> None:
+@job(outputs=("output_path",))
+def unpack_volume(*, volume: dict, output_path: str, fingerprint: str | None = None) -> None:
     """Unpack a volume to a file from which windows can be read.
 
     Parameters
@@ -13,5 +13,15 @@ def unpack_volume(*, volume: dict, output_path: str) -> None:
     volume : dict
         Arguments of `voxmill.volumes.read_header`.
     output_path : path
+    fingerprint : str, optional
+        Of the volume as the run was planned.
+
+    Raises
+    ------
+    VoxmillError
+        If the volume is not the planned one, or can't be read.
     """
-    unpack(read_header(**volume), output_path)
+    header = read_header(**volume)
+    check_source(header, fingerprint)
+    unpack(header, output_path)
+    check_source(header, fingerprint)

@@ -8,41 +8,40 @@ from typing import Any
 import numpy as np
 
 from voxmill.runtime.files import update_with_pieces
+from voxmill.volumes.arrays import file_stamp
 from voxmill.volumes.header import VolumeHeader
+
+Stamp = tuple[int, int, int] | None
 
 LISTED = 100_000
 """Files whose sizes and dates are looked at; of more, this many at even distances."""
 
 
-def update_fingerprint(digest: Any, header: VolumeHeader, samples: int, sample_bytes: int) -> None:
-    """Feed a digest with what a Zarr array consists of.
+def update_fingerprint(
+    digest: Any, header: VolumeHeader, samples: int, sample_bytes: int
+) -> list[Stamp]:
+    """Feed a digest with what a folder of a Zarr array consists of; returns the dates.
 
-    Of a folder: the names of all files of the array, their sizes and dates (to the nanosecond, as
-    far as the file system keeps them), the content of its metadata, and pieces of `samples` files.
-    So a changed, added or lost chunk changes the digest; a copy that does not keep the dates
-    (`cp -r`, not `cp -a`) does too. Of more than `LISTED` files, names and the dates of folders
-    still enter, but sizes and dates of files at even distances alone: there, a chunk that is
-    overwritten in place (not renamed into place) may go unnoticed.
-
-    Of a zip: its size and pieces of its bytes, as of any other file.
+    Names of all files of the array, their sizes, the content of its metadata, and pieces of
+    `samples` files enter the digest; the dates (to the nanosecond, as far as the file system keeps
+    them) and inodes are returned. So a changed, added or lost chunk is noticed. Of more than
+    `LISTED` files, names and the dates of folders still enter, but sizes and dates of files at
+    even distances alone: there, a chunk that is overwritten in place (not renamed into place) may
+    go unnoticed.
     """
-    path = Path(header.path)
-    if not path.is_dir():
-        update_with_pieces(digest, path, samples, sample_bytes)
-        return
-    root = path / (header.dataset or "")
+    root = Path(header.path) / (header.dataset or "")
     folders, files = _walk(root)
-    chosen = _evenly(files, LISTED)
-    stamps = [_stamp(f"{root}/{name}") for name in chosen]
-    if len(files) > LISTED:
-        stamps += [_stamp(f"{root}/{name}") for name in folders]
+    stamps = [file_stamp(root / name) for name in _evenly(files, LISTED)]
     digest.update("\n".join(files).encode())
-    digest.update(json.dumps(stamps).encode())
+    digest.update(json.dumps([stamp and stamp[1] for stamp in stamps]).encode())
+    if len(files) > LISTED:
+        stamps += [file_stamp(root / name) for name in folders]
     for name in (".zarray", ".zattrs", "zarr.json"):
         if (root / name).is_file():
             digest.update((root / name).read_bytes())
     for name in _evenly(files, samples):
         update_with_pieces(digest, root / name, 2, sample_bytes)
+    return stamps
 
 
 def _walk(root: Path) -> tuple[list[str], list[str]]:
@@ -67,8 +66,3 @@ def _evenly(names: list[str], count: int) -> list[str]:
     if len(names) <= count:
         return names
     return [names[i] for i in np.linspace(0, len(names) - 1, count).astype(int)]
-
-
-def _stamp(path: str) -> tuple[int, int]:
-    found = os.stat(path)
-    return found.st_size, found.st_mtime_ns

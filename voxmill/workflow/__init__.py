@@ -4,7 +4,8 @@ Plain functions of the checked configuration and of a rule's wildcards. Nothing 
 Snakemake, reads a voxel or imports torch.
 """
 
+from voxmill.workflow.records import RECORDS, ignore_dates_of_scripts, renew_records
 from voxmill.workflow.wildcards import pattern
 from voxmill.workflow.workflow import Workflow
 
-__all__ = ["Workflow", "pattern"]
+__all__ = ["RECORDS", "Workflow", "ignore_dates_of_scripts", "pattern", "renew_records"]

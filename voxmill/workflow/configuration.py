@@ -1,76 +1,23 @@
 """The configuration, checked once while the Snakefile is parsed: no pixel read, no torch."""
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Self
+from functools import cached_property
+from typing import Any
 
-import numpy as np
-
-from voxmill.config.base import TripleUm
 from voxmill.config.settings import check
 from voxmill.geometry import Box, Triple
 from voxmill.networks.models import ModelCard, read_card
 from voxmill.runtime.errors import VoxmillError
-from voxmill.runtime.files import sha256, update_with_pieces
-from voxmill.runtime.paths import advice
-from voxmill.tiles.grid import grid_starts, slab_name, tile_name
-from voxmill.volumes import LABEL_DTYPES, VolumeHeader, fingerprint, read_header
-from voxmill.volumes.plausible import check_mask, read_configured
+from voxmill.runtime.files import sha256
+from voxmill.tiles.batches import Batches, tiles_per_cut, tiles_per_job
+from voxmill.tiles.grid import Grid
 from voxmill.volumes.pyramid import Level, pyramid_levels
+from voxmill.workflow import voxel_sizes
+from voxmill.workflow.configured_volume import Volume, naming, read_volume
 
 _MOST_TILES = 1_000_000
-
-# A ground truth up to this size is digested as a whole; of a larger one the date counts too.
-_WHOLE_BYTES = 1 << 28
-
-
-@dataclass(frozen=True)
-class Volume:
-    """A volume of the configuration, with what its header says.
-
-    Parameters
-    ----------
-    name : str
-    shape : (3,) int
-        Voxels, z, y, x.
-    voxel_size_um : (3,) float
-    itemsize : int
-        Bytes a voxel.
-    fingerprint : str
-        Of the content (a phantom's: of its settings).
-    path : str or None
-        The user's file; None for a phantom.
-    settings : dict
-        The section of the configuration.
-    windows : bool
-        Whether windows can be read; otherwise the file is unpacked first.
-    networks : tuple of str
-        Names of the networks to run on it.
-    warnings : tuple of str
-        What is doubtful about it.
-    truth_fingerprint : str
-        Of the content of the user's ground truth; "" where there is none.
-    """
-
-    name: str
-    shape: Triple
-    voxel_size_um: tuple[float, float, float]
-    itemsize: int
-    fingerprint: str
-    path: str | None
-    settings: dict[str, Any]
-    windows: bool
-    networks: tuple[str, ...]
-    warnings: tuple[str, ...] = ()
-    truth_fingerprint: str = ""
-
-    @property
-    def has_truth(self) -> bool:
-        """Whether its cells can be evaluated."""
-        return "truth" in self.settings or "phantom" in self.settings
 
 
 @dataclass(frozen=True)
@@ -98,40 +45,54 @@ class Config:
 
     @property
     def warnings(self) -> list[str]:
-        """What is doubtful about the volumes."""
-        return [warning for volume in self.volumes.values() for warning in volume.warnings]
+        """What is doubtful about the volumes and networks."""
+        used = {name: None for volume in self.volumes.values() for name in volume.networks}
+        return [
+            *(warning for volume in self.volumes.values() for warning in volume.warnings),
+            *voxel_sizes.doubts(list(used), self.cards, "config"),
+        ]
 
-    def tiles(self, volume: str) -> list[str]:
+    def grid(self, volume: str) -> Grid:
+        """The cores of a volume's tiles."""
+        return self._grids[volume]
+
+    def tiles(self, volume: str) -> tuple[str, ...]:
         """Names of a volume's tiles, z slowest."""
-        return [tile_name(start) for start in self.starts(volume)]
+        return self.grid(volume).names
 
     def slabs(self, volume: str) -> list[str]:
         """Names of a volume's slabs of tiles."""
-        return list(dict.fromkeys(slab_name(start[0]) for start in self.starts(volume)))
+        return self.grid(volume).slabs
 
-    def tiles_of_slab(self, volume: str, slab: str) -> list[str]:
-        """Names of the tiles of one slab."""
-        return [tile_name(s) for s in self.starts(volume) if slab_name(s[0]) == slab]
+    def tiles_per_job(self, volume: str) -> int:
+        """How many tiles of a volume one prediction job predicts."""
+        return tiles_per_job(len(self.grid(volume)), self.settings["tiles"]["per_job"])
 
-    @property
-    def tiles_per_job(self) -> int:
-        """How many tiles one prediction job predicts."""
-        return int(self.settings["tiles"]["per_job"])
+    def batches(self, volume: str) -> Batches:
+        """The tiles of each prediction job."""
+        return Batches(self.grid(volume), self.tiles_per_job(volume))
 
-    def batches(self, volume: str) -> dict[str, list[str]]:
-        """Names of the tiles of each prediction job, by the name of the first of them."""
-        tiles, size = self.tiles(volume), self.tiles_per_job
-        parts = [tiles[start : start + size] for start in range(0, len(tiles), size)]
-        return {part[0]: part for part in parts}
+    def cuts(self, volume: str) -> Batches:
+        """The tiles of each job that cuts tiles."""
+        grid = self.grid(volume)
+        return Batches(grid, tiles_per_cut(len(grid), self.tiles_per_job(volume)))
+
+    @cached_property
+    def _grids(self) -> dict[str, Grid]:
+        shape = self.tile_shape_vox
+        return {
+            name: Grid(volume.shape, shape, _part(volume, shape))
+            for name, volume in self.volumes.items()
+        }
 
     def levels(self, volume: str) -> list[Level]:
         """Levels of the pyramid of a volume's predictions."""
         section = self.volumes[volume]
         return pyramid_levels(section.shape, section.voxel_size_um)
 
-    def starts(self, volume: str) -> list[Triple]:
-        """First voxels of the cores of a volume's tiles, z slowest."""
-        return grid_starts(self.volumes[volume].shape, self.tile_shape_vox)
+    def part(self, volume: str) -> Box | None:
+        """The cores that a pilot is limited to, in voxels of the tiles; None for the whole."""
+        return _part(self.volumes[volume], self.tile_shape_vox)
 
     def halo_vox(self, volume: str) -> Triple | None:
         """The halo in voxels; None where it is measured."""
@@ -148,8 +109,9 @@ class Config:
 
         With method "model" those that the card's threshold was chosen with hold, and the detector's
         defaults for what the card leaves out, as when it was chosen. Where the card has no
-        detector, the configuration's, with maxima. What the network's section or the volume's says
-        of its own wins over all.
+        detector, the configuration's, with maxima. Distances of the card are scaled where the
+        volume's cells have another diameter than the card's. What the network's section or the
+        volume's says of its own wins over all.
         """
         own = {
             key: value
@@ -161,8 +123,11 @@ class Config:
             settings["threshold"] = self.cards[network].threshold
         if settings["method"] != "model":
             return settings
-        if detector := self.cards[network].detector:
+        card = self.cards[network]
+        if card.detector:
             own.pop("method", None)
+            diameter_um = self.volumes[volume].settings.get("cell_diameter_um")
+            detector = voxel_sizes.scaled_detector(card.detector, card, diameter_um)
             return detector | own | {"threshold": settings["threshold"]}
         return settings | {"method": "maxima"}
 
@@ -193,11 +158,11 @@ def load(config: dict[str, Any], source: str = "config") -> Config:
     settings = check(config, source)
     cards = {}
     for name, network in settings["networks"].items():
-        with _naming(f"{source}: networks.{name}.weights"):
+        with naming(f"{source}: networks.{name}.weights"):
             cards[name] = read_card(network["weights"])
-    volumes = {name: _volume(name, settings, source) for name in settings["volumes"]}
+    volumes = {name: read_volume(name, settings, cards, source) for name in settings["volumes"]}
     for name, volume in volumes.items():
-        _check_number_of_tiles(name, volume.shape, settings["tiles"]["shape_vox"], source)
+        _check_number_of_tiles(name, volume, settings["tiles"]["shape_vox"], source)
     digests = {name: sha256(n["weights"]) for name, n in settings["networks"].items()}
     for name, card in cards.items():
         if digests[name] != card.weights_sha256:
@@ -210,84 +175,22 @@ def load(config: dict[str, Any], source: str = "config") -> Config:
     return Config(settings, volumes, cards, shape, digests)
 
 
+def _part(volume: Volume, tile_shape: Sequence[int]) -> Box | None:
+    box, grid = volume.box, volume.resampling
+    if box is None:
+        return None
+    seen = grid.covering(box) if grid else box
+    return seen.aligned(tile_shape).clip(Box.from_shape(volume.shape))
+
+
 def _check_number_of_tiles(
-    name: str, shape: Triple, tile_shape: Sequence[int], source: str
+    name: str, volume: Volume, tile_shape: Sequence[int], source: str
 ) -> None:
+    shape = (_part(volume, tile_shape) or Box.from_shape(volume.shape)).shape
     number = math.prod(-(-edge // core) for edge, core in zip(shape, tile_shape, strict=True))
     if number > _MOST_TILES:
         raise VoxmillError(
             f"{source}: tiles.shape_vox: {list(tile_shape)} makes {number} tiles of volume {name}, "
-            f"whose shape is {list(shape)}: expected at most {_MOST_TILES}, as each is a job. Give "
-            "larger tiles."
+            f"whose shape is {list(volume.shape)}: expected at most {_MOST_TILES}, as each is a "
+            "job. Give larger tiles."
         )
-
-
-def _volume(name: str, settings: dict[str, Any], source: str) -> Volume:
-    section = settings["volumes"][name]
-    networks = tuple(section.get("networks", settings["networks"]))
-    if "phantom" in section:
-        phantom = section["phantom"]
-        shape, size = tuple(phantom["shape_vox"]), tuple(phantom["voxel_size_um"])
-        identity = f"phantom {sorted(phantom.items())}"
-        return Volume(name, shape, size, 2, identity, None, section, True, networks)
-    with _naming(f"{source}: volumes.{name}.path"):
-        header, warnings = read_configured(section)
-        mark = fingerprint(header)
-    voxel_size_um = _check_frame(name, section, header, source)
-    itemsize = np.dtype(header.dtype).itemsize
-    truth_mark = ""
-    if "truth" in section:
-        with _naming(f"{source}: volumes.{name}.truth.path"):
-            truth_mark = _truth_fingerprint(section["truth"]["path"])
-    return Volume(
-        name, header.shape, voxel_size_um, itemsize, mark, section["path"],
-        section, header.windows, networks,
-        tuple(f"{source}: volumes.{name}: {warning}" for warning in warnings),
-        truth_mark,
-    )  # fmt: skip
-
-
-def _truth_fingerprint(path: str) -> str:
-    """A digest that changes with a ground truth's content; tables are read as a whole for it."""
-    if Path(path).is_dir():
-        return fingerprint(read_header(path, dtypes=LABEL_DTYPES))
-    if Path(path).stat().st_size <= _WHOLE_BYTES:
-        return sha256(path)
-    digest = hashlib.sha256(str(Path(path).stat().st_mtime_ns).encode())
-    update_with_pieces(digest, path, samples=16, sample_bytes=1 << 16)
-    return digest.hexdigest()
-
-
-def _check_frame(name: str, section: dict[str, Any], header: VolumeHeader, source: str) -> TripleUm:
-    """Refuse what only the header tells; returns the voxel size."""
-    if header.voxel_size_um is None:
-        raise VoxmillError(
-            f"{source}: volumes.{name}.voxel_size_um: the header of {section['path']} tells no "
-            f"voxel size ({header.voxel_size_source}); give it in micrometres as [z, y, x]."
-        )
-    if "truth" in section and not Path(section["truth"]["path"]).exists():
-        raise VoxmillError(
-            f"{source}: volumes.{name}.truth.path: {section['truth']['path']} does not exist. "
-            f"{advice(section['truth']['path'])} Or leave the truth out."
-        )
-    if (tissue := section.get("tissue", "auto")) not in ("auto", "none"):
-        with _naming(f"{source}: volumes.{name}.tissue"):
-            check_mask(read_header(tissue, dtypes=LABEL_DTYPES).shape, header.shape, tissue)
-    if "region" in section:
-        with _naming(f"{source}: volumes.{name}.region"):
-            Box.parse(section["region"], header.shape)
-    return header.voxel_size_um
-
-
-class _naming:
-    """Put the configuration's key before the message of an error about a file."""
-
-    def __init__(self, key: str):
-        self.key = key
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, VoxmillError):
-            raise VoxmillError(f"{self.key}: {error}") from None

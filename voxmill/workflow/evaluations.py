@@ -36,8 +36,9 @@ class Evaluations:
         """Settings of the evaluation of one volume."""
         section = dict(self.config.settings["evaluation"])
         section.pop("baseline")
+        region = self.config.volumes[wildcards.volume].region
         return section | {
-            "region": self._section(wildcards).get("region"),
+            "region": str(region) if region else None,
             "max_distance_um": self.config.max_distance_um(wildcards.volume),
         }
 

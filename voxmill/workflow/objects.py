@@ -91,6 +91,12 @@ class Objects:
             for name in (names + ["instances.json"] * self._has_labels(volume))
         ]
 
+    def is_pilot(self, wildcards: Wildcards) -> bool:
+        """Whether no more than a part of a volume is labelled."""
+        return self.config.part(wildcards.volume) is not None
+
     def _has_labels(self, volume: str) -> bool:
         section = self.config.volumes[volume]
+        if section.box or section.resampling:
+            return False  # the truth is of the whole volume, in the voxels of its file
         return section.path is None or section.settings.get("truth", {}).get("kind") == "labels"

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voxmill.geometry import Triple
-from voxmill.tiles.predicted import forget, lost_tiles
 from voxmill.workflow.configuration import Config
 from voxmill.workflow.wildcards import Mark, Settings, Wildcards
 
@@ -57,31 +56,13 @@ class Predictions:
         return [f"results/{wildcards.volume}/{network}/halo.json" for network in networks]
 
     def tiles_of_batch(self, wildcards: Wildcards) -> list[str]:
-        """The tiles that one job predicts."""
-        names = self.config.batches(wildcards.volume)[wildcards.batch]
-        return [f"results/{wildcards.volume}/tiles/{name}.tif" for name in names]
-
-    def batch_of_tile(self, wildcards: Wildcards) -> str | list[str]:
-        """Where several tiles share a job: a tile alone is made only when that job has ended."""
-        name = self._batch(wildcards.volume, wildcards.tile)
-        return [] if name is None else self.ancient(f"{_folder(wildcards)}/batches/{name}.json")
-
-    def _batch(self, volume: str, tile: str) -> str | None:
-        if self.config.tiles_per_job == 1:
-            return None
-        batches = self.config.batches(volume)
-        return next(name for name, tiles in batches.items() if tile in tiles)
+        """Names of the tiles that one job predicts."""
+        return list(self.config.batches(wildcards.volume).tiles(wildcards.batch))
 
     def of_slab(self, wildcards: Wildcards) -> list[str]:
         """Predictions of the tiles of one slab, or the manifests of the jobs that predict them."""
-        names = self.config.tiles_of_slab(wildcards.volume, wildcards.slab)
-        if self.config.tiles_per_job == 1:
-            return [f"{_folder(wildcards)}/predictions/{name}.json" for name in names]
-        return [
-            f"{_folder(wildcards)}/batches/{batch}.json"
-            for batch, tiles in self.config.batches(wildcards.volume).items()
-            if not set(names).isdisjoint(tiles)
-        ]
+        numbers = self.config.grid(wildcards.volume).slab(wildcards.slab)
+        return made_by_jobs(self.config, wildcards.volume, wildcards.network, numbers)
 
     def storage(self, wildcards: Wildcards) -> Settings:
         """How probabilities are stored."""
@@ -97,37 +78,39 @@ class Predictions:
         return [below[row] for row in levels[number].rows_below(int(wildcards.row), len(below))]
 
     def all_rows(self, wildcards: Wildcards) -> list[str]:
-        """Lists of the shards of all rows of all levels of a volume's predictions."""
-        numbers = range(len(self.config.levels(wildcards.volume)))
+        """Lists of the shards of all rows of all levels of a volume's predictions.
+
+        A pilot has no more than the finest level: it would be made of what is not predicted.
+        """
+        numbers = range(
+            1 if self.is_pilot(wildcards) else len(self.config.levels(wildcards.volume))
+        )
         return [row for number in numbers for row in self._rows(wildcards, number)]
 
     def _rows(self, wildcards: Wildcards, level: int) -> list[str]:
         folder, volume = _folder(wildcards), wildcards.volume
         if level == 0:
-            return [f"{folder}/slabs/{slab}.json" for slab in self.config.slabs(volume)]
+            return slab_manifests(self.config, volume, wildcards.network)
         count = -(-self.config.levels(volume)[level].shape[0] // self.config.tile_shape_vox[0])
         return [f"{folder}/levels/{level}/{row}.json" for row in range(count)]
 
-    def forget_lost(self) -> list[str]:
-        """Have tiles predicted again whose shards are gone; returns what to say about it.
+    def is_pilot(self, wildcards: Wildcards) -> bool:
+        """Whether no more than a part of a volume is predicted."""
+        return self.config.part(wildcards.volume) is not None
 
-        Shards are no outputs that Snakemake looks for: their folders are listed here, and what is
-        known about a lost one is removed, as it tells of nothing any more.
-        """
-        said = []
-        for volume, section in self.config.volumes.items():
-            starts = self.config.starts(volume)
-            for network in section.networks:
-                folder = f"results/{volume}/{network}"
-                lost = lost_tiles(folder, starts, self.config.tile_shape_vox)
-                for name in lost:
-                    forget(folder, name, self._batch(volume, name))
-                if lost:
-                    said.append(
-                        f"{folder}/probability.ome.zarr: {len(lost)} shards are gone, of tile "
-                        f"{lost[0]} first: they are predicted again."
-                    )
-        return said
+
+def made_by_jobs(config: Config, volume: str, network: str, numbers: range) -> list[str]:
+    """What the jobs make that predict a range of tiles: a prediction each, or their manifests."""
+    folder, batches = f"results/{volume}/{network}", config.batches(volume)
+    if batches.size == 1:
+        return [f"{folder}/predictions/{batches.grid.name(number)}.json" for number in numbers]
+    return [f"{folder}/batches/{name}.json" for name in batches.meeting(numbers)]
+
+
+def slab_manifests(config: Config, volume: str, network: str) -> list[str]:
+    """Manifests of all slabs of a volume's predictions."""
+    slabs = config.grid(volume).slabs
+    return [f"results/{volume}/{network}/slabs/{slab}.json" for slab in slabs]
 
 
 def _folder(wildcards: Wildcards) -> str:

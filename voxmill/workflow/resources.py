@@ -19,6 +19,7 @@ from voxmill.networks.models import ModelCard
 from voxmill.prediction.volume_predictor import HALOS_VOX
 from voxmill.runtime.devices import visible_gpus
 from voxmill.workflow.configuration import Config
+from voxmill.workflow.cutting import ASSUMED_HALO_VOX
 from voxmill.workflow.memory import (
     CPU_BASE_MB,
     GPU_BASE_MB,
@@ -28,8 +29,6 @@ from voxmill.workflow.memory import (
 )
 from voxmill.workflow.wildcards import Settings, Wildcards
 
-# A measured halo is not known when a job is planned; it is seldom larger.
-_MEASURED_HALO_VOX = (32, 32, 32)
 # Edge of the windows at seams, with what decides about the cells in them.
 _SEAM_WINDOW_VOX = 48
 # Operations a second of a slow CPU node.
@@ -91,9 +90,10 @@ class Resources:
         return self.denoising.gpus
 
     def cut_memory_mb(self, wildcards: Wildcards, attempt: int) -> int:
-        """A tile in the source's data type."""
+        """Tiles in the source's data type: two that are read, two that are written."""
         voxels = self._window_voxels(wildcards)
-        return attempt * (500 + megabytes(3 * voxels * self._itemsize(wildcards)))
+        held = 3 if self.config.cuts(wildcards.volume).size == 1 else 5
+        return attempt * (500 + megabytes(held * voxels * self._itemsize(wildcards)))
 
     def stitch_memory_mb(self, wildcards: Wildcards, attempt: int) -> int:
         """Planes that are read together, at least one, and one of each level."""
@@ -145,7 +145,7 @@ class Resources:
 
     def batch_minutes(self, wildcards: Wildcards, attempt: int) -> int:
         """The same for all tiles of a job."""
-        slow = self.config.tiles_per_job * self._slow_minutes(wildcards)
+        slow = self.config.tiles_per_job(wildcards.volume) * self._slow_minutes(wildcards)
         return attempt * (30 + math.ceil(slow))
 
     def _gpus(self, device: str) -> int:
@@ -181,7 +181,7 @@ class Resources:
         return evaluations * operations / _SLOW_RATE / 60
 
     def _window_vox(self, wildcards: Wildcards) -> Triple:
-        halo = self.config.halo_vox(wildcards.volume) or _MEASURED_HALO_VOX
+        halo = self.config.halo_vox(wildcards.volume) or ASSUMED_HALO_VOX
         shape = self.config.volumes[wildcards.volume].shape
         sizes = zip(shape, self.config.tile_shape_vox, halo, strict=True)
         z, y, x = (min(n, t + 2 * h) for n, t, h in sizes)

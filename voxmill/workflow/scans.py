@@ -38,9 +38,9 @@ class Scans:
         scan = self._scan(wildcards)
         return self._marked(scan, scan.mask) if scan.mask else []
 
-    def fingerprint(self, wildcards: Wildcards) -> str:
-        """Fingerprint of the content of a scan's files."""
-        return self._scan(wildcards).fingerprint
+    def fingerprints(self, wildcards: Wildcards) -> list[str]:
+        """Fingerprints of the content of the user's files of a scan."""
+        return self._scan(wildcards).fingerprints
 
     def volume(self, wildcards: Wildcards) -> int | None:
         """Which volume of a 4D file to denoise."""

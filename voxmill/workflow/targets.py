@@ -1,10 +1,12 @@
 """What the target rules ask for."""
 
-import os
 from dataclasses import dataclass
 
+from voxmill.tiles.batches import MOST_JOBS
 from voxmill.workflow.configuration import Config
+from voxmill.workflow.cutting import Cutting
 from voxmill.workflow.evaluations import methods_of
+from voxmill.workflow.predictions import made_by_jobs, slab_manifests
 from voxmill.workflow.scans import Scans
 
 _OF_A_SCAN = (
@@ -24,18 +26,16 @@ class Targets:
     ----------
     config : Config
     scans : Scans
+    cutting : Cutting
     """
 
     config: Config
     scans: Scans
+    cutting: Cutting
 
     def tiles(self) -> list[str]:
-        """All tiles of all volumes."""
-        return [
-            f"results/{volume}/tiles/{tile}.tif"
-            for volume in self.config.volumes
-            for tile in self.config.tiles(volume)
-        ]
+        """What says that all tiles of all volumes are cut."""
+        return [file for volume in self.config.volumes for file in self.cutting.targets(volume)]
 
     def predictions(self) -> list[str]:
         """What says that all tiles of all volumes are predicted."""
@@ -43,7 +43,7 @@ class Targets:
             file
             for volume, section in self.config.volumes.items()
             for network in section.networks
-            for file in self._predictions_of(volume, f"results/{volume}/{network}")
+            for file in self._predictions_of(volume, network)
         ]
 
     def stitched(self) -> list[str]:
@@ -79,8 +79,17 @@ class Targets:
         ]
 
     def models(self) -> list[str]:
-        """Weights of all networks that are trained."""
-        return [f"models/{name}.safetensors" for name in self.config.settings["training"]]
+        """Every file of all networks that are trained."""
+        return [
+            file
+            for name in self.config.settings["training"]
+            for file in (
+                f"models/{name}.safetensors",
+                f"models/{name}.json",
+                f"results/training/{name}/curves.csv",
+                f"results/training/{name}/curves.png",
+            )
+        ]
 
     def denoised(self) -> list[str]:
         """Every file that denoising keeps."""
@@ -96,15 +105,29 @@ class Targets:
 
         All are listed, because Snakemake does not miss a deleted intermediate file.
         """
-        judged = [name for name, section in self.config.volumes.items() if section.has_truth]
-        return [
+        volumes = self.config.volumes
+        judged = [name for name, section in volumes.items() if section.has_truth]
+        measured = [name for name in volumes if self.config.halo_vox(name) is None]
+        files = [
+            *(f"results/{volume}/plan.json" for volume in volumes),
+            *(f"results/{volume}/statistics.json" for volume in volumes),
+            *(f"results/{volume}/grey_blocks.npz" for volume in volumes),
+            *(f"results/{volume}/truth.csv" for volume in judged),
+            *(
+                f"results/{volume}/{network}/halo.json"
+                for volume in measured
+                for network in volumes[volume].networks
+            ),
             *self.tiles(),
             *self.predictions(),
             *self.stitched(),
             *self.per_network("seams.json"),
             *self.per_network("cells.csv"),
             *self.per_network("overview.png"),
+            *self.per_method("cells.csv"),
             *self.per_method("evaluation.json"),
+            *self.per_method("evaluation.csv"),
+            *self.per_method("matches.csv"),
             *(
                 f"results/{volume}/{network}/mistakes.png"
                 for volume in judged
@@ -113,27 +136,12 @@ class Targets:
             *(f"results/{volume}/comparison.html" for volume in judged),
             *self.denoised(),
         ]
+        return list(dict.fromkeys(files))
 
-    def _predictions_of(self, volume: str, folder: str) -> list[str]:
-        """Predictions of a volume's tiles; of tiles that share jobs the jobs' manifests.
+    def _predictions_of(self, volume: str, network: str) -> list[str]:
+        """What the prediction jobs make; of very many jobs, what is made of each slab of it.
 
-        Snakemake does not know of the predictions behind a manifest: those that were lost since
-        are named here, and made again one by one.
+        Predictions that were lost behind a manifest are noticed by `voxmill.workflow.lost`.
         """
-        if self.config.tiles_per_job == 1:
-            return [f"{folder}/predictions/{tile}.json" for tile in self.config.tiles(volume)]
-        predicted, made = _names_in(f"{folder}/predictions"), _names_in(f"{folder}/batches")
-        batches = self.config.batches(volume)
-        lost = [
-            f"{folder}/predictions/{tile}.json"
-            for batch, tiles in batches.items()
-            if f"{batch}.json" in made
-            for tile in tiles
-            if f"{tile}.json" not in predicted
-        ]
-        return [*(f"{folder}/batches/{batch}.json" for batch in batches), *lost]
-
-
-def _names_in(folder: str) -> set[str]:
-    """Names of the files in a folder, none where it is missing."""
-    return set(os.listdir(folder)) if os.path.isdir(folder) else set()
+        files = made_by_jobs(self.config, volume, network, range(len(self.config.grid(volume))))
+        return files if len(files) <= MOST_JOBS else slab_manifests(self.config, volume, network)

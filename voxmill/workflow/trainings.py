@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from voxmill.volumes import fingerprint
+from voxmill.volumes.fingerprints import path_fingerprint
+from voxmill.volumes.plausible import read_configured
 from voxmill.workflow.configuration import Config
 from voxmill.workflow.wildcards import Mark, Settings, Wildcards
 
@@ -27,13 +30,22 @@ class Trainings:
 
     def files(self, wildcards: Wildcards) -> list[str]:
         """Volumes, ground truths and masks; touching one retrains nothing by itself."""
+        return [self.ancient(path) for path in self._paths(wildcards)]
+
+    def fingerprints(self, wildcards: Wildcards) -> Settings:
+        """Fingerprints of the content of volumes, ground truths and masks, by path."""
         volumes = self.volumes(wildcards).values()
-        paths = [
+        read = {volume["path"]: fingerprint(read_configured(volume)[0]) for volume in volumes}
+        others = (path for path in self._paths(wildcards) if path not in read)
+        return read | {path: path_fingerprint(path) for path in others}
+
+    def _paths(self, wildcards: Wildcards) -> list[str]:
+        volumes = self.volumes(wildcards).values()
+        return [
             *(volume["path"] for volume in volumes),
             *(volume["truth"]["path"] for volume in volumes),
             *(volume["mask"] for volume in volumes if volume.get("mask")),
         ]
-        return [self.ancient(path) for path in paths]
 
     def start(self, wildcards: Wildcards) -> str | list[str]:
         """Weights that a training starts from, where it does."""

@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 
 from voxmill.config.volumes import table_reading
+from voxmill.runtime.digests import source_digest
 from voxmill.volumes import LABEL_DTYPES, fingerprint, read_header, source_choices
-from voxmill.workflow.configuration import Config, Volume
+from voxmill.workflow.configuration import Config
+from voxmill.workflow.configured_volume import Volume
 from voxmill.workflow.wildcards import Mark, Settings, Wildcards
 
 
@@ -36,21 +38,37 @@ class Volumes:
         return self.ancient(self._volume(wildcards).path or "results/no-such-volume")
 
     def arguments(self, wildcards: Wildcards) -> Settings:
-        """Arguments of `voxmill.volumes.read_header` for the file that windows are read from."""
+        """Arguments of `voxmill.volumes.read_header` for the voxels that networks see."""
+        volume = self._volume(wildcards)
+        if volume.resampling is None:
+            return self.own_arguments(wildcards)
+        return self.own_arguments(wildcards) | {"resampled_um": list(volume.voxel_size_um)}
+
+    def own_arguments(self, wildcards: Wildcards) -> Settings:
+        """Arguments of `voxmill.volumes.read_header` for the voxels of the file."""
         volume = self._volume(wildcards)
         return {
             "channel": None,
             **source_choices(volume.settings),
             "path": self._path(volume),
-            "voxel_size_um": list(volume.voxel_size_um),
+            "voxel_size_um": self.own_voxel_size_um(wildcards),
         }
 
     def original_arguments(self, wildcards: Wildcards) -> Settings:
         """Arguments of `voxmill.volumes.read_header` for the user's own file."""
-        return self.arguments(wildcards) | {"path": self._volume(wildcards).path}
+        return self.own_arguments(wildcards) | {"path": self._volume(wildcards).path}
 
     def fingerprint(self, wildcards: Wildcards) -> str:
-        """Fingerprint of a volume's content."""
+        """Fingerprint of the content of the file that windows of a volume are read from."""
+        volume = self._volume(wildcards)
+        if volume.windows:
+            return volume.fingerprint
+        # Tiles are kept as long as the same would be unpacked again.
+        code = source_digest("voxmill.volumes.unpack_volume")
+        return f"unpacked {volume.fingerprint} {code}"
+
+    def original_fingerprint(self, wildcards: Wildcards) -> str:
+        """Fingerprint of the content of the user's own file."""
         return self._volume(wildcards).fingerprint
 
     def tissue(self, wildcards: Wildcards) -> str:
@@ -69,13 +87,43 @@ class Volumes:
             return ""
         return fingerprint(read_header(str(path), dtypes=LABEL_DTYPES))
 
-    def shape(self, wildcards: Wildcards) -> list[int]:
-        """Shape of a volume, z, y, x."""
-        return list(self._volume(wildcards).shape)
+    def own_shape(self, wildcards: Wildcards) -> list[int]:
+        """Shape of a volume's file, z, y, x."""
+        volume = self._volume(wildcards)
+        return list(volume.own_shape or volume.shape)
+
+    def own_voxel_size_um(self, wildcards: Wildcards) -> list[float]:
+        """Voxel size of a volume's file, z, y, x, micrometres."""
+        volume = self._volume(wildcards)
+        return list(volume.own_voxel_size_um or volume.voxel_size_um)
+
+    def own_grid(self, wildcards: Wildcards) -> Settings | None:
+        """Shape and voxel size of a volume's file, where it is resampled on reading."""
+        if self._volume(wildcards).resampling is None:
+            return None
+        shape, size = self.own_shape(wildcards), self.own_voxel_size_um(wildcards)
+        return {"own_shape": shape, "own_voxel_size_um": size}
 
     def voxel_size_um(self, wildcards: Wildcards) -> list[float]:
-        """Voxel size, z, y, x, micrometres."""
+        """Size of the voxels that networks see, z, y, x, micrometres."""
         return list(self._volume(wildcards).voxel_size_um)
+
+    def box(self, wildcards: Wildcards) -> list[list[int]] | None:
+        """Start and stop of the box of a pilot, in voxels of the file; None for the whole."""
+        box = self._volume(wildcards).box
+        return box.to_lists() if box else None
+
+    def part(self, wildcards: Wildcards) -> list[list[int]] | None:
+        """Start and stop of the cores that a pilot predicts, in voxels of the tiles."""
+        part = self.config.part(wildcards.volume)
+        return part.to_lists() if part else None
+
+    def own_part(self, wildcards: Wildcards) -> list[list[int]] | None:
+        """The same in voxels of the file."""
+        part, grid = self.config.part(wildcards.volume), self._volume(wildcards).resampling
+        if part and grid:
+            part = grid.own_box(part)
+        return part.to_lists() if part else None
 
     def phantom(self, wildcards: Wildcards) -> Settings:
         """Settings of a phantom volume."""

@@ -12,7 +12,9 @@ from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.finished import remove_finished
 from voxmill.workflow import configuration
 from voxmill.workflow.configuration import Config
+from voxmill.workflow.cutting import Cutting
 from voxmill.workflow.evaluations import Evaluations
+from voxmill.workflow.lost import set_aside
 from voxmill.workflow.objects import Objects
 from voxmill.workflow.predictions import Predictions
 from voxmill.workflow.resources import Executor, Resources
@@ -36,8 +38,10 @@ class Workflow:
         The checked configuration.
     volumes : Volumes
         Files, params and ground truth of volumes.
+    cutting : Cutting
+        Tiles that are cut.
     predictions : Predictions
-        Halo, networks, tiles, batches and slabs.
+        Halo, networks, batches and slabs.
     evaluations : Evaluations
         Cells, their evaluation and the report.
     objects : Objects
@@ -53,6 +57,7 @@ class Workflow:
 
     config: Config
     volumes: Volumes
+    cutting: Cutting
     predictions: Predictions
     evaluations: Evaluations
     objects: Objects
@@ -70,6 +75,7 @@ class Workflow:
         files: Iterable[str | Path] = (),
         given: Mapping[str, Any] | None = None,
         results: str = RESULTS,
+        temporary: Mark = str,
     ) -> "Workflow":
         """Check a configuration.
 
@@ -89,6 +95,9 @@ class Workflow:
         results : str
             Where a file named `results/` would be written: elsewhere, where a workflow that uses
             this one as a module gives it a prefix.
+        temporary : callable
+            Marks a folder that is removed when no job needs it any more: Snakemake's `temp` and
+            `directory`.
 
         Raises
         ------
@@ -104,17 +113,24 @@ class Workflow:
         check_files(files)
         checked = configuration.load(overlaid(config, typed(given or {})))
         scans = Scans(denoising.load(checked.settings), ancient)
+        volumes = Volumes(checked, ancient)
+        cutting = Cutting(checked, volumes, temporary)
         return cls(
             config=checked,
-            volumes=Volumes(checked, ancient),
+            volumes=volumes,
+            cutting=cutting,
             predictions=Predictions(checked, ancient),
             evaluations=Evaluations(checked),
-            objects=Objects(checked, Volumes(checked, ancient)),
+            objects=Objects(checked, volumes),
             trainings=Trainings(checked, ancient),
             scans=scans,
             resources=Resources(checked, scans.denoising, executor),
-            targets=Targets(checked, scans),
+            targets=Targets(checked, scans, cutting),
         )
+
+    def notice_lost(self) -> list[str]:
+        """See `voxmill.workflow.lost.set_aside`; for the main process, which plans the jobs."""
+        return set_aside(self.config)
 
     def end_well(self) -> None:
         """Remove what a run that succeeded needs no more: checkpoints of its finished jobs."""

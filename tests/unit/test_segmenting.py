@@ -1,0 +1,190 @@
+"""The jobs of `snakemake segment`: labels by slab are those of the whole volume."""
+
+import json
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+
+from voxmill.cells.finish_labels import finish_labels
+from voxmill.cells.foreground import read_foreground
+from voxmill.cells.label_slab import label_slab, read_seeds
+from voxmill.cells.measure_cells import measure_cells, reach_of_cell
+from voxmill.cells.measurements import MEASURES
+from voxmill.cells.outlines import outline_block
+from voxmill.config.objects import ObjectSettings
+from voxmill.config.phantoms import PhantomSettings
+from voxmill.engine.build import compiler
+from voxmill.evaluation.evaluate_instances import evaluate_instances
+from voxmill.geometry import Box, VoxelSize
+from voxmill.phantoms.make_phantom import draw_labelled
+from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.files import read_json
+from voxmill.tiles.plan import read_plan
+from voxmill.tiles.plan_volume import plan_volume
+from voxmill.volumes import LABEL_DTYPES, open_volume, read_header
+from voxmill.volumes.blocks import ArrayVolume
+
+pytestmark = pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
+
+PHANTOM = PhantomSettings(
+    shape_vox=(24, 50, 60), density_per_mm3=90000.0, touching=0.6, blur_um=(0.5, 0.5, 0.5), seed=3
+)
+SETTINGS = {"foreground": "image", "threshold": 0.45, "largest_radius_um": 12.0}
+
+
+class Run:
+    """A phantom in a folder, its true places as the table of cells, and the jobs on it."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.volume, places, self.truth = draw_labelled(PHANTOM)
+        tifffile.imwrite(folder / "v.tif", self.volume)
+        tifffile.imwrite(folder / "truth.tif", self.truth, compression="zlib")
+        self.size = PHANTOM.voxel_size_um
+        self.source = {"path": str(folder / "v.tif"), "voxel_size_um": list(self.size)}
+        rows = ["id,z_vox,y_vox,x_vox,score,volume_um3"]
+        places = np.clip(places, 0, np.array(self.volume.shape) - 1)
+        rows += [f"{k},{z},{y},{x},1,0" for k, (z, y, x) in enumerate(places.tolist(), start=1)]
+        (folder / "cells.csv").write_text("\n".join(rows) + "\n")
+        plan_volume(
+            volume=self.source, fingerprint="f", tile_shape_vox=(12, 25, 32), halo_vox=(1, 1, 1),
+            halo_paths=[], output_path=folder / "plan.json",
+        )  # fmt: skip
+        self.slabs = ["z0000", "z0012"]
+
+    def label(self, slab, settings=SETTINGS):
+        label_slab.__wrapped__(
+            plan_path=self.folder / "plan.json", cells_path=self.folder / "cells.csv",
+            foreground_path=self.folder / "v.tif", source=self.source,
+            image_path=str(self.folder / "labels.ome.zarr"), slab=slab, settings=settings,
+            output_path=self.folder / f"{slab}.json", threads=2,
+        )  # fmt: skip
+
+    def finish(self):
+        finish_labels.__wrapped__(
+            plan_path=self.folder / "plan.json",
+            manifest_paths=[str(self.folder / f"{slab}.json") for slab in self.slabs],
+            image_path=str(self.folder / "labels.ome.zarr"),
+            probability_path=str(self.folder / "probability.ome.zarr"), threads=2,
+        )  # fmt: skip
+
+    def labels(self):
+        header = read_header(self.folder / "labels.ome.zarr", dtypes=LABEL_DTYPES)
+        with open_volume(header) as opened:
+            return opened.read_window((0, 0, 0), self.volume.shape)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    run = Run(tmp_path_factory.mktemp("segment"))
+    for slab in run.slabs:
+        run.label(slab)
+    run.finish()
+    return run
+
+
+def test_labels_of_tiles_are_those_of_the_volume(whole):
+    box, size = Box.from_shape(whole.volume.shape), VoxelSize.of(whole.size)
+    checked = ObjectSettings(**SETTINGS)
+    values = read_foreground(ArrayVolume(whole.volume), box, size, checked)
+    seeds = read_seeds(whole.folder / "cells.csv")
+    expected = outline_block(values, (0, 0, 0), box, box, seeds, size, checked)
+    np.testing.assert_array_equal(whole.labels(), expected)
+    assert len(np.unique(expected)) == len(seeds.ids) + 1 > 10
+
+
+def test_the_image_is_listed_as_labels_of_the_probability(whole):
+    group = zarr.open_group(whole.folder / "labels.ome.zarr", mode="r")
+    ome = group.attrs["ome"]
+    assert ome["image-label"]["source"] == {"image": "../probability.ome.zarr"}
+    assert "omero" not in ome
+    assert ome["multiscales"][0]["type"] == "mode"
+    listed = zarr.open_group(whole.folder / "probability.ome.zarr/labels", mode="r")
+    assert listed.attrs["ome"]["labels"] == ["cells"]
+    np.testing.assert_array_equal(listed["cells/0"][:], whole.labels())
+
+
+def test_the_table_of_measured_cells(whole):
+    output = whole.folder / "measured.csv"
+    measure_cells(
+        cells_path=whole.folder / "cells.csv",
+        labels_path=whole.folder / "labels.ome.zarr/zarr.json", source=whole.source,
+        settings=SETTINGS, output_path=output, threads=2,
+    )  # fmt: skip
+    lines = output.read_text().splitlines()
+    head = lines[0].split(",")
+    assert head[:5] == ["id", "z_vox", "y_vox", "x_vox", "score"]
+    assert head[5:] == list(MEASURES)
+    labels, size = whole.labels(), VoxelSize.of(whole.size)
+    for line in lines[1:]:
+        row = dict(zip(head, line.split(","), strict=True))
+        mask = labels == int(row["id"])
+        assert float(row["volume_um3"]) == pytest.approx(mask.sum() * size.volume_um3, abs=1e-3)
+        assert float(row["integrated_intensity"]) == whole.volume[mask].sum()
+
+
+def test_a_cell_reaches_no_farther_than_its_window(whole):
+    reach = reach_of_cell(ObjectSettings(**SETTINGS), VoxelSize.of(whole.size))
+    labels, seeds = whole.labels(), read_seeds(whole.folder / "cells.csv")
+    for name, place in zip(seeds.ids, np.rint(seeds.places), strict=True):
+        away = np.abs(np.argwhere(labels == name) - place)
+        assert (away <= reach).all()
+
+
+def test_instances_against_the_phantom(whole):
+    output = whole.folder / "instances.json"
+    evaluate_instances(
+        truth_path=whole.folder / "truth.tif", truth_volume=whole.source,
+        labels_path=str(whole.folder / "labels.ome.zarr/zarr.json"),
+        voxel_size_um=list(whole.size), output_path=output,
+    )  # fmt: skip
+    found = read_json(output, "evaluation")
+    assert found["true_objects"] == len(np.unique(whole.truth)) - 1
+    half = next(scores for scores in found["scores"] if scores["threshold"] == 0.5)
+    assert half["average_precision"] > 0.6
+    assert found["labels_in_pieces"][1]["labels"] == 0
+    assert sum(part["true_objects"] for part in found["by_size"]) == found["true_objects"]
+
+
+def test_a_shard_that_is_lost_or_damaged_is_named(tmp_path):
+    run = Run(tmp_path)
+    for slab in run.slabs:
+        run.label(slab)
+    run.finish()
+    shard = next(path for path in (tmp_path / "labels.ome.zarr/0/c").rglob("*") if path.is_file())
+    content = shard.read_bytes()
+    shard.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
+    with pytest.raises(VoxmillError, match="damaged"):
+        run.finish()
+    shard.unlink()
+    with pytest.raises(VoxmillError, match="does not exist"):
+        run.finish()
+    run.label(run.slabs[0])
+    run.label(run.slabs[1])
+    assert shard.read_bytes() == content, "the same bytes again"
+    assert not (tmp_path / "labels.ome.zarr/zarr.json").exists(), "not whole before its end"
+    run.finish()
+    run.slabs = run.slabs[:1]
+    with pytest.raises(VoxmillError, match="expected 8 shards"):
+        run.finish()
+
+
+def test_other_settings_write_other_shards(tmp_path):
+    run = Run(tmp_path)
+    run.label("z0000")
+    before = json.loads((tmp_path / "z0000.json").read_text())
+    run.label("z0000", SETTINGS | {"outlines": False})
+    assert json.loads((tmp_path / "z0000.json").read_text()) != before
+
+
+def test_a_volume_of_another_shape_and_bad_ids_are_refused(tmp_path):
+    run = Run(tmp_path)
+    tifffile.imwrite(tmp_path / "v.tif", run.volume[:-1])
+    with pytest.raises(VoxmillError, match="expected the plan's shape"):
+        run.label("z0000")
+    (tmp_path / "cells.csv").write_text("id,z_vox,y_vox,x_vox,score\n0,1,1,1,1\n")
+    with pytest.raises(VoxmillError, match=r"cells.csv: cells: expected ids that are whole"):
+        read_seeds(tmp_path / "cells.csv")
+    assert read_plan(tmp_path / "plan.json").volume.shape == run.volume.shape

@@ -1,0 +1,67 @@
+"""Show what a run will take: tiles, jobs, bytes, hours.
+
+Reads the configuration and the headers of the volumes, no voxel. Hours are those of the last job of
+the same kind on this machine; they are unknown before there was one.
+"""
+
+import argparse
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from voxmill.config.files import check_files
+from voxmill.runtime.errors import VoxmillError
+from voxmill.tiles.forecast import forecast, readable, report
+from voxmill.workflow import configuration
+from voxmill.workflow.cutting import ASSUMED_HALO_VOX, wanted
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    parser.add_argument("configuration", type=Path, help="a YAML file, as for --configfile")
+
+
+def read_configuration(path: Path) -> dict[str, Any]:
+    """The sections of a configuration file, as they are written.
+
+    Raises
+    ------
+    VoxmillError
+        If the file cannot be read, is no YAML of sections, or has a key twice.
+    """
+    try:
+        check_files([path])
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise VoxmillError(f"{path}: this file cannot be read: {error.strerror}.") from None
+    if not isinstance(content, dict):
+        raise VoxmillError(f"{path}: expected sections such as volumes and networks, found none.")
+    return content
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print a table for each volume; returns 0.
+
+    Raises
+    ------
+    VoxmillError
+        If the configuration or a volume's header is wrong.
+    """
+    path: Path = options.configuration
+    config = configuration.load(read_configuration(path), str(path))
+    needed = 0
+    for name, volume in config.volumes.items():
+        halo = config.halo_vox(name)
+        steps = forecast(
+            config.grid(name), halo or ASSUMED_HALO_VOX, volume.itemsize, wanted(config, name)
+        )
+        needed += sum(step.kept_bytes for step in steps)
+        print(report(f"volume {name}", config.grid(name), halo, steps))
+        print()
+    free = shutil.disk_usage(Path.cwd()).free
+    print(f"{readable(needed)} to keep in all; {readable(free)} are free in {Path.cwd()}.")
+    if needed > free:
+        print("The disk has too little space: see tiles.keep, or run in another folder.")
+    return 0

@@ -1,0 +1,158 @@
+"""What the tiles of a volume will take: jobs, bytes and hours, by arithmetic."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from voxmill.geometry import Triple
+from voxmill.runtime.disk import readable
+from voxmill.runtime.rates import Rate, predicted_as, recall
+from voxmill.tiles.grid import Grid
+
+__all__ = ["Step", "forecast", "readable", "report", "window_voxels"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One kind of job of a run.
+
+    Parameters
+    ----------
+    what : str
+    jobs : int
+    voxels : int
+        That all jobs read or compute, halos counted each time.
+    kept_bytes : int
+        Of what stays on the disk.
+    passing_bytes : int
+        Of what is removed in the run.
+    rate : Rate or None
+        The last one of this machine.
+    """
+
+    what: str
+    jobs: int
+    voxels: int
+    kept_bytes: int
+    passing_bytes: int = 0
+    rate: Rate | None = None
+
+    @property
+    def hours(self) -> float | None:
+        """Hours of all jobs one after another; None where no rate is known."""
+        return None if self.rate is None else self.voxels / self.rate.voxels_per_s / 3600
+
+
+def window_voxels(grid: Grid, halo_vox: Triple) -> int:
+    """Voxels of all tiles with their halos.
+
+    A sum along each axis, as windows are boxes of a grid: it takes no longer for a million tiles.
+
+    Examples
+    --------
+    Windows of 5 and 5 voxels (0:5 and 3:8) in a row of 8:
+
+    >>> window_voxels(Grid((1, 1, 8), (1, 1, 4)), (0, 0, 1))
+    10
+    """
+    axes = zip(grid.first, grid.counts, grid.tile_shape, grid.shape, halo_vox, strict=True)
+    return math.prod(
+        sum(
+            min((place + 1) * edge + halo, n) - max(place * edge - halo, 0)
+            for place in range(first, first + count)
+        )
+        for first, count, edge, n, halo in axes
+    )
+
+
+def forecast(grid: Grid, halo_vox: Triple, itemsize: int, wanted: Mapping[str, Any]) -> list[Step]:
+    """What cutting and predicting all tiles of a volume takes at most.
+
+    Bytes are those before compression, and tiles without tissue, which no network sees, count.
+
+    Parameters
+    ----------
+    grid : Grid
+    halo_vox : (3,) int
+    itemsize : int
+        Bytes a voxel of the volume.
+    wanted : dict
+        What the configuration says: `per_job` and `per_cut` (tiles), `keep`, `networks` (digests
+        of the weights by name), `prediction` (its section), `stitching` (the type and the formats
+        of the probability), `stitch_jobs`.
+
+    Returns
+    -------
+    list of Step
+    """
+    return list(_steps(grid, halo_vox, itemsize, wanted))
+
+
+def _steps(
+    grid: Grid, halo_vox: Triple, itemsize: int, wanted: Mapping[str, Any]
+) -> Iterator[Step]:
+    read = window_voxels(grid, halo_vox)
+    cores = window_voxels(grid, (0, 0, 0))
+    stored = cores * np.dtype(wanted["stitching"]["dtype"]).itemsize
+    if wanted["keep"] != "none":
+        jobs = -(-len(grid) // wanted["per_cut"])
+        size, kept = read * itemsize, wanted["keep"] == "all"
+        yield Step("cut", jobs, read, size * kept, size * (not kept), recall("cut"))
+    for name, weights_sha256 in wanted["networks"].items():
+        jobs = -(-len(grid) // wanted["per_job"])
+        rate = _prediction_rate(weights_sha256, wanted["prediction"])
+        yield Step(f"predict {name}", jobs, read, stored, 0, rate)
+        # Coarser levels, each of an eighth of the voxels, and a second copy where it is asked for.
+        coarser = round(stored / 7) + stored * ("ome-tiff" in wanted["stitching"]["formats"])
+        yield Step(f"stitch {name}", wanted["stitch_jobs"], cores, coarser)
+
+
+def _prediction_rate(weights_sha256: str, settings: Mapping[str, Any]) -> Rate | None:
+    """Of the device that the configuration names; where it is auto of a GPU, or else of a CPU."""
+    device = settings["device"]
+    for each in ("cuda", "cpu") if device == "auto" else (device,):
+        rate = recall(predicted_as(weights_sha256, {**settings, "device": each}))
+        if rate is not None:
+            return rate
+    return None
+
+
+def report(what: str, grid: Grid, halo_vox: Triple | None, steps: Sequence[Step]) -> str:
+    """A table for a reader.
+
+    Parameters
+    ----------
+    what : str
+        Its title.
+    grid : Grid
+    halo_vox : (3,) int or None
+        None: not measured yet.
+    steps : sequence of Step
+        As `forecast` gives them.
+    """
+    size = " x ".join(map(str, grid.shape))
+    tile = " x ".join(map(str, grid.tile_shape))
+    halo = "a halo that is measured first" if halo_vox is None else f"a halo of {halo_vox}"
+    header = ("step", "jobs", "voxels", "kept", "removed", "hours", "of a rate of")
+    lines = [header, *map(_line, steps)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    rows = ("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+    title = f"{what}: {size} voxels, {len(grid)} tiles of up to {tile} with {halo}"
+    return "\n".join([title, *rows])
+
+
+def _line(step: Step) -> tuple[str, ...]:
+    unknown = "unknown", "no job of this machine yet"
+    rate = step.rate
+    hours = unknown
+    if rate is not None and step.hours is not None:
+        device = " on a GPU" if "-cuda-" in rate.what else ""
+        hours = (
+            f"{step.hours:.2f}",
+            f"{rate.voxels_per_s / 1e6:.2f} Mvoxel/s{device}, {rate.node}, {rate.when}",
+        )
+    sizes = (readable(size) if size else "-" for size in (step.kept_bytes, step.passing_bytes))
+    return step.what, str(step.jobs), f"{step.voxels:.3g}", *sizes, *hours

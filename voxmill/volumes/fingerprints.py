@@ -1,0 +1,227 @@
+"""Which content a volume has: known from sizes, dates and inodes once it was read as a whole.
+
+A fingerprint names a content. It is computed without reading the volume, from a stamp: sizes,
+dates and inodes of all files, and pieces of their bytes. What reads a volume as a whole
+(`measure_volume`) keeps a digest of every voxel beside the stamp, in `results/.sources`. So a
+volume that was touched, copied or moved gets its old fingerprint back: it is read once more and
+its digest compared.
+"""
+
+import dataclasses
+import hashlib
+import html
+import json
+import logging
+import os
+import re
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from voxmill.runtime.checked import read_checked_json, write_checked_json
+from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.files import sha256, update_with_pieces
+from voxmill.volumes import folder
+from voxmill.volumes.arrays import file_stamp
+from voxmill.volumes.header import LABEL_DTYPES, VolumeHeader
+
+logger = logging.getLogger("voxmill")
+
+KNOWN = Path("results/.sources")
+"""What was read as a whole; relative, as all results are."""
+
+_SAMPLES, _SAMPLE_BYTES = 16, 1 << 16
+_LARGE_BYTES = 1 << 31
+_NAMED_FILE = re.compile(r"FileName\s*=\s*[\"']([^\"']+)")
+
+
+class Content:
+    """A digest of all voxels, fed plane by plane: shape, type and a checksum of each plane."""
+
+    def __init__(self, header: VolumeHeader):
+        self._digest = hashlib.sha256(json.dumps([header.shape, header.dtype]).encode())
+
+    def add(self, plane: np.ndarray) -> None:
+        """Add the next plane, (y, x) in native byte order."""
+        self._digest.update(zlib.crc32(np.ascontiguousarray(plane).data).to_bytes(4, "little"))
+
+    def hexdigest(self) -> str:
+        """The digest of the planes so far."""
+        return self._digest.hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class Stamp:
+    """What tells without reading a volume whether it is the one that was read.
+
+    Parameters
+    ----------
+    facts : str
+        Digest of what the header says.
+    pieces : str
+        Digest of the files' sizes and of pieces of their bytes.
+    mark : str
+        Digest of both, and of the files' dates and inodes.
+    """
+
+    facts: str
+    pieces: str
+    mark: str
+
+
+def fingerprint(
+    header: VolumeHeader, samples: int = _SAMPLES, sample_bytes: int = _SAMPLE_BYTES
+) -> str:
+    """Hex digest that stands for a volume's content.
+
+    It changes when any file of the volume gets another size, date or inode, unless a volume of the
+    same content was read as a whole before (`remember`): then the volume is read, and keeps its
+    fingerprint if every voxel is the same. Another given voxel size changes nothing.
+
+    Parameters
+    ----------
+    header : VolumeHeader
+    samples, sample_bytes : int
+        Pieces that are read of a file, or files of a folder that pieces are read of.
+    """
+    header = header.in_own_voxels
+    stamp = stamp_of(header, samples, sample_bytes)
+    if known := _read(_entry(stamp)):
+        return str(known["fingerprint"])
+    alike = [entry for entry in _all_of(stamp.facts) if entry["pieces"] == stamp.pieces]
+    if not alike:
+        return stamp.mark
+    logger.warning(
+        "%s: a volume like this one was read before, but its date or place is another: reading "
+        "it (%.3g GB) to see whether its content is.",
+        header.path, header.nbytes / 1e9,
+    )  # fmt: skip
+    content = _content(header)
+    same = [entry["fingerprint"] for entry in alike if entry["content"] == content]
+    found = str(same[0]) if same else stamp.mark
+    if stamp_of(header, samples, sample_bytes) == stamp:
+        _keep(stamp, found, content)
+    return found
+
+
+def remember(header: VolumeHeader, content: str) -> None:
+    """Keep the digest of all voxels of a volume that was just read as a whole.
+
+    That of a volume that was read at another voxel size tells nothing about its file.
+    """
+    if header.resampling is not None:
+        return
+    stamp = stamp_of(header)
+    if not _read(_entry(stamp)):
+        _keep(stamp, stamp.mark, content)
+
+
+def stamp_of(
+    header: VolumeHeader, samples: int = _SAMPLES, sample_bytes: int = _SAMPLE_BYTES
+) -> Stamp:
+    """The stamp of a volume, from its header and from what the file system says."""
+    from voxmill.volumes import format_of
+
+    header = header.in_own_voxels
+    known = dataclasses.asdict(header)
+    # The pattern chooses names, which the digest holds.
+    for key in ("path", "voxel_size_um", "voxel_size_source", "translation_um", "pattern"):
+        known.pop(key)
+    facts = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+    pieces = hashlib.sha256(facts.encode())
+    path = Path(header.path)
+    if (update := format_of(path).update_fingerprint) is not None and path.is_dir():
+        dates = update(pieces, header, samples, sample_bytes)
+    else:
+        files = _files(header)
+        pieces.update(json.dumps([(file.name, os.path.getsize(file)) for file in files]).encode())
+        chosen = np.unique(np.linspace(0, len(files) - 1, samples).astype(int))
+        count = samples if len(files) == 1 else 2
+        for index in chosen:
+            update_with_pieces(pieces, files[index], count, sample_bytes)
+        dates = [file_stamp(file) for file in files]
+    mark = hashlib.sha256(f"{pieces.hexdigest()} {json.dumps(dates)}".encode())
+    return Stamp(facts, pieces.hexdigest(), mark.hexdigest())
+
+
+def file_fingerprint(path: str | Path) -> str:
+    """SHA-256 of a file; it is not read again while its size, date and inode are the same."""
+    pieces = hashlib.sha256(json.dumps(file_stamp(Path(path))).encode())
+    update_with_pieces(pieces, path, 2, 1 << 12)
+    stamp = Stamp("files", "", pieces.hexdigest())
+    if known := _read(_entry(stamp)):
+        return str(known["content"])
+    if (size := os.path.getsize(path)) > _LARGE_BYTES:
+        logger.warning("%s: reading it (%.3g GB) for a digest, once", path, size / 1e9)
+    content = sha256(path)
+    _keep(stamp, content, content)
+    return content
+
+
+def path_fingerprint(path: str | Path) -> str:
+    """Fingerprint of a file of any kind, or of a folder that holds a volume."""
+    from voxmill.volumes import read_header
+
+    if Path(path).is_dir():
+        return fingerprint(read_header(path, dtypes=LABEL_DTYPES))
+    return file_fingerprint(path)
+
+
+def _files(header: VolumeHeader) -> list[Path]:
+    """All files that the voxels of a volume are in, its first file first."""
+    path = Path(header.path)
+    if path.is_dir():
+        return [path / name for name in folder.plane_names(header)]
+    if header.format != "OME-TIFF":
+        return [path]
+    with tifffile.TiffFile(path) as tif:
+        text = tif.ome_metadata or ""
+    names = {html.unescape(name) for name in _NAMED_FILE.findall(text)}
+    beside = {path.with_name(Path(name).name) for name in names}
+    return [path, *sorted(file for file in beside if file != path and file.is_file())]
+
+
+def _content(header: VolumeHeader) -> str:
+    from voxmill.volumes import open_volume
+
+    content = Content(header)
+    with open_volume(header) as volume:
+        for _, plane in volume.planes():
+            content.add(plane)
+    return content.hexdigest()
+
+
+def _entry(stamp: Stamp) -> Path:
+    return KNOWN / stamp.facts[:16] / f"{stamp.mark[:32]}.json"
+
+
+def _all_of(facts: str) -> Iterable[dict[str, Any]]:
+    entries = (_read(path) for path in sorted((KNOWN / facts[:16]).glob("*.json")))
+    return (entry for entry in entries if entry)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """What is known about a volume; None where nothing is, or where the file is damaged."""
+    if not path.is_file():
+        return None
+    try:
+        entry = read_checked_json(path)
+    except VoxmillError:
+        return None
+    return entry if {"fingerprint", "content", "pieces"} <= set(entry) else None
+
+
+def _keep(stamp: Stamp, name: str, content: str) -> None:
+    # Elsewhere than in a folder of results nothing is left behind.
+    if not KNOWN.parent.is_dir():
+        return
+    entry = {"fingerprint": name, "content": content, "pieces": stamp.pieces}
+    try:
+        write_checked_json(_entry(stamp), entry)
+    except VoxmillError as error:
+        # A full or read-only disk, or another job that keeps the same: it is read again next time.
+        logger.info("%s", error)
