@@ -202,6 +202,8 @@ def test_an_empty_section_means_its_defaults(settings):
         ("volumes.v.phantom", {"shape_vox": [8] * 3, "voxel_size_um": [1] * 3}, "found both"),
         ("volumes.v.path", "absent.tif", r"volumes\.v\.path: absent\.tif: this volume does not"),
         ("volumes.v.path", "truth.csv", r"volumes\.v\.path: truth\.csv"),
+        ("volumes.v.tissue", "no.tif", r"volumes\.v\.tissue: no\.tif: this volume does not exist"),
+        ("volumes.v.tissue", "truth.csv", r"volumes\.v\.tissue: truth\.csv"),
         ("volumes.v.channel", 3, r"volumes\.v\.path: v\.tif.*channel"),
         (
             "volumes.v.voxel_size_um",
