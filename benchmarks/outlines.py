@@ -24,8 +24,9 @@ from skimage.measure import euler_number, label
 from skimage.segmentation import morphological_chan_vese, watershed
 
 from voxmill.cells.foreground import read_foreground
-from voxmill.cells.labels import Seeds, label_block
+from voxmill.cells.labels import label_block
 from voxmill.cells.outlines import outline_block
+from voxmill.cells.seeds import Seeds
 from voxmill.config.objects import ObjectSettings
 from voxmill.config.phantoms import PhantomSettings
 from voxmill.evaluation.instances import (

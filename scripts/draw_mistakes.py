@@ -9,5 +9,6 @@ if __name__ == "__main__":
         matches_path=snakemake.input.matches,
         output_path=snakemake.output.picture,
         max_distance_um=snakemake.params.max_distance_um,
+        code=snakemake.params.code,
         log_path=snakemake.log[0],
     )

@@ -90,5 +90,7 @@ def test_the_card_holds_what_several_volumes_looked_like():
     assert seen["density_per_mm3"] == [pytest.approx(100 / 32e-6), pytest.approx(300 / 32e-6)]
     card = ModelCard("m", "msdnet", {}, seen=seen)
     assert dataclasses.asdict(card)["seen"] == seen
-    with pytest.raises(SettingError, match=r"seen\.contrast: expected numbers .2 or 2 of them., found 3"):
+    with pytest.raises(
+        SettingError, match=r"seen\.contrast: expected numbers .2 or 2 of them., found 3"
+    ):
         ModelCard("m", "msdnet", {}, seen={"contrast": 3})

@@ -11,14 +11,13 @@ from skimage.measure import euler_number, label
 
 from voxmill.cells.foreground import read_foreground
 from voxmill.cells.labels import (
-    Seeds,
     label_block,
     least_level,
     margin,
-    quantised,
     step_costs,
 )
 from voxmill.cells.outlines import outline_block, outline_margin
+from voxmill.cells.seeds import Seeds, quantised
 from voxmill.config.objects import ObjectSettings
 from voxmill.engine.build import compiler, loaded
 from voxmill.geometry import Box, VoxelSize

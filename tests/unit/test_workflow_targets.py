@@ -80,11 +80,11 @@ def test_a_run_keeps_every_product_once():
     products = {path.rpartition("/")[2] for path in durable if path.startswith("results/v/a/")}
     assert products == {
         *(f"{tile}.json" for tile in TILES), "zarr.json", "seams.json", "cells.csv",
-        "overview.png", "evaluation.json", "evaluation.csv", "matches.csv",
+        "overview.png", "mistakes.png", "evaluation.json", "evaluation.csv", "matches.csv",
     }  # fmt: skip
     of_volume = {path for path in durable if path.count("/") == 2}
     assert {
-        f"results/v/{name}" for name in ("plan.json", "statistics.json", "truth.csv")
+        f"results/v/{name}" for name in ("plan.json", "grey_blocks.npz", "truth.csv")
     } < of_volume
     assert "results/v/baseline/cells.csv" in durable
     assert "results/v/a/halo.json" not in durable

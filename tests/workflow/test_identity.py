@@ -21,6 +21,7 @@ KEEPING = ("measure_volume", "cut_tile", "find_cells", "find_baseline_cells", "m
 PRODUCTS = {
     "plan.json": "plan_volume",
     "statistics.json": "measure_volume",
+    "grey_blocks.npz": "measure_volume",
     "truth.csv": "check_ground_truth",
     "comparison.html": "compare_methods",
     "identity/seams.json": "measure_seams",

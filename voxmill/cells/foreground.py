@@ -12,7 +12,7 @@ import math
 import numpy as np
 from scipy import ndimage
 
-from voxmill.cells.labels import LEVELS, quantised
+from voxmill.cells.seeds import LEVELS, quantised
 from voxmill.config.objects import ObjectSettings
 from voxmill.geometry import Box, Triple, VoxelSize
 from voxmill.runtime.errors import VoxmillError

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from voxmill.cells.foreground import read_foreground
-from voxmill.cells.labels import Seeds, label_block, margin
+from voxmill.cells.labels import label_block, margin
 from voxmill.cells.outlines import outline_block, outline_margin
+from voxmill.cells.seeds import Seeds
 from voxmill.cells.table import PLACE, read_cells
 from voxmill.config.objects import ObjectSettings
 from voxmill.geometry import Box, Resampling, Triple, VoxelSize

@@ -35,8 +35,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from voxmill.cells.labels import (
-    LEVELS,
-    Seeds,
     Window,
     check_window,
     label_window,
@@ -46,6 +44,7 @@ from voxmill.cells.labels import (
     radius_vox,
 )
 from voxmill.cells.maxima import Ball, ball
+from voxmill.cells.seeds import LEVELS, Seeds
 from voxmill.config.objects import ObjectSettings
 from voxmill.engine.build import loaded
 from voxmill.geometry import Box, Triple, VoxelSize

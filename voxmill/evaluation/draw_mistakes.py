@@ -41,7 +41,7 @@ class Mistake:
     score: float
 
 
-@job
+@job(outputs=("output_path",))
 def draw_mistakes(
     *,
     volume: dict,

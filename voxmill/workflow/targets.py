@@ -111,6 +111,7 @@ class Targets:
         files = [
             *(f"results/{volume}/plan.json" for volume in volumes),
             *(f"results/{volume}/statistics.json" for volume in volumes),
+            *(f"results/{volume}/grey_blocks.npz" for volume in volumes),
             *(f"results/{volume}/truth.csv" for volume in judged),
             *(
                 f"results/{volume}/{network}/halo.json"

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from voxmill.cells.labels import Seeds, label_block
+from voxmill.cells.labels import label_block
 from voxmill.cells.outlines import outline_block
+from voxmill.cells.seeds import Seeds
 from voxmill.config.networks import MSDNetSettings
 from voxmill.config.objects import ObjectSettings
 from voxmill.engine import build, fourier, stencil
