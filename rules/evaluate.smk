@@ -28,6 +28,7 @@ rule evaluate_cells:
         mem_mb=2000,
     params:
         settings=W.evaluations.settings,
+        pilot=W.predictions.is_pilot,
         code=source_digest("voxmill.evaluation.evaluate_cells"),
     message:
         "Evaluating the cells of {wildcards.method} on {wildcards.volume}"

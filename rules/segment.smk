@@ -52,7 +52,6 @@ rule finish_labels:
         mem_mb=4000,
     params:
         image="results/{volume}/{network}/labels.ome.zarr",
-        probability="results/{volume}/{network}/probability.ome.zarr",
         pilot=W.objects.is_pilot,
         code=source_digest("voxmill.cells.finish_labels"),
     message:

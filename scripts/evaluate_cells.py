@@ -13,6 +13,7 @@ if __name__ == "__main__":
         settings=snakemake.params.settings,
         statistics_path=snakemake.input.statistics,
         weights_path=snakemake.input.weights or None,
+        pilot=snakemake.params.pilot,
         code=snakemake.params.code,
         log_path=snakemake.log[0],
     )

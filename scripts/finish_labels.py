@@ -7,7 +7,7 @@ if __name__ == "__main__":
         plan_path=snakemake.input.plan,
         manifest_paths=list(snakemake.input.manifests),
         image_path=snakemake.params.image,
-        probability_path=snakemake.params.probability,
+        probability_path=snakemake.input.probability,
         pilot=snakemake.params.pilot,
         threads=snakemake.threads,
         log_path=snakemake.log[0],

@@ -8,6 +8,9 @@ import pytest
 
 from tests.faults.runs import back_to, differing, jobs, predicted_twice, resume, wait_for
 
+# Until the suite has been run as a whole and its quick part chosen by what it takes.
+pytestmark = pytest.mark.slow
+
 MOMENTS = (
     "measure_volume", "cut_tiles", "predict_tile", "stitch_volume", "find_cells", "evaluate_cells",
 )  # fmt: skip

@@ -9,6 +9,9 @@ import pytest
 
 from tests.faults.runs import back_to, differing, predicted_twice, products, wait_for
 
+# Until the suite has been run as a whole and its quick part chosen by what it takes.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def small_disk(project):

@@ -10,6 +10,7 @@ import tifffile
 from tests.workflow.conftest import save_identity
 from voxmill.runtime.errors import VoxmillError
 from voxmill.workflow import configuration as config
+from voxmill.workflow import configured_volume
 
 
 @pytest.fixture
@@ -133,7 +134,9 @@ def test_what_voxmill_makes_is_another_volume_when_its_code_is(
     settings = put(settings, "volumes.v", volumes[kind])
     before = config.load(settings).volumes["v"].fingerprint
     assert config.load(settings).volumes["v"].fingerprint == before
-    monkeypatch.setattr(config, "source_digest", lambda name: "new" if name == module else "")
+    monkeypatch.setattr(
+        configured_volume, "source_digest", lambda name: "new" if name == module else ""
+    )
     assert (config.load(settings).volumes["v"].fingerprint != before) == changed
 
 

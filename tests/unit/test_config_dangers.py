@@ -21,6 +21,7 @@ from voxmill.config.skip3d import Skip3DSettings
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.paths import advice
 from voxmill.workflow.configuration import _check_number_of_tiles
+from voxmill.workflow.configured_volume import Volume
 
 VOLUME = {"path": "v.tif", "voxel_size_um": [2, 1, 1]}
 NETWORKS = {"n": {"weights": "models/n.safetensors"}}
@@ -221,6 +222,11 @@ def test_numbers_that_are_none(text, hint):
         check(configuration(cells=cells))
 
 
+def large(shape):
+    """A volume of a shape."""
+    return Volume("v", shape, (1.0, 1.0, 1.0), 2, "f", "v.tif", {"path": "v.tif"}, True, ("n",))
+
+
 HUGE = [10**9, 10**18, 10**400]
 
 
@@ -247,7 +253,7 @@ HUGE = [10**9, 10**18, 10**400]
         lambda size: Skip3DSettings(down=(size,) * 5),
         lambda size: Skip3DSettings(up_kernel=size + 1),
         lambda size: check_settings("exported", {"halo_vox": size, "bytes_per_voxel": 9}),
-        lambda size: _check_number_of_tiles("v", (min(size, 10**18),) * 3, (1, 1, 1), "c"),
+        lambda size: _check_number_of_tiles("v", large((min(size, 10**18),) * 3), (1, 1, 1), "c"),
     ],
 )  # fmt: skip
 def test_absurd_sizes_are_refused_by_arithmetic(make, size):
@@ -265,7 +271,7 @@ def test_sizes_that_people_use_are_none_of_these():
     ScanPhantomSettings(shape_vox=(512, 512, 512), voxel_size_mm=0.4)
     MSDNetSettings(depth=500, width=4)
     Skip3DSettings(down=(512,) * 6, up=(512,) * 6, skip=(64,) * 6)
-    _check_number_of_tiles("v", (5000, 10_000, 10_000), (96, 128, 128), "config")
+    _check_number_of_tiles("v", large((5000, 10_000, 10_000)), (96, 128, 128), "config")
 
 
 def test_parameters_are_counted_as_they_are_stored():

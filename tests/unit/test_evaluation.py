@@ -383,7 +383,7 @@ def test_settings_out_of_range(key, value, expected):
 
 @pytest.mark.parametrize("region", ["1:2", "0:20, 0:20, 10:50", "5:5, 0:20, 0:20"])
 def test_impossible_regions(region):
-    with pytest.raises(VoxmillError, match="box: expected"):
+    with pytest.raises(VoxmillError, match=r"(box|region): expected"):
         run(on_a_line(5), on_a_line(5), region=region)
 
 

@@ -229,7 +229,8 @@ def test_larger_volumes_get_larger_samples(tiles, windows):
 def test_stored_numbers_that_are_not_the_tiles_show_as_rounding(files):
     folder, source = files
     plan_volume(
-        volume=source, fingerprint="f", tile_shape_vox=(20, 11, 20), halo_vox=(7,) * 3,
+        volume=source, fingerprint=fingerprint(read_header(**source)),
+        tile_shape_vox=(20, 11, 20), halo_vox=(7,) * 3,
         halo_paths=[], output_path=folder / "plan.json",
     )  # fmt: skip
     write_planes(folder / "p.tif", np.zeros(SHAPE, np.uint8), SHAPE, np.uint8, (2.0, 1.0, 1.0))

@@ -52,7 +52,10 @@ def test_a_job_is_complete(rule):
         assert re.search(rf'^        "logs/.*/{rule}(/{{\w+}})?\.log",', BODIES[rule], re.MULTILINE)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+# What puts the library on sys.path can't be in the library.
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if path.stem != "library"], ids=lambda path: path.stem
+)
 def test_rule_files_hold_rules(path):
     text = path.read_text()
     assert len(text.splitlines()) <= 150

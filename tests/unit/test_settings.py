@@ -182,7 +182,7 @@ def test_sections_are_values():
 def test_plain_settings_are_json_without_what_is_not_given():
     plain = check(configuration())
     assert json.loads(json.dumps(plain)) == plain
-    assert set(plain["volumes"]["v"]) == {"path", "truth", "model_voxel_size"}
+    assert set(plain["volumes"]["v"]) == {"path", "truth", "model_voxel_size", "tissue"}
     # Kept as given: a model to start from fills what is left out.
     assert plain["training"]["t"]["settings"] == {"cell_diameter_um": 8}
     assert plain["denoising"]["stop"]["rule"] == "held_out"

@@ -19,9 +19,9 @@ READERS = {
     "cut_tiles": {"predict_tile"},
     "predict_tile": {"check_slab"},
     "check_slab": {"stitch_volume"},
-    "stitch_volume": {"find_cells", "measure_seams", "draw_overview"},
+    "stitch_volume": {"find_cells", "measure_seams", "draw_mistakes", "draw_overview"},
     "find_cells": {"evaluate_cells", "draw_overview"},
-    "evaluate_cells": {"compare_methods", "draw_overview"},
+    "evaluate_cells": {"compare_methods", "draw_mistakes", "draw_overview"},
 }
 
 

@@ -32,6 +32,7 @@ AFTER_STITCHING = {
     "find_cells": 1,
     "measure_seams": 1,
     "evaluate_cells": 1,
+    "draw_mistakes": 1,
     "draw_overview": 1,
     "compare_methods": 1,
 }
@@ -77,7 +78,7 @@ def test_every_tile_is_a_file_named_by_its_origin(finished):
         stored = shard_of(finished.path("v/identity"), tile).read_bytes()
         assert known["shard"]["bytes"] == len(stored)
         assert known["shard"]["sha256"] == hashlib.sha256(stored).hexdigest()
-        assert known["identity"]["settings"]["precision"] == "float32"
+        assert known["identity"]["numbers"] == "float32"
 
 
 def test_every_job_logs_what_it_did(finished):

@@ -52,7 +52,8 @@ def test_the_demo_is_planned_from_any_folder(way, tmp_path, monkeypatch):
 
 def test_a_shipped_model_is_found_and_ones_own_of_that_name_comes_first(unfinished, monkeypatch):
     name = "models/phantom.safetensors"
-    unfinished.configure(networks={"identity": {"weights": name}})
+    volume = unfinished.config["volumes"]["v"] | {"model_voxel_size": "ignore"}
+    unfinished.configure(networks={"identity": {"weights": name}}, volumes={"v": volume})
     monkeypatch.chdir(unfinished.folder)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     arguments = ("--snakefile", ROOT / "Snakefile", "--configfile", "my.yaml")
@@ -149,6 +150,7 @@ def test_as_a_module_from_git(unfinished, tmp_path):
     folder = outer(unfinished, 'github("voxmill/voxmill", path="Snakefile", tag="v1")')
     content = json.loads((folder / "of_module.json").read_text())
     content["networks"]["identity"]["weights"] = "models/phantom.safetensors"
+    content["volumes"]["v"]["model_voxel_size"] = "ignore"
     (folder / "of_module.json").write_text(json.dumps(content))
     run_module(
         folder,

@@ -13,7 +13,7 @@ from voxmill.runtime.files import write_text
 from voxmill.runtime.jobs import job, logger
 from voxmill.tiles.plan import read_plan
 from voxmill.tiles.predicted import read_row_manifest
-from voxmill.volumes.multiscale import write_image
+from voxmill.volumes.multiscale import ROOT, write_image
 from voxmill.volumes.pyramid import Level, write_row
 from voxmill.volumes.shard_files import StoredShard, shards_in
 from voxmill.volumes.sharded import ShardedArray
@@ -39,7 +39,7 @@ def finish_labels(
     image_path : path
         Folder of the image of labels.
     probability_path : path
-        Folder of the image of the probability.
+        The image of the probability: its folder, or the `zarr.json` in it.
     pilot : bool
         Whether the lists are those of a part: then there is one level, and what lies outside of
         the part is left as it is.
@@ -51,6 +51,9 @@ def finish_labels(
     VoxmillError
         If a list or a shard is missing or broken.
     """
+    probability = Path(probability_path)
+    if probability.name == ROOT:
+        probability = probability.parent
     plan = read_plan(plan_path)
     levels, arrays = planned_labels(image_path, plan)
     if pilot:
@@ -61,13 +64,13 @@ def finish_labels(
     digest = hashlib.sha256(json.dumps([asdict(shard) for shard in shards]).encode())
     for number in range(1, len(levels)):
         _build(arrays[number - 1], arrays[number], levels[number], threads)
-    source = os.path.relpath(probability_path, image_path)
+    source = os.path.relpath(probability, image_path)
     write_image(
         image_path, arrays, levels, plan.volume.voxel_size_um, NAME, {"label": NAME}, "mode",
         {"meaning": "id of cells.csv, 0 for none", "shards_sha256": digest.hexdigest()},
         labels_of=source, origin_um=plan.volume.origin_um,
     )  # fmt: skip
-    _list_labels(Path(probability_path), Path(image_path))
+    _list_labels(probability, Path(image_path))
     logger.info("%d levels, %d shards", len(levels), len(shards))
 
 

@@ -63,10 +63,11 @@ def suggest(
         settings, method="maxima", threshold=LEAST_SHARE * settings.threshold, min_score=0
     )
     candidates = cells_of_volume(probability, lower, size, threads)
-    candidates = candidates.loc[candidates["score"] < settings.threshold]
+    free = (candidates["score"] < settings.threshold).to_numpy()
     if len(cells) and len(candidates):
         nearest, _ = KDTree(cells[PLACE_UM]).query(candidates[PLACE_UM])
-        candidates = candidates.loc[nearest >= settings.min_distance_um]
+        free &= nearest >= settings.min_distance_um
+    candidates = candidates.iloc[np.flatnonzero(free)]
     parts = [
         table.assign(kind=kind, gap=np.abs(table["score"] - settings.threshold)).nsmallest(
             number, "gap"

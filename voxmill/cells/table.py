@@ -135,7 +135,8 @@ def read_numbers(path: str | Path, needed: list[str], what: str) -> pd.DataFrame
     except OSError as error:
         raise VoxmillError(f"{path}: this {what} cannot be read: {error.strerror}.") from None
     except ValueError as error:  # of pandas, of a decoder, of a path with a NUL
-        raise VoxmillError(f"{str(path)!r}: expected a {what} (CSV), found {error}") from None
+        shown = str(path).replace("\0", "\\0")
+        raise VoxmillError(f"{shown}: expected a {what} (CSV), found {error}") from None
     if missing := [column for column in needed if column not in table]:
         raise VoxmillError(
             f"{path}: expected the columns {', '.join(needed)} of a {what}, "

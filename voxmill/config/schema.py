@@ -56,7 +56,9 @@ def _simplified(schema: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]
     choices = [choice for choice in schema.get("anyOf", ()) if choice != {"type": "null"}]
     if len(choices) == 1:
         del schema["anyOf"]
-        schema = choices[0] | schema
+        # The title tells the class, not the key.
+        title = {key: choices[0][key] for key in ("title",) if key in choices[0]}
+        schema = choices[0] | schema | title
         return _simplified(schema, parts)
     cls = SECTIONS.get(schema.pop("title", ""))
     if schema.get("default", 0) is None:

@@ -170,6 +170,7 @@ def evaluate_cells(
     settings: dict,
     statistics_path: str | None = None,
     weights_path: str | None = None,
+    pilot: bool = False,
 ) -> None:
     """Compare a table of cells with a table of true points.
 
@@ -187,6 +188,8 @@ def evaluate_cells(
     statistics_path, weights_path : path, optional
         Grey values of the volume, and the model that found the cells: the evaluation then says
         the share of tissue, and what the model has not seen in its training.
+    pilot : bool
+        Whether cells were looked for in a part alone: then nothing is said about their density.
 
     Raises
     ------
@@ -204,14 +207,15 @@ def evaluate_cells(
     checked = EvaluationSettings.from_dict(settings)
     result = evaluate(truth, cells, checked, size, shape, own_tiles(plan))
     if statistics_path and weights_path:
-        result.results.update(_model_range(statistics_path, weights_path, len(cells)))
+        number = None if pilot else len(cells)
+        result.results.update(_model_range(statistics_path, weights_path, number))
     write_json(json_path, result.results)
     _write_csv(csv_path, result.tiles, "%.6f")
     _write_csv(matches_path, result.matches, "%.4f")
     logger.info("%s against %s\n%s", cells_path, truth_path, table({"cells": result.results}))
 
 
-def _model_range(statistics_path: str, weights_path: str, cells: int) -> dict:
+def _model_range(statistics_path: str, weights_path: str, cells: int | None) -> dict:
     """Share of tissue, and what the model has not seen, for the results and the log."""
     grey, card = read_grey_values(statistics_path), read_card(weights_path)
     found = unlike(card.seen, grey, card.normalisation, cells)
