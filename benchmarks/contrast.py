@@ -24,7 +24,7 @@ import real_data
 
 from voxmill.evaluation.baselines import DogSettings, find_cells_dog
 from voxmill.geometry import Box
-from voxmill.volumes.grey_maps import cell_contrast
+from voxmill.volumes import grey_maps
 
 SCALE = 0.55
 LEAST_CELLS = 12
@@ -48,14 +48,16 @@ def contrasts(source, box: Box) -> dict[str, float]:
         "background": float(np.median(grey.level(50.0)[place][tissue[place]])),
         "texture of the place": float(np.median(spread[place][tissue[place]])),
         "texture": float(np.median(spread[tissue])),
-        "cells": cell_contrast(spread, tissue, grey.edge_um),
+        "cells": grey_maps.cell_contrast(spread, tissue, grey.edge_um),
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, default=real_data.DATA)
+    parser.add_argument("--region-um", type=float, default=grey_maps.REGION_UM)
     options = parser.parse_args()
+    grey_maps.REGION_UM = options.region_um
     quotients: dict[str, list[dict[str, float]]] = {"blocks": [], "volumes": []}
     for name in real_data.VOLUMES["cfos"]:
         source = real_data.read_source(name, options.data)
