@@ -188,7 +188,8 @@ def test_pip_installs_the_library_with_what_it_compiles(tmp_path):
     assert len(written) > 100
     assert written == {p for p in written if (target / p).is_file()}
     # Digests follow the sources, those that are compiled too: the same ones, the same digest.
-    module = "voxmill.prediction.predict_tile"
+    # One without a script, which stays in the repository.
+    module = "voxmill.prediction.predictor"
     code = f"from voxmill.runtime.digests import source_digest; print(source_digest({module!r}))"
     said = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(target)},
