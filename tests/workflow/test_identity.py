@@ -130,7 +130,8 @@ def test_damaged_products_are_named_and_repaired(project):
         flip(project.path(name))
     project.configure(evaluation={"max_distance_um": 2.5})
     output = project.snakemake(ok=False)
-    assert re.search(r"(truth|cells)\.csv: damaged, edited or of another run.*Delete it", output)
+    first = r"(truth\.csv|cells\.csv|statistics\.json)"
+    assert re.search(rf"{first}: damaged, edited or of another run.*Delete it", output)
     project.configure(evaluation={"max_distance_um": 2})
     found = command(project, "check", "my.yaml")
     assert found.returncode == 1
