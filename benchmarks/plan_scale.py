@@ -49,7 +49,13 @@ def lay_volume(path: Path, shape) -> None:
 def write_config(folder: Path, tile, per_job) -> None:
     """A configuration with the shipped phantom model, a fixed halo and no evaluation."""
     content = {
-        "volumes": {VOLUME: {"path": "volume.zarr", "voxel_size_um": list(VOXEL_SIZE_UM)}},
+        "volumes": {
+            VOLUME: {
+                "path": "volume.zarr",
+                "voxel_size_um": list(VOXEL_SIZE_UM),
+                "model_voxel_size": "ignore",
+            }
+        },
         "networks": {NETWORK: {"weights": str(ROOT / "models" / "phantom.safetensors")}},
         "tiles": {"shape_vox": list(tile), "halo_vox": 32, "per_job": per_job},
     }

@@ -62,7 +62,7 @@ def test_a_pilot_makes_its_tiles_and_the_whole_run_the_others(tmp_path, finished
     del content["box"]
     project.configure(volumes={"v": content})
     jobs = project.jobs()
-    assert (jobs["cut_tile"], jobs["predict_tile"]) == (3, 3)
+    assert (jobs["cut_tiles"], jobs["predict_tile"]) == (3, 3)
     assert not {"measure_volume", "plan_volume", "measure_halo"} & set(jobs)
     project.snakemake()
     assert [path.stat().st_mtime_ns for path in kept] == before
@@ -73,7 +73,7 @@ def test_a_pilot_makes_its_tiles_and_the_whole_run_the_others(tmp_path, finished
 def test_a_pilot_after_the_whole_run_takes_its_tiles(project):
     choose(project, box="0:12, 5:15, 0:10")
     jobs = project.jobs()
-    assert not {"cut_tile", "predict_tile", "measure_volume", "plan_volume"} & set(jobs)
+    assert not {"cut_tiles", "predict_tile", "measure_volume", "plan_volume"} & set(jobs)
     shards = sorted(project.path("v/identity/probability.ome.zarr").glob("0/c/*/*/*"))
     project.snakemake()
     # Those outside of the box are left for the next whole run.

@@ -139,7 +139,9 @@ def _main(found: str, arguments: list[str]) -> int:
     try:
         main(["--dry-run", *arguments])
     except SystemExit as end:
-        status = int(end.code or 0)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
     jobs = {tuple(job.output) or job.rule: asdict(job) for job in recorder.jobs}
     if status == 0:
         Path(found).write_text(json.dumps(list(jobs.values())), encoding="utf-8")
