@@ -50,8 +50,9 @@ $(VENV)/.runtime: requirements.lock | $(VENV)/.venv
 	python -m voxmill.engine.build
 	touch $@
 
-$(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
+$(VENV)/.dev: requirements-dev.lock requirements-readers.lock $(VENV)/.runtime
 	$(PIP) install --quiet -r requirements-dev.lock
+	$(PIP) install --quiet --no-deps -r requirements-readers.lock
 	touch $@
 
 # The lock files anew, from a fresh environment with the newest versions that requirements*.txt admit.
