@@ -246,7 +246,7 @@ JOB_FILES = {
     "plan.json": read_plan,
     "prediction.json": read_predicted,
     "row.json": read_row,
-    "halo.json": lambda path: _largest_halo([str(path)]),
+    "halo.json": lambda path: _largest_halo([str(path)], "f"),
     "statistics.json": read_statistics,
 }
 
