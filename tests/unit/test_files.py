@@ -1,5 +1,6 @@
 """Outputs are whole or absent, and have one writer at a time."""
 
+import os
 import subprocess
 import sys
 
@@ -73,3 +74,21 @@ def test_broken_json_is_named(tmp_path, text, message):
 def test_missing_json_is_named(tmp_path):
     with pytest.raises(VoxmillError, match=r"a\.json: this plan does not exist"):
         read_json(tmp_path / "a.json", "plan")
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    """Opening it would wait for a writer for ever."""
+    from voxmill.denoising.nifti import read_scan
+    from voxmill.evaluation.point_columns import TruthReading
+    from voxmill.evaluation.point_tables import read_points
+    from voxmill.geometry import VoxelSize
+    from voxmill.volumes import read_header
+
+    path = tmp_path / "v.tif"
+    os.mkfifo(path)
+    for read in (
+        read_json, read_header, read_scan,
+        lambda pipe: read_points(pipe, VoxelSize(1, 1, 1), TruthReading()),
+    ):  # fmt: skip
+        with pytest.raises(VoxmillError, match=r"(a pipe|no plain file)"):
+            read(path)

@@ -3,6 +3,7 @@
 Also paths that lead nowhere on any system.
 """
 
+import stat
 from pathlib import Path
 
 # Pointers are text of a line or three; a real scan is larger.
@@ -25,6 +26,8 @@ def why_not_here(path: str | Path) -> str | None:
     path = Path(path)
     if reason := _unusable(path):
         return reason
+    if is_no_file(path):
+        return "it is a pipe, a socket or a device: give a file"
     if path.is_symlink() and not path.exists():
         target = path.readlink()
         if ".git/annex" in target.as_posix():
@@ -38,6 +41,15 @@ def why_not_here(path: str | Path) -> str | None:
     if head.startswith(b"version https://git-lfs"):
         return "it is a pointer of Git LFS: run `git lfs pull`"
     return None
+
+
+def is_no_file(path: Path) -> bool:
+    """Whether opening a path would wait for another program, or never end: a pipe, a device."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _unusable(path: Path) -> str | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from voxmill.runtime import disk, locks
 from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.fetched import is_no_file
 
 
 @contextlib.contextmanager
@@ -111,6 +112,8 @@ def read_json(path: str | Path, what: str = "JSON file") -> dict[str, Any]:
     VoxmillError
         If the file is missing or is not a JSON object.
     """
+    if is_no_file(Path(path)):
+        raise VoxmillError(f"{path}: expected a {what}, found no plain file. Give a file.")
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:

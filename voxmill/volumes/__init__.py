@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from voxmill.runtime.errors import VoxmillError
-from voxmill.runtime.fetched import why_not_here
+from voxmill.runtime.fetched import is_no_file, why_not_here
 from voxmill.runtime.paths import advice
 from voxmill.volumes import folder, hdf5, nifti, ome_zarr, tiff
 from voxmill.volumes.fingerprints import fingerprint
@@ -133,6 +133,8 @@ def format_of(path: Path) -> Format:
     VoxmillError
         If it is missing or of no known format.
     """
+    if is_no_file(path):
+        raise VoxmillError(f"{path}: this volume can't be read: {why_not_here(path)}.")
     try:
         head = b""
         if not path.is_dir():
