@@ -66,7 +66,7 @@ def suggest(
     free = (candidates["score"] < settings.threshold).to_numpy()
     if len(cells) and len(candidates):
         nearest, _ = KDTree(cells[PLACE_UM]).query(candidates[PLACE_UM])
-        free &= nearest >= settings.min_distance_um
+        free = free & (nearest >= settings.min_distance_um)
     candidates = candidates.iloc[np.flatnonzero(free)]
     parts = [
         table.assign(kind=kind, gap=np.abs(table["score"] - settings.threshold)).nsmallest(
