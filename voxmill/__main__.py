@@ -8,12 +8,6 @@ from collections.abc import Sequence
 from voxmill.commands import COMMANDS
 from voxmill.runtime.errors import VoxmillError
 
-WITH_PARSERS = {
-    "check": "voxmill.checking.check",
-    "repair": "voxmill.checking.repair",
-}
-"""Commands whose module's `main` takes the other arguments itself and returns the status."""
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status.
@@ -24,17 +18,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Those of the command line by default.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
-    if given[:1] and given[0] in WITH_PARSERS:
-        return int(importlib.import_module(WITH_PARSERS[given[0]]).main(given[1:]))
     if not given or given[0] not in (*COMMANDS, "-h", "--help"):
-        known = ",".join([*COMMANDS, *WITH_PARSERS])
-        print(f"usage: python -m voxmill {{{known}}} ...", file=sys.stderr)
+        print(f"usage: python -m voxmill {{{','.join(COMMANDS)}}} ...", file=sys.stderr)
         return 2
-    parser = argparse.ArgumentParser(
-        prog="python -m voxmill", epilog=f"Also: {', '.join(WITH_PARSERS)}; see their own --help."
-    )
+    parser = argparse.ArgumentParser(prog="python -m voxmill")
     parts = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name in COMMANDS:
+    # Of one command that alone is loaded; the help names all.
+    for name in [given[0]] if given[0] in COMMANDS else COMMANDS:
         module = importlib.import_module(f"voxmill.commands.{name}")
         about = (module.__doc__ or "").splitlines()[0]
         part = parts.add_parser(name, help=about, description=module.__doc__)

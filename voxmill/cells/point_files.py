@@ -7,10 +7,7 @@ import numpy as np
 import pandas as pd
 import roifile
 
-from voxmill.cells.table import PLACE
-
-PLACE_UM = ["z_um", "y_um", "x_um"]
-"""Columns of a place in the volume, micrometres."""
+from voxmill.cells.table import PLACE, PLACE_UM
 
 
 def write_napari_points(folder: Path, cells: pd.DataFrame) -> None:

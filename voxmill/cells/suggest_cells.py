@@ -8,12 +8,12 @@ import pandas as pd
 from scipy.spatial import KDTree
 
 from voxmill.cells.find_cells import cells_of_volume
+from voxmill.cells.table import PLACE, PLACE_UM
 from voxmill.config.cells import CellSettings
 from voxmill.geometry import VoxelSize
 from voxmill.runtime.errors import VoxmillError
 from voxmill.volumes.protocols import ReadableVolume
 
-PLACE_UM = ["z_um", "y_um", "x_um"]
 # Of the threshold: maxima below it are no cells for anybody.
 LEAST_SHARE = 0.2
 
@@ -74,6 +74,6 @@ def suggest(
         )
         for kind, table in (("uncertain", cells), ("missed", candidates))
     ]
-    columns = ["z_vox", "y_vox", "x_vox", *PLACE_UM, "score", "kind"]
+    columns = [*PLACE, *PLACE_UM, "score", "kind"]
     both = pd.concat(parts).sort_values(["gap", *PLACE_UM], ignore_index=True)
     return both[columns]

@@ -23,6 +23,8 @@ COLUMNS = {
 }
 PLACE = ["z_vox", "y_vox", "x_vox"]
 """Columns of a place in the volume, voxels; also those of the checked ground truth."""
+PLACE_UM = ["z_um", "y_um", "x_um"]
+"""The same in micrometres."""
 
 # Bytes. pandas would make a column of each field, however many there are.
 _LONGEST_LINE = 1 << 16

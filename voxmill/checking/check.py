@@ -1,18 +1,15 @@
-"""`python -m voxmill check`: verify every file of a run."""
+"""Verify every file of a run."""
 
-import argparse
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tqdm import tqdm
 
-from voxmill.checking.configured import folders_and_targets
 from voxmill.checking.products import Broken, UncheckedError, check, products
-from voxmill.runtime.errors import VoxmillError
 
 
 @dataclass
@@ -88,37 +85,3 @@ def report(found: Found) -> str:
         f"{len(found.missing)} missing; {len(found.unchecked)} without a checksum"
     )
     return "\n".join(lines)
-
-
-def parse(argv: Sequence[str], name: str, what: str) -> argparse.ArgumentParser:
-    """The arguments that `check` and `repair` share."""
-    parser = argparse.ArgumentParser(prog=f"python -m voxmill {name}", description=what)
-    parser.add_argument(
-        "configuration", nargs="?", help="check its volumes and scans alone, and what is missing"
-    )
-    parser.add_argument("--threads", type=int, default=0, help="files read at once")
-    return parser
-
-
-def main(argv: Sequence[str]) -> int:
-    """Check the run in this folder.
-
-    Returns
-    -------
-    int
-        0 where every file is whole and none is missing, else 1.
-    """
-    parser = parse(argv, "check", "Verify every file of a run.")
-    parser.add_argument("--all", action="store_true", help="name the files without a checksum too")
-    chosen = parser.parse_args(argv)
-    try:
-        found = check_run(*folders_and_targets(chosen.configuration), threads=chosen.threads)
-    except VoxmillError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 1
-    for path in found.unchecked if chosen.all else ():
-        print(f"no checksum  {path}")
-    print(report(found))
-    if found.broken:
-        print("`python -m voxmill repair` removes what is broken; then run Snakemake again.")
-    return int(bool(found.broken or found.missing))

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
+from voxmill.config.files import read_configuration
 from voxmill.runtime.errors import VoxmillError
 from voxmill.workflow import Workflow
 
@@ -43,13 +42,7 @@ def folders_and_targets(configuration: str | None) -> tuple[list[str], list[str]
         )
     if configuration is None:
         return [RESULTS], []
-    try:
-        content = yaml.safe_load(Path(configuration).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise VoxmillError(f"{configuration}: expected a configuration, found {error}") from None
-    if not isinstance(content, dict):
-        raise VoxmillError(f"{configuration}: expected a configuration, found {content!r:.40}")
-    loaded = Workflow.load(content, _Here(), str, [configuration])
+    loaded = Workflow.load(read_configuration(configuration), _Here(), str)
     names = [*loaded.config.volumes, *loaded.scans.denoising.scans]
     folders = [f"{RESULTS}/{name}" for name in names if Path(RESULTS, name).is_dir()]
     return folders, loaded.targets.durable()

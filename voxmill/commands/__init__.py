@@ -5,5 +5,5 @@ The first line of a module's docstring is its help. A module has two functions:
 status; a `VoxmillError` is printed as one message.
 """
 
-COMMANDS = ("plan", "crop", "suggest")
+COMMANDS = ("plan", "crop", "suggest", "check", "repair")
 """Names of the commands, in the order of the help."""

@@ -7,8 +7,8 @@ its first voxel, and the training counts from the whole volume's.
 import argparse
 from pathlib import Path
 
-from voxmill.commands.plan import read_configuration
 from voxmill.config.base import SettingError
+from voxmill.config.files import read_configuration
 from voxmill.geometry import Box
 from voxmill.runtime.errors import VoxmillError
 from voxmill.volumes import read_header, source_choices

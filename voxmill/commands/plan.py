@@ -7,12 +7,8 @@ the same kind on this machine; they are unknown before there was one.
 import argparse
 import shutil
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from voxmill.config.files import check_files
-from voxmill.runtime.errors import VoxmillError
+from voxmill.config.files import read_configuration
 from voxmill.tiles.forecast import forecast, readable, report
 from voxmill.workflow import configuration
 from voxmill.workflow.cutting import ASSUMED_HALO_VOX, wanted
@@ -21,24 +17,6 @@ from voxmill.workflow.cutting import ASSUMED_HALO_VOX, wanted
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
     parser.add_argument("configuration", type=Path, help="a YAML file, as for --configfile")
-
-
-def read_configuration(path: Path) -> dict[str, Any]:
-    """The sections of a configuration file, as they are written.
-
-    Raises
-    ------
-    VoxmillError
-        If the file cannot be read, is no YAML of sections, or has a key twice.
-    """
-    try:
-        check_files([path])
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise VoxmillError(f"{path}: this file cannot be read: {error.strerror}.") from None
-    if not isinstance(content, dict):
-        raise VoxmillError(f"{path}: expected sections such as volumes and networks, found none.")
-    return content
 
 
 def run(options: argparse.Namespace) -> int:

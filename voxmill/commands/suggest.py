@@ -8,9 +8,9 @@ import argparse
 from pathlib import Path
 
 from voxmill.cells.suggest_cells import suggest
-from voxmill.cells.table import read_cells
-from voxmill.commands.plan import read_configuration
+from voxmill.cells.table import PLACE, read_cells
 from voxmill.config.cells import CellSettings
+from voxmill.config.files import read_configuration
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import writing
 from voxmill.volumes.probability import Probabilities
@@ -44,18 +44,18 @@ def run(options: argparse.Namespace) -> int:
             )
     folder = Path("results", options.volume, options.network)
     settings = config.cell_settings(options.volume, options.network)
-    found, places = read_cells(folder / "cells.csv"), ["z_vox", "y_vox", "x_vox"]
+    found = read_cells(folder / "cells.csv")
     grid = config.volumes[options.volume].resampling
     if grid is not None:
-        found[places] = grid.from_own(found[places].to_numpy(float))
+        found[PLACE] = grid.from_own(found[PLACE].to_numpy(float))
     with Probabilities(folder / "probability.ome.zarr") as probability:
         table = suggest(
             probability, found, CellSettings.from_dict(settings),
             config.volumes[options.volume].voxel_size_um, options.number, options.threads,
         )  # fmt: skip
     if grid is not None:
-        table[places] = grid.to_own(table[places].to_numpy(float))
-    points = table[places].set_axis([f"axis-{axis}" for axis in range(3)], axis=1)
+        table[PLACE] = grid.to_own(table[PLACE].to_numpy(float))
+    points = table[PLACE].set_axis([f"axis-{axis}" for axis in range(3)], axis=1)
     points = points.assign(kind=table["kind"], score=table["score"].round(4))
     with writing(folder / "suggestions.csv") as scratch:
         points.to_csv(scratch, index_label="index", lineterminator="\n")

@@ -36,6 +36,28 @@ def check_files(paths: Iterable[str | Path]) -> None:
         check_text(Path(path).read_text(encoding="utf-8-sig"), str(path))
 
 
+def read_configuration(path: str | Path) -> dict[str, Any]:
+    """The sections of a configuration file, as they are written.
+
+    Raises
+    ------
+    VoxmillError
+        If the file cannot be read, is no YAML of sections, or has a key twice.
+    """
+    try:
+        check_files([path])
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8-sig"))
+    except VoxmillError:
+        raise
+    except OSError as error:
+        raise VoxmillError(f"{path}: this file cannot be read: {error.strerror}.") from None
+    except (ValueError, yaml.YAMLError) as error:  # ValueError: no UTF-8, a NUL in the path
+        raise VoxmillError(f"{path}: expected a configuration, found {error}") from None
+    if not isinstance(content, dict):
+        raise VoxmillError(f"{path}: expected sections such as volumes and networks, found none.")
+    return content
+
+
 def check_text(text: str, source: str) -> None:
     """Refuse the text of a configuration file, as `check_files` does.
 

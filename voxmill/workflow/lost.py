@@ -7,12 +7,12 @@ what is missing and keeps the rest. The rename is right in a dry run as well: it
 """
 
 import contextlib
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from voxmill.tiles.batches import MOST_JOBS, Batches, missing
 from voxmill.tiles.predicted import forget, lost_tiles
+from voxmill.volumes.shard_files import names_in
 from voxmill.workflow.configuration import Config
 from voxmill.workflow.predictions import made_by_jobs
 
@@ -61,10 +61,10 @@ def _shards(folder: Path, batches: Batches) -> list[str]:
 
 
 def _of_batches(manifests: Path, files: Path, batches: Batches, suffix: str) -> list[str]:
-    made = _names_in(manifests)
+    made = names_in(manifests)
     if not made:
         return []
-    lacking = missing(batches, _names_in(files), suffix)
+    lacking = missing(batches, names_in(files), suffix)
     stale = {name: number for name, number in lacking.items() if f"{name}.json" in made}
     _rename(manifests / f"{name}.json" for name in stale)
     if not stale:
@@ -78,7 +78,7 @@ def _of_batches(manifests: Path, files: Path, batches: Batches, suffix: str) -> 
 def _of_slabs(config: Config, volume: str, network: str) -> None:
     """The same for slabs, where targets ask for these alone."""
     folder, grid = Path("results") / volume / network, config.grid(volume)
-    made = _names_in(folder / "slabs")
+    made = names_in(folder / "slabs")
     if not made:
         return
     exists = _listing()
@@ -95,7 +95,7 @@ def _listing() -> Callable[[str], bool]:
     def exists(path: str) -> bool:
         folder, _, name = path.rpartition("/")
         if folder not in folders:
-            folders[folder] = _names_in(Path(folder))
+            folders[folder] = names_in(Path(folder))
         return name in folders[folder]
 
     return exists
@@ -106,10 +106,3 @@ def _rename(paths: Iterable[Path]) -> None:
         # Somebody else's results may be looked at, but not changed.
         with contextlib.suppress(FileNotFoundError, PermissionError):
             path.replace(path.with_name(f".{path.name}.lost"))
-
-
-def _names_in(folder: Path) -> set[str]:
-    """Names of the files in a folder, none where it is missing."""
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        return set(os.listdir(folder))
-    return set()

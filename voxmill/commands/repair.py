@@ -1,0 +1,39 @@
+"""Remove what is broken, so that the next run makes just that.
+
+The exit status is 0 where nothing is broken any more, 1 where a file could not be removed.
+"""
+
+import argparse
+import sys
+
+from voxmill.checking.check import check_run, report
+from voxmill.checking.configured import folders_and_targets
+from voxmill.commands.check import add_shared_arguments
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    add_shared_arguments(parser)
+    parser.add_argument("--dry-run", action="store_true", help="remove nothing")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Remove the broken files of the run in this folder, and what vouches for them.
+
+    Raises
+    ------
+    VoxmillError
+        If there are no results, or the configuration is wrong.
+    """
+    found = check_run(*folders_and_targets(options.configuration), threads=options.threads)
+    print(report(found))
+    status = 0
+    for path in [path for item in found.broken for path in item.remove]:
+        try:
+            if not options.dry_run:
+                path.unlink(missing_ok=True)
+            print(f"{'would remove' if options.dry_run else 'removed'}  {path}")
+        except OSError as error:
+            print(f"Error: {path}: it can't be removed ({error.strerror})", file=sys.stderr)
+            status = 1
+    return status
