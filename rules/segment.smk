@@ -52,7 +52,7 @@ rule finish_labels:
         mem_mb=4000,
     params:
         image="results/{volume}/{network}/labels.ome.zarr",
-        pilot=W.objects.is_pilot,
+        pilot=W.predictions.is_pilot,
         code=source_digest("voxmill.cells.finish_labels"),
     message:
         "Making the levels of the labels of {wildcards.volume}"

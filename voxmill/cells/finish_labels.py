@@ -12,7 +12,7 @@ from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import write_text
 from voxmill.runtime.jobs import job, logger
 from voxmill.tiles.plan import read_plan
-from voxmill.tiles.predicted import read_row_manifest
+from voxmill.tiles.predicted import read_row_manifest, remove_strays
 from voxmill.volumes.multiscale import ROOT, write_image
 from voxmill.volumes.pyramid import Level, write_row
 from voxmill.volumes.shard_files import StoredShard, shards_in
@@ -92,10 +92,7 @@ def _check(
     remake = f"Delete {Path(manifests[0]).parent} and run again: labels are made anew."
     with ThreadPoolExecutor(threads) as executor:
         list(executor.map(lambda shard: array.verify(shard, remake), shards))
-    filled = {shard.key for shard in shards if not shard.is_empty}
-    there = shards_in(array.path)
-    for key in (there & listed if pilot else there) - filled:
-        Path(array.path, key).unlink(missing_ok=True)
+    remove_strays(array, shards, shards_in(array.path), pilot)
 
 
 def _build(below: ShardedArray, array: ShardedArray, level: Level, threads: int) -> None:

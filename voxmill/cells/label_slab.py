@@ -124,8 +124,7 @@ def label_slab(
                 labels = function(values, window.start, core, whole, near, size, checked)
             return array.write_shard(array.index_of(core.start), labels, before=unmake)
 
-        wanted = Box(*part) if part else whole
-        cores = [tile.core for tile in plan.slab(slab) if tile.core.overlaps(wanted)]
+        cores = [tile.core for tile in plan.slab(slab, part)]
         shards = list(map_blocks(work, cores, threads, "labels"))
     write_row_manifest(output_path, array, shards)
     filled = sum(not shard.is_empty for shard in shards)

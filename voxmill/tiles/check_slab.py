@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from voxmill.geometry import Box, Triple
+from voxmill.geometry import Triple
 from voxmill.runtime.jobs import job, logger
 from voxmill.tiles.plan import PlannedTile, read_plan
 from voxmill.tiles.predicted import (
@@ -70,7 +70,7 @@ def check_slab(
         array.verify(stored, f"Delete {path} and run again: this tile alone is predicted anew.")
         return stored
 
-    tiles = [t for t in plan.slab(slab) if part is None or t.core.overlaps(Box(*part))]
+    tiles = plan.slab(slab, part)
     with ThreadPoolExecutor(threads) as executor:
         shards = list(executor.map(check, tiles))
     write_row_manifest(output_path, array, shards)

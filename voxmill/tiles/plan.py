@@ -151,8 +151,14 @@ class Plan:
             )
         return self._tile(number)
 
-    def slab(self, name: str) -> list[PlannedTile]:
+    def slab(self, name: str, part: Sequence[Triple] | None = None) -> list[PlannedTile]:
         """The tiles of a slab: those whose cores start at the same plane.
+
+        Parameters
+        ----------
+        name : str
+        part : pair of (3,) int, optional
+            Start and stop of a box: only the tiles whose cores meet it.
 
         Raises
         ------
@@ -162,7 +168,8 @@ class Plan:
         numbers = self.grid.slab(name)
         if not numbers:
             raise VoxmillError(f"{self.origin}: expected tiles of slab {name}, found none.")
-        return list(map(self._tile, numbers))
+        tiles = map(self._tile, numbers)
+        return [tile for tile in tiles if part is None or tile.core.overlaps(Box(*part))]
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain JSON values."""

@@ -164,6 +164,27 @@ def read_row_manifest(
     return of[digest], shards
 
 
+def remove_strays(
+    array: ShardedArray, shards: Iterable[StoredShard], there: set[str], pilot: bool
+) -> None:
+    """Remove files of shards that an array has not, such as those of an older grid.
+
+    Parameters
+    ----------
+    array : ShardedArray
+    shards : iterable of StoredShard
+        Those that it has.
+    there : set of str
+        Keys of those that have a file, see `voxmill.volumes.shard_files.shards_in`.
+    pilot : bool
+        Whether they are those of a part: what lies outside of it is left as it is.
+    """
+    listed = {shard.key: shard for shard in shards}
+    for key in there & set(listed) if pilot else there:
+        if key not in listed or listed[key].is_empty:
+            Path(array.path, key).unlink(missing_ok=True)
+
+
 def _stored(record: Record) -> StoredShard:
     return StoredShard(record.text("key"), record.number("bytes"), record.text("sha256"))
 

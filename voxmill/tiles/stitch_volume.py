@@ -12,7 +12,12 @@ import numpy as np
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.jobs import job, logger
 from voxmill.tiles.plan import read_plan
-from voxmill.tiles.predicted import REMAKE_ROW, ProbabilityImage, read_row_manifest
+from voxmill.tiles.predicted import (
+    REMAKE_ROW,
+    ProbabilityImage,
+    read_row_manifest,
+    remove_strays,
+)
 from voxmill.volumes.multiscale import write_image
 from voxmill.volumes.probability import meaning
 from voxmill.volumes.shard_files import StoredShard, shard_key, shards_in
@@ -84,7 +89,7 @@ def _check_complete(array: ShardedArray, shards: list[StoredShard], pilot: bool)
     there = shards_in(Path(array.path))
     wanted = {shard_key(i) for row in range(array.shards[0]) for i in array.indices(row)}
     if pilot:
-        wanted, there = set(listed), there & set(listed)
+        wanted = set(listed)
     filled = {key for key, shard in listed.items() if not shard.is_empty}
     missing = sorted((wanted - set(listed)) | (filled - there))
     if missing:
@@ -92,8 +97,7 @@ def _check_complete(array: ShardedArray, shards: list[StoredShard], pilot: bool)
             f"{array.path}: expected {len(wanted)} shards, found none of {missing[0]} and "
             f"{len(missing) - 1} more. Its list of shards: {REMAKE_ROW}"
         )
-    for key in there - filled:
-        Path(array.path, key).unlink(missing_ok=True)
+    remove_strays(array, shards, there, pilot)
 
 
 def _window(dtype: str) -> dict[str, Any]:

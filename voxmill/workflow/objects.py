@@ -91,10 +91,6 @@ class Objects:
             for name in (names + ["instances.json"] * self._has_labels(volume))
         ]
 
-    def is_pilot(self, wildcards: Wildcards) -> bool:
-        """Whether no more than a part of a volume is labelled."""
-        return self.config.part(wildcards.volume) is not None
-
     def _has_labels(self, volume: str) -> bool:
         section = self.config.volumes[volume]
         if section.box or section.resampling:
