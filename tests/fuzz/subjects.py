@@ -242,11 +242,15 @@ def job_files(folder):
     )
 
 
+def read_halo(path):
+    return _largest_halo([str(path)], "f")
+
+
 JOB_FILES = {
     "plan.json": read_plan,
     "prediction.json": read_predicted,
     "row.json": read_row,
-    "halo.json": lambda path: _largest_halo([str(path)], "f"),
+    "halo.json": read_halo,
     "statistics.json": read_statistics,
 }
 

@@ -1,6 +1,6 @@
 """Runs one case in a process of its own: with a limit of time and memory, and crashes are seen."""
 
-import os
+import multiprocessing
 import re
 import resource
 import signal
@@ -15,7 +15,12 @@ WALL_S = 100
 """... and of waiting, which a whole case takes but a fraction of."""
 MOST_BYTES = 1 << 30
 """Above what the process holds at the start."""
-_LONGEST = 60_000
+
+
+# Children of a process that has imported all and computed nothing: the threads of a library that
+# this process has used forbid a fork of it (tensorstore aborts).
+_SERVER = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload(["tests.fuzz.subjects"])
 
 
 def outcome(operation, *arguments):
@@ -26,31 +31,33 @@ def outcome(operation, *arguments):
     AssertionError
         If it ended otherwise: another exception, more time or memory, a signal.
     """
-    receiver, sender = os.pipe()
-    child = os.fork()
-    if child == 0:
-        said = b"failed without memory for a traceback"
+    receiver, sender = _SERVER.Pipe(duplex=False)
+    child = _SERVER.Process(target=_report, args=(sender, operation, arguments))
+    child.start()
+    sender.close()
+    with receiver:
         try:
-            os.close(receiver)
-            said = _tried(operation, arguments).encode(errors="replace")[:_LONGEST]
-        finally:
-            # Whatever happens, this process never goes on as a second pytest.
-            os.write(sender, said)
-            os._exit(0)
-    os.close(sender)
-    with open(receiver, "rb") as file:
-        said = file.read().decode(errors="replace")
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
+            kind, message = receiver.recv()
+        except EOFError:
+            kind, message = "failed", "no word"
+    child.join()
+    if child.exitcode < 0:
+        number = -child.exitcode
         late = {signal.SIGALRM: f"{WALL_S} s", signal.SIGPROF: f"{CPU_S} s of computation"}
         raise AssertionError(
             f"not over after {late[number]}" if number in late else f"crash: signal {number}"
         )
-    kind, _, message = said.partition(" ")
     if kind == "failed":
         raise AssertionError(message)
     return message if kind == "refused" else kind
+
+
+def _report(sender, operation, arguments):
+    said = "failed", "without memory for a traceback"
+    try:
+        said = _tried(operation, arguments)
+    finally:
+        sender.send(said)
 
 
 def _tried(operation, arguments):
@@ -65,10 +72,10 @@ def _tried(operation, arguments):
     try:
         operation(*arguments)
     except VoxmillError as error:
-        return f"refused {error}"
+        return "refused", str(error)
     except BaseException:
-        return f"failed {traceback.format_exc()}"
-    return "done"
+        return "failed", traceback.format_exc()
+    return "done", ""
 
 
 def _data_bytes():
