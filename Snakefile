@@ -67,6 +67,7 @@ wildcard_constraints:
     tile=r"z\d+_y\d+_x\d+",
     batch=r"z\d+_y\d+_x\d+",
     slab=r"z\d+",
+    levels=r"levels|label_levels",
     level=r"\d+",
     row=r"\d+",
     # Of nothing where nothing is trained: other models are nobody's output.

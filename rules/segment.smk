@@ -38,7 +38,8 @@ rule label_slab:
 rule finish_labels:
     input:
         plan="results/{volume}/plan.json",
-        manifests=W.objects.slabs,
+        cells="results/{volume}/{network}/cells.csv",
+        manifests=W.pyramids.of_labels,
         probability="results/{volume}/{network}/probability.ome.zarr/zarr.json",
         recorded=RECORDS,
     output:
@@ -55,7 +56,7 @@ rule finish_labels:
         pilot=W.predictions.is_pilot,
         code=source_digest("voxmill.cells.finish_labels"),
     message:
-        "Making the levels of the labels of {wildcards.volume}"
+        "Making one image of the labels of {wildcards.volume}"
     script:
         "../scripts/finish_labels.py"
 

@@ -9,7 +9,7 @@ import pytest
 
 from voxmill.tiles.export_tiff import export_tiff
 from voxmill.tiles.plan import PlannedVolume, make_plan, write_plan
-from voxmill.tiles.predicted import ProbabilityImage, write_row_manifest
+from voxmill.tiles.predicted import PlannedImage, write_row_manifest
 from voxmill.tiles.stitch_volume import stitch_volume
 from voxmill.volumes.pyramid import reduce_mean, write_row
 
@@ -29,7 +29,7 @@ def image(tmp_path_factory, voxels):
     plan = make_plan(PlannedVolume(SHAPE, "uint16", SIZE_UM), "f", (4, 40, 256), (0, 0, 0))
     write_plan(folder / "plan.json", plan)
     path = folder / "probability.ome.zarr"
-    planned = ProbabilityImage.planned(path, plan, STORAGE)
+    planned = PlannedImage.planned(path, plan, STORAGE)
     manifests = []
     for number, (level, array) in enumerate(zip(planned.levels, planned.arrays, strict=True)):
         for row in range(array.shards[0]):

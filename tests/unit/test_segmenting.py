@@ -64,7 +64,7 @@ class Run:
 
     def finish(self):
         finish_labels.__wrapped__(
-            plan_path=self.folder / "plan.json",
+            plan_path=self.folder / "plan.json", cells_path=self.folder / "cells.csv",
             manifest_paths=[str(self.folder / f"{slab}.json") for slab in self.slabs],
             image_path=str(self.folder / "labels.ome.zarr"),
             probability_path=str(self.folder / "probability.ome.zarr"), threads=2,
@@ -99,11 +99,17 @@ def test_the_image_is_listed_as_labels_of_the_probability(whole):
     group = zarr.open_group(whole.folder / "labels.ome.zarr", mode="r")
     ome = group.attrs["ome"]
     assert ome["image-label"]["source"] == {"image": "../probability.ome.zarr"}
+    colours = {each["label-value"]: each["rgba"] for each in ome["image-label"]["colors"]}
+    assert set(colours) == set(np.unique(whole.labels())) - {0}
+    assert len({tuple(rgba) for rgba in colours.values()}) == len(colours)
     assert "omero" not in ome
     assert ome["multiscales"][0]["type"] == "mode"
     listed = zarr.open_group(whole.folder / "probability.ome.zarr/labels", mode="r")
     assert listed.attrs["ome"]["labels"] == ["cells"]
     np.testing.assert_array_equal(listed["cells/0"][:], whole.labels())
+    assert listed["cells"].attrs["ome"] == ome | {
+        "image-label": ome["image-label"] | {"source": {"image": "../../"}}
+    }
 
 
 def test_the_table_of_measured_cells(whole):
@@ -159,15 +165,16 @@ def test_a_shard_that_is_lost_or_damaged_is_named(tmp_path):
     with pytest.raises(VoxmillError, match="damaged"):
         run.finish()
     shard.unlink()
-    with pytest.raises(VoxmillError, match="does not exist"):
+    with pytest.raises(VoxmillError, match=r"found none of c/0/0/0. Delete its list"):
         run.finish()
     run.label(run.slabs[0])
     run.label(run.slabs[1])
     assert shard.read_bytes() == content, "the same bytes again"
     assert not (tmp_path / "labels.ome.zarr/zarr.json").exists(), "not whole before its end"
+    assert not (tmp_path / "probability.ome.zarr/labels/cells/zarr.json").exists()
     run.finish()
     run.slabs = run.slabs[:1]
-    with pytest.raises(VoxmillError, match="expected 8 shards"):
+    with pytest.raises(VoxmillError, match=r"expected 8 shards, found none of c/1/0/0 and 3 more"):
         run.finish()
 
 

@@ -15,23 +15,18 @@ from voxmill.config.objects import ObjectSettings
 from voxmill.geometry import Box, Resampling, Triple, VoxelSize
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.jobs import job, logger
-from voxmill.tiles.plan import Plan, read_plan
-from voxmill.tiles.predicted import write_row_manifest
+from voxmill.tiles.plan import read_plan
+from voxmill.tiles.predicted import PlannedImage, write_row_manifest
 from voxmill.volumes import Windows, open_volume, read_header
 from voxmill.volumes.blocks import SerialReader, map_blocks
-from voxmill.volumes.multiscale import ROOT, level_arrays
+from voxmill.volumes.multiscale import ROOT
 from voxmill.volumes.probability import open_stored
-from voxmill.volumes.pyramid import Level, pyramid_levels
 from voxmill.volumes.shard_files import StoredShard
-from voxmill.volumes.sharded import ShardedArray
 
-DTYPE, COMPRESSION = "uint32", "zstd"
-
-
-def planned_labels(path: str | Path, plan: Plan) -> tuple[list[Level], list[ShardedArray]]:
-    """Levels and arrays of the image of a volume's labels: a shard for each tile."""
-    levels = pyramid_levels(plan.volume.shape, plan.volume.voxel_size_um)
-    return levels, level_arrays(path, levels, DTYPE, plan.tile_shape_vox, COMPRESSION)
+LISTED = "listed.json"
+"""The metadata of the labels as they are seen from the probability's image."""
+STORAGE = {"dtype": "uint32", "compression": "zstd"}
+"""How labels are stored."""
 
 
 def read_seeds(path: str | Path, grid: Resampling | None = None) -> Seeds:
@@ -99,14 +94,15 @@ def label_slab(
         If an input is missing or broken, or the plan has no such slab.
     """
     plan, checked = read_plan(plan_path), ObjectSettings.from_dict(settings)
-    _, arrays = planned_labels(image_path, plan)
+    array = PlannedImage.planned(image_path, plan, STORAGE).arrays[0]
     size = VoxelSize.of(plan.volume.voxel_size_um)
     seeds = read_seeds(cells_path, plan.volume.resampling)
-    whole, array = Box.from_shape(plan.volume.shape), arrays[0]
+    whole = Box.from_shape(plan.volume.shape)
     function = outline_block if checked.outlines else label_block
 
     def unmake() -> None:
-        Path(image_path, ROOT).unlink(missing_ok=True)
+        for name in (ROOT, LISTED):
+            Path(image_path, name).unlink(missing_ok=True)
 
     with _opened(foreground_path, source) as volume:
         reader = SerialReader(volume)

@@ -8,7 +8,7 @@ from voxmill.geometry import Triple
 from voxmill.runtime.jobs import job, logger
 from voxmill.tiles.plan import PlannedTile, read_plan
 from voxmill.tiles.predicted import (
-    ProbabilityImage,
+    PlannedImage,
     check_identity,
     read_predicted,
     write_row_manifest,
@@ -61,7 +61,7 @@ def check_slab(
         another model or stored in another way.
     """
     plan = read_plan(plan_path)
-    array = ProbabilityImage.planned(image_path, plan, storage).arrays[0]
+    array = PlannedImage.planned(image_path, plan, storage).arrays[0]
 
     def check(tile: PlannedTile) -> StoredShard:
         path = Path(predictions_folder, f"{tile.name}.json")

@@ -56,11 +56,6 @@ class Objects:
             return self.volumes.arguments(wildcards)
         return None
 
-    def slabs(self, wildcards: Wildcards) -> list[str]:
-        """Lists of the labelled shards of all slabs of a volume."""
-        folder = f"results/{wildcards.volume}/{wildcards.network}/labels"
-        return [f"{folder}/{slab}.json" for slab in self.config.slabs(wildcards.volume)]
-
     def slab_memory_mb(self, wildcards: Wildcards, attempt: int = 1) -> int:
         """Memory of the labelling of a slab: a window for each thread."""
         from voxmill.cells.label_slab import needed_margin  # slow to import
