@@ -75,7 +75,8 @@ class Predictions:
         if not 0 < number < len(levels := self.config.levels(wildcards.volume)):
             return []
         below = self._rows(wildcards, number - 1)
-        return [below[row] for row in levels[number].rows_below(int(wildcards.row), len(below))]
+        rows = levels[number].rows_below(int(wildcards.row), len(below))
+        return [path for row in rows for path in below[row]]
 
     def all_rows(self, wildcards: Wildcards) -> list[str]:
         """Lists of the shards of all rows of all levels of a volume's predictions.
@@ -85,14 +86,16 @@ class Predictions:
         numbers = range(
             1 if self.is_pilot(wildcards) else len(self.config.levels(wildcards.volume))
         )
-        return [row for number in numbers for row in self._rows(wildcards, number)]
+        rows = [row for number in numbers for row in self._rows(wildcards, number)]
+        return [path for row in rows for path in row]
 
-    def _rows(self, wildcards: Wildcards, level: int) -> list[str]:
+    def _rows(self, wildcards: Wildcards, level: int) -> list[list[str]]:
         folder, volume = _folder(wildcards), wildcards.volume
         if level == 0:
-            return slab_manifests(self.config, volume, wildcards.network)
+            layers = self.config.grid(volume).layers
+            return [[f"{folder}/slabs/{slab}.json" for slab in layer] for layer in layers]
         count = -(-self.config.levels(volume)[level].shape[0] // self.config.tile_shape_vox[0])
-        return [f"{folder}/levels/{level}/{row}.json" for row in range(count)]
+        return [[f"{folder}/levels/{level}/{row}.json"] for row in range(count)]
 
     def is_pilot(self, wildcards: Wildcards) -> bool:
         """Whether no more than a part of a volume is predicted."""
