@@ -66,7 +66,7 @@ wildcard_constraints:
     method=pattern([*W.config.cards, "baseline"]),
     tile=r"z\d+_y\d+_x\d+",
     batch=r"z\d+_y\d+_x\d+",
-    slab=r"z\d+",
+    slab=r"z\d+(_y\d+)?",
     levels=r"levels|label_levels",
     level=r"\d+",
     row=r"\d+",

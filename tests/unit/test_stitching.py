@@ -132,7 +132,7 @@ def test_a_pilot_is_an_image_of_its_part_and_leaves_the_rest_alone(run, capsys):
     # A shard of the part that is lost is missed; the whole volume misses the others.
     with pytest.raises(SystemExit):
         stitch(run, [manifest])
-    assert "more. Its list of shards" in capsys.readouterr().err
+    assert "more. Delete its list of shards" in capsys.readouterr().err
     Path(array.path, shard_key(array.index_of(inside[0].core.start))).unlink()
     with pytest.raises(SystemExit):
         stitch(run, [manifest], pilot=True)

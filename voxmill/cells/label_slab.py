@@ -78,7 +78,7 @@ def label_slab(
     image_path : path
         Folder of the image of labels; the shards become files of its level 0.
     slab : str
-        Name of the slab: the tiles whose cores start at the same plane.
+        Name of the slab: the tiles whose cores start at the same plane, or rows of them.
     settings : dict
         See `ObjectSettings`.
     output_path : path

@@ -38,7 +38,7 @@ def check_slab(
     ----------
     plan_path : path
     slab : str
-        Name of the slab: the tiles whose cores start at the same plane.
+        Name of the slab: the tiles whose cores start at the same plane, or rows of them.
     predictions_folder : path
         Holds a JSON file for each tile, under its name.
     image_path : path

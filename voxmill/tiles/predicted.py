@@ -261,9 +261,13 @@ def forget(folder: str | Path, name: str, batch: str | None = None) -> None:
     batch : str, optional
         Name of the job that predicted it with others; that job keeps what is whole.
     """
-    vouching = ["probability.ome.zarr/zarr.json", f"predictions/{name}.json"]
-    vouching.append(f"slabs/{name.partition('_')[0]}.json")
+    vouching = [
+        Path(folder, "probability.ome.zarr", "zarr.json"),
+        Path(folder, "predictions", f"{name}.json"),
+        # Of a layer in several slabs all are checked anew: it costs little.
+        *Path(folder, "slabs").glob(f"{name.partition('_')[0]}[._]*json"),
+    ]
     if batch is not None:
-        vouching.append(f"batches/{batch}.json")
+        vouching.append(Path(folder, "batches", f"{batch}.json"))
     for path in vouching:
-        Path(folder, path).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)

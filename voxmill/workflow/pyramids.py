@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from voxmill.workflow.configuration import Config
-from voxmill.workflow.predictions import slab_manifests
 from voxmill.workflow.wildcards import Settings, Wildcards
 
 PROBABILITY, LABELS = "levels", "label_levels"
@@ -45,7 +44,8 @@ class Pyramids:
         if not 0 < number < len(levels := self.config.levels(wildcards.volume)):
             return []
         below = self._rows(wildcards, wildcards.levels, number - 1)
-        return [below[row] for row in levels[number].rows_below(int(wildcards.row), len(below))]
+        rows = levels[number].rows_below(int(wildcards.row), len(below))
+        return [path for row in rows for path in below[row]]
 
     def of_probability(self, wildcards: Wildcards) -> list[str]:
         """Lists of the shards of all rows of all levels of a volume's predictions.
@@ -60,15 +60,17 @@ class Pyramids:
 
     def _all(self, wildcards: Wildcards, kind: str) -> list[str]:
         pilot = self.config.part(wildcards.volume) is not None
-        count = 1 if pilot else len(self.config.levels(wildcards.volume))
-        return [row for number in range(count) for row in self._rows(wildcards, kind, number)]
+        numbers = range(1 if pilot else len(self.config.levels(wildcards.volume)))
+        rows = [row for number in numbers for row in self._rows(wildcards, kind, number)]
+        return [path for row in rows for path in row]
 
-    def _rows(self, wildcards: Wildcards, kind: str, level: int) -> list[str]:
-        volume, network = wildcards.volume, wildcards.network
-        folder = f"results/{volume}/{network}"
+    def _rows(self, wildcards: Wildcards, kind: str, level: int) -> list[list[str]]:
+        """Lists of the shards of each row of a level along z."""
+        volume = wildcards.volume
+        folder = f"results/{volume}/{wildcards.network}"
         if level == 0:
-            if kind == LABELS:
-                return [f"{folder}/labels/{slab}.json" for slab in self.config.slabs(volume)]
-            return slab_manifests(self.config, volume, network)
+            finest = "labels" if kind == LABELS else "slabs"
+            layers = self.config.grid(volume).layers
+            return [[f"{folder}/{finest}/{slab}.json" for slab in layer] for layer in layers]
         count = -(-self.config.levels(volume)[level].shape[0] // self.config.tile_shape_vox[0])
-        return [f"{folder}/{kind}/{level}/{row}.json" for row in range(count)]
+        return [[f"{folder}/{kind}/{level}/{row}.json"] for row in range(count)]
