@@ -61,6 +61,32 @@ rule finish_labels:
         "../scripts/finish_labels.py"
 
 
+rule measure_label_seams:
+    input:
+        plan="results/{volume}/plan.json",
+        cells="results/{volume}/{network}/cells.csv",
+        foreground=W.objects.foreground,
+        labels="results/{volume}/{network}/labels.ome.zarr/zarr.json",
+        recorded=RECORDS,
+    output:
+        seams="results/{volume}/{network}/label_seams.json",
+    log:
+        "logs/{volume}/{network}/measure_label_seams.log",
+    conda:
+        "../envs/voxmill.yaml"
+    resources:
+        mem_mb=4000,
+    params:
+        source=W.objects.source,
+        objects=W.objects.settings,
+        part=W.volumes.part,
+        code=source_digest("voxmill.evaluation.measure_label_seams"),
+    message:
+        "Looking at the seams of the labels of {wildcards.volume}"
+    script:
+        "../scripts/measure_label_seams.py"
+
+
 rule measure_cells:
     input:
         cells="results/{volume}/{network}/cells.csv",

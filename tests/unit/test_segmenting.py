@@ -1,5 +1,6 @@
 """The jobs of `snakemake segment`: labels by slab are those of the whole volume."""
 
+import itertools
 import json
 
 import numpy as np
@@ -9,7 +10,7 @@ import zarr
 
 from voxmill.cells.finish_labels import finish_labels
 from voxmill.cells.foreground import read_foreground
-from voxmill.cells.label_slab import label_slab, read_seeds
+from voxmill.cells.label_slab import STORAGE, label_slab, read_seeds
 from voxmill.cells.measure_cells import measure_cells, reach_of_cell
 from voxmill.cells.measurements import MEASURES
 from voxmill.cells.outlines import outline_block
@@ -17,14 +18,17 @@ from voxmill.config.objects import ObjectSettings
 from voxmill.config.phantoms import PhantomSettings
 from voxmill.engine.build import compiler
 from voxmill.evaluation.evaluate_instances import evaluate_instances
+from voxmill.evaluation.measure_label_seams import measure_label_seams
 from voxmill.geometry import Box, VoxelSize
 from voxmill.phantoms.make_phantom import draw_labelled
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import read_json
 from voxmill.tiles.plan import read_plan
 from voxmill.tiles.plan_volume import plan_volume
+from voxmill.tiles.predicted import PlannedImage
 from voxmill.volumes import LABEL_DTYPES, open_volume, read_header
 from voxmill.volumes.blocks import ArrayVolume
+from voxmill.volumes.multiscale import write_image
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
 
@@ -110,6 +114,34 @@ def test_the_image_is_listed_as_labels_of_the_probability(whole):
     assert listed["cells"].attrs["ome"] == ome | {
         "image-label": ome["image-label"] | {"source": {"image": "../../"}}
     }
+
+
+def test_the_certificate_counts_labels_that_differ_at_seams(whole, tmp_path):
+    def certificate(labels):
+        measure_label_seams.__wrapped__(
+            plan_path=whole.folder / "plan.json", cells_path=whole.folder / "cells.csv",
+            foreground_path=whole.folder / "v.tif", source=whole.source, labels_path=labels,
+            output_path=tmp_path / "seams.json", settings={"window_vox": 16}, objects=SETTINGS,
+        )  # fmt: skip
+        return read_json(tmp_path / "seams.json", "certificate")
+
+    found = certificate(whole.folder / "labels.ome.zarr/zarr.json")
+    assert len(found["windows"]) == 24
+    assert found["labels"] > 20
+    assert (found["labels_differ"], found["label_voxels_differ"]) == (0, 0)
+    # As if a tile had numbers of its own, as blocks without a merge have.
+    labels = whole.labels()
+    labels[12:][labels[12:] > 0] += 1000
+    planned = PlannedImage.planned(
+        tmp_path / "cut.zarr", read_plan(whole.folder / "plan.json"), STORAGE
+    )
+    (array,) = planned.arrays
+    for index in itertools.product(*map(range, array.shards)):
+        array.write_shard(index, labels[array.box(index).slices])
+    write_image(tmp_path / "cut.zarr", [array], planned.levels, whole.size, "x", {}, "mode", {}, {})
+    cut = certificate(tmp_path / "cut.zarr/zarr.json")
+    assert cut["labels_differ"] > 10
+    assert cut["labels_split"] > 0
 
 
 def test_the_table_of_measured_cells(whole):

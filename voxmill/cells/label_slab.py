@@ -1,6 +1,6 @@
 """Label the cells of one slab of tiles."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,19 @@ def read_seeds(path: str | Path, grid: Resampling | None = None) -> Seeds:
 def needed_margin(settings: ObjectSettings, size: VoxelSize) -> Triple:
     """Voxels of foreground beyond a block that its labels depend on."""
     return outline_margin(settings, size) if settings.outlines else margin(settings, size)
+
+
+def grown(
+    values: np.ndarray, start: Sequence[int], block: Box, whole: Box, seeds: Seeds,
+    size: VoxelSize, settings: ObjectSettings,
+) -> np.ndarray:  # fmt: skip
+    """Labels of a block, with smooth outlines where the settings ask for them.
+
+    Parameters and errors are those of `voxmill.cells.labels.label_block`, with `needed_margin`
+    around the block.
+    """
+    function = outline_block if settings.outlines else label_block
+    return function(values, start, block, whole, seeds, size, settings)
 
 
 @job
@@ -98,13 +111,12 @@ def label_slab(
     size = VoxelSize.of(plan.volume.voxel_size_um)
     seeds = read_seeds(cells_path, plan.volume.resampling)
     whole = Box.from_shape(plan.volume.shape)
-    function = outline_block if checked.outlines else label_block
 
     def unmake() -> None:
         for name in (ROOT, LISTED):
             Path(image_path, name).unlink(missing_ok=True)
 
-    with _opened(foreground_path, source) as volume:
+    with open_foreground(foreground_path, source) as volume:
         reader = SerialReader(volume)
         if reader.shape != whole.shape:
             raise VoxmillError(
@@ -117,7 +129,7 @@ def label_slab(
             labels = np.zeros(core.shape, np.uint32)
             if len(near.ids):
                 values = read_foreground(reader, window, size, checked)
-                labels = function(values, window.start, core, whole, near, size, checked)
+                labels = grown(values, window.start, core, whole, near, size, checked)
             return array.write_shard(array.index_of(core.start), labels, before=unmake)
 
         cores = [tile.core for tile in plan.slab(slab, part)]
@@ -129,5 +141,6 @@ def label_slab(
     )
 
 
-def _opened(path: str, source: Mapping[str, Any] | None) -> Windows:
+def open_foreground(path: str, source: Mapping[str, Any] | None) -> Windows:
+    """The probability of a path or, where its arguments are given, the volume."""
     return open_stored(path) if source is None else open_volume(read_header(**source))

@@ -78,7 +78,7 @@ class Objects:
 
     def targets(self) -> list[str]:
         """All that `snakemake segment` makes."""
-        names = ["labels.ome.zarr/zarr.json", "cells_measured.csv"]
+        names = ["labels.ome.zarr/zarr.json", "label_seams.json", "cells_measured.csv"]
         return [
             f"results/{volume}/{network}/{name}"
             for volume, section in self.config.volumes.items()
