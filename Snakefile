@@ -68,6 +68,7 @@ wildcard_constraints:
     batch=r"z\d+_y\d+_x\d+",
     slab=r"z\d+(_y\d+)?",
     levels=r"levels|label_levels",
+    image=r"probability|labels",
     level=r"\d+",
     row=r"\d+",
     # Of nothing where nothing is trained: other models are nobody's output.

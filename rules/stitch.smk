@@ -86,20 +86,21 @@ rule stitch_volume:
 
 rule export_tiff:
     input:
-        probability="results/{volume}/{network}/probability.ome.zarr/zarr.json",
+        image="results/{volume}/{network}/{image}.ome.zarr/zarr.json",
         recorded=RECORDS,
     output:
-        tiff="results/{volume}/{network}/probability.ome.tif",
+        tiff="results/{volume}/{network}/{image}.ome.tif",
     log:
-        "logs/{volume}/{network}/export_tiff.log",
+        "logs/{volume}/{network}/{image}/export_tiff.log",
     conda:
         "../envs/voxmill.yaml"
     threads: 4
     resources:
         mem_mb=W.resources.stitch_memory_mb,
     params:
+        how=W.pyramids.how_in_tiff,
         code=source_digest("voxmill.tiles.export_tiff"),
     message:
-        "Writing the probability of {wildcards.network} on {wildcards.volume} as OME-TIFF"
+        "Writing {wildcards.image} of {wildcards.network} on {wildcards.volume} as OME-TIFF"
     script:
         "../scripts/export_tiff.py"

@@ -91,7 +91,7 @@ def test_neuroglancer_serves_the_array(image, voxels):
 
 def test_ome_types_finds_the_tiff_valid(image, tmp_path):
     ome_types = pytest.importorskip("ome_types")
-    export_tiff(probability_path=image / "zarr.json", output_path=tmp_path / "p.ome.tif")
+    export_tiff(image_path=image / "zarr.json", output_path=tmp_path / "p.ome.tif")
     pixels = ome_types.from_tiff(tmp_path / "p.ome.tif").images[0].pixels
     assert (pixels.size_z, pixels.size_y, pixels.size_x) == SHAPE
     sizes = (pixels.physical_size_z, pixels.physical_size_y, pixels.physical_size_x)

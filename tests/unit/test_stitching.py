@@ -264,7 +264,7 @@ def test_levels_are_made_row_by_row(tmp_path, capsys):
     group = zarr.open_group(path, mode="r")
     np.testing.assert_array_equal(group["0"][...], voxels)
     np.testing.assert_array_equal(group["1"][...], reduce_mean(voxels, (2, 2, 2)))
-    export_tiff(probability_path=path / "zarr.json", output_path=tmp_path / "p.ome.tif")
+    export_tiff(image_path=path / "zarr.json", output_path=tmp_path / "p.ome.tif")
     with tifffile.TiffFile(tmp_path / "p.ome.tif") as tif:
         assert (tif.is_bigtiff, tif.is_ome) == (True, True)
         levels = tif.series[0].levels

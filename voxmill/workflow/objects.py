@@ -30,7 +30,8 @@ class Objects:
 
     def settings(self, wildcards: Wildcards) -> Settings:
         """Settings of the labels, from the model's card where asked for."""
-        settings: Settings = dict(self.config.settings["segment"])
+        section = self.config.settings["segment"]
+        settings: Settings = {k: v for k, v in section.items() if k not in ("formats", "tables")}
         card = self.config.cards[wildcards.network]
         cells = self.config.cell_settings(wildcards.volume, wildcards.network)
         if settings["foreground"] == "model":
@@ -78,7 +79,10 @@ class Objects:
 
     def targets(self) -> list[str]:
         """All that `snakemake segment` makes."""
+        section = self.config.settings["segment"]
         names = ["labels.ome.zarr/zarr.json", "label_seams.json", "cells_measured.csv"]
+        names += ["labels.ome.tif"] * ("ome-tiff" in section["formats"])
+        names += ["cells_measured.parquet"] * ("parquet" in section["tables"])
         return [
             f"results/{volume}/{network}/{name}"
             for volume, section in self.config.volumes.items()

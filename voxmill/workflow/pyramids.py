@@ -38,6 +38,10 @@ class Pyramids:
         """How voxels of the level below become one: the mean of labels is another label."""
         return "mode" if wildcards.levels == LABELS else "mean"
 
+    def how_in_tiff(self, wildcards: Wildcards) -> str:
+        """The same for a file of the image."""
+        return "mode" if wildcards.image == "labels" else "mean"
+
     def rows_below(self, wildcards: Wildcards) -> list[str]:
         """Lists of the shards that one row of a level is made from."""
         number = int(wildcards.level)
