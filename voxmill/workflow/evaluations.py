@@ -86,7 +86,7 @@ class Evaluations:
 
     def export_box(self, wildcards: Wildcards) -> str | None:
         """The part of the volume whose cells are written as outlines or surfaces."""
-        box: str | None = self.config.settings["export"]["box"]
+        box: str | None = self.config.settings["export"].get("box")
         return box if wildcards.format in _OF_LABELS else None
 
     def export_url(self, wildcards: Wildcards) -> str:
