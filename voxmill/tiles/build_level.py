@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 
 from voxmill.runtime.jobs import job, log_rate
+from voxmill.runtime.rates import remember
 from voxmill.tiles.plan import read_plan
 from voxmill.tiles.predicted import PlannedImage, read_row_manifest, write_row_manifest
 from voxmill.volumes.pyramid import write_row
@@ -55,4 +56,6 @@ def build_level(
     shards = write_row(below, array, image.levels[level], row, how)
     write_row_manifest(output_path, array, shards)
     voxels = sum(math.prod(array.box(index).shape) for index in array.indices(row))
-    log_rate(f"row {row} of level {level}", voxels, time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    log_rate(f"row {row} of level {level}", voxels, seconds)
+    remember("stitch", voxels, seconds)

@@ -1,11 +1,13 @@
 """Check the predictions of one slab of tiles."""
 
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from voxmill.geometry import Triple
 from voxmill.runtime.jobs import job, logger
+from voxmill.runtime.rates import remember
 from voxmill.tiles.plan import PlannedTile, read_plan
 from voxmill.tiles.predicted import (
     PlannedImage,
@@ -71,8 +73,10 @@ def check_slab(
         return stored
 
     tiles = plan.slab(slab, part)
+    start = time.perf_counter()
     with ThreadPoolExecutor(threads) as executor:
         shards = list(executor.map(check, tiles))
+    remember("check", sum(tile.core.size for tile in tiles), time.perf_counter() - start)
     write_row_manifest(output_path, array, shards)
     logger.info(
         "%d shards are whole, %d tiles are empty; %.3f bytes a voxel",
