@@ -8,7 +8,8 @@ import pytest
 import tifffile
 import zarr
 
-from tests.workflow.conftest import CELLS, SHAPE, make_project, make_volume
+from tests.workflow.conftest import CELLS, SHAPE, flip_a_bit, make_project, make_volume
+from voxmill.__main__ import main
 from voxmill.engine.build import compiler
 from voxmill.volumes.pyramid import reduce_mode
 
@@ -71,9 +72,15 @@ def test_what_is_exported_and_nothing_more_to_do(segmented):
     assert segmented.jobs("segment", "export") == {}
 
 
-def test_a_row_of_a_level_that_is_lost_is_made_again(segmented, tmp_path):
+def test_a_damaged_shard_of_a_level_is_found_and_made_again(segmented, tmp_path, monkeypatch):
     project = segmented.copy(tmp_path / "project")
-    project.path(f"{FOLDER}/label_levels/1/0.json").unlink()
+    shard = project.path(f"{FOLDER}/labels.ome.zarr/1/c/0/0/0")
+    content = shard.read_bytes()
+    flip_a_bit(shard, len(content) // 2)
+    monkeypatch.chdir(project.folder)
+    assert main(["repair", "my.yaml"]) == 0
     jobs = project.jobs("segment")
     assert jobs["build_level"] == 1
     assert "label_slab" not in jobs
+    project.snakemake("segment")
+    assert shard.read_bytes() == content

@@ -144,7 +144,8 @@ def _with_shards(path: Path) -> tuple[Path, ...]:
             _check_shard(shard, entry)
         except (VoxmillError, OSError):
             lost.append(shard)
-    return path, *lost
+    # Without the metadata the image is made whole again, whatever of it is there.
+    return path, _image_of(path).with_name("zarr.json"), *lost
 
 
 def _is_json(path: Path) -> bool:
