@@ -65,7 +65,7 @@ def wait_for(project, run, rule, limit_s=300):
     while not list((project.folder / "logs").rglob(f"{rule}*")):
         assert run.poll() is None, f"ended before {rule}"
         assert time.monotonic() < end, f"no {rule} in {limit_s} s"
-        time.sleep(0.02)
+        time.sleep(0.005)
 
 
 def predicted_twice(project):
