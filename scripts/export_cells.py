@@ -12,5 +12,6 @@ if __name__ == "__main__":
         images=snakemake.params.images,
         labels=snakemake.params.labels,
         url=snakemake.params.url,
+        code=snakemake.params.code,
         log_path=snakemake.log[0],
     )
