@@ -88,7 +88,7 @@ rule export_tiff:
         probability="results/{volume}/{network}/probability.ome.zarr/zarr.json",
         recorded=RECORDS,
     output:
-        tiff="results/{volume}/{network}/probability.ome.tif",
+        tiff=update("results/{volume}/{network}/probability.ome.tif"),
     log:
         "logs/{volume}/{network}/export_tiff.log",
     conda:

@@ -6,5 +6,6 @@ if __name__ == "__main__":
     export_tiff(
         probability_path=snakemake.input.probability,
         output_path=snakemake.output.tiff,
+        code=snakemake.params.code,
         log_path=snakemake.log[0],
     )

@@ -83,8 +83,9 @@ def predicted_twice(project):
 def resume(project, *options):
     """`make resume`, as on a machine without SLURM."""
     command = [
-        sys.executable, "-m", "voxmill.slurm", "resume", *options, "--profile", "", "--poll", "1", "--",
-        "--snakefile", str(project.root / "Snakefile"), "--configfile", "my.yaml", "--cores", "2",
+        sys.executable, "-m", "voxmill.slurm", "resume", *options, "--profile", "",
+        "--poll", "1", "--", "--snakefile", str(project.root / "Snakefile"),
+        "--configfile", "my.yaml", "--cores", "2",
     ]  # fmt: skip
     done = subprocess.run(
         command, cwd=project.folder, env=environment(), capture_output=True, text=True, check=False

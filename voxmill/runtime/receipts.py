@@ -39,9 +39,16 @@ def receipt_path(path: str | Path) -> Path:
 
     >>> receipt_path("results/v/net/cells.csv").as_posix()
     'results/v/net/.made/cells.csv.json'
+
+    Nothing strange lies in a Zarr folder; receipts of its files lie beside it.
+
+    >>> receipt_path("results/v/net/probability.ome.zarr/0/zarr.json").as_posix()
+    'results/v/net/.made/probability.ome.zarr/0/zarr.json.json'
     """
     path = Path(path)
-    return path.parent / FOLDER / f"{path.name}.json"
+    images = [parent for parent in path.parents if parent.suffix == ".zarr"]
+    folder = images[-1].parent if images else path.parent
+    return folder / FOLDER / path.relative_to(folder).with_name(f"{path.name}.json")
 
 
 def write_receipts(paths: Iterable[str | Path], made_by: str, identity: str) -> None:
@@ -91,6 +98,11 @@ def check_file(path: str | Path) -> None:
             f"{path}: damaged, edited or of another run: expected what {receipt['made_by']} wrote, "
             f"found another content. {REMAKE}"
         )
+
+
+def size_differs(path: str | Path) -> bool:
+    """Whether a file has another size than its receipt says; of a folder it is not known so."""
+    return not os.path.isdir(path) and os.path.getsize(path) != _read(path)["bytes"]
 
 
 def are_kept(paths: Iterable[str | Path], identity: str) -> bool:

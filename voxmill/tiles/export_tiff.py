@@ -8,7 +8,7 @@ from voxmill.volumes.ome_tiff import write_pyramid
 from voxmill.volumes.probability import open_stored
 
 
-@job
+@job(outputs=("output_path",))
 def export_tiff(*, probability_path: str, output_path: str) -> None:
     """Write a tiled OME-BigTIFF with a pyramid of each plane, compressed without loss.
 
