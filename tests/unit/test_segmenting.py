@@ -26,7 +26,7 @@ from voxmill.runtime.files import read_json
 from voxmill.tiles.plan import read_plan
 from voxmill.tiles.plan_volume import plan_volume
 from voxmill.tiles.predicted import PlannedImage
-from voxmill.volumes import LABEL_DTYPES, open_volume, read_header
+from voxmill.volumes import LABEL_DTYPES, fingerprint, open_volume, read_header
 from voxmill.volumes.blocks import ArrayVolume
 from voxmill.volumes.multiscale import write_image
 
@@ -227,3 +227,64 @@ def test_a_volume_of_another_shape_and_bad_ids_are_refused(tmp_path):
     with pytest.raises(VoxmillError, match=r"cells.csv: cells: expected ids that are whole"):
         read_seeds(tmp_path / "cells.csv")
     assert read_plan(tmp_path / "plan.json").volume.shape == run.volume.shape
+
+
+class Keyed(Run):
+    """As rules call the jobs: with the digest of the code and the fingerprint of the volume."""
+
+    def label_as_rule(self, **changes):
+        label_slab(
+            plan_path=self.folder / "plan.json", cells_path=self.folder / "cells.csv",
+            foreground_path=self.source["path"], source=self.source, settings=SETTINGS,
+            image_path=str(self.folder / "labels.ome.zarr"), slab="z0000", code="c",
+            output_path=self.folder / "z0000.json", log_path=self.folder / "log",
+            **{"fingerprint": fingerprint(read_header(**self.source))} | changes,
+        )  # fmt: skip
+        return "kept, whole" in (self.folder / "log").read_text()
+
+
+@pytest.fixture
+def keyed(tmp_path):
+    run = Keyed(tmp_path)
+    assert not run.label_as_rule()
+    return run
+
+
+def test_a_labelled_slab_is_kept_where_its_shards_are_whole(keyed):
+    assert keyed.label_as_rule()
+    shard = next(path for path in keyed.folder.rglob("0/c/*/*/*") if path.is_file())
+    content = shard.read_bytes()
+    shard.unlink()
+    assert not keyed.label_as_rule()
+    assert shard.read_bytes() == content
+
+
+def test_a_volume_that_was_replaced_is_refused(keyed, capsys):
+    planned = fingerprint(read_header(**keyed.source))
+    measure = {
+        "cells_path": str(keyed.folder / "cells.csv"), "source": keyed.source, "threads": 1,
+        "labels_path": str(keyed.folder / "labels.ome.zarr/zarr.json"), "settings": SETTINGS,
+        "output_path": str(keyed.folder / "measured.csv"), "fingerprint": planned,
+    }  # fmt: skip
+    keyed.label("z0012")
+    keyed.finish()
+    measure_cells(**measure)
+    tifffile.imwrite(keyed.source["path"], keyed.volume[::-1])
+    # What was made of the planned volume is kept; what is not there can't be made any more.
+    assert keyed.label_as_rule(fingerprint=planned)
+    (keyed.folder / "z0000.json").unlink()
+    (keyed.folder / "measured.csv").unlink()
+    for use in (lambda: keyed.label_as_rule(fingerprint=planned), lambda: measure_cells(**measure)):
+        with pytest.raises(SystemExit):
+            use()
+        assert (
+            "v.tif: expected the volume that this run was planned with" in capsys.readouterr().err
+        )
+    with pytest.raises(SystemExit):
+        evaluate_instances(
+            truth_path=str(keyed.folder / "truth.tif"), truth_volume=None, fingerprint="other",
+            labels_path=str(keyed.folder / "labels.ome.zarr/zarr.json"),
+            voxel_size_um=list(keyed.size), output_path=str(keyed.folder / "instances.json"),
+        )  # fmt: skip
+    assert "truth.tif: expected the file that this run was planned with" in capsys.readouterr().err
+    assert not (keyed.folder / "instances.json").exists()

@@ -31,6 +31,7 @@ from voxmill.config.networks import ExportedSettings, NetworkKind, check_setting
 from voxmill.config.normalisation import Normalisation
 from voxmill.networks.stored import Network, StoredNetwork, module_of
 from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.fetched import is_no_file
 from voxmill.runtime.files import read_json, sha256, write_json, writing
 from voxmill.runtime.paths import advice
 
@@ -110,6 +111,8 @@ def read_card(weights_path: str | Path) -> ModelCard:
         tensors in the weights file are not those of the network that the card names.
     """
     path = card_path(weights_path)
+    if is_no_file(Path(weights_path)):
+        raise VoxmillError(f"{weights_path}: expected weights, found no plain file. Give a file.")
     content = read_json(path, "model card")
     for key in ("normalisation", "threshold", "weights_sha256"):
         if key not in content:
