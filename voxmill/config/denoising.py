@@ -178,7 +178,7 @@ Device = Annotated[
 class DenoisingSection(DenoiseSettings):
     """The section `denoising` of a configuration; docs/denoising.md explains the method."""
 
-    devices: Annotated[tuple[Device, ...], Field(min_length=1)] = ("auto",)
+    devices: Annotated[tuple[Device, ...], Field(min_length=1, max_length=64)] = ("auto",)
     """Where the network lives: one device, or two of which the first holds its first units. With
     `fits_at_once` one or two for each of these fits, in order."""
 
