@@ -17,7 +17,7 @@ from voxmill.geometry import Box, Triple
 from voxmill.prediction.blocks import Block, block_around, gib, halved, plan_blocks
 from voxmill.prediction.flips import over_flips
 from voxmill.prediction.streams import DeviceRunner, GpuDevice, HostRunner, Runner
-from voxmill.runtime.free_memory import free_bytes
+from voxmill.runtime.free_memory import free_bytes, is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
@@ -161,17 +161,6 @@ def _left_of(blocks: Sequence[Block], runner: Runner) -> list[Block]:
         problem = (str(error).strip() or "no details").splitlines()[0]
         logger.warning("out of memory: %s", problem)
     return list(blocks[runner.done - before :])
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of Python, PyTorch, cuDNN, cuBLAS or cuFFT says that memory is short.
-
-    >>> is_out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))
-    False
-    """
-    text = str(error).lower()
-    said = ("out of memory", "allocate memory", "not enough memory", "alloc_failed")
-    return isinstance(error, MemoryError) or any(words in text for words in said)
 
 
 def _make_room(block: Block, device: str, again: bool) -> None:
