@@ -2,6 +2,8 @@
 
 import contextlib
 import copy
+import functools
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,6 +13,9 @@ from torch import nn
 from torch.nn import functional
 
 from voxmill.networks.msdnet import MSDNet
+from voxmill.runtime.cards import cudnn_problem
+
+logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -53,6 +58,8 @@ def _logits(
 ) -> torch.Tensor:
     """Float32 logits of one box by `forward(network, batch)`, on the volume's device."""
     kind = getattr(torch, precision)
+    if volume.is_cuda and kind != torch.float32:
+        warn_of_cudnn()
     moved = network
     if kind != torch.float32 or volume.device.type != "cpu":
         moved = copy.deepcopy(network).to(volume.device, kind)
@@ -60,6 +67,13 @@ def _logits(
     exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
     with torch.no_grad(), exact:
         return forward(moved, volume[None].to(kind))[0].float()
+
+
+@functools.cache
+def warn_of_cudnn() -> None:
+    """Log, once a process, that this cuDNN should not compute in half precision."""
+    if problem := cudnn_problem(torch.backends.cudnn.version()):
+        logger.warning("%s.", problem)
 
 
 # --- the reference ---------------------------------------------------------------------------
