@@ -13,7 +13,7 @@ from voxmill.denoising import figures
 from voxmill.denoising.checkpoint import path_of_fit
 from voxmill.denoising.devices import held_devices, of_each_fit, resolve_precision
 from voxmill.denoising.domain import padding
-from voxmill.denoising.memory import MemoryPlan, check_memory, plan_memory
+from voxmill.denoising.memory import MemoryPlan, check_memory, out_of_memory_told, plan_memory
 from voxmill.denoising.metrics import compare
 from voxmill.denoising.nifti import Scan, read_like, read_scan, write_like
 from voxmill.denoising.record import write_history, write_record
@@ -98,11 +98,12 @@ def denoise_scan(
         chosen, plan = _plan(scan, chosen, found)
         names = tuple(map(str, found))
         checkpoint = Path(checkpoint_path)
-        denoised = denoise_volume(
-            scan.data, chosen, found,
-            reference=reference, mask=mask, checkpoint_path=checkpoint,
-            preview=_previewer(checkpoint.with_suffix(".png"), scan),
-        )  # fmt: skip
+        with out_of_memory_told(plan):
+            denoised = denoise_volume(
+                scan.data, chosen, found,
+                reference=reference, mask=mask, checkpoint_path=checkpoint,
+                preview=_previewer(checkpoint.with_suffix(".png"), scan),
+            )  # fmt: skip
     log.info("%s; the result is that of iteration %s", denoised.reason, _iterations(denoised))
     write_like(output_path, denoised.volume, scan)
     _draw(planes_path, curves_path, scan, denoised, chosen, reference)
