@@ -30,6 +30,7 @@ import real_data
 import rivals
 from phantom_model import varied
 
+from voxmill.config.phantoms import PhantomSettings
 from voxmill.config.training import Augmentation, TrainingSettings
 from voxmill.geometry import Box, Resampling, VoxelSize
 from voxmill.networks import models
@@ -71,8 +72,8 @@ SETTINGS = TrainingSettings(
         rotate="yx", scale=0.4, shift=0.2, noise=0.1, gradient=0.3, layer=0.3, seam=0.2
     ),
     patch_vox=(48, 48, 48),
-    steps=400,
-    validate_every=400,
+    steps=300,
+    validate_every=300,
     checkpoint_every=50,
     learning_rate=1e-2,
 )
@@ -91,33 +92,37 @@ def prepared(work: Path, nuclei: Path) -> dict[str, dict]:
     """Sections of nuclei and phantoms as a configuration has them; files in the work folder."""
     sections = {}
     for name in (NUCLEI, *(f"phantom_{seed}" for seed in PHANTOM_SEEDS)):
-        volume, mask, truth = (work / f"{name}{end}" for end in (".tif", "_mask.tif", ".csv"))
-        if name == NUCLEI:
-            size = NUCLEI_UM
-            # Mirrored at its last faces along y and x: it is smaller than a patch.
-            pads = ((0, 0), (0, 100), (0, 100))
-            arrays = [
-                np.pad(tifffile.imread(nuclei / f"{name}{end}.ome.tif"), pads, "symmetric")
-                for end in ("", "_labels")
-            ]
-            arrays[1] = apart(arrays[1], (1, 2, 2))
-            points = np.array(ndimage.center_of_mass(*_components(arrays[1])))
-            validation = None
-        else:
-            settings = varied(int(name[-3:]), shape_vox=PHANTOM_SHAPE)
-            size = settings.voxel_size_um
-            array, points, labels = draw_labelled(settings)
-            arrays, validation = [array, apart(labels, (1, 1, 1))], "0:64, 0:160, 120:160"
-        for path, content in zip((volume, mask), arrays, strict=True):
+        files = [work / f"{name}{end}" for end in (".tif", "_mask.tif", ".csv")]
+        size, held = NUCLEI_UM, None
+        if name != NUCLEI:
+            size, held = PhantomSettings().voxel_size_um, "0:64, 0:160, 120:160"
+        sections[name] = _section(name, *files, size, held)
+        if files[2].exists():
+            continue
+        array, mask, points = _nuclei(nuclei) if name == NUCLEI else _phantom(int(name[-3:]))
+        for path, content in zip(files[:2], (array, mask), strict=True):
             write_planes(path, content, content.shape, content.dtype, size, "zlib")
-        write_truth(truth, points)
-        sections[name] = _section(name, volume, mask, truth, size, validation)
+        write_truth(files[2], points)
     return sections
 
 
-def _components(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    labels, count = ndimage.label(mask)
-    return mask, labels, np.arange(1, count + 1)
+def _nuclei(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Grey values, mask and centroids of the nuclei.
+
+    Mirrored at the last faces along y and x: resampled, the volume is smaller than a patch.
+    """
+    array, labels = (
+        np.pad(tifffile.imread(folder / name), ((0, 0), (0, 100), (0, 100)), "symmetric")
+        for name in (f"{NUCLEI}.ome.tif", f"{NUCLEI}_labels.ome.tif")
+    )
+    mask = apart(labels, (1, 2, 2))
+    parts, count = ndimage.label(mask)
+    return array, mask, np.array(ndimage.center_of_mass(mask, parts, np.arange(1, count + 1)))
+
+
+def _phantom(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    array, points, labels = draw_labelled(varied(seed, shape_vox=PHANTOM_SHAPE))
+    return array, apart(labels, (1, 1, 1)), points
 
 
 def _section(name, volume, mask, truth, size, validation, region=None) -> dict:
@@ -167,7 +172,7 @@ def cells_of(name: str, source: Source, trained: TrainingResult, options) -> np.
     """Cells of a light-sheet volume in its own voxels, at the threshold of the training."""
     whole, size = Box.from_shape(source.volume.shape), VoxelSize.of(LIGHT_SHEET_UM)
     maps = predict_box(
-        trained.network, source, whole, SETTINGS.normalisation, "cpu", options.threads
+        trained.network, source, whole, SETTINGS.normalisation, "cpu", options.threads, 200
     )
     threshold = trained.validation["threshold"]
     found, _ = find_points(maps[0], SETTINGS, source.voxel_size_um, threshold)
