@@ -47,7 +47,7 @@ def measure(checkout: str, kind: str, steps: int, edge: int) -> dict:
             **KINDS[kind],
         }
     )
-    source = phantom_source(varied(100, shape_vox=(edge, 2 * edge, 2 * edge)), held=False)
+    source = phantom_source(varied(100, shape_vox=(edge, edge + 16, edge + 16)), held=False)
     held = phantom_source(varied(200, shape_vox=(32, 64, 64)), held=True)
     trainer = Trainer([source, held], settings, "cpu", 1)
     box = Box.from_shape((edge,) * 3)
