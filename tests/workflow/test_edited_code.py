@@ -13,7 +13,9 @@ from voxmill.runtime.digests import NATIVE_SUFFIXES, modules_used
 READERS = {
     "make_scan": {"denoise_scan"},
     "check_ground_truth": {"evaluate_cells"},
-    "measure_volume": {"measure_halo", "predict_tile", "measure_seams", "evaluate_cells"},
+    "measure_volume": {
+        *("measure_halo", "predict_tile", "measure_seams", "evaluate_cells", "draw_overview"),
+    },
     "measure_halo": {"plan_volume"},
     "plan_volume": {"cut_tiles", "check_slab", "stitch_volume", "evaluate_cells"},
     "cut_tiles": {"predict_tile"},

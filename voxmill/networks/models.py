@@ -70,7 +70,8 @@ class ModelCard(Section):
     voxel_size_um: TripleUm | None = None
     """Voxel size (z, y, x) of the training data."""
     cell_diameter_um: Positive | None = None
-    """Typical cell diameter in the training data."""
+    """Typical cell diameter in the training data. Of a model with `cell_diameter_vox`: the one that
+    the lengths of this card (normalisation, detector) are for; they are taken relative to it."""
     cell_diameter_vox: Positive | tuple[Positive, Positive, Positive] | None = None
     """Typical cell diameter in voxels, one or z, y, x, of a model that was trained on volumes of
     several voxel sizes, each resampled to this diameter; such a model has no `voxel_size_um`."""

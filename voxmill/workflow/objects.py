@@ -41,7 +41,8 @@ class Objects:
             of_image = settings["foreground"] == "image"
             settings["threshold"] = _IMAGE_THRESHOLD if of_image else cells["threshold"]
         if settings["largest_radius_um"] == "model":
-            diameter = card.cell_diameter_um or 2 * cells["min_distance_um"]
+            own = self.config.volumes[wildcards.volume].settings.get("cell_diameter_um")
+            diameter = own or card.cell_diameter_um or 2 * cells["min_distance_um"]
             settings["largest_radius_um"] = diameter
         return settings
 
