@@ -6,10 +6,13 @@ from typing import cast
 import numpy as np
 
 from voxmill.config.training import TrainingSettings
-from voxmill.geometry import Box
+from voxmill.geometry import Box, VoxelSize
+from voxmill.networks.heads import MASKS
 from voxmill.runtime.errors import VoxmillError
+from voxmill.training.object_targets import TARGETS, objects_in
 from voxmill.training.sources import Source, training_points
 from voxmill.training.targets import centroid_target
+from voxmill.volumes.protocols import ReadableVolume
 
 # After this many draws of a patch, a volume counts as too small beside its validation box.
 MOST_DRAWS = 1000
@@ -153,9 +156,20 @@ class PatchSampler:
             )
         if self._settings.needs_mask and source.mask is not None:
             mask = source.mask.read_window(*box)
-            missing = self._settings.outputs + 1 - len(targets)
-            targets += [(mask > 0).astype(np.float32)] * missing
+            masks = sum(name in MASKS for name in self._settings.output_names)
+            targets += [(mask > 0).astype(np.float32)] * masks
+            if self._settings.touching != "none":
+                targets.append(self._parting(source, box))
         return patch, np.stack(targets), source.voxel_size_um
+
+    def _parting(self, source: Source, box: Box) -> np.ndarray:
+        """Target that parts touching objects, of a box of a source with labels."""
+        size, diameter = VoxelSize.of(source.voxel_size_um), self._settings.cell_diameter_um
+        around = np.ceil(diameter / size.array).astype(int).tolist()
+        window = box.grow(around, within=Box.from_shape(source.volume.shape))
+        labels = objects_in(cast(ReadableVolume, source.mask).read_window(*window))
+        target = TARGETS[self._settings.touching](labels, size, diameter)
+        return target[box.relative_to(window.start).slices].astype(np.float32)
 
     def _place(self, index: int, rng: np.random.Generator) -> np.ndarray:
         """Draw the first voxel of a patch of a source."""

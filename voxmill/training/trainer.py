@@ -31,7 +31,7 @@ from voxmill.training.checkpoints import (
 )
 from voxmill.training.mistakes import find_mistakes
 from voxmill.training.patches import PatchSampler
-from voxmill.training.sources import Source, check_sources, default_weight
+from voxmill.training.sources import MASK_WEIGHT, Source, check_sources, default_weight
 from voxmill.training.validation import validate
 
 
@@ -241,6 +241,13 @@ class Trainer:
                 logits[:, 1], targets[:, 2], counts, reduction="sum"
             )
             loss = loss + self.settings.foreground_weight * entropy / counts.sum()
+        if self.settings.touching != "none":
+            # What it says outside of objects is never looked at, but for the mask's mistakes.
+            weight = counts * (1 + MASK_WEIGHT * targets[:, -2])
+            entropy = functional.binary_cross_entropy_with_logits(
+                logits[:, -1], targets[:, -1], weight, reduction="sum"
+            )
+            loss = loss + self.settings.foreground_weight * entropy / weight.sum()
         return loss
 
     def _update_average(self, number: int) -> None:
