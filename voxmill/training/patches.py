@@ -155,21 +155,25 @@ class PatchSampler:
                 )
             )
         if self._settings.needs_mask and source.mask is not None:
-            mask = source.mask.read_window(*box)
-            masks = sum(name in MASKS for name in self._settings.output_names)
-            targets += [(mask > 0).astype(np.float32)] * masks
-            if self._settings.touching != "none":
-                targets.append(self._parting(source, box))
+            targets += self._of_objects(source, box)
         return patch, np.stack(targets), source.voxel_size_um
 
-    def _parting(self, source: Source, box: Box) -> np.ndarray:
-        """Target that parts touching objects, of a box of a source with labels."""
+    def _of_objects(self, source: Source, box: Box) -> list[np.ndarray]:
+        """Targets of the masks and of what parts touching objects, in a box of a source."""
         size, diameter = VoxelSize.of(source.voxel_size_um), self._settings.cell_diameter_um
-        around = np.ceil(diameter / size.array).astype(int).tolist()
-        window = box.grow(around, within=Box.from_shape(source.volume.shape))
-        labels = objects_in(cast(ReadableVolume, source.mask).read_window(*window))
-        target = TARGETS[self._settings.touching](labels, size, diameter)
-        return target[box.relative_to(window.start).slices].astype(np.float32)
+        around = np.zeros(3) if self._settings.touching == "none" else diameter / size.array
+        whole = Box.from_shape(source.volume.shape)
+        window = box.grow(np.ceil(around).astype(int).tolist(), within=whole)
+        labels = cast(ReadableVolume, source.mask).read_window(*window)
+        inner = box.relative_to(window.start).slices
+        targets = []
+        for name in self._settings.output_names:
+            if name in MASKS:
+                targets.append((labels[inner] > 0).astype(np.float32))
+            elif name in TARGETS:
+                target = TARGETS[name](objects_in(labels), size, diameter)
+                targets.append(target[inner].astype(np.float32))
+        return targets
 
     def _place(self, index: int, rng: np.random.Generator) -> np.ndarray:
         """Draw the first voxel of a patch of a source."""
