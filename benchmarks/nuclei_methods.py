@@ -154,9 +154,7 @@ METHODS = {
     ),
     "StarDist's suppression": Method(stardist, {"least": (0.3, 0.5), "overlap": (0.2, 0.4)}),
     "Cellpose's dynamics": Method(cellpose, {"min_size": (15, 100, 400)}),
-    "watershed of the learnt map": Method(
-        watershed_of_inside, {"height": (0.02, 0.05, 0.1, 0.2)}
-    ),
+    "watershed of the learnt map": Method(watershed_of_inside, {"height": (0.02, 0.05, 0.1, 0.2)}),
     "watershed of the distance": Method(
         watershed_of_distance, {"height_um": (0.05, 0.1, 0.2, 0.4)}
     ),

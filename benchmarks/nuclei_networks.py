@@ -15,10 +15,12 @@ from voxmill.training.sources import Source
 from voxmill.training.train_network import make_card
 from voxmill.training.validation import predict_box
 
-TRAINED_ON, VALIDATED_ON, TUNED_ON = range(1, 9), 101, (201, 202)
+TRAINED_ON, VALIDATED_ON = range(1, 9), 101
+TUNED_ON, JUDGED_ON = (201, 202), (301, 302)
 """Seeds of phantoms; none of them looks like another."""
 # Real volumes are few: each counts as so many phantoms.
 REAL_COPIES = 6
+STEPS = 250
 
 
 class EveryTarget(TrainingSettings):
@@ -38,7 +40,7 @@ def settings_of(steps: int, kind: type[TrainingSettings] = TrainingSettings) -> 
         touching="distance",
         positive_weight=1.0,
         foreground_weight=1.0,
-        network={"kind": "msdnet", "depth": 12, "width": 4, "dilations": (1, 2, 3, 4, 6, 8)},
+        network={"kind": "msdnet", "depth": 12, "width": 2, "dilations": (1, 2, 3, 4, 6, 8)},
         patch_vox=(32, 64, 64),
         balance=0.0,
         learning_rate=1e-2,
@@ -97,6 +99,25 @@ def network(path: Path, real: list[Source], settings: TrainingSettings, threads:
         card = make_card(path.stem, settings, trained, sources, about)
         models.save(path, trained.network, card)
     return models.load(path)
+
+
+def ship(card: models.ModelCard, network, detector: dict, options) -> None:
+    """Write the model with the detector that was chosen on phantoms that it has not seen."""
+    threshold = detector.pop("threshold")
+    training = {
+        "command": "python benchmarks/nuclei.py train",
+        "source": nuclei_data.SOURCE,
+        "licence": nuclei_data.LICENCE,
+        "volumes": {name: nuclei_data.digests(name, options.data) for name in nuclei_data.USABLE},
+        **card.training,
+    }
+    shipped = dataclasses.replace(
+        card,
+        threshold=threshold,
+        detector={"method": "maxima", **detector},
+        training=training,
+    )
+    models.save(Path("models") / "nuclei.safetensors", network, shipped)
 
 
 def maps_of(path: Path, source: Source, threads: int) -> dict[str, np.ndarray]:

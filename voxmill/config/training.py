@@ -174,8 +174,8 @@ class TrainingSettings(Section):
         if self.touching != "none" and not self.needs_mask:
             raise SettingError(
                 "touching",
-                f"expected foreground: true or target: mask beside {self.touching}, which parts the "
-                "objects of a mask, found neither",
+                f"expected foreground: true or target: mask beside {self.touching}, which parts "
+                "the objects of a mask, found neither",
             )
         summits = self.target == "centroid" or self.touching != "none"
         method = "maxima" if summits else "components"

@@ -13,9 +13,9 @@ import numpy as np
 from voxmill.config.training import TrainingSettings
 from voxmill.evaluation.matching import match_points
 from voxmill.geometry import Box
+from voxmill.networks.heads import cell_map
 from voxmill.networks.msdnet import MSDNet
 from voxmill.training.sources import Source, points_in
-from voxmill.networks.heads import cell_map
 from voxmill.training.validation import find_points, grown, predict_box
 
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)

@@ -74,10 +74,12 @@ def distance_target(labels: np.ndarray, size: VoxelSize, diameter_um: float) -> 
     Medical Imaging 38(2), 2019, but for its unit).
     """
     depth = np.minimum(depth_um(labels, size), diameter_um / 2)
-    names, groups = np.unique(labels, return_inverse=True)
-    groups = groups.reshape(labels.shape)
-    most = ndimage.maximum(depth, groups, np.arange(len(names)))
-    target: np.ndarray = depth / np.maximum(np.asarray(most), 1e-9)[groups]
+    inside = labels > 0
+    names, groups = np.unique(labels[inside], return_inverse=True)
+    most = np.zeros(len(names))
+    np.maximum.at(most, groups, depth[inside])
+    target = np.zeros(labels.shape)
+    target[inside] = depth[inside] / most[groups]
     return target
 
 
@@ -115,4 +117,4 @@ TARGETS: dict[str, Callable[[np.ndarray, VoxelSize, float], np.ndarray]] = {
     "centre": centre_target,
     "boundary": boundary_target,
 }
-"""Names of the targets: (z, y, x) labels, voxel size and typical diameter to 0..1 for each voxel."""
+"""Names of the targets: (z, y, x) labels, voxel size and diameter of a cell to 0..1 a voxel."""
