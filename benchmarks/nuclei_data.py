@@ -72,7 +72,7 @@ def digests(name: str, folder: Path = DATA) -> dict:
 def draw_nuclei(seed: int, shape=SHAPE):
     """Grey values and labels of a phantom of touching nuclei; each seed has its own look."""
     rng = np.random.default_rng((seed, 24))
-    signal = float(np.exp(rng.uniform(np.log(6), np.log(80))))
+    signal = float(np.exp(rng.uniform(np.log(12), np.log(80))))
     settings = PhantomSettings(
         seed=seed,
         shape_vox=tuple(n + 2 * a for n, a in zip(shape, AROUND_VOX, strict=True)),
@@ -88,7 +88,7 @@ def draw_nuclei(seed: int, shape=SHAPE):
         specks_per_mm3=float(rng.uniform(0, 3e5)),
         vessels_per_mm3=0.0,
         signal_photons=signal,
-        background_photons=signal * float(rng.uniform(0.15, 0.7)),
+        background_photons=signal * float(rng.uniform(0.15, 0.5)),
         background_variation=float(rng.uniform(0.2, 0.8)),
         stripes=0.1,
         attenuation_um=float(rng.uniform(60, 400)),
