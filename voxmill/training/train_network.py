@@ -49,7 +49,7 @@ def make_card(
         name=name,
         network=settings.network["kind"],
         settings=shape,
-        outputs=(settings.target, "foreground")[: settings.outputs],
+        outputs=settings.output_names,
         normalisation=settings.normalisation,
         threshold=round(trained.validation["threshold"], 4),
         voxel_size_um=None if settings.cell_diameter_vox else sources[0].voxel_size_um,

@@ -11,6 +11,7 @@ from voxmill.engine.backends import forward
 from voxmill.evaluation.matching import incremental_matching, match_points
 from voxmill.evaluation.thresholds import ThresholdCurve
 from voxmill.geometry import Box
+from voxmill.networks.heads import cell_map
 from voxmill.networks.msdnet import MSDNet
 from voxmill.training.sources import Source, points_in
 from voxmill.volumes.blocks import ArrayVolume
@@ -136,7 +137,8 @@ def validate(
         outer = grown(source.validation, source, settings)
         outputs = predict_box(network, source, outer, settings.normalisation, device, threads)
         score = score_by_threshold if by_threshold else _score_by_candidate
-        runs.append((source.name, *score(outputs[0], source, outer, settings)))
+        found = cell_map(settings.output_names, outputs)
+        runs.append((source.name, *score(found, source, outer, settings)))
     return (summarise_thresholds if by_threshold else summarise)(runs)
 
 
