@@ -1,5 +1,6 @@
 """The jobs of `snakemake segment`: labels by slab are those of the whole volume."""
 
+import itertools
 import json
 
 import numpy as np
@@ -9,7 +10,7 @@ import zarr
 
 from voxmill.cells.finish_labels import finish_labels
 from voxmill.cells.foreground import read_foreground
-from voxmill.cells.label_slab import label_slab, read_seeds
+from voxmill.cells.label_slab import STORAGE, label_slab, read_seeds
 from voxmill.cells.measure_cells import measure_cells, reach_of_cell
 from voxmill.cells.measurements import MEASURES
 from voxmill.cells.outlines import outline_block
@@ -17,14 +18,17 @@ from voxmill.config.objects import ObjectSettings
 from voxmill.config.phantoms import PhantomSettings
 from voxmill.engine.build import compiler
 from voxmill.evaluation.evaluate_instances import evaluate_instances
+from voxmill.evaluation.measure_label_seams import measure_label_seams
 from voxmill.geometry import Box, VoxelSize
 from voxmill.phantoms.make_phantom import draw_labelled
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import read_json
 from voxmill.tiles.plan import read_plan
 from voxmill.tiles.plan_volume import plan_volume
+from voxmill.tiles.predicted import PlannedImage
 from voxmill.volumes import LABEL_DTYPES, fingerprint, open_volume, read_header
 from voxmill.volumes.blocks import ArrayVolume
+from voxmill.volumes.multiscale import write_image
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
 
@@ -64,7 +68,7 @@ class Run:
 
     def finish(self):
         finish_labels.__wrapped__(
-            plan_path=self.folder / "plan.json",
+            plan_path=self.folder / "plan.json", cells_path=self.folder / "cells.csv",
             manifest_paths=[str(self.folder / f"{slab}.json") for slab in self.slabs],
             image_path=str(self.folder / "labels.ome.zarr"),
             probability_path=str(self.folder / "probability.ome.zarr"), threads=2,
@@ -99,11 +103,45 @@ def test_the_image_is_listed_as_labels_of_the_probability(whole):
     group = zarr.open_group(whole.folder / "labels.ome.zarr", mode="r")
     ome = group.attrs["ome"]
     assert ome["image-label"]["source"] == {"image": "../probability.ome.zarr"}
+    colours = {each["label-value"]: each["rgba"] for each in ome["image-label"]["colors"]}
+    assert set(colours) == set(np.unique(whole.labels())) - {0}
+    assert len({tuple(rgba) for rgba in colours.values()}) == len(colours)
     assert "omero" not in ome
     assert ome["multiscales"][0]["type"] == "mode"
     listed = zarr.open_group(whole.folder / "probability.ome.zarr/labels", mode="r")
     assert listed.attrs["ome"]["labels"] == ["cells"]
     np.testing.assert_array_equal(listed["cells/0"][:], whole.labels())
+    assert listed["cells"].attrs["ome"] == ome | {
+        "image-label": ome["image-label"] | {"source": {"image": "../../"}}
+    }
+
+
+def test_the_certificate_counts_labels_that_differ_at_seams(whole, tmp_path):
+    def certificate(labels):
+        measure_label_seams.__wrapped__(
+            plan_path=whole.folder / "plan.json", cells_path=whole.folder / "cells.csv",
+            foreground_path=whole.folder / "v.tif", source=whole.source, labels_path=labels,
+            output_path=tmp_path / "seams.json", settings={"window_vox": 16}, objects=SETTINGS,
+        )  # fmt: skip
+        return read_json(tmp_path / "seams.json", "certificate")
+
+    found = certificate(whole.folder / "labels.ome.zarr/zarr.json")
+    assert len(found["windows"]) == 24
+    assert found["labels"] > 20
+    assert (found["labels_differ"], found["label_voxels_differ"]) == (0, 0)
+    # As if a tile had numbers of its own, as blocks without a merge have.
+    labels = whole.labels()
+    labels[12:][labels[12:] > 0] += 1000
+    planned = PlannedImage.planned(
+        tmp_path / "cut.zarr", read_plan(whole.folder / "plan.json"), STORAGE
+    )
+    (array,) = planned.arrays
+    for index in itertools.product(*map(range, array.shards)):
+        array.write_shard(index, labels[array.box(index).slices])
+    write_image(tmp_path / "cut.zarr", [array], planned.levels, whole.size, "x", {}, "mode", {}, {})
+    cut = certificate(tmp_path / "cut.zarr/zarr.json")
+    assert cut["labels_differ"] > 10
+    assert cut["labels_split"] > 0
 
 
 def test_the_table_of_measured_cells(whole):
@@ -159,15 +197,16 @@ def test_a_shard_that_is_lost_or_damaged_is_named(tmp_path):
     with pytest.raises(VoxmillError, match="damaged"):
         run.finish()
     shard.unlink()
-    with pytest.raises(VoxmillError, match="does not exist"):
+    with pytest.raises(VoxmillError, match=r"found none of c/0/0/0. Delete its list"):
         run.finish()
     run.label(run.slabs[0])
     run.label(run.slabs[1])
     assert shard.read_bytes() == content, "the same bytes again"
     assert not (tmp_path / "labels.ome.zarr/zarr.json").exists(), "not whole before its end"
+    assert not (tmp_path / "probability.ome.zarr/labels/cells/zarr.json").exists()
     run.finish()
     run.slabs = run.slabs[:1]
-    with pytest.raises(VoxmillError, match="expected 8 shards"):
+    with pytest.raises(VoxmillError, match=r"expected 8 shards, found none of c/1/0/0 and 3 more"):
         run.finish()
 
 

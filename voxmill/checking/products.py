@@ -18,9 +18,11 @@ from voxmill.runtime.files import read_json
 from voxmill.tiles.plan import read_plan
 from voxmill.volumes import tile_pages
 
-IMAGES = {"labels": "labels.ome.zarr"}
+IMAGES = {"labels": "labels.ome.zarr", "label_levels": "labels.ome.zarr"}
 IMAGE = "probability.ome.zarr"
 """Folder of the shards that lists beside it tell of, by the folder of the lists."""
+LEVELS = ("levels", "label_levels")
+"""Folders of lists that lie in another one for each level."""
 
 _PIECE = 1 << 20
 
@@ -106,9 +108,10 @@ def _lists_shards(path: Path) -> bool:
 
 def _image_of(path: Path) -> Path:
     """The level of the image that a list of shards is about."""
-    if path.parent.parent.name == "levels":
-        return path.parents[2] / IMAGE / path.parent.name
-    return path.parents[1] / IMAGES.get(path.parent.name, IMAGE) / "0"
+    of_level = path.parents[1].name in LEVELS
+    kind = path.parents[1] if of_level else path.parent
+    level = path.parent.name if of_level else "0"
+    return kind.parent / IMAGES.get(kind.name, IMAGE) / level
 
 
 def _shards(path: Path) -> list[dict[str, Any]]:

@@ -82,7 +82,7 @@ def forecast(grid: Grid, halo_vox: Triple, itemsize: int, wanted: Mapping[str, A
     wanted : dict
         What the configuration says: `per_job` and `per_cut` (tiles), `keep`, `networks` (digests
         of the weights by name), `prediction` (its section), `stitching` (the type and the formats
-        of the probability), `stitch_jobs`.
+        of the probability), `check_jobs`, `stitch_jobs`.
 
     Returns
     -------
@@ -105,9 +105,11 @@ def _steps(
         jobs = -(-len(grid) // wanted["per_job"])
         rate = _prediction_rate(weights_sha256, wanted["prediction"])
         yield Step(f"predict {name}", jobs, read, stored, 0, rate)
+        yield Step(f"check {name}", wanted["check_jobs"], cores, 0, 0, recall("check"))
         # Coarser levels, each of an eighth of the voxels, and a second copy where it is asked for.
         coarser = round(stored / 7) + stored * ("ome-tiff" in wanted["stitching"]["formats"])
-        yield Step(f"stitch {name}", wanted["stitch_jobs"], cores, coarser)
+        jobs, rate = wanted["stitch_jobs"], recall("stitch")
+        yield Step(f"stitch {name}", jobs, round(cores / 7), coarser, 0, rate)
 
 
 def _prediction_rate(weights_sha256: str, settings: Mapping[str, Any]) -> Rate | None:

@@ -54,7 +54,7 @@ def write_image(
     channel: dict[str, Any],
     how: str,
     extra: dict[str, Any],
-    labels_of: str | None = None,
+    image_label: dict[str, Any] | None = None,
     origin_um: Sequence[float] = (0.0, 0.0, 0.0),
 ) -> None:
     """Write the metadata of all levels, then those of the image.
@@ -75,8 +75,9 @@ def write_image(
         How levels are reduced: "mean" or "mode".
     extra : dict
         JSON content, kept under `voxmill`.
-    labels_of : str, optional
-        The image that this one labels, a path from this one: then it has no grey values.
+    image_label : dict, optional
+        Of an image of labels, which has no grey values: OME's `image-label`, such as its `source`
+        and `colors`.
     origin_um : (3,) float
         Place of level 0's first voxel, where that of the volume's file is 0.
     """
@@ -93,10 +94,10 @@ def write_image(
     }
     shown = {"color": "FFFFFF", "active": True, "coefficient": 1, "family": "linear"}
     ome: dict[str, Any] = {"version": "0.5", "multiscales": [multiscale]}
-    if labels_of is None:
+    if image_label is None:
         ome["omero"] = {"channels": [shown | {"inverted": False} | channel]}
     else:
-        ome["image-label"] = {"version": "0.5", "source": {"image": labels_of}}
+        ome["image-label"] = {"version": "0.5", **image_label}
     group = {
         "zarr_format": 3,
         "node_type": "group",

@@ -18,6 +18,7 @@ from voxmill.workflow.evaluations import Evaluations
 from voxmill.workflow.lost import set_aside
 from voxmill.workflow.objects import Objects
 from voxmill.workflow.predictions import Predictions
+from voxmill.workflow.pyramids import Pyramids
 from voxmill.workflow.resources import Executor, Resources
 from voxmill.workflow.scans import Scans
 from voxmill.workflow.targets import Targets
@@ -43,6 +44,8 @@ class Workflow:
         Tiles that are cut.
     predictions : Predictions
         Halo, networks, batches and slabs.
+    pyramids : Pyramids
+        Levels of the images of probabilities and labels.
     evaluations : Evaluations
         Cells, their evaluation and the report.
     objects : Objects
@@ -60,6 +63,7 @@ class Workflow:
     volumes: Volumes
     cutting: Cutting
     predictions: Predictions
+    pyramids: Pyramids
     evaluations: Evaluations
     objects: Objects
     trainings: Trainings
@@ -121,6 +125,7 @@ class Workflow:
             volumes=volumes,
             cutting=cutting,
             predictions=Predictions(checked, ancient),
+            pyramids=Pyramids(checked),
             evaluations=Evaluations(checked),
             objects=Objects(checked, volumes),
             trainings=Trainings(checked, ancient),
