@@ -122,7 +122,12 @@ def _measured(path: str | Path, expected: int | None = None) -> tuple[int, str |
     if not os.path.isdir(path):
         size = os.path.getsize(path)
         return size, sha256(path) if expected in (None, size) else None
-    files = sorted(file for file in Path(path).rglob("*") if file.is_symlink() or file.is_file())
+    # Snakemake leaves a hidden file in folders that it knows of.
+    files = sorted(
+        file
+        for file in Path(path).rglob("*")
+        if file.name[0] != "." and (file.is_symlink() or file.is_file())
+    )
     size = sum(file.lstat().st_size for file in files)
     listed = [
         [file.relative_to(path).as_posix(), _content_of(file)]
