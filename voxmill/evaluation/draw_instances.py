@@ -131,19 +131,19 @@ def _show_plane(
     found: ReadableVolume,
     size: VoxelSize,
 ) -> None:
-    across = box.shape.index(1)
+    edges, across = size.array, box.shape.index(1)
     grey, true, got = (
         np.take(volume.read_window(*box), 0, axis=across) for volume in (source, truth, found)
     )
     axes = [axis for axis in range(3) if axis != across]
-    first = [box.start[axis] * size[axis] for axis in axes]
-    last = [box.stop[axis] * size[axis] for axis in axes]
+    first = [box.start[axis] * edges[axis] for axis in axes]
+    last = [box.stop[axis] * edges[axis] for axis in axes]
     extent = (first[1], last[1], last[0], first[0])
     low, high = np.percentile(grey, (1, 99.5))
     panel.imshow(grey, cmap="gray", vmin=low, vmax=max(high, low + 1), extent=extent)
     for labels, colour in ((true, COLOURS["true"]), (got, COLOURS["found"])):
         _outline(panel, labels, extent, colour)
-    where = box.start[across] * size[across]
+    where = box.start[across] * edges[across]
     panel.set_title(f"{'zyx'[across]} = {where:.4g} µm", fontsize="medium")
 
 
@@ -192,9 +192,14 @@ def _show_classes(panel: Axes, classes: list[dict[str, Any]]) -> None:
         if (error := row["volume_error"]) is not None:
             panel.text(place, 1.03, f"volume {error:+.0%}", ha="center", fontsize="small")
     names = [
-        f"{row['from_um3']:.3g} to {row['to_um3']:.3g} µm³\n{row['true_objects']} objects"
+        f"{_volume(row['from_um3'])} to {_volume(row['to_um3'])} µm³\n"
+        f"{row['true_objects']} objects"
         for row in classes
     ]
     panel.set_xticks(places, names, fontsize="small")
-    panel.set_ylim(0, 1.1)
-    panel.legend(loc="lower right", fontsize="small")
+    panel.set_ylim(0, 1.25)
+    panel.legend(loc="upper right", fontsize="small", ncols=2)
+
+
+def _volume(um3: float) -> str:
+    return f"{um3:.0f}" if um3 >= 100 else f"{um3:.3g}"

@@ -88,11 +88,12 @@ class Objects:
     def targets(self) -> list[str]:
         """All that `snakemake segment` makes."""
         names = ["labels.ome.zarr/zarr.json", "cells_measured.csv"]
+        judged = ["instances.json", "instances.png"]
         return [
             f"results/{volume}/{network}/{name}"
             for volume, section in self.config.volumes.items()
             for network in section.networks
-            for name in (names + ["instances.json"] * self._has_labels(volume))
+            for name in (names + judged * self._has_labels(volume))
         ]
 
     def _has_labels(self, volume: str) -> bool:
