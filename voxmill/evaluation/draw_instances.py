@@ -69,18 +69,14 @@ def draw_instances(
 
 def planes_of(shape: tuple[int, int, int]) -> list[Box]:
     """The planes that are shown: boxes of one voxel across z, the last one across y."""
-    middle = Box.from_shape(shape)
-    for axis in range(3):
-        if (cut := shape[axis] - MOST_VOX) > 0:
-            start, stop = list(middle.start), list(middle.stop)
-            start[axis], stop[axis] = cut // 2, cut // 2 + MOST_VOX
-            middle = Box(start, stop)
+    spans = [(max(0, (n - MOST_VOX) // 2), min(n, MOST_VOX)) for n in shape]
     boxes = []
     for axis, share in [(0, share) for share in PLANES] + [(1, 1 / 2)]:
-        start, stop = list(middle.start), list(middle.stop)
-        start[axis] = min(int(share * shape[axis]), shape[axis] - 1)
-        stop[axis] = start[axis] + 1
-        boxes.append(Box(start, stop))
+        (z, depth), (y, height), (x, width) = (
+            (int(share * n), 1) if k == axis else span
+            for k, (n, span) in enumerate(zip(shape, spans, strict=True))
+        )
+        boxes.append(Box.from_shape((depth, height, width), (z, y, x)))
     return boxes
 
 
@@ -100,7 +96,8 @@ def _draw(
     results: Mapping[str, Any],
 ) -> Figure:
     figure, panels = plt.subplots(2, 4, figsize=(16, 8.5), layout="constrained")
-    boxes = planes_of(source.shape)
+    z, y, x = source.shape
+    boxes = planes_of((z, y, x))
     for panel, box in zip(panels[0], boxes, strict=True):
         _show_plane(panel, box, source, truth, found, size)
     grid = panels[1, 0].get_gridspec()
@@ -155,11 +152,11 @@ def _outline(
     rows, columns = labels.shape
     down, along = (bottom - top) / rows, (right - left) / columns
     y, x = np.nonzero(labels[1:] != labels[:-1])
-    flat = np.stack([left + x * along, left + (x + 1) * along]), top + (y + 1) * down
+    level, first, last = top + (y + 1) * down, left + x * along, left + (x + 1) * along
+    panel.hlines(level, first, last, colors=colour, linewidths=0.8)
     y, x = np.nonzero(labels[:, 1:] != labels[:, :-1])
-    steep = left + (x + 1) * along, np.stack([top + y * down, top + (y + 1) * down])
-    panel.hlines(flat[1], *flat[0], colors=colour, linewidths=0.8)
-    panel.vlines(steep[0], *steep[1], colors=colour, linewidths=0.8)
+    level, first, last = left + (x + 1) * along, top + y * down, top + (y + 1) * down
+    panel.vlines(level, first, last, colors=colour, linewidths=0.8)
 
 
 def _show_objects(panel: Axes, overlaps: Overlaps, size: VoxelSize) -> None:
@@ -188,7 +185,7 @@ def _show_classes(panel: Axes, classes: list[dict[str, Any]]) -> None:
         places + 0.2, [row["mean_overlap"] or 0.0 for row in classes], 0.4,
         color=COLOURS["found"], label="mean overlap of these",
     )  # fmt: skip
-    for place, row in zip(places, classes, strict=True):
+    for place, row in enumerate(classes):
         if (error := row["volume_error"]) is not None:
             panel.text(place, 1.03, f"volume {error:+.0%}", ha="center", fontsize="small")
     names = [
