@@ -87,7 +87,8 @@ def phantom_part(path: Path, seed: int, threads: int) -> Part:
 def parts_of(options) -> tuple[list[Part], list[Part]]:
     """Parts to tune on, and parts to judge on."""
     networks = nuclei_networks
-    settings = networks.settings_of(options.steps, networks.EveryTarget)
+    settings = networks.settings_of(networks.STEPS, networks.EveryTarget)
+    more = networks.settings_of(networks.MORE_STEPS, networks.EveryTarget, 6e-3)
     alone = options.work / "phantoms-all.safetensors"
     networks.network(alone, [], settings, options.threads, "phantoms alone")
     tuned = [phantom_part(alone, seed, options.threads) for seed in networks.TUNED_ON]
@@ -100,7 +101,7 @@ def parts_of(options) -> tuple[list[Part], list[Part]]:
         for k, (part, seen, unseen) in enumerate(networks.halves(name, options.data)):
             path = options.work / f"half-{k}-all.safetensors"
             real = networks.real_sources(name, options.data, seen)
-            networks.network(path, real, settings, options.threads, f"all but {part}")
+            networks.network(path, real, more, options.threads, f"all but {part}", alone)
             maps = networks.maps_of(path, source, options.threads)
             judged.append(Part(part, maps, labels, size, unseen))
     return tuned, judged
@@ -163,9 +164,13 @@ def train(options) -> None:
         for volume in nuclei_data.USABLE
         for source in networks.real_sources(volume, options.data)
     ]
-    path = options.work / f"{name}.safetensors"
-    settings = networks.settings_of(options.steps)
-    card, trained = networks.network(path, real, settings, options.threads, "")
+    start, path = (
+        options.work / "phantoms-distance.safetensors",
+        options.work / f"{name}.safetensors",
+    )
+    networks.network(start, [], networks.settings_of(networks.STEPS), options.threads, "phantoms")
+    settings = networks.settings_of(networks.MORE_STEPS, rate=6e-3)
+    card, trained = networks.network(path, real, settings, options.threads, "", start)
     tuned = [phantom_part(path, seed, options.threads) for seed in networks.TUNED_ON]
     detector = tune(METHODS["voxmill"], tuned, "detector")
     networks.ship(card, trained, detector, options)
@@ -183,7 +188,6 @@ def main() -> None:
         command.set_defaults(run=run)
         command.add_argument("--data", type=Path, default=nuclei_data.DATA)
         command.add_argument("--work", type=Path, default=Path("results/nuclei"))
-        command.add_argument("--steps", type=int, default=nuclei_networks.STEPS)
         command.add_argument("--map", choices=sorted(HEADS), default="distance")
         command.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()

@@ -129,10 +129,11 @@ def stardist(maps: Maps, size: VoxelSize, least: float, overlap: float) -> np.nd
     from stardist.nms import non_maximum_suppression_3d_sparse
     from stardist.rays3d import Rays_GoldenSpiral
 
-    mask, inside = mask_of(maps) >= 0.5, inside_of(maps)
+    mask = mask_of(maps) >= 0.5
+    inside = ndimage.gaussian_filter(inside_of(maps), 1.5 * min(size) / size.array)
     rays = Rays_GoldenSpiral(RAYS, anisotropy=tuple(size.array / size.array.min()))
     points = np.argwhere(mask & (inside >= least))
-    points = points[(points % 2 == 0).all(axis=1)]
+    points = points[(points % (1, 3, 3) == 0).all(axis=1)]
     if not len(points):
         return np.zeros(mask.shape, np.uint32)
     lengths = ray_lengths(mask, inside, points, rays.vertices, 60)

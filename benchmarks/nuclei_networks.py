@@ -10,6 +10,7 @@ from voxmill.config.training import Augmentation, TrainingSettings
 from voxmill.geometry import Box
 from voxmill.networks import models
 from voxmill.networks.heads import HEADS
+from voxmill.training.fine_tuning import initial_weights
 from voxmill.training.loop import train
 from voxmill.training.sources import Source
 from voxmill.training.train_network import make_card
@@ -20,7 +21,8 @@ TUNED_ON, JUDGED_ON = (201, 202), (301, 302)
 """Seeds of phantoms; none of them looks like another."""
 # Real volumes are few: each counts as so many phantoms.
 REAL_COPIES = 6
-STEPS = 250
+STEPS, MORE_STEPS = 400, 120
+"""Steps on phantoms, and with real volumes from there on."""
 
 
 class EveryTarget(TrainingSettings):
@@ -32,7 +34,9 @@ class EveryTarget(TrainingSettings):
         return ("mask", *HEADS)
 
 
-def settings_of(steps: int, kind: type[TrainingSettings] = TrainingSettings) -> TrainingSettings:
+def settings_of(
+    steps: int, kind: type[TrainingSettings] = TrainingSettings, rate: float = 1e-2
+) -> TrainingSettings:
     """Settings of a network that learns masks and what parts objects."""
     return kind(
         cell_diameter_um=nuclei_data.DIAMETER_UM,
@@ -40,10 +44,10 @@ def settings_of(steps: int, kind: type[TrainingSettings] = TrainingSettings) -> 
         touching="distance",
         positive_weight=1.0,
         foreground_weight=1.0,
-        network={"kind": "msdnet", "depth": 12, "width": 2, "dilations": (1, 2, 3, 4, 6, 8)},
+        network={"kind": "msdnet", "depth": 12, "width": 2, "dilations": (1, 2, 4, 8, 12, 16)},
         patch_vox=(40, 48, 48),
         balance=0.0,
-        learning_rate=1e-2,
+        learning_rate=rate,
         steps=steps,
         validate_every=steps,
         checkpoint_every=100,
@@ -78,8 +82,26 @@ def real_sources(name: str, folder: Path, region: Box | None = None) -> list[Sou
     ]
 
 
-def network(path: Path, real: list[Source], settings: TrainingSettings, threads: int, note: str):
+def network(
+    path: Path,
+    real: list[Source],
+    settings: TrainingSettings,
+    threads: int,
+    note: str,
+    start: Path | None = None,
+):
     """Read a network, or train it on phantoms and real sources and write it.
+
+    Parameters
+    ----------
+    path : path
+    real : list of Source
+    settings : TrainingSettings
+    threads : int
+    note : str
+        For the card.
+    start : path, optional
+        Weights to start from.
 
     Returns
     -------
@@ -94,7 +116,9 @@ def network(path: Path, real: list[Source], settings: TrainingSettings, threads:
             held = dataclasses.replace(held, voxel_size_um=size)
         sources = [*sources, *real, held]
         path.parent.mkdir(parents=True, exist_ok=True)
-        trained = train(sources, settings, "cpu", threads, path.with_suffix(".checkpoint"))
+        initial = initial_weights(start, settings) if start else None
+        checkpoint = path.with_suffix(".checkpoint")
+        trained = train(sources, settings, "cpu", threads, checkpoint, initial)
         about = {"note": note, "phantoms": list(TRAINED_ON)}
         card = make_card(path.stem, settings, trained, sources, about)
         models.save(path, trained.network, card)

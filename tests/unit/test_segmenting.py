@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from matplotlib import pyplot as plt
 
 from voxmill.cells.finish_labels import finish_labels
 from voxmill.cells.foreground import read_foreground
@@ -17,7 +18,14 @@ from voxmill.cells.outlines import outline_block
 from voxmill.config.objects import ObjectSettings
 from voxmill.config.phantoms import PhantomSettings
 from voxmill.engine.build import compiler
+from voxmill.evaluation.draw_instances import (
+    COLOURS,
+    best_overlaps,
+    draw_instances,
+    planes_of,
+)
 from voxmill.evaluation.evaluate_instances import evaluate_instances
+from voxmill.evaluation.instances import count_overlaps
 from voxmill.evaluation.measure_label_seams import measure_label_seams
 from voxmill.geometry import Box, VoxelSize
 from voxmill.phantoms.make_phantom import draw_labelled
@@ -184,6 +192,30 @@ def test_instances_against_the_phantom(whole):
     assert half["average_precision"] > 0.6
     assert found["labels_in_pieces"][1]["labels"] == 0
     assert sum(part["true_objects"] for part in found["by_size"]) == found["true_objects"]
+    draw_instances(
+        volume=whole.source, truth_path=str(whole.folder / "truth.tif"),
+        labels_path=str(whole.folder / "labels.ome.zarr/zarr.json"),
+        instances_path=str(output), output_path=str(whole.folder / "instances.png"),
+    )  # fmt: skip
+    picture = plt.imread(whole.folder / "instances.png")[..., :3]
+    for colour in COLOURS.values():  # lines of both colours
+        wanted = np.array([int(colour[k : k + 2], 16) for k in (1, 3, 5)]) / 255
+        assert (np.abs(picture - wanted).max(axis=-1) < 0.02).sum() > 500
+
+
+def test_planes_that_are_shown():
+    boxes = planes_of((8, 600, 10))
+    assert [box.start for box in boxes] == [(2, 100, 0), (4, 100, 0), (6, 100, 0), (0, 300, 0)]
+    assert boxes[0].stop == (3, 500, 10) and boxes[3].stop == (8, 301, 10)
+    assert [box.shape for box in planes_of((1, 2, 2))] == [(1, 2, 2)] * 3 + [(1, 1, 2)]
+
+
+def test_best_overlaps_of_each_true_object():
+    truth, found = np.zeros((2, 1, 1, 12), np.uint32)
+    truth[..., :4], truth[..., 4:8], truth[..., 10:] = 1, 2, 3
+    found[..., :3], found[..., 3:8] = 1, 2
+    overlaps = count_overlaps(ArrayVolume(truth), ArrayVolume(found))
+    assert best_overlaps(overlaps).tolist() == [3 / 4, 4 / 5, 0]
 
 
 def test_a_shard_that_is_lost_or_damaged_is_named(tmp_path):
