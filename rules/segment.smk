@@ -14,7 +14,7 @@ rule label_slab:
         foreground=W.objects.foreground,
         recorded=RECORDS,
     output:
-        manifest="results/{volume}/{network}/labels/{slab}.json",
+        manifest=update("results/{volume}/{network}/labels/{slab}.json"),
     log:
         "logs/{volume}/{network}/label_slab/{slab}.log",
     conda:
@@ -94,7 +94,7 @@ rule measure_cells:
         volume=W.volumes.file,
         recorded=RECORDS,
     output:
-        cells="results/{volume}/{network}/cells_measured.csv",
+        cells=update("results/{volume}/{network}/cells_measured.csv"),
     log:
         "logs/{volume}/{network}/measure_cells.log",
     conda:
@@ -119,7 +119,7 @@ rule evaluate_instances:
         labels="results/{volume}/{network}/labels.ome.zarr/zarr.json",
         recorded=RECORDS,
     output:
-        evaluation="results/{volume}/{network}/instances.json",
+        evaluation=update("results/{volume}/{network}/instances.json"),
     log:
         "logs/{volume}/{network}/evaluate_instances.log",
     conda:

@@ -89,7 +89,7 @@ rule export_tiff:
         image="results/{volume}/{network}/{image}.ome.zarr/zarr.json",
         recorded=RECORDS,
     output:
-        tiff="results/{volume}/{network}/{image}.ome.tif",
+        tiff=update("results/{volume}/{network}/{image}.ome.tif"),
     log:
         "logs/{volume}/{network}/{image}/export_tiff.log",
     conda:

@@ -13,5 +13,6 @@ if __name__ == "__main__":
         labels=snakemake.params.labels,
         url=snakemake.params.url,
         box=snakemake.params.box,
+        code=snakemake.params.code,
         log_path=snakemake.log[0],
     )

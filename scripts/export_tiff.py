@@ -7,5 +7,6 @@ if __name__ == "__main__":
         image_path=snakemake.input.image,
         how=snakemake.params.how,
         output_path=snakemake.output.tiff,
+        code=snakemake.params.code,
         log_path=snakemake.log[0],
     )

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from matplotlib import pyplot as plt
 
 from voxmill.cells.finish_labels import finish_labels
 from voxmill.cells.foreground import read_foreground
@@ -17,7 +18,14 @@ from voxmill.cells.outlines import outline_block
 from voxmill.config.objects import ObjectSettings
 from voxmill.config.phantoms import PhantomSettings
 from voxmill.engine.build import compiler
+from voxmill.evaluation.draw_instances import (
+    COLOURS,
+    best_overlaps,
+    draw_instances,
+    planes_of,
+)
 from voxmill.evaluation.evaluate_instances import evaluate_instances
+from voxmill.evaluation.instances import count_overlaps
 from voxmill.evaluation.measure_label_seams import measure_label_seams
 from voxmill.geometry import Box, VoxelSize
 from voxmill.phantoms.make_phantom import draw_labelled
@@ -26,7 +34,7 @@ from voxmill.runtime.files import read_json
 from voxmill.tiles.plan import read_plan
 from voxmill.tiles.plan_volume import plan_volume
 from voxmill.tiles.predicted import PlannedImage
-from voxmill.volumes import LABEL_DTYPES, open_volume, read_header
+from voxmill.volumes import LABEL_DTYPES, fingerprint, open_volume, read_header
 from voxmill.volumes.blocks import ArrayVolume
 from voxmill.volumes.multiscale import write_image
 
@@ -184,6 +192,30 @@ def test_instances_against_the_phantom(whole):
     assert half["average_precision"] > 0.6
     assert found["labels_in_pieces"][1]["labels"] == 0
     assert sum(part["true_objects"] for part in found["by_size"]) == found["true_objects"]
+    draw_instances(
+        volume=whole.source, truth_path=str(whole.folder / "truth.tif"),
+        labels_path=str(whole.folder / "labels.ome.zarr/zarr.json"),
+        instances_path=str(output), output_path=str(whole.folder / "instances.png"),
+    )  # fmt: skip
+    picture = plt.imread(whole.folder / "instances.png")[..., :3]
+    for colour in COLOURS.values():  # lines of both colours
+        wanted = np.array([int(colour[k : k + 2], 16) for k in (1, 3, 5)]) / 255
+        assert (np.abs(picture - wanted).max(axis=-1) < 0.02).sum() > 500
+
+
+def test_planes_that_are_shown():
+    boxes = planes_of((8, 600, 10))
+    assert [box.start for box in boxes] == [(2, 100, 0), (4, 100, 0), (6, 100, 0), (0, 300, 0)]
+    assert boxes[0].stop == (3, 500, 10) and boxes[3].stop == (8, 301, 10)
+    assert [box.shape for box in planes_of((1, 2, 2))] == [(1, 2, 2)] * 3 + [(1, 1, 2)]
+
+
+def test_best_overlaps_of_each_true_object():
+    truth, found = np.zeros((2, 1, 1, 12), np.uint32)
+    truth[..., :4], truth[..., 4:8], truth[..., 10:] = 1, 2, 3
+    found[..., :3], found[..., 3:8] = 1, 2
+    overlaps = count_overlaps(ArrayVolume(truth), ArrayVolume(found))
+    assert best_overlaps(overlaps).tolist() == [3 / 4, 4 / 5, 0]
 
 
 def test_a_shard_that_is_lost_or_damaged_is_named(tmp_path):
@@ -227,3 +259,66 @@ def test_a_volume_of_another_shape_and_bad_ids_are_refused(tmp_path):
     with pytest.raises(VoxmillError, match=r"cells.csv: cells: expected ids that are whole"):
         read_seeds(tmp_path / "cells.csv")
     assert read_plan(tmp_path / "plan.json").volume.shape == run.volume.shape
+
+
+class Keyed(Run):
+    """As rules call the jobs: with the digest of the code and the fingerprint of the volume."""
+
+    def label_as_rule(self, **changes):
+        label_slab(
+            plan_path=self.folder / "plan.json", cells_path=self.folder / "cells.csv",
+            foreground_path=self.source["path"], source=self.source, settings=SETTINGS,
+            image_path=str(self.folder / "labels.ome.zarr"), slab="z0000", code="c",
+            output_path=self.folder / "z0000.json", log_path=self.folder / "log",
+            **{"fingerprint": fingerprint(read_header(**self.source))} | changes,
+        )  # fmt: skip
+        return "kept, whole" in (self.folder / "log").read_text()
+
+
+@pytest.fixture
+def keyed(tmp_path):
+    run = Keyed(tmp_path)
+    assert not run.label_as_rule()
+    return run
+
+
+def test_a_labelled_slab_is_kept_where_its_shards_are_whole(keyed):
+    assert keyed.label_as_rule()
+    shard = next(path for path in keyed.folder.rglob("0/c/*/*/*") if path.is_file())
+    content = shard.read_bytes()
+    shard.unlink()
+    assert not keyed.label_as_rule()
+    assert shard.read_bytes() == content
+
+
+def test_a_volume_that_was_replaced_is_refused(keyed, capsys):
+    planned = fingerprint(read_header(**keyed.source))
+    measure = {
+        "cells_path": str(keyed.folder / "cells.csv"), "source": keyed.source, "threads": 1,
+        "labels_path": str(keyed.folder / "labels.ome.zarr/zarr.json"), "settings": SETTINGS,
+        "output_path": str(keyed.folder / "measured.csv"), "fingerprint": planned,
+    }  # fmt: skip
+    keyed.label("z0012")
+    keyed.finish()
+    measure_cells(**measure)
+    tifffile.imwrite(keyed.source["path"], keyed.volume[::-1])
+    # What was made of the planned volume is kept; what is not there can't be made any more.
+    assert keyed.label_as_rule(fingerprint=planned)
+    (keyed.folder / "z0000.json").unlink()
+    (keyed.folder / "measured.csv").unlink()
+    refused = "v.tif: expected the volume that this run was planned with"
+    with pytest.raises(SystemExit):
+        measure_cells(**measure)
+    assert refused in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        evaluate_instances(
+            truth_path=str(keyed.folder / "truth.tif"), truth_volume=None, fingerprint="other",
+            labels_path=measure["labels_path"], voxel_size_um=list(keyed.size),
+            output_path=str(keyed.folder / "instances.json"),
+        )  # fmt: skip
+    assert "truth.tif: expected the file that this run was planned with" in capsys.readouterr().err
+    assert not (keyed.folder / "instances.json").exists()
+    with pytest.raises(SystemExit):
+        keyed.label_as_rule(fingerprint=planned)
+    assert refused in capsys.readouterr().err
+    assert not (keyed.folder / "z0000.json").exists()

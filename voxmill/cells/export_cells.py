@@ -123,7 +123,7 @@ EXPORTS: dict[str, Callable[[Path, Path, pd.DataFrame, Scene], None]] = {
 """By format: writes into a folder, which becomes `final` once it is whole."""
 
 
-@job
+@job(outputs=("output_folder",))
 def export_cells(
     *,
     format: str,

@@ -18,8 +18,8 @@ from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.jobs import job, logger
 from voxmill.runtime.rates import remember
 from voxmill.tiles.plan import read_plan
-from voxmill.tiles.predicted import PlannedImage, write_row_manifest
-from voxmill.volumes import Windows, open_volume, read_header
+from voxmill.tiles.predicted import PlannedImage, read_row_manifest, write_row_manifest
+from voxmill.volumes import Windows, check_source, open_volume, read_header
 from voxmill.volumes.blocks import SerialReader, map_blocks
 from voxmill.volumes.multiscale import ROOT
 from voxmill.volumes.probability import open_stored
@@ -65,7 +65,20 @@ def grown(
     return function(values, start, block, whole, seeds, size, settings)
 
 
-@job
+def _shards_are_whole(keywords: dict[str, Any]) -> bool:
+    plan = read_plan(keywords["plan_path"])
+    arrays = PlannedImage.planned(keywords["image_path"], plan, STORAGE).arrays
+    try:
+        array, shards = read_row_manifest(keywords["output_path"], arrays[:1])
+        for shard in shards:
+            array.verify(shard, "")
+    except VoxmillError as error:
+        logger.info("labelled again: %s", error)
+        return False
+    return True
+
+
+@job(outputs=("output_path",), whole=_shards_are_whole)
 def label_slab(
     *,
     plan_path: str,
@@ -77,6 +90,7 @@ def label_slab(
     settings: dict,
     output_path: str,
     part: list[Triple] | None = None,
+    fingerprint: str | None = None,
     threads: int = 1,
 ) -> None:
     """Write the labels of all tiles of one slab, a shard each, and the list of the shards.
@@ -100,6 +114,8 @@ def label_slab(
         JSON: file and checksum of each shard.
     part : pair of (3,) int, optional
         Start and stop of a box of cores: only these are predicted.
+    fingerprint : str, optional
+        Of the volume when the run was planned; where `source` is another one now, it is refused.
     threads : int
         Tiles worked on at once.
 
@@ -138,6 +154,9 @@ def label_slab(
         start = time.perf_counter()
         shards = list(map_blocks(work, cores, threads, "labels"))
         remember("label", sum(core.size for core in cores), time.perf_counter() - start)
+    if source is not None:
+        # Behind the reading, so that no file that was replaced meanwhile goes unseen.
+        check_source(read_header(**source), fingerprint)
     write_row_manifest(output_path, array, shards)
     filled = sum(not shard.is_empty for shard in shards)
     logger.info(

@@ -46,11 +46,17 @@ class Broken:
 
 
 def products(folder: Path) -> Iterator[Path]:
-    """All files below a folder but hidden ones, receipts and shards: what vouches for these is."""
+    """All files below a folder but hidden ones, receipts and shards: what vouches for these is.
+
+    A folder that has a receipt stands for its files.
+    """
     for root, folders, files in os.walk(folder):
-        folders[:] = sorted(
-            name for name in folders if name[0] != "." and not name.endswith(".zarr")
-        )
+        visible = sorted(name for name in folders if name[0] != ".")
+        if any(part.endswith(".zarr") for part in Path(root).relative_to(folder).parts):
+            visible = [name for name in visible if name != "c"]
+        whole = [name for name in visible if _has_receipt(Path(root, name))]
+        yield from (Path(root, name) for name in whole)
+        folders[:] = [name for name in visible if name not in whole]
         for name in sorted(files):
             if not name.startswith(".") or name.startswith(".denoising"):
                 yield Path(root, name)

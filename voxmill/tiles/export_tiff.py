@@ -10,7 +10,7 @@ from voxmill.volumes.ome_tiff import write_pyramid
 from voxmill.volumes.probability import open_stored
 
 
-@job
+@job(outputs=("output_path",))
 def export_tiff(*, image_path: str, output_path: str, how: str = "mean") -> None:
     """Write a tiled OME-BigTIFF with a pyramid of each plane, compressed without loss.
 

@@ -17,6 +17,7 @@ from torch.nn import functional
 from voxmill.config.training import TrainingSettings
 from voxmill.engine import autograd, fourier
 from voxmill.networks import build, check_settings
+from voxmill.networks.heads import HEADS, MASKS
 from voxmill.networks.msdnet import MSDNet
 from voxmill.runtime.digests import source_digest
 from voxmill.runtime.errors import VoxmillError
@@ -31,7 +32,7 @@ from voxmill.training.checkpoints import (
 )
 from voxmill.training.mistakes import find_mistakes
 from voxmill.training.patches import PatchSampler
-from voxmill.training.sources import Source, check_sources, default_weight
+from voxmill.training.sources import MASK_WEIGHT, Source, check_sources, default_weight
 from voxmill.training.validation import validate
 
 
@@ -241,6 +242,15 @@ class Trainer:
                 logits[:, 1], targets[:, 2], counts, reduction="sum"
             )
             loss = loss + self.settings.foreground_weight * entropy / counts.sum()
+        names = self.settings.output_names
+        for k in (k for k, name in enumerate(names) if name in HEADS):
+            # What it says outside of objects is looked at only where the mask is wrong.
+            mask = targets[:, 1 + next(m for m, name in enumerate(names) if name in MASKS)]
+            weight = counts * (1 + MASK_WEIGHT * mask)
+            entropy = functional.binary_cross_entropy_with_logits(
+                logits[:, k], targets[:, 1 + k], weight, reduction="sum"
+            )
+            loss = loss + self.settings.foreground_weight * entropy / weight.sum()
         return loss
 
     def _update_average(self, number: int) -> None:

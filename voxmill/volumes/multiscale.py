@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from voxmill.runtime.files import write_text
+from voxmill.runtime.receipts import remove_receipts, write_receipts
 from voxmill.volumes.pyramid import Level
 from voxmill.volumes.sharded import ShardedArray
 
@@ -80,8 +81,7 @@ def write_image(
     origin_um : (3,) float
         Place of level 0's first voxel, where that of the volume's file is 0.
     """
-    for array in arrays:
-        array.write_metadata()
+    written = [array.write_metadata() for array in arrays]
     placed = [_placed(level, voxel_size_um, origin_um) for level in levels]
     multiscale = {
         "name": name,
@@ -103,7 +103,12 @@ def write_image(
         "node_type": "group",
         "attributes": {"ome": ome, "voxmill": extra},
     }
-    write_text(Path(path, ROOT), json.dumps(group, indent=1) + "\n")
+    write_receipts(written, f"the job that made {Path(path).name}", "")
+    # Last of all, and its receipt before it: a file of another content has no receipt meanwhile.
+    root = Path(path, ROOT)
+    remove_receipts([root])
+    write_text(root, json.dumps(group, indent=1) + "\n")
+    write_receipts([root], f"the job that made {Path(path).name}", "")
 
 
 def _placed(

@@ -223,9 +223,11 @@ class ShardedArray:
             ) from None
         return window
 
-    def write_metadata(self) -> None:
-        """Write the array's `zarr.json`."""
-        write_text(Path(self.path, "zarr.json"), json.dumps(self.metadata, indent=1) + "\n")
+    def write_metadata(self) -> Path:
+        """Write the array's `zarr.json`; returns its path."""
+        path = Path(self.path, "zarr.json")
+        write_text(path, json.dumps(self.metadata, indent=1) + "\n")
+        return path
 
     @cached_property
     def _opened(self) -> Any:

@@ -13,6 +13,7 @@ from voxmill.runtime.finished import remove_finished
 from voxmill.workflow import configuration
 from voxmill.workflow.configuration import Config
 from voxmill.workflow.cutting import Cutting
+from voxmill.workflow.damaged import set_damaged_aside
 from voxmill.workflow.evaluations import Evaluations
 from voxmill.workflow.lost import set_aside
 from voxmill.workflow.objects import Objects
@@ -134,8 +135,14 @@ class Workflow:
         )
 
     def notice_lost(self) -> list[str]:
-        """See `voxmill.workflow.lost.set_aside`; for the main process, which plans the jobs."""
-        return set_aside(self.config)
+        """Rename what was damaged or lost; for the main process, which plans the jobs.
+
+        See `voxmill.workflow.damaged` and `voxmill.workflow.lost`.
+        """
+        denoising = self.scans.denoising
+        names = [*self.config.volumes, *denoising.scans, *denoising.datasets]
+        trained = [f"training/{name}" for name in self.config.settings["training"]]
+        return [*set_damaged_aside([*names, *trained]), *set_aside(self.config)]
 
     def end_well(self) -> None:
         """Remove what a run that succeeded needs no more: checkpoints of its finished jobs."""
