@@ -24,7 +24,6 @@ rule export_cells:
         shape=W.volumes.own_shape,
         voxel_size_um=W.volumes.own_voxel_size_um,
         images=W.evaluations.images_to_show,
-        labels=W.evaluations.labels_to_show,
         url=W.evaluations.export_url,
         box=W.evaluations.export_box,
         code=source_digest("voxmill.cells.export_cells"),
@@ -39,7 +38,7 @@ rule export_table:
         cells="results/{volume}/{network}/cells_measured.csv",
         recorded=RECORDS,
     output:
-        cells="results/{volume}/{network}/cells_measured.parquet",
+        cells=update("results/{volume}/{network}/cells_measured.parquet"),
     log:
         "logs/{volume}/{network}/export_table.log",
     conda:

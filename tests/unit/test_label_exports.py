@@ -1,6 +1,8 @@
 """Labels in files of other programs, read back by other packages: places agree in micrometres."""
 
+import hashlib
 import json
+import logging
 import zipfile
 from pathlib import Path
 
@@ -58,7 +60,8 @@ def store(labels, size, origin_um=(0.0, 0.0, 0.0)):
     for index in image.arrays[0].indices(0):
         image.arrays[0].write_shard(index, labels[image.arrays[0].box(index).slices])
     write_image(
-        "labels.ome.zarr", image.arrays[:1], image.levels[:1], size, "cells", {}, "mode", {},
+        "labels.ome.zarr", image.arrays[:1], image.levels[:1], size, "cells", {}, "mode",
+        {"shards_sha256": hashlib.sha256(labels.tobytes()).hexdigest()},
         {"source": {"image": "../probability.ome.zarr"}}, origin_um,
     )  # fmt: skip
 
@@ -66,7 +69,7 @@ def store(labels, size, origin_um=(0.0, 0.0, 0.0)):
 def export(format, box=None, shape=SHAPE, size=SIZE, **images):
     export_cells.__wrapped__(
         format=format, cells_path="cells.csv", output_folder=f"export/{format}", shape=shape,
-        voxel_size_um=size, images=images, labels={"labels": "labels.ome.zarr"},
+        voxel_size_um=size, images=images, labels_path="labels.ome.zarr/zarr.json",
         url="http://localhost:9000", box=box,
     )  # fmt: skip
     return Path("export", format)
@@ -101,6 +104,23 @@ def test_outlines_hold_exactly_the_pixels_of_each_cell(folder):
     middle = (corners.min(axis=0) + corners.max(axis=0)) / 2 - 0.5
     at_um = pd.read_csv("cells.csv").set_index("id").loc[7, ["x_um", "y_um"]]
     np.testing.assert_allclose(middle * (SIZE.array[2], SIZE.array[1]), at_um, atol=0.1)
+
+
+def test_outlines_of_other_labels_are_made_anew(folder, caplog):
+    def again():
+        with caplog.at_level(logging.INFO):
+            export_cells(
+                format="rois", cells_path="cells.csv", output_folder="export/rois", shape=SHAPE,
+                voxel_size_um=SIZE, images={}, url="", labels_path="labels.ome.zarr/zarr.json",
+                code="c",
+            )  # fmt: skip
+        return Path("export/rois/cells.zip").read_bytes()
+
+    first = again()
+    assert again() == first
+    assert "kept, whole and made of the same" in caplog.text
+    store(balls(9.0), SIZE)
+    assert again() != first
 
 
 def test_outlines_of_a_box_are_cut_at_its_faces(folder):

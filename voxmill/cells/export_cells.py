@@ -35,8 +35,8 @@ class Scene:
     size : VoxelSize
     images : dict of str to str
         Paths of images (OME-Zarr) by layer name.
-    labels : dict of str to str
-        Paths of label volumes (OME-Zarr) by layer name.
+    labels : path or None
+        The image of labels (OME-Zarr), if there is one.
     url : str
         Where a server hands out the working directory.
     box : str or None
@@ -47,7 +47,7 @@ class Scene:
     shape: Sequence[int]
     size: VoxelSize
     images: Mapping[str, str]
-    labels: Mapping[str, str]
+    labels: Path | None
     url: str
     box: str | None = None
 
@@ -69,7 +69,8 @@ def _neuroglancer(folder: Path, final: Path, cells: pd.DataFrame, scene: Scene) 
     write_annotations(folder / "cells", cells, scene.shape, scene.size)
     base = f"{scene.url.rstrip('/')}/{quote(final.as_posix())}"
     layers = []
-    for kind, paths in (("image", scene.images), ("segmentation", scene.labels)):
+    labels = {"labels": str(scene.labels)} if scene.labels else {}
+    for kind, paths in (("image", scene.images), ("segmentation", labels)):
         for name, path in paths.items():
             # A server hands out one folder; the link brings what lies elsewhere into it.
             os.symlink(Path(path).absolute(), folder / name)
@@ -90,8 +91,9 @@ def _meshes(folder: Path, final: Path, cells: pd.DataFrame, scene: Scene) -> Non
 
 
 def _labels_of(scene: Scene) -> Windows:
-    (path,) = scene.labels.values()
-    return open_volume(read_header(path, dtypes=LABEL_DTYPES))
+    if scene.labels is None:
+        raise VoxmillError("export: expected the image of labels for outlines and surfaces.")
+    return open_volume(read_header(scene.labels, dtypes=LABEL_DTYPES))
 
 
 def _box_of(scene: Scene, labels: Windows) -> Box:
@@ -132,8 +134,8 @@ def export_cells(
     shape: Sequence[int],
     voxel_size_um: Iterable[float],
     images: Mapping[str, str],
-    labels: Mapping[str, str],
     url: str,
+    labels_path: str | None = None,
     box: str | None = None,
 ) -> None:
     """Write the cells of one network for another program.
@@ -146,8 +148,10 @@ def export_cells(
         cells.csv.
     output_folder : path
         Made anew; relative to the working directory for Neuroglancer's addresses to be right.
-    shape, voxel_size_um, images, labels, url, box
-        As of `Scene`. Images that are no OME-Zarr are left out.
+    shape, voxel_size_um, images, url, box
+        As of `Scene`.
+    labels_path : path, optional
+        The `zarr.json` of the image of labels: for outlines and surfaces, and for Neuroglancer.
 
     Raises
     ------
@@ -158,6 +162,7 @@ def export_cells(
     if format not in EXPORTS:
         raise VoxmillError(f"export: expected one of {', '.join(EXPORTS)}, found {format!r}.")
     cells = read_cells(cells_path)
+    labels = Path(labels_path).parent if labels_path else None
     scene = Scene(shape, VoxelSize.of(voxel_size_um), images, labels, url, box)
     final = Path(output_folder)
     scratch = final.with_name(f".{final.name}.part")
