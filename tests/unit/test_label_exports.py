@@ -238,7 +238,7 @@ def test_neuroglancer_gets_a_copy_of_a_volume_of_another_format(folder):
     group = zarr.open_group("export/ng/image", mode="r")
     models.Image.from_zarr(group)
     np.testing.assert_array_equal(group["0"][:], volume)
-    assert sorted(group.array_keys()) == ["0", "1"]
+    assert sorted(group.array_keys()) == ["0", "1", "2"]
     with pytest.raises(VoxmillError, match=r"v\.tif"):
         export_cells.__wrapped__(**keywords, fingerprint="of another volume")
 
