@@ -30,7 +30,8 @@ def segmented(tmp_path_factory):
         tiles={"shape_vox": [12, 20, 128]},
         segment={"formats": ["ome-zarr", "ome-tiff"], "tables": ["csv", "parquet"],
                  "foreground": "image", "largest_radius_um": 4},
-        export={"formats": ["neuroglancer", "rois", "meshes"], "image": "copy", "box": "0:12, 0:20, 0:46"},
+        export={"formats": ["neuroglancer", "rois", "meshes"], "image": "copy",
+                "box": "0:12, 0:20, 0:46"},
     )  # fmt: skip
     project.output = project.snakemake("segment", "export")
     return project
