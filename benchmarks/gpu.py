@@ -29,8 +29,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import gpu_table
 
 ROOT = Path(__file__).resolve().parent.parent
-# What a machine with torch and pytest may lack, without what these two bring.
-PACKED = ("pydantic", "pydantic_core", "annotated-types", "typing-inspection")
+# What checks the settings, in versions that go together; torch brings an older typing_extensions.
+PACKED = (
+    "pydantic", "pydantic_core", "annotated-types", "typing-inspection", "typing_extensions",
+)  # fmt: skip
 ROWS = (
     "gpu-fourier:float32",
     "gpu-fourier:float16",
