@@ -80,7 +80,7 @@ class Part:
 def phantom_part(path: Path, seed: int, threads: int) -> Part:
     volume, labels = nuclei_data.draw_nuclei(seed)
     source = nuclei_data.make_source(f"phantom {seed}", volume, labels, nuclei_data.SIZE_UM)
-    maps = nuclei_networks.maps_of(path, source, threads)
+    maps = nuclei_networks.maps_of(path, source, labels.shape, threads)
     return Part(source.name, maps, labels, nuclei_data.SIZE_UM)
 
 
@@ -96,13 +96,13 @@ def parts_of(options) -> tuple[list[Part], list[Part]]:
     for name in nuclei_data.USABLE:
         volume, labels, size = nuclei_data.read_volume(name, options.data)
         source = nuclei_data.make_source(name, volume, labels, size)
-        maps = networks.maps_of(alone, source, options.threads)
+        maps = networks.maps_of(alone, source, labels.shape, options.threads)
         judged.append(Part(f"{name}, from phantoms", maps, labels, size))
         for k, (part, seen, unseen) in enumerate(networks.halves(name, options.data)):
             path = options.work / f"half-{k}-all.safetensors"
             real = networks.real_sources(name, options.data, seen)
             networks.network(path, real, more, options.threads, f"all but {part}", alone)
-            maps = networks.maps_of(path, source, options.threads)
+            maps = networks.maps_of(path, source, labels.shape, options.threads)
             judged.append(Part(part, maps, labels, size, unseen))
     return tuned, judged
 
