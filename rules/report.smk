@@ -7,6 +7,10 @@ rule draw_overview:
         probability="results/{volume}/{network}/probability.ome.zarr/zarr.json",
         cells="results/{volume}/{network}/cells.csv",
         matches=W.evaluations.matches_if_any,
+        statistics="results/{volume}/statistics.json",
+        blocks="results/{volume}/grey_blocks.npz",
+        weights=W.predictions.weights,
+        card=W.predictions.card,
         recorded=RECORDS,
     output:
         picture=report(

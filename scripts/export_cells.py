@@ -12,5 +12,7 @@ if __name__ == "__main__":
         images=snakemake.params.images,
         labels=snakemake.params.labels,
         url=snakemake.params.url,
+        box=snakemake.params.box,
+        code=snakemake.params.code,
         log_path=snakemake.log[0],
     )

@@ -118,12 +118,38 @@ def test_plan_reads_as_a_line():
 def test_full_device_is_an_error(monkeypatch, caplog, name, remedy):
     monkeypatch.setattr(memory, "free_bytes", {name: 2**30}.__getitem__)
     device = torch.device(name)
+    margin = memory.MARGIN[device.type]
     with caplog.at_level("INFO"):
-        check_memory(MemoryPlan((name,), "", (2**30,), (0,)), [device])
-    assert f"memory plan: {name}: 1.00 GiB at most" in caplog.text
-    expected = rf"{name}: this fit needs 3.0 GiB, 1.0 GiB are free\. .*{remedy}"
+        check_memory(MemoryPlan((name,), "", (int(2**30 / margin),), (0,)), [device])
+    assert f"memory plan: {name}: {1 / margin:.2f} GiB at most" in caplog.text
+    needed = {"cpu": "3.0", "cuda": "3.6"}[device.type]
+    expected = rf"{name}: this fit needs {needed} GiB, 1.0 GiB are free\. .*{remedy}"
     with pytest.raises(VoxmillError, match=expected):
         check_memory(MemoryPlan((name,), "", (3 * 2**30,), (0,)), [device])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        MemoryError(),
+    ],
+)
+def test_out_of_memory_says_what_to_do(error):
+    plan = MemoryPlan(("cuda:0", "cuda:1"), "up0", (2**30, 2**30), (0, 0))
+    expected = (
+        r"cuda:0, cuda:1: this fit ran out of memory beyond its plan .*1\.00 GiB.*two devices"
+    )
+    with pytest.raises(VoxmillError, match=expected) as told, memory.out_of_memory_told(plan):
+        raise error
+    assert told.value.__cause__ is error
+
+
+def test_other_errors_of_a_fit_stay_as_they_are():
+    plan = MemoryPlan(("cuda:0",), "", (2**30,), (0,))
+    with pytest.raises(RuntimeError, match="illegal memory"), memory.out_of_memory_told(plan):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
 
 @pytest.mark.gpu

@@ -158,7 +158,7 @@ def test_a_planted_library_is_not_loaded(sources, compiler, tmp_path, monkeypatc
     build.build("tiny", compiler)
     assert not library.is_symlink() and build.is_whole(library)
     # The files of a user whom nobody trusts.
-    monkeypatch.setattr(build, "_trusted", set)
+    monkeypatch.setattr(build, "trusted", set)
     user = os.geteuid() + 1
     monkeypatch.setattr(os, "geteuid", lambda: user)
     assert not build.is_whole(library)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxmill.config.networks import MSDNetSettings
+from voxmill.config.networks import ExportedSettings, MSDNetSettings
 from voxmill.engine.backends import BACKENDS, forward
 from voxmill.geometry import Box
 from voxmill.networks import build
@@ -129,6 +129,39 @@ def test_out_of_memory_at_one_voxel(tile, monkeypatch):
     fail_above(monkeypatch, 0, MemoryError())
     with pytest.raises(VoxmillError, match=r"one voxel with its halo .* ran out of memory"):
         predict_in_blocks(network, volume, core, (1, 1, 1), "torch", budget_bytes=2**30)
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "expected"),
+    [("torch", "float32", 416), ("torch", "float16", 438), ("torch-fast", "float32", 452)],
+)
+def test_plans_for_gpus_are_not_those_of_onednn(name, precision, expected):
+    settings, shape = MSDNetSettings(depth=100), (50, 60, 70)
+    on_gpu = BACKENDS[name].predict_bytes(settings, shape, precision, "cuda:0")
+    assert on_gpu == expected * voxels(shape)
+    assert on_gpu < 0.99 * BACKENDS[name].predict_bytes(settings, shape, precision, "cpu")
+
+
+@pytest.mark.parametrize(("name", "channels"), [("torch", 101), ("torch-fast", 10)])
+def test_no_tensor_of_cudnn_has_too_many_elements(name, channels):
+    backend, settings = BACKENDS[name], MSDNetSettings(depth=100)
+    most = (2**31 - 1) // channels
+    assert backend.predict_bytes(settings, (1, 1, most), "float32", "cuda") < 2**40
+    assert backend.predict_bytes(settings, (1, 1, most + 1), "float32", "cuda") == 2**62
+    # An H200 would have the bytes for more of them, but they are cut.
+    blocks = plan_blocks(
+        (300, 300, 300), Box.from_shape((300, 300, 300)), (10, 10, 10),
+        lambda shape: backend.predict_bytes(settings, shape, "float32", "cuda"), 2**40,
+    )  # fmt: skip
+    assert len(blocks) == (2 if name == "torch" else 1)
+
+
+def test_a_program_of_torch_export_needs_the_same_on_all_devices():
+    settings = ExportedSettings(halo_vox=3, bytes_per_voxel=100, shape_multiple=8)
+    of = [
+        BACKENDS["torch"].predict_bytes(settings, (8, 9, 8), "float32", d) for d in ("cpu", "cuda")
+    ]
+    assert of == [100 * 8 * 16 * 8] * 2
 
 
 def test_other_errors_are_not_swallowed(tile, monkeypatch):

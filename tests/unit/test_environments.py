@@ -38,3 +38,17 @@ def test_every_required_package_is_locked_and_in_the_environment():
 
 def test_the_development_lock_adds_to_the_other():
     assert not set(lock("requirements-dev.lock")) & set(lock("requirements.lock"))
+
+
+def test_the_locks_of_cuda_add_to_the_other_and_are_those_that_errors_name():
+    from voxmill.runtime.cards import WHEELS
+
+    torch, triton = lock("requirements.lock")["torch"], lock("requirements-dev.lock")["triton"]
+    for *_, cuda, name in WHEELS:
+        text = (ROOT / name).read_text()
+        assert "-r requirements.lock" in text.splitlines()
+        added = dict(line.split("==") for line in text.splitlines() if "==" in line)
+        assert added.pop("torch", f"{torch}+cu126") == f"{torch}+cu126"
+        assert not set(added) & set(lock("requirements.lock"))
+        assert cuda.replace("CUDA ", "").replace(".", "") in name
+        assert added.get("triton", triton) == triton

@@ -1,5 +1,6 @@
 """GPUs, memory and time that jobs ask for, without Snakemake."""
 
+import dataclasses
 import math
 import subprocess
 import sys
@@ -100,6 +101,13 @@ def test_gpus_of_a_denoising(devices, machine, gpus):
     assert asked.fit_memory_mb(wildcards(scan="s"), 1) == (8000 if gpus else 16000)
 
 
+def test_fits_at_once_take_more_memory_of_the_host():
+    denoising = Denoising({}, {}, {"fits": 4, "fits_at_once": 4}, ("cuda:0", "cuda:1") * 2)
+    asked = dataclasses.replace(resources(CLUSTER), denoising=denoising)
+    assert asked.fit_gpus(wildcards(scan="s")) == 4
+    assert asked.fit_memory_mb(wildcards(scan="s"), 1) == 8000 + 3 * 3000
+
+
 def test_memory_on_a_cpu_is_the_engines_own_plan():
     network = check_settings("msdnet", NETWORK)
     plan = BACKENDS["fourier"].predict_bytes(network, WINDOW, "float32")
@@ -137,8 +145,8 @@ def test_an_exported_network_declares_its_memory():
 def test_on_a_gpu_the_host_holds_windows_and_results_alone():
     on_gpu = resources(CLUSTER, prediction={"device": "cuda"})
     a, b = (on_gpu.prediction_memory_mb(w, 1) for w in (OF_A, OF_B))
-    assert a == b == 4000 + (14 * VOXELS + 6 * math.prod(TILE)) // MB
-    assert a < 4000 + 20 * VOXELS / MB
+    assert a == b == 4000 + 256 + (14 * VOXELS + 6 * math.prod(TILE)) // MB
+    assert a < 4256 + 20 * VOXELS / MB
 
 
 def test_memory_and_time_grow_with_each_try():

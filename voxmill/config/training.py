@@ -82,6 +82,11 @@ class TrainingSettings(Section):
 
     cell_diameter_um: Positive
     """Typical cell diameter; the defaults of other lengths follow from it."""
+    cell_diameter_vox: Positive | tuple[Positive, Positive, Positive] | None = None
+    """Train a model for cells of any size: each volume is resampled so that its cells
+    (`cell_diameter_um` of the volume) have this diameter in voxels, one or z, y, x. All lengths of
+    the settings are then for cells of the settings' `cell_diameter_um`, and count relative to it;
+    8 voxels are usual."""
     network: Annotated[dict[str, Any], Checked(TrainedNetwork)] = setting(factory=dict)
     """`kind` and shape of the network. `outputs` follows from `foreground` and `touching`."""
     target: Literal["centroid", "mask"] = "centroid"
@@ -225,6 +230,8 @@ class TrainingVolume(Section):
     """Which files of a folder are its planes, as in the section `volumes`."""
     voxel_size_um: TripleUm | None = None
     """Voxel size z, y, x; wins over the file's header."""
+    cell_diameter_um: Positive | None = None
+    """Typical diameter of the cells in this volume, for a training with `cell_diameter_vox`."""
     mask: FilePath | None = None
     """Mask or labels for the foreground map, where the ground truth is neither."""
     region: Regions | None = None
@@ -240,7 +247,8 @@ class TrainingSection(Section):
     """One network to train; it becomes models/NAME.safetensors with its card beside it."""
 
     volumes: Annotated[dict[Name, TrainingVolume], Field(min_length=1)]
-    """Volumes with ground truth, by name; all of one voxel size."""
+    """Volumes with ground truth, by name; all of one voxel size, but for a training with
+    `cell_diameter_vox`."""
     start: (
         Annotated[
             FilePath,
@@ -266,3 +274,18 @@ class TrainingSection(Section):
                 "missing: expected the typical cell diameter in micrometres, or a model to start "
                 "from (start)",
             )
+        general = self.settings.get("cell_diameter_vox") is not None
+        # A model to start from may be a general one; its card is read later.
+        for name, volume in self.volumes.items() if self.start is None else ():
+            if general and volume.cell_diameter_um is None:
+                raise SettingError(
+                    f"volumes.{name}.cell_diameter_um",
+                    "missing: expected the typical diameter of the cells in this volume, "
+                    "micrometres, as settings.cell_diameter_vox resamples it by that",
+                )
+            if not general and volume.cell_diameter_um is not None:
+                raise SettingError(
+                    f"volumes.{name}.cell_diameter_um",
+                    "expected none without settings.cell_diameter_vox (a model for cells of any "
+                    "size); leave it out, or set that to 8",
+                )

@@ -5,10 +5,11 @@ data, and every storage is counted while it exists. Not counted: workspace of th
 library, fragmentation, and the CUDA context (some hundred MB).
 """
 
+import contextlib
 import dataclasses
 import logging
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,12 +22,15 @@ from voxmill.config.denoising import DenoiseSettings
 from voxmill.denoising.fitting import Fit
 from voxmill.denoising.placement import place_units, unit_names
 from voxmill.runtime.errors import VoxmillError
-from voxmill.runtime.free_memory import free_bytes
+from voxmill.runtime.free_memory import free_bytes, is_out_of_memory
 
 log = logging.getLogger(__name__)
 
 # They represent the first and the second device: PyTorch does not check that they are CUDA.
 STAND_INS = (torch.device("cpu"), torch.device("meta"))
+
+# What a fit asks for beyond its plan: workspace of cuDNN and memory in pieces are not counted.
+MARGIN = {"cuda": 1.2, "cpu": 1.0}
 
 _REMEDIES = {
     "cuda": "Use `precision: float16` or bfloat16, `checkpointing: true`, two devices, or fewer "
@@ -202,14 +206,35 @@ def check_memory(plan: MemoryPlan, devices: Sequence[torch.device]) -> None:
     Raises
     ------
     VoxmillError
-        If a device has less free memory than the plan's peak; for the CPU, the limit of the job
-        counts.
+        If a device has less free memory than the plan's peak, on a GPU than 1.2 times that; for
+        the CPU, the limit of the job counts.
     """
     log.info("%s", plan)
     for device, peak in zip(devices, plan.peak_bytes, strict=True):
-        free = free_bytes(str(device))
-        if peak > free:
+        free, needed = free_bytes(str(device)), MARGIN[device.type] * peak
+        if needed > free:
             raise VoxmillError(
-                f"{device}: this fit needs {peak / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are "
+                f"{device}: this fit needs {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are "
                 f"free. {_REMEDIES[device.type]}"
             )
+
+
+@contextlib.contextmanager
+def out_of_memory_told(plan: MemoryPlan) -> Iterator[None]:
+    """Turn what PyTorch says when memory is short into an error that says what to do.
+
+    Raises
+    ------
+    VoxmillError
+        If the block runs out of memory.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        kinds = dict.fromkeys(torch.device(name).type for name in plan.devices)
+        raise VoxmillError(
+            f"{', '.join(plan.devices)}: this fit ran out of memory beyond its plan ({plan}). "
+            "Another process may use the device too. " + " ".join(_REMEDIES[kind] for kind in kinds)
+        ) from error

@@ -3,15 +3,20 @@
 A backend maps a normalised volume to probabilities. Importing this module does not import torch.
 """
 
+from __future__ import annotations
+
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from voxmill.networks import NetworkSettings
 from voxmill.networks.stored import Network, module_of
+
+if TYPE_CHECKING:
+    import torch
 
 Shape = tuple[int, ...]
 
@@ -26,7 +31,8 @@ class Backend:
         What the configuration calls it.
     module : str
         Module with `available(network, device)` and `run(network, volume, device, precision,
-        threads)`, or with these names behind `prefix`.
+        threads)`, and for GPUs `logits(network, tensor, precision)`, or with these names behind
+        `prefix`.
     rank : int
         Order in which `auto` tries the backends, lowest first: on CPUs the measured order of
         speed at depth 100 (see benchmarks/).
@@ -37,6 +43,8 @@ class Backend:
     memory : str
         Module with `predict_bytes(settings, box_shape, precision)`, or with this name behind
         `prefix`; by default `module`. It imports no torch, so that rules can ask it.
+    devices : bool
+        It runs on CPUs and on GPUs; `memory` has `gpu_predict_bytes` too.
     stored : bool
         It takes a `voxmill.networks.stored.StoredNetwork` too; others get the torch module.
     sometimes : bool
@@ -50,6 +58,7 @@ class Backend:
     precisions: tuple[str, ...] = ("float32",)
     prefix: str = ""
     memory: str = ""
+    devices: bool = False
     stored: bool = False
     sometimes: bool = False
 
@@ -89,7 +98,20 @@ class Backend:
         )
         return probabilities
 
-    def predict_bytes(self, settings: NetworkSettings, box_shape: Shape, precision: str) -> int:
-        """Peak bytes of `run` in addition to volume and weights, its result included."""
-        needed = self._function("predict_bytes", self.memory)
+    def logits(self, network: Network, volume: torch.Tensor, precision: str) -> torch.Tensor:
+        """Logits (outputs, z, y, x), float32 on the GPU of a float32 volume (inputs, z, y, x)."""
+        evaluate = self._function("logits")
+        found: torch.Tensor = evaluate(self._wanted(network), volume, precision)
+        return found
+
+    def predict_bytes(
+        self, settings: NetworkSettings, box_shape: Shape, precision: str, device: str = "cpu"
+    ) -> int:
+        """Peak bytes of `run` on a device, in addition to weights, its result included.
+
+        The volume counts on a GPU, where the run copies it to; on a CPU it does not.
+        """
+        on_gpu = self.devices and device.startswith("cuda")
+        name = "gpu_predict_bytes" if on_gpu else "predict_bytes"
+        needed = self._function(name, self.memory)
         return int(needed(settings, tuple(box_shape), precision))

@@ -28,6 +28,7 @@ _ALL = (
         ("float32",),
         "fast_",
         "voxmill.engine.torch_memory",
+        devices=True,
     ),
     Backend("openvino", "voxmill.engine.runtimes", 60, ("float32", "bfloat16"), "openvino_"),
     Backend("onnxruntime", "voxmill.engine.runtimes", 70, ("float32",), "onnxruntime_"),
@@ -38,6 +39,7 @@ _ALL = (
         ("float32", "bfloat16", "float16"),
         "plain_",
         "voxmill.engine.torch_memory",
+        devices=True,
     ),
 )
 BACKENDS: dict[str, Backend] = {backend.name: backend for backend in _ALL}

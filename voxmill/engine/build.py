@@ -72,7 +72,7 @@ def build(source: str, compiler_path: str, folder: Path | None = None) -> Path:
     for path in sorted(_FOLDER.glob("*.[ch]pp")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     library = folder / f"{source}-{digest.hexdigest()[:16]}.so"
-    own_folder(folder, _REMEDY, _trusted())
+    own_folder(folder, _REMEDY, trusted())
     if is_whole(library):
         return library
     # One process compiles while others wait; the rename makes the whole library appear at once.
@@ -110,16 +110,16 @@ def _compile(source: str, compiler_path: str, library: Path) -> None:
 def is_whole(library: Path) -> bool:
     """Whether a library is a file of this user with the digest that was written beside it."""
     try:
-        with os.fdopen(open_own(library, os.O_RDONLY, owners=_trusted()), "rb") as file:
+        with os.fdopen(open_own(library, os.O_RDONLY, owners=trusted()), "rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
-        beside = open_own(_digest_path(library), os.O_RDONLY, owners=_trusted())
+        beside = open_own(_digest_path(library), os.O_RDONLY, owners=trusted())
         with os.fdopen(beside, "rb") as file:
             return found.encode() == file.read(100).strip()
     except (OSError, ValueError):
         return False
 
 
-def _trusted() -> set[int]:
+def trusted() -> set[int]:
     """Users whose libraries are loaded: the administrator, and the owner of this very code."""
     return {0, Path(__file__).stat().st_uid}
 

@@ -1,6 +1,7 @@
 """Sizes in the Fourier engine for GPUs: of the padded box, of its spectra and of its tables."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from voxmill.config.networks import MSDNetSettings
 from voxmill.engine.gpu import SIZES, filled_up
@@ -28,32 +29,32 @@ class SpectrumSizes:
     box: tuple[int, int, int]
     precision: str
 
-    @property
+    @cached_property
     def padded(self) -> tuple[int, int, int]:
         """Lengths of the transforms."""
         return lengths(self.settings, self.box, lanes=1)
 
-    @property
+    @cached_property
     def columns(self) -> int:
         """Frequencies along x."""
         return self.padded[2] // 2 + 1
 
-    @property
+    @cached_property
     def row_stride(self) -> int:
         """Numbers from line to line of a stored spectrum."""
         return filled_up(self.columns, VECTOR)
 
-    @property
+    @cached_property
     def lines(self) -> int:
         """Pairs of frequencies along z and y."""
         return self.padded[0] * self.padded[1]
 
-    @property
+    @cached_property
     def panel_layers(self) -> int:
         """Layers that pull from all earlier feature maps at once."""
         return min(self.settings.depth, max(1, PANEL_MAPS // self.settings.width))
 
-    @property
+    @cached_property
     def stored_maps(self) -> int:
         """Feature maps whose spectra are stored: not the last layer's, which no layer reads."""
         return self.settings.channels_before(self.settings.depth - 1)

@@ -2,6 +2,8 @@
 
 import contextlib
 import copy
+import functools
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,6 +13,9 @@ from torch import nn
 from torch.nn import functional
 
 from voxmill.networks.msdnet import MSDNet
+from voxmill.runtime.cards import cudnn_problem
+
+logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -31,25 +36,44 @@ def _device_problem(device: str) -> str | None:
 
 
 def _run(
-    logits: Callable[[Any, torch.Tensor], torch.Tensor],
+    logits: Callable[[Any, torch.Tensor, str], torch.Tensor],
     network: nn.Module,
     volume: np.ndarray,
     device: str,
     precision: str,
     threads: int,
 ) -> np.ndarray:
-    """The sigmoid of `logits(network, batch)`, float32 on the host."""
-    kind = getattr(torch, precision)
-    moved = network
-    if kind != torch.float32 or device != "cpu":
-        moved = copy.deepcopy(network).to(device, kind)
-    # By default cuDNN rounds float32 to TensorFloat-32, which has the mantissa of float16.
-    exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-    with torch_threads(threads), torch.no_grad(), exact:
-        batch = torch.from_numpy(volume)[None].to(device, kind)
-        result = logits(moved, batch)[0].float()
+    """Probabilities on the host."""
+    with torch_threads(threads):
+        result = logits(network, torch.from_numpy(volume).to(device), precision)
         probabilities: np.ndarray = result.sigmoid_().cpu().numpy()
         return probabilities
+
+
+def _logits(
+    forward: Callable[[Any, torch.Tensor], torch.Tensor],
+    network: nn.Module,
+    volume: torch.Tensor,
+    precision: str,
+) -> torch.Tensor:
+    """Float32 logits of one box by `forward(network, batch)`, on the volume's device."""
+    kind = getattr(torch, precision)
+    if volume.is_cuda and kind != torch.float32:
+        warn_of_cudnn()
+    moved = network
+    if kind != torch.float32 or volume.device.type != "cpu":
+        moved = copy.deepcopy(network).to(volume.device, kind)
+    # By default cuDNN rounds float32 to TensorFloat-32, which has the mantissa of float16.
+    exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    with torch.no_grad(), exact:
+        return forward(moved, volume[None].to(kind))[0].float()
+
+
+@functools.cache
+def warn_of_cudnn() -> None:
+    """Log, once a process, that this cuDNN should not compute in half precision."""
+    if problem := cudnn_problem(torch.backends.cudnn.version()):
+        logger.warning("%s.", problem)
 
 
 # --- the reference ---------------------------------------------------------------------------
@@ -64,7 +88,12 @@ def plain_run(
     network: nn.Module, volume: np.ndarray, device: str, precision: str, threads: int
 ) -> np.ndarray:
     """Evaluate the network by its own `forward`: the reference."""
-    return _run(lambda net, batch: net(batch), network, volume, device, precision, threads)
+    return _run(plain_logits, network, volume, device, precision, threads)
+
+
+def plain_logits(network: nn.Module, volume: torch.Tensor, precision: str) -> torch.Tensor:
+    """Logits (outputs, z, y, x) of a volume (inputs, z, y, x), on its device."""
+    return _logits(lambda net, batch: net(batch), network, volume, precision)
 
 
 # --- right-looking ----------------------------------------------------------------------------
@@ -81,7 +110,12 @@ def fast_run(
     network: MSDNet, volume: np.ndarray, device: str, precision: str, threads: int
 ) -> np.ndarray:
     """Evaluate an MS-D network cycle by cycle; see `right_looking`."""
-    return _run(right_looking, network, volume, device, precision, threads)
+    return _run(fast_logits, network, volume, device, precision, threads)
+
+
+def fast_logits(network: MSDNet, volume: torch.Tensor, precision: str) -> torch.Tensor:
+    """Logits (outputs, z, y, x) of a volume (inputs, z, y, x), on its device."""
+    return _logits(right_looking, network, volume, precision)
 
 
 def right_looking(network: MSDNet, volume: torch.Tensor) -> torch.Tensor:
@@ -143,6 +177,7 @@ def _push(
             slots[:, layer * width : (layer + 1) * width] += sums[
                 :, place * width : (place + 1) * width
             ]
+        del sums  # before the next ones are computed
 
 
 def _dilated(maps: torch.Tensor, weight: torch.Tensor, dilation: int) -> torch.Tensor:

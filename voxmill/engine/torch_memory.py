@@ -10,6 +10,11 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 # oneDNN stores channels in blocks of 16 (AVX-512) and pads the last block.
 CHANNEL_BLOCK = 16
 _UNFOLDED = 5  # channels; measured with torch 2.13
+# PyTorch gives cuDNN no tensor with more elements than this: what it then runs instead copies each
+# input channel 27 times.
+MOST_ELEMENTS = 2**31 - 1
+# What no machine has: the plan of a box that a backend can't evaluate at once.
+IMPOSSIBLE = 2**62
 
 
 def plain_predict_bytes(settings: NetworkSettings, box_shape: Shape, precision: str) -> int:
@@ -48,5 +53,49 @@ def fast_predict_bytes(settings: MSDNetSettings, box_shape: Shape, precision: st
     return size * (settings.depth * settings.width + settings.outputs * 2 + scratch)
 
 
+def plain_gpu_predict_bytes(settings: NetworkSettings, box_shape: Shape, precision: str) -> int:
+    """Peak bytes of `plain_run` on a GPU, or `IMPOSSIBLE`; by arithmetic, not measured.
+
+    A layer reads the first channels of one array of all channels in place: they are contiguous,
+    so that cuDNN needs no copy in float32, and the result of one layer is all that is added. The
+    tensor cores of half precision want the channels last: cuDNN then copies what a layer reads,
+    with channels filled up to a multiple of 8. At depth 100, a voxel takes 4 (input) + 404 (all
+    channels) + 4 (a layer, or the logits) + 4 (logits in float32) = 416 bytes in float32, and 4 + 2
+    + 202 + 2 + 4 + 2 (104 + 8) = 438 in float16.
+    """
+    size, voxels = BYTES[precision], int(np.prod(box_shape))
+    if isinstance(settings, ExportedSettings):
+        return plain_predict_bytes(settings, box_shape, precision)
+    channels = settings.channels_before(settings.depth)
+    if channels * voxels > MOST_ELEMENTS:
+        return IMPOSSIBLE
+    needed = size * (channels + max(settings.width, settings.outputs))
+    needed += 4 * (settings.inputs + settings.outputs)
+    if size < 4:
+        copied = _filled(settings.channels_before(settings.depth - 1), 8)
+        needed += size * (settings.inputs + copied + _filled(settings.width, 8))
+    return voxels * needed
+
+
+def fast_gpu_predict_bytes(settings: MSDNetSettings, box_shape: Shape, precision: str) -> int:
+    """Peak bytes of `fast_run` on a GPU, or `IMPOSSIBLE`; by arithmetic, not measured.
+
+    There are slots for all layers, the input, the logits twice (a cycle's part and their sum), and
+    the result of the largest convolution: at depth 100 and dilations 1 to 10, 4 (100 + 1 + 2 + 10)
+    = 452 bytes a voxel.
+    """
+    voxels = int(np.prod(box_shape))
+    cycle = min(len(settings.dilations), settings.depth)
+    result = -(-settings.depth // cycle) * settings.width
+    if max(result, cycle * settings.width, settings.inputs) * voxels > MOST_ELEMENTS:
+        return IMPOSSIBLE
+    slots = settings.depth * settings.width
+    return BYTES[precision] * voxels * (slots + settings.inputs + 2 * settings.outputs + result)
+
+
 def _blocked(channels: int) -> int:
-    return -(-channels // CHANNEL_BLOCK) * CHANNEL_BLOCK
+    return _filled(channels, CHANNEL_BLOCK)
+
+
+def _filled(channels: int, multiple: int) -> int:
+    return -(-channels // multiple) * multiple

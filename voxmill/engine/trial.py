@@ -1,8 +1,13 @@
-"""The choice of the fastest backend on a GPU: each candidate evaluates a small box once a process.
+"""The choice of the fastest backend on a GPU: each candidate evaluates a small and a large box.
 
 Whether our kernels or cuDNN are faster depends on the GPU and on the network, and only a run shows
 whether Triton works with the installed driver. A backend that fails, or whose result differs too
 much from that of plain PyTorch, is left out with a warning that says why.
+
+On a small box a backend of many small kernels loses against one of few, whatever it does at a real
+one. The seconds of both boxes give a line over the planned bytes, which count margins too: its
+slope tells what a real block will take. There is one trial for each network and precision, which
+is kept on the disk (`trial_file`).
 """
 
 import functools
@@ -12,14 +17,16 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from voxmill.engine import trial_file
 from voxmill.engine.backend import Backend, Shape
+from voxmill.engine.trial_file import Line, Outcome
 from voxmill.networks import NetworkSettings
 from voxmill.networks.stored import Network
 from voxmill.runtime.free_memory import free_bytes
 
 logger = logging.getLogger(__name__)
 
-EDGE = 128  # voxels; 100 layers take half a second at 4 million voxels a second
+EDGES = (96, 192)  # voxels; at 192, 100 layers take two seconds at 4 million voxels a second
 REPEATS = 2
 # Largest difference from plain PyTorch in float32, in probability.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 5e-2}
@@ -33,7 +40,7 @@ def fastest(
     precision: str,
     box_shape: Shape,
 ) -> Backend:
-    """The fastest of several backends, by one trial a process for each kind of network.
+    """The fastest of several backends for boxes of a shape.
 
     Parameters
     ----------
@@ -42,39 +49,88 @@ def fastest(
     reference : Backend
         Its float32 result is the right one.
     network : torch module or StoredNetwork
+        Its settings decide, not its weights: a training tries once.
     device, precision : str
     box_shape : (3,) ints
-        Voxels of the boxes that are to be evaluated; the trial's box has edges of at most `EDGE`.
+        Voxels of the boxes that are to be evaluated, as far as they fit the memory.
 
     Returns
     -------
     Backend
     """
-    shape = _box_that_fits(candidates, network.settings, device, precision, box_shape)
-    key = (network.settings, device, precision, shape)
-    if key not in _chosen:
-        _chosen[key] = _try_all(candidates, reference, network, device, precision, shape)
-    return _chosen[key]
+    names = tuple(candidate.name for candidate in candidates)
+    key = (network.settings, device, precision, names)
+    if key not in _outcomes:
+        path = trial_file.path_of(network.settings, device, precision, names)
+        found = trial_file.read(path, names)
+        if found is None:
+            found = _try_all(candidates, reference, network, device, precision)
+            trial_file.write(path, found)
+        _warn(found, device)
+        _outcomes[key] = found
+    return _best(candidates, _outcomes[key], network.settings, device, precision, box_shape)
 
 
-_chosen: dict[tuple[NetworkSettings, str, str, Shape], Backend] = {}
+_outcomes: dict[tuple[NetworkSettings, str, str, tuple[str, ...]], Outcome] = {}
 
 
-def _box_that_fits(
+def _warn(outcome: Outcome, device: str) -> None:
+    for name, problem in outcome.problems.items():
+        logger.warning("backend: %s is left out on %s: %s", name, device, problem)
+
+
+def _best(
     candidates: Sequence[Backend],
+    outcome: Outcome,
     settings: NetworkSettings,
     device: str,
     precision: str,
     box_shape: Shape,
-) -> Shape:
-    """Edges of the trial's box: each backend evaluates it in half of the free memory."""
-    edge, free = EDGE, free_bytes(device)
-    while True:
-        shape = tuple(min(edge, n) for n in box_shape)
-        needed = max(c.predict_bytes(settings, shape, precision) for c in candidates)
-        if needed <= free // 2 or edge == 1:
-            return shape
-        edge //= 2
+) -> Backend:
+    """The candidate with the least seconds a voxel of the largest block that fits its memory."""
+    free = free_bytes(device)
+    rates: dict[Backend, float] = {}
+    for candidate in candidates:
+        if (line := outcome.lines.get(candidate.name)) is not None:
+            plan = functools.partial(
+                candidate.predict_bytes, settings, precision=precision, device=device
+            )
+            block = _block(plan, box_shape, free)
+            rates[candidate] = line.seconds(plan(block)) / float(np.prod(block))
+    if not rates:
+        return candidates[-1]  # the caller sees the error of the last one, plain PyTorch
+    best = min(rates, key=lambda candidate: rates[candidate])
+    said = [f"{candidate.name} {1e9 * rate:.3g} ns a voxel" for candidate, rate in rates.items()]
+    logger.info(
+        "backend: %s on %s, %s, by trials of up to %s voxels, for boxes of %s (%s)",
+        best.name, device, precision, outcome.size,
+        "x".join(map(str, box_shape)), "; ".join(said),
+    )  # fmt: skip
+    return best
+
+
+def _block(plan: Callable[[Shape], int], box_shape: Shape, free: int) -> Shape:
+    """A box halved along its longest edge until it fits, as blocks of a tile are about."""
+    edges = list(box_shape)
+    while plan(tuple(edges)) > free and max(edges) > 1:
+        longest = int(np.argmax(edges))
+        edges[longest] = -(-edges[longest] // 2)
+    return tuple(edges)
+
+
+def _boxes_that_fit(
+    candidates: Sequence[Backend], settings: NetworkSettings, device: str, precision: str
+) -> list[Shape]:
+    """The trial's two boxes: each backend evaluates both in half of the free memory."""
+    edges, free = EDGES, free_bytes(device)
+
+    def needed(edge: int) -> int:
+        shape = (edge,) * 3
+        return max(c.predict_bytes(settings, shape, precision, device) for c in candidates)
+
+    while needed(edges[1]) > free // 2 and edges[0] > 1:
+        edges = edges[0] // 2, edges[1] // 2
+    return [(edge,) * 3 for edge in edges]
 
 
 def _try_all(
@@ -83,37 +139,36 @@ def _try_all(
     network: Network,
     device: str,
     precision: str,
-    shape: Shape,
-) -> Backend:
-    inputs = network.settings.inputs
-    volume = np.random.default_rng(0).random((inputs, *shape), dtype=np.float32)
-    expected = reference.run(network, volume, device, "float32", 1)
-    seconds: dict[Backend, float] = {}
-    said: list[str] = []
-    for candidate in candidates:
-        run = functools.partial(candidate.run, network, volume, device, precision, 1)
-        try:
-            problem = _difference(run(), expected, TOLERANCE[precision])
-            if problem is None:
-                seconds[candidate] = min(_timed(run) for _ in range(REPEATS))
-        except Exception as error:
-            # Compilers and drivers raise errors of any type; plain PyTorch remains.
-            first = (str(error).strip() or "no details").splitlines()[0]
-            problem = f"it failed with {type(error).__name__}: {first}"
-        if problem:
-            logger.warning("backend: %s is left out on %s: %s", candidate.name, device, problem)
-            said.append(f"not {candidate.name}: {problem}")
-        else:
-            said.append(f"{candidate.name} {seconds[candidate]:.3g} s")
-    _give_back(device)
-    # If all of them failed, the caller sees the error of the last one, plain PyTorch.
-    best = min(seconds, key=lambda candidate: seconds[candidate]) if seconds else candidates[-1]
-    size = "x".join(map(str, shape))
-    logger.info(
-        "backend: %s on %s, %s, after a trial on %s voxels (%s)",
-        best.name, device, precision, size, "; ".join(said),
-    )  # fmt: skip
-    return best
+) -> Outcome:
+    """Time all candidates on both boxes, those of equal numbers with the reference."""
+    settings = network.settings
+    problems: dict[str, str] = {}
+    times: dict[str, list[float]] = {candidate.name: [] for candidate in candidates}
+    boxes = _boxes_that_fit(candidates, settings, device, precision)
+    for shape in boxes:
+        volume = np.random.default_rng(0).random((settings.inputs, *shape), dtype=np.float32)
+        expected = reference.run(network, volume, device, "float32", 1)
+        for candidate in (c for c in candidates if c.name not in problems):
+            run = functools.partial(candidate.run, network, volume, device, precision, 1)
+            try:
+                problem = _difference(run(), expected, TOLERANCE[precision])
+                if problem is None:
+                    times[candidate.name].append(min(_timed(run) for _ in range(REPEATS)))
+            except Exception as error:
+                # Compilers and drivers raise errors of any type; plain PyTorch remains.
+                first = (str(error).strip() or "no details").splitlines()[0]
+                problem = f"it failed with {type(error).__name__}: {first}"
+            if problem:
+                problems[candidate.name] = problem
+            _give_back(device)
+    lines = {
+        c.name: Line.through(
+            [c.predict_bytes(settings, shape, precision, device) for shape in boxes], times[c.name]
+        )
+        for c in candidates
+        if c.name not in problems
+    }
+    return Outcome("x".join(map(str, boxes[-1])), lines, problems)
 
 
 def _difference(found: np.ndarray, expected: np.ndarray, tolerance: float) -> str | None:
@@ -131,7 +186,7 @@ def _timed(run: Callable[[], np.ndarray]) -> float:
 
 
 def _give_back(device: str) -> None:
-    """Free the GPU's memory before the sizes of blocks are chosen."""
+    """Free the GPU's memory before the next backend, and before the sizes of blocks are chosen."""
     if device.startswith("cuda"):
         import torch
 

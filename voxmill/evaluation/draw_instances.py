@@ -189,8 +189,7 @@ def _show_classes(panel: Axes, classes: list[dict[str, Any]]) -> None:
         if (error := row["volume_error"]) is not None:
             panel.text(place, 1.03, f"volume {error:+.0%}", ha="center", fontsize="small")
     names = [
-        f"{_volume(row['from_um3'])} to {_volume(row['to_um3'])} µm³\n"
-        f"{row['true_objects']} objects"
+        f"{_volume(row['from_um3'])} to {_volume(row['to_um3'])} µm³\n{row['true_objects']} objects"
         for row in classes
     ]
     panel.set_xticks(places, names, fontsize="small")

@@ -20,6 +20,7 @@ from voxmill.runtime.jobs import job, logger
 from voxmill.volumes import LABEL_DTYPES, open_volume, read_header
 from voxmill.volumes.orientation import place
 from voxmill.volumes.protocols import ReadableVolume
+from voxmill.volumes.sources import check_files
 
 _NAMED_PIECES = 20
 
@@ -72,7 +73,7 @@ def instance_results(
     }
 
 
-@job
+@job(outputs=("output_path",))
 def evaluate_instances(
     *,
     truth_path: str,
@@ -80,6 +81,7 @@ def evaluate_instances(
     labels_path: str,
     voxel_size_um: list[float],
     output_path: str,
+    fingerprint: str | None = None,
     threads: int = 1,
 ) -> None:
     """Compare an image of labels with a ground truth of labels.
@@ -95,6 +97,8 @@ def evaluate_instances(
     voxel_size_um : (3,) float
     output_path : path
         JSON: see `instance_results`.
+    fingerprint : str, optional
+        Of the ground truth when the run was planned; another one is refused.
     threads : int
 
     Raises
@@ -113,6 +117,7 @@ def evaluate_instances(
     with open_volume(header) as truth, open_volume(found_header) as found:
         size = VoxelSize.of(voxel_size_um)
         results = instance_results(truth, found, size, (str(truth_path), labels_path), threads)
+    check_files([truth_path], [fingerprint] if fingerprint else None)
     write_json(output_path, results)
     half = next(each for each in results["scores"] if each["threshold"] == 0.5)
     logger.info(

@@ -3,96 +3,26 @@
 Importing this module does not import torch.
 """
 
+import gc
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from voxmill.engine.backend import Shape
+from voxmill.engine.backend import Backend, Shape
 from voxmill.engine.backends import choose
 from voxmill.geometry import Box, Triple
+from voxmill.prediction.blocks import Block, block_around, gib, halved, plan_blocks
 from voxmill.prediction.flips import over_flips
-from voxmill.runtime.errors import VoxmillError
-from voxmill.runtime.free_memory import free_bytes
+from voxmill.prediction.streams import DeviceRunner, GpuDevice, HostRunner, Runner
+from voxmill.runtime.free_memory import free_bytes, is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
 # The share of the free memory that blocks may use: the rest is for other data of the job.
 SHARE = 0.85
-
-
-@dataclass(frozen=True)
-class Block:
-    """A part of a tile that is evaluated at once, in the coordinates of the tile's window.
-
-    Parameters
-    ----------
-    core : Box
-        What is kept of the result.
-    box : Box
-        What the network sees: the core and its halo, clipped at the window.
-    """
-
-    core: Box
-    box: Box
-
-
-def plan_blocks(
-    window_shape: Triple,
-    core: Box,
-    halo: Triple,
-    needed: Callable[[Triple], int],
-    budget_bytes: int,
-    multiple: int = 1,
-) -> list[Block]:
-    """The fewest blocks that each fit the budget: the core cut evenly, longest edge first.
-
-    Parameters
-    ----------
-    window_shape : (3,) int
-        Voxels of the tile with its halo.
-    core : Box
-        The tile's core in the window.
-    halo : (3,) int
-        Halo of each block's core, clipped at the window.
-    needed : callable
-        Box shape -> bytes.
-    budget_bytes : int
-    multiple : int
-        Boxes start and stop at multiples of it, so that a network that pools puts the same voxels
-        together as in the whole window, whose edges are multiples too.
-
-    Returns
-    -------
-    list of Block
-        Their cores partition the tile's core.
-
-    Raises
-    ------
-    VoxmillError
-        If not even a core of one voxel fits.
-    """
-    cuts = [1, 1, 1]
-    while True:
-        blocks = [_block(part, halo, window_shape, multiple) for part in core.split(cuts)]
-        worst = max(blocks, key=lambda block: block.box.size)
-        if needed(worst.box.shape) <= budget_bytes:
-            return blocks
-        if max(worst.core.shape) == 1:
-            raise VoxmillError(
-                f"memory: one voxel with its halo of {halo} voxels needs "
-                f"{_gib(needed(worst.box.shape))}, there are {_gib(budget_bytes)}. Give the job "
-                "more memory or choose a smaller halo."
-            )
-        cuts[int(np.argmax(worst.core.shape))] += 1
-
-
-def _block(core: Box, halo: Triple, window_shape: Triple, multiple: int) -> Block:
-    box = core.grow(halo, within=Box.from_shape(window_shape))
-    return Block(core, box.aligned(multiple))
 
 
 def shape_multiple(network: Any) -> int:
@@ -109,10 +39,18 @@ def _aligned(
     return np.pad(volume, [(0, 0), *pads]), core.shifted_by(front)
 
 
-def box_bytes(backend: Any, settings: Any, precision: str, box_shape: Shape) -> int:
-    """Peak bytes of a box: its voxels, and what the backend needs for it."""
-    voxels = 4 * settings.inputs * int(np.prod(box_shape))
-    return backend.predict_bytes(settings, box_shape, precision) + voxels
+def box_bytes(
+    backend: Any, settings: Any, precision: str, box_shape: Shape, device: str = "cpu"
+) -> int:
+    """Peak bytes of a box: what the backend needs for it, and the copies beside it.
+
+    On a CPU these are its voxels; on a GPU those of the next box, which arrives meanwhile, and the
+    result of the last one, which leaves.
+    """
+    on_gpu = device.startswith("cuda")
+    copies = settings.inputs + (settings.outputs if on_gpu else 0)
+    needed: int = backend.predict_bytes(settings, box_shape, precision, device)
+    return needed + 4 * copies * int(np.prod(box_shape))
 
 
 def predict_in_blocks(
@@ -131,6 +69,7 @@ def predict_in_blocks(
     """Probabilities of a tile's core, in the largest blocks that fit the memory.
 
     If a block runs out of memory all the same, it and those after it are halved, and the log warns.
+    A GPU tries once more at the same size first: its memory may only have been in small pieces.
 
     Parameters
     ----------
@@ -162,7 +101,7 @@ def predict_in_blocks(
         If no block fits, or as `choose`.
     """
     chosen = choose(backend, network, device, precision, volume.shape[1:])
-    needed = partial(box_bytes, chosen, network.settings, precision)
+    needed = partial(box_bytes, chosen, network.settings, precision, device=device)
     budget = int(SHARE * free_bytes(device)) if budget_bytes is None else budget_bytes
     multiple = shape_multiple(network)
     if multiple > 1:
@@ -171,79 +110,69 @@ def predict_in_blocks(
     largest = max((block.box for block in blocks), key=lambda box: box.size).shape
     logger.info(
         "memory: %d block(s) of up to %s voxels, %s of %s",
-        len(blocks), "x".join(map(str, largest)), _gib(needed(largest)), _gib(budget),
+        len(blocks), "x".join(map(str, largest)), gib(needed(largest)), gib(budget),
     )  # fmt: skip
     result = np.empty((network.settings.outputs, *core.shape), np.float32)
-    while blocks:
-        block = blocks.pop(0)
-        box = np.ascontiguousarray(volume[:, *block.box.slices], dtype=np.float32)
-        part = _run_or_none(
-            lambda v: chosen.run(network, v, device, precision, threads), box, flip_axes, device
-        )
-        if part is None:
-            limit = needed(block.box.shape) // 2
-            cut = partial(_block, halo=halo, window_shape=volume.shape[1:], multiple=multiple)
-            blocks = _halved([block, *blocks], cut, needed, limit)
-            continue
-        kept = part[:, *block.core.relative_to(block.box.start).slices]
-        result[:, *block.core.relative_to(core.start).slices] = kept
+    runner = _runner(chosen, network, device, precision, threads, flip_axes, volume, result, core)
+    cut = partial(block_around, halo=halo, window_shape=volume.shape[1:], multiple=multiple)
+    again, done = False, 0
+    while blocks := _left_of(blocks, runner):
+        again = (runner.done > done or not again) and device.startswith("cuda")
+        done = runner.done
+        _make_room(blocks[0], device, again)
+        if not again:
+            limit = needed(blocks[0].box.shape) // 2
+            blocks = halved(blocks, cut, needed, limit)
     return result
 
 
-def _run_or_none(
-    run: Callable, box: np.ndarray, flip_axes: tuple[int, ...], device: str
-) -> np.ndarray | None:
-    """The mean over flips of what `run` gives, or None if it ran out of memory."""
+def _runner(
+    backend: Backend,
+    network: Any,
+    device: str,
+    precision: str,
+    threads: int,
+    flip_axes: tuple[int, ...],
+    volume: np.ndarray,
+    result: np.ndarray,
+    core: Box,
+) -> Runner:
+    """What evaluates blocks of `volume` on the device, and puts their cores into `result`."""
+    if device.startswith("cuda"):
+        there = GpuDevice(backend, network, device, precision, flip_axes)
+        return DeviceRunner(there, volume, result, core.start)
+
+    def run(box: np.ndarray) -> np.ndarray:
+        return backend.run(network, box, device, precision, threads)
+
+    evaluate = partial(over_flips, run, axes=flip_axes) if flip_axes else run
+    return HostRunner(evaluate, volume, result, core.start)
+
+
+def _left_of(blocks: Sequence[Block], runner: Runner) -> list[Block]:
+    """Run blocks; returns those that are left when one ran out of memory."""
+    before = runner.done
     try:
-        return over_flips(run, box, flip_axes) if flip_axes else run(box)
-    except MemoryError as error:
-        problem = str(error)
-    except RuntimeError as error:
+        runner.run(blocks)
+    except (MemoryError, RuntimeError) as error:
         # torch.OutOfMemoryError on a GPU; on the CPU torch raises a plain RuntimeError.
-        if "memory" not in str(error).lower():
+        if not is_out_of_memory(error):
             raise
-        problem = str(error)
+        problem = (str(error).strip() or "no details").splitlines()[0]
+        logger.warning("out of memory: %s", problem)
+    return list(blocks[runner.done - before :])
+
+
+def _make_room(block: Block, device: str, again: bool) -> None:
+    """Say what comes next, and free the memory that the failed try still holds."""
     logger.warning(
-        "out of memory with a block of %s voxels (%s): going on with blocks of half the size",
-        "x".join(map(str, box.shape[1:])), (problem.strip() or "no details").splitlines()[0],
-    )  # fmt: skip
+        "out of memory with a block of %s voxels: %s",
+        "x".join(map(str, block.box.shape)),
+        "once more at the same size" if again else "going on with blocks of half the size",
+    )
+    # The traceback of an error and its frames hold each other, and with them tensors.
+    gc.collect()
     if device.startswith("cuda"):
         import torch
 
         torch.cuda.empty_cache()
-    return None
-
-
-def _halved(
-    blocks: list[Block],
-    cut: Callable[[Box], Block],
-    needed: Callable[[Triple], int],
-    limit: int,
-) -> list[Block]:
-    """Blocks cut at the middle of their longest edge until each needs `limit` bytes at most.
-
-    A halo does not shrink with its block: a block of few voxels may stay above the limit. Halving
-    its core is then all that can be done.
-    """
-    smaller = []
-    for block in blocks:
-        if needed(block.box.shape) <= limit:
-            smaller.append(block)
-            continue
-        if max(block.core.shape) == 1:
-            raise VoxmillError(
-                f"memory: a block of one voxel with its halo ({block.box.shape} voxels) ran out of "
-                "memory. Give the job more memory or choose a smaller halo."
-            )
-        cuts = [1, 1, 1]
-        cuts[int(np.argmax(block.core.shape))] = 2
-        halves = [cut(part) for part in block.core.split(cuts)]
-        if max(needed(half.box.shape) for half in halves) > limit and max(block.core.shape) > 2:
-            smaller += _halved(halves, cut, needed, limit)
-        else:
-            smaller += halves
-    return smaller
-
-
-def _gib(size: float) -> str:
-    return f"{size / 2**30:.2f} GiB"

@@ -22,8 +22,8 @@ from voxmill.runtime.jobs import log_rate, logger, overlapped
 from voxmill.runtime.rates import predicted_as, remember
 from voxmill.tiles.plan import REMAKE, read_plan
 from voxmill.tiles.predicted import (
+    PlannedImage,
     PredictedTile,
-    ProbabilityImage,
     check_identity,
     read_predicted,
 )
@@ -90,9 +90,7 @@ class Predictor:
         self.grey = read_grey_values(statistics_path, self.plan.fingerprint)
         self.written, self.settings, self.threads = written, settings, threads
         self.card = models.read_card(weights_path)
-        self.array = ProbabilityImage.planned(
-            written.image_path, self.plan, written.storage
-        ).arrays[0]
+        self.array = PlannedImage.planned(written.image_path, self.plan, written.storage).arrays[0]
         self._normalise = self.grey.normaliser(self.card.normalisation)
         # By a relative name, which `runtime.digests` does not follow: warnings change no result.
         appearance = importlib.import_module("..volumes.appearance", __package__)

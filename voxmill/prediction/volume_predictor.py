@@ -87,7 +87,7 @@ class VolumePredictor:
             z, y, x = (min(2 * halo + 1, n) for n in self.volume.shape)
             shape = z, y, x
             backend = choose(self.settings.backend, self.network, device, precision, shape)
-            if box_bytes(backend, self.network.settings, precision, shape) <= budget:
+            if box_bytes(backend, self.network.settings, precision, shape, device) <= budget:
                 break
         if halo < most:
             logger.warning(

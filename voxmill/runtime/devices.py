@@ -14,13 +14,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from voxmill.runtime import records, slots
+from voxmill.runtime import cards, records, slots
 from voxmill.runtime.errors import VoxmillError
 
 DEVICES = ("auto", "cpu", "cuda")
 ALLOW_CPU = "VOXMILL_ALLOW_CPU"
 _POLL_S = 0.5
+# PyTorch's memory grows in place, so that pieces of freed blocks serve as one for the next.
+_ALLOCATOR = "expandable_segments:True"
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ def _claimed(gpus: int, device: str) -> Iterator[Claim]:
         yield Claim(("cpu",), (), node)
         return
     scheduled = "SLURM_JOB_ID" in os.environ
-    seen = visible_gpus()
+    seen = visible_gpus() if scheduled else _distinct(visible_gpus())
     if len(seen) < gpus:
         if device == "auto" and not scheduled and not seen:
             yield Claim(("cpu",), (), node)
@@ -119,8 +122,16 @@ def _claimed(gpus: int, device: str) -> Iterator[Claim]:
             "The cluster does not confine jobs to their GPUs: ask its administrators for "
             "`Gres` with `File=` in gres.conf."
         )
+    if gpus > 1 and (slices := [name for name in seen if name.startswith("MIG-")]):
+        raise VoxmillError(
+            f"Node {node}: this job asked for {gpus} GPUs and sees {', '.join(slices)}: a process "
+            "can use one slice (MIG) of a card alone. Ask for one GPU, or for whole cards."
+        )
     with contextlib.nullcontext(seen) if scheduled else _slots(seen, gpus) as taken:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(taken)
+        # As nvidia-smi counts, and not with the fastest card first.
+        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+        _set_allocator()
         yield Claim(_usable(node, taken), tuple(taken), node)
 
 
@@ -136,7 +147,31 @@ def visible_gpus() -> list[str]:
         return [name for name in seen if name and name not in ("-1", "NoDevFiles")]
     if "SLURM_JOB_ID" in os.environ:
         return []
-    return [str(index) for index in range(_cards())]
+    return cards.names_of_all(_cards())
+
+
+def _set_allocator() -> None:
+    """Let PyTorch's memory on GPUs grow in place, unless the environment says how it shall."""
+    if {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"} & os.environ.keys():
+        return
+    os.environ["PYTORCH_CUDA_ALLOC_CONF"] = _ALLOCATOR
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        # It may have read the environment when it was imported.
+        torch._C._accelerator_setAllocatorSettings(_ALLOCATOR)
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """Names without those of a card or slice that is named before, in another way."""
+    kept: dict[str, str] = {}
+    for name in names:
+        kept.setdefault(_lock_of(name), name)
+    return list(kept.values())
+
+
+def _lock_of(name: str) -> str:
+    """Under which name a GPU is locked: the same for its number and for its UUID."""
+    return cards.one_name(name, cards.in_cuda_order())
 
 
 def _cards() -> int:
@@ -159,6 +194,8 @@ def _usable(node: str, taken: list[str]) -> tuple[str, ...]:
 
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if found == len(taken):
+        for index in range(found):
+            _check_kernels(node, torch, index)
         return tuple(f"cuda:{index}" for index in range(found))
     if _cpu_allowed():
         return ("cpu",)
@@ -172,6 +209,17 @@ def _usable(node: str, taken: list[str]) -> tuple[str, ...]:
     raise VoxmillError(
         f"Node {node}: the job holds GPU {','.join(taken)}, but {why} (torch {torch.__version__})."
     )
+
+
+def _check_kernels(node: str, torch: Any, index: int) -> None:
+    """Raise an error unless PyTorch has kernels for a GPU."""
+    if torch.version.cuda is None:
+        return
+    version = f"{torch.__version__}, CUDA {torch.version.cuda}"
+    capability = torch.cuda.get_device_capability(index)
+    problem = cards.without_kernels(capability, torch.cuda.get_arch_list(), version)
+    if problem:
+        raise VoxmillError(f"Node {node}: {torch.cuda.get_device_name(index)} has {problem}.")
 
 
 def _missing_message(node: str, gpus: int, seen: list[str]) -> str:
@@ -204,7 +252,7 @@ def _slots(seen: list[str], gpus: int) -> Iterator[list[str]]:
             with contextlib.ExitStack() as attempt:
                 taken: list[str] = []
                 for name in seen:
-                    if len(taken) < gpus and slots.take(name, attempt):
+                    if len(taken) < gpus and slots.take(_lock_of(name), attempt):
                         taken.append(name)
                 if len(taken) == gpus:
                     stack.push(attempt.pop_all())

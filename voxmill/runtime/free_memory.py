@@ -31,6 +31,17 @@ def free_bytes(device: str = "cpu") -> int:
     return max(0, min(free))
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of Python, PyTorch, cuDNN, cuBLAS or cuFFT says that memory is short.
+
+    >>> is_out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))
+    False
+    """
+    text = str(error).lower()
+    said = ("out of memory", "allocate memory", "not enough memory", "alloc_failed")
+    return isinstance(error, MemoryError) or any(words in text for words in said)
+
+
 def _meminfo(key: str) -> int:
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith(key + ":"):

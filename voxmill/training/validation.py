@@ -32,6 +32,7 @@ def predict_box(
     normalisation: dict[str, Any],
     device: str,
     threads: int,
+    block_vox: int = BLOCK_VOX,
 ) -> np.ndarray:
     """Predict a box block by block, each with its halo.
 
@@ -46,6 +47,8 @@ def predict_box(
         See `voxmill.networks.models.ModelCard`.
     device : str
     threads : int
+    block_vox : int
+        Longest edge of a block.
 
     Returns
     -------
@@ -54,7 +57,7 @@ def predict_box(
     """
     normalise = source.grey.normaliser(normalisation)
     result = np.empty((network.settings.outputs, *box.shape), np.float32)
-    for block in box.blocks(BLOCK_VOX):
+    for block in box.blocks(block_vox):
         window = block.grow(HALO_VOX, within=Box.from_shape(source.volume.shape))
         grey = normalise(source.volume.read_window(*window), window.start)
         values = forward(network, grey[None], "auto", device, "float32", threads)

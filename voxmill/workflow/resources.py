@@ -23,6 +23,7 @@ from voxmill.workflow.cutting import ASSUMED_HALO_VOX
 from voxmill.workflow.memory import (
     CPU_BASE_MB,
     GPU_BASE_MB,
+    PINNED_MB,
     evaluation_bytes,
     megabytes,
     training_bytes,
@@ -133,7 +134,8 @@ class Resources:
 
     def fit_memory_mb(self, wildcards: Wildcards, attempt: int) -> int:
         """A few float volumes beside PyTorch, more where the CPU itself fits."""
-        return attempt * (8000 if self.fit_gpus(wildcards) else 16000)
+        more = self.denoising.settings.get("fits_at_once", 1) - 1
+        return attempt * (8000 + 3000 * more if self.fit_gpus(wildcards) else 16000)
 
     def prediction_minutes(self, wildcards: Wildcards, attempt: int) -> int:
         """Half an hour, and what a slow CPU node takes for a tile.
@@ -165,7 +167,7 @@ class Resources:
         if settings["flips"]:
             held += 4 * (1 + outputs) * voxels  # a mirrored window and the sum of the results
         if self.prediction_gpus(wildcards):
-            return GPU_BASE_MB + megabytes(held)
+            return GPU_BASE_MB + PINNED_MB + megabytes(held)
         held += evaluation_bytes(card.network, card.settings, settings, window_vox)
         return CPU_BASE_MB + megabytes(held)
 
