@@ -21,7 +21,7 @@ TUNED_ON, JUDGED_ON = (201, 202), (301, 302)
 """Seeds of phantoms; none of them looks like another."""
 # Real volumes are few: each counts as so many phantoms.
 REAL_COPIES = 6
-STEPS, MORE_STEPS = 500, 150
+STEPS, MORE_STEPS = 1200, 400
 """Steps on phantoms, and with real volumes from there on."""
 
 
@@ -44,7 +44,7 @@ def settings_of(
         touching="distance",
         positive_weight=1.0,
         foreground_weight=1.0,
-        network={"kind": "msdnet", "depth": 12, "width": 3, "dilations": (1, 2, 4, 8)},
+        network={"kind": "msdnet", "depth": 14, "width": 4, "dilations": (1, 2, 4, 8)},
         patch_vox=(32, 32, 32),
         balance=0.0,
         learning_rate=rate,
