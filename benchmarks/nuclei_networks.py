@@ -21,7 +21,7 @@ TUNED_ON, JUDGED_ON = (201, 202), (301, 302)
 """Seeds of phantoms; none of them looks like another."""
 # Real volumes are few: each counts as so many phantoms.
 REAL_COPIES = 6
-STEPS, MORE_STEPS = 400, 120
+STEPS, MORE_STEPS = 1200, 400
 """Steps on phantoms, and with real volumes from there on."""
 
 
@@ -44,8 +44,8 @@ def settings_of(
         touching="distance",
         positive_weight=1.0,
         foreground_weight=1.0,
-        network={"kind": "msdnet", "depth": 12, "width": 2, "dilations": (1, 2, 4, 8, 12, 16)},
-        patch_vox=(40, 48, 48),
+        network={"kind": "msdnet", "depth": 14, "width": 4, "dilations": (1, 2, 4, 8)},
+        patch_vox=(32, 32, 32),
         balance=0.0,
         learning_rate=rate,
         steps=steps,
@@ -58,28 +58,31 @@ def settings_of(
 
 
 def halves(name: str, folder: Path) -> list[tuple[str, Box, Box]]:
-    """Parts of a volume to leave out: name, box to train on, box to judge."""
+    """Parts of a volume to leave out: name, box to train on, box to judge; voxels of the file."""
     _, labels, _ = nuclei_data.read_volume(name, folder)
     z, y, x = labels.shape
-    left, right = Box((0, 0, 0), (z, y, x // 2)), Box((0, 0, x // 2), (z, y, x))
-    return [(f"{name} x < {x // 2}", right, left), (f"{name} x >= {x // 2}", left, right)]
+    upper, lower = Box((0, 0, 0), (z // 2, y, x)), Box((z // 2, 0, 0), (z, y, x))
+    return [(f"{name} z < {z // 2}", lower, upper), (f"{name} z >= {z // 2}", upper, lower)]
 
 
-def real_sources(name: str, folder: Path, region: Box | None = None) -> list[Source]:
-    """A real volume, or a box of it, as several sources, so that it counts more."""
+def real_sources(name: str, folder: Path, box: Box | None = None) -> list[Source]:
+    """A real volume, or planes of it, as several sources, so that it counts more."""
     volume, labels, size = nuclei_data.read_volume(name, folder)
-    # Grey values are those of the whole volume, as in a prediction; labels are not.
-    source = nuclei_data.make_source(name, volume, labels, size)
-    region = region or source.region
-    inside = region.contains(np.rint(source.points))
-    return [
-        dataclasses.replace(
-            nuclei_data.make_source(f"{name}-{k}", volume, labels, size, region=region),
-            points=source.points[inside],
-            contents=f"{nuclei_data.digests(name, folder)}",
+    sources = []
+    for k in range(REAL_COPIES):
+        # Grey values are those of the whole volume, as in a prediction; labels are not.
+        source = nuclei_data.make_source(f"{name}-{k}", volume, labels, size)
+        region = source.region
+        if box is not None:
+            region = Box((box.start[0], *region.start[1:]), (box.stop[0], *region.stop[1:]))
+        inside = region.contains(np.rint(source.points))
+        digests = str(nuclei_data.digests(name, folder))
+        sources.append(
+            dataclasses.replace(
+                source, region=region, points=source.points[inside], contents=digests
+            )
         )
-        for k in range(REAL_COPIES)
-    ]
+    return sources
 
 
 def network(
@@ -144,8 +147,8 @@ def ship(card: models.ModelCard, network, detector: dict, options) -> None:
     models.save(Path("models") / "nuclei.safetensors", network, shipped)
 
 
-def maps_of(path: Path, source: Source, threads: int) -> dict[str, np.ndarray]:
-    """Maps of a network on a whole volume, by the names of its outputs."""
+def maps_of(path: Path, source: Source, shape: tuple[int, ...], threads: int) -> dict:
+    """Maps of a network on a whole volume, in the voxels of its file, by the names of outputs."""
     card, trained = models.load(path)
     maps = predict_box(trained, source, source.region, card.normalisation, "cpu", threads)
-    return dict(zip(card.outputs, maps, strict=True))
+    return dict(zip(card.outputs, nuclei_data.fine(maps, shape), strict=True))

@@ -132,6 +132,7 @@ rule evaluate_instances:
         volume=W.volumes.truth_volume,
         truth_fingerprint=W.volumes.truth_fingerprint,
         voxel_size_um=W.volumes.voxel_size_um,
+        own_grid=W.volumes.own_grid,
         code=source_digest("voxmill.evaluation.evaluate_instances"),
     message:
         "Evaluating the labels of {wildcards.network} on {wildcards.volume}"

@@ -98,6 +98,6 @@ class Objects:
 
     def _has_labels(self, volume: str) -> bool:
         section = self.config.volumes[volume]
-        if section.box or section.resampling:
-            return False  # the truth is of the whole volume, in the voxels of its file
+        if section.box:
+            return False  # the truth is of the whole volume
         return section.path is None or section.settings.get("truth", {}).get("kind") == "labels"
