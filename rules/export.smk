@@ -39,7 +39,7 @@ rule export_table:
         cells="results/{volume}/{network}/cells_measured.csv",
         recorded=RECORDS,
     output:
-        cells="results/{volume}/{network}/cells_measured.parquet",
+        cells=update("results/{volume}/{network}/cells_measured.parquet"),
     log:
         "logs/{volume}/{network}/export_table.log",
     conda:

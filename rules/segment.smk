@@ -69,7 +69,7 @@ rule measure_label_seams:
         labels="results/{volume}/{network}/labels.ome.zarr/zarr.json",
         recorded=RECORDS,
     output:
-        seams="results/{volume}/{network}/label_seams.json",
+        seams=update("results/{volume}/{network}/label_seams.json"),
     log:
         "logs/{volume}/{network}/measure_label_seams.log",
     conda:

@@ -13,5 +13,6 @@ if __name__ == "__main__":
         settings={},
         objects=snakemake.params.objects,
         part=snakemake.params.part,
+        code=snakemake.params.code,
         log_path=snakemake.log[0],
     )
