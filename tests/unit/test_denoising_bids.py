@@ -156,6 +156,11 @@ def test_bad_scans_name_their_key(tmp_path):
     refused(r"scans\.x\.volume: not known beside phantom", phantom | {"volume": 1})
     refused(r"scans\.x\.bids: .*this BIDS folder does not exist", {"bids": "none"})
     refused(r"denoising\.devices: expected one device or two", phantom, devices=["cuda:0"] * 2)
+    gpus = ["cuda:0", "cuda:1", "cuda:2"]
+    refused(r"devices: expected one or two for each of 1 fit\(s\)", phantom, devices=gpus)
+    refused(r"for each of 2 fit\(s\)", phantom, devices=gpus, fits=2, fits_at_once=2)
+    refused(r"fits_at_once: expected at most `fits`, which is 1, found 2", phantom,
+            devices=gpus[:2], fits_at_once=2)  # fmt: skip
     refused(r"denoising\.precision: float16 needs GPUs", phantom, devices=["cpu"],
             precision="float16")  # fmt: skip
     refused(r"config: denoising\.iterations: expected", phantom, iterations=0)

@@ -1,5 +1,6 @@
 """Devices by name, precision, placement of units, and real passes on two devices."""
 
+import contextlib
 import dataclasses
 
 import pytest
@@ -10,9 +11,10 @@ from torch.utils._pytree import tree_leaves
 
 from voxmill.config.denoising import DenoiseSettings
 from voxmill.denoising import devices as denoising_devices
-from voxmill.denoising.devices import resolve_devices, resolve_precision
+from voxmill.denoising.devices import of_each_fit, resolve_devices, resolve_precision
 from voxmill.denoising.fitting import Fit
 from voxmill.denoising.placement import place_units, unit_names
+from voxmill.runtime.devices import Claim
 from voxmill.runtime.errors import VoxmillError
 
 CPU, META = torch.device("cpu"), torch.device("meta")
@@ -123,6 +125,31 @@ def test_recorded_placement_of_modules_activations_gradients_and_optimiser(cut, 
 def test_bad_devices(names, precision, message):
     with pytest.raises(VoxmillError, match=message):
         resolve_devices(names, precision)
+
+
+def test_devices_of_fits_at_once():
+    four = [torch.device("cuda", index) for index in range(4)]
+    assert of_each_fit(four, 2) == [tuple(four[:2]), tuple(four[2:])]
+    assert of_each_fit(four, 4) == [(device,) for device in four]
+    assert of_each_fit(four[:2], 1) == [tuple(four[:2])]
+    with pytest.raises(VoxmillError, match="one or two devices for each of 2 fits, found"):
+        resolve_devices(["cuda:0", "cuda:1", "cuda:2"], "float32", 2)
+
+
+def test_gpus_of_fits_at_once_are_held_together(monkeypatch):
+    asked = {}
+
+    @contextlib.contextmanager
+    def claim(number, *others):
+        asked["number"] = number
+        yield Claim(tuple(f"cuda:{index}" for index in range(number)), (), "node")
+
+    monkeypatch.setattr(denoising_devices, "claim", claim)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    names = ["cuda:4", "cuda:5", "cuda:6", "cuda:7"]
+    with denoising_devices.held_devices(names, "float32", at_once=2) as found:
+        assert found == tuple(torch.device("cuda", index) for index in range(4))
+    assert asked == {"number": 4}
 
 
 def test_good_devices():

@@ -64,6 +64,22 @@ def test_a_fit_is_closer_to_the_truth_than_the_noisy_volume():
     assert fit.reason == "all 40 iterations done"
 
 
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_kernels_repeat_where_the_settings_ask_for_it(monkeypatch, deterministic):
+    fit, chosen = make(deterministic=deterministic), []
+    loss, before = fit.loss, torch.backends.cudnn.deterministic
+
+    def watched(number):
+        cudnn = torch.backends.cudnn
+        chosen.append((cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32))
+        return loss(number)
+
+    monkeypatch.setattr(fit, "loss", watched)
+    fit.step()
+    assert chosen == [(deterministic, not deterministic, False)]
+    assert torch.backends.cudnn.deterministic == before
+
+
 def test_average_begins_as_a_plain_mean():
     fit, outputs = make(average=0.99), []
     for number in (1, 2, 3):

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from voxmill.config.skip3d import Skip3DSettings
-from voxmill.denoising.precision import MOST_SKIPPED, Stepper, mean_square
+from voxmill.denoising import precision
+from voxmill.denoising.precision import FIRST_SCALE, MOST_SKIPPED, Stepper, mean_square
 from voxmill.networks.skip3d import Norm, Skip3D
 from voxmill.runtime.errors import VoxmillError
 
@@ -23,9 +24,9 @@ def test_update_of_1e_4_on_a_weight_of_1():
     network = Skip3D(TINY)
     weight = network.units["head"].weight
     nn.init.ones_(weight)
-    stepper = Stepper(torch.optim.SGD(network.parameters(), lr=2e-4), "float16")
-    # A loss whose gradient with respect to that weight is 1/2, through its float16 copy.
-    loss = 0.5 * weight.to(torch.float16).float().sum()
+    stepper = Stepper(torch.optim.SGD(network.parameters(), lr=0.0512), "float16")
+    # A loss whose gradient with respect to that weight is 2^-9, through its float16 copy.
+    loss = 2**-9 * weight.to(torch.float16).float().sum()
     report = stepper.step(loss)
     assert not report.skipped
     torch.testing.assert_close(weight.data, torch.full_like(weight, 1 - 1e-4), rtol=1e-6, atol=0)
@@ -51,11 +52,11 @@ def test_squares_that_overflow_inside_a_norm():
     torch.testing.assert_close(ours.float(), values.float() / 300)
 
 
-def small_gradient(precision, dtype):
-    """Gradient of a weight through half-precision values for a small loss; the true one is 1e-9."""
+def small_gradient(kind, dtype, size=1e-9):
+    """Gradient of a weight through half-precision values for a small loss; the true one is size."""
     weight = nn.Parameter(torch.ones(1))
-    stepper = Stepper(torch.optim.SGD([weight], lr=0.0), precision)
-    stepper.step((weight.to(dtype) * torch.tensor(1.0, dtype=dtype)).float().sum() * 1e-9)
+    stepper = Stepper(torch.optim.SGD([weight], lr=0.0), kind)
+    stepper.step((weight.to(dtype) * torch.tensor(1.0, dtype=dtype)).float().sum() * size)
     return weight.grad.item()
 
 
@@ -66,18 +67,27 @@ def test_small_gradients():
     assert small_gradient("bfloat16", torch.bfloat16) == pytest.approx(1e-9, rel=1e-2)
 
 
+def test_gradients_of_a_voxel_among_ten_million(monkeypatch):
+    # The mean over 256 x 256 x 150 voxels divides by 10^7: many voxels have less than 1e-12.
+    assert small_gradient("float16", torch.float16, 1e-12) == pytest.approx(1e-12, rel=2e-3)
+    monkeypatch.setattr(precision, "FIRST_SCALE", 2.0**16)  # of `torch.amp`: 2^-24 is its least
+    naive = small_gradient("float16", torch.float16, 1e-12)
+    assert naive == pytest.approx(2.0**-40) and abs(naive / 1e-12 - 1) > 0.05
+    assert small_gradient("float16", torch.float16, 4e-13) == 0.0
+
+
 def test_an_overflowing_step_is_skipped_and_the_scale_halved():
     weight = nn.Parameter(torch.ones(1))
     stepper = Stepper(torch.optim.SGD([weight], lr=0.1), "float16")
-    report = stepper.step(0.5 * weight.half().float().sum())
-    assert (report.skipped, report.scale) == (False, 2.0**16)
+    report = stepper.step(2**-9 * weight.half().float().sum())
+    assert (report.skipped, report.scale) == (False, FIRST_SCALE)
     before = weight.item()
-    # 65536 times 2 is more than a float16 gradient holds.
-    report = stepper.step(2 * weight.half().float().sum())
-    assert (report.skipped, report.scale) == (True, 2.0**16)
+    # 2^24 times 2^-7 is 2^17, more than a float16 gradient holds.
+    report = stepper.step(2**-7 * weight.half().float().sum())
+    assert (report.skipped, report.scale) == (True, FIRST_SCALE)
     assert weight.item() == before
-    report = stepper.step(0.5 * weight.half().float().sum())
-    assert (report.skipped, report.scale) == (False, 2.0**15)
+    report = stepper.step(2**-9 * weight.half().float().sum())
+    assert (report.skipped, report.scale) == (False, FIRST_SCALE / 2)
 
 
 def test_a_run_of_skipped_steps_ends_the_fit():

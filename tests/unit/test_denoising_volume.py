@@ -2,6 +2,9 @@
 
 import dataclasses
 import itertools
+import os
+import signal
+import threading
 
 import numpy as np
 import pytest
@@ -38,10 +41,10 @@ def scans():
     return add_rician(clean, 25.0, seed=1), clean
 
 
-def denoise(scans, path=None, **changes):
+def denoise(scans, path=None, devices=CPU, **changes):
     settings = dataclasses.replace(SETTINGS, **changes)
     return denoise_volume(
-        scans[0], settings, CPU, reference=scans[1], checkpoint_path=path, progress=False
+        scans[0], settings, devices, reference=scans[1], checkpoint_path=path, progress=False
     )
 
 
@@ -84,6 +87,101 @@ def test_finished_fits_are_not_done_again(scans, tmp_path, monkeypatch):
     assert np.array_equal(denoise(scans, path, fits=2).volume, expected)
     assert len(steps) == 4
     assert path_of_fit(path, 1).name == "fit.2.pt"
+
+
+@pytest.mark.parametrize("each", [1, 2])
+def test_fits_at_once_give_the_numbers_of_fits_one_after_the_other(scans, each):
+    expected = denoise(scans, fits=3, cut="up0")
+    found = denoise(scans, devices=CPU * 2 * each, fits=3, fits_at_once=2, cut="up0")
+    assert np.array_equal(found.volume, expected.volume)
+    assert [(row["fit"], row["iteration"]) for row in found.rows] == list(
+        itertools.product((1, 2, 3), (1, 2, 3, 4))
+    )
+    assert found.best_iterations == expected.best_iterations
+    # The third fit begins after the first two; their seconds do not add up.
+    seconds = {fit: [r["seconds"] for r in found.rows if r["fit"] == fit] for fit in (1, 2, 3)}
+    assert all(times == sorted(times) for times in seconds.values())
+    assert seconds[3][0] >= max(seconds[1][-1], seconds[2][-1])
+    # The metrics of the third fit are of the mean of all.
+    assert found.rows[-1]["psnr"] == expected.rows[-1]["psnr"]
+
+
+def test_each_of_the_fits_at_once_has_devices_of_its_own(scans, monkeypatch):
+    cuda = [torch.device("cuda", index) for index in range(4)]
+    job = denoising_volume._Job(
+        scans[0], dataclasses.replace(SETTINGS, fits=2, fits_at_once=2, cut="up0"), cuda
+    )
+    assert [set(place.values()) for place in job.placements] == [set(cuda[:2]), set(cuda[2:])]
+    assert job.placements[1]["down0"] == cuda[2] and job.placements[1]["head"] == cuda[3]
+    job = denoising_volume._Job(
+        scans[0], dataclasses.replace(SETTINGS, fits=4, fits_at_once=4), cuda
+    )
+    assert [set(place.values()) for place in job.placements] == [{device} for device in cuda]
+
+
+def test_after_an_error_of_one_fit_the_others_end_with_a_checkpoint(scans, tmp_path, monkeypatch):
+    path, step = tmp_path / "fit.pt", denoising_volume.Fit.step
+    diverged = threading.Event()
+
+    def step_or_diverge(fit):
+        if fit.settings.seed == SEED_STEP:
+            diverged.set()
+            raise VoxmillError("the fit diverged")
+        assert diverged.wait(60)
+        return step(fit)
+
+    monkeypatch.setattr(denoising_volume.Fit, "step", step_or_diverge)
+    with pytest.raises(VoxmillError, match="the fit diverged"):
+        denoise(scans, path, CPU * 2, fits=2, fits_at_once=2, iterations=100_000)
+    assert path.exists() and not path_of_fit(path, 1).exists()
+
+
+def test_a_signal_ends_fits_at_once_with_their_checkpoints(scans, tmp_path, monkeypatch):
+    path, step = tmp_path / "fit.pt", denoising_volume.Fit.step
+
+    def step_then_signal(fit):
+        row = step(fit)
+        if fit.iteration == 2 and fit.settings.seed == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return row
+
+    monkeypatch.setattr(denoising_volume.Fit, "step", step_then_signal)
+    with pytest.raises(Terminated, match="ended by a signal"):
+        denoise(scans, path, CPU * 2, fits=2, fits_at_once=2, iterations=100_000)
+    assert path.exists() and path_of_fit(path, 1).exists()
+
+
+@pytest.mark.parametrize(
+    ("begun", "ended"),
+    [
+        ({"devices": CPU}, {"devices": CPU * 2, "cut": "up0"}),
+        ({"devices": CPU * 2, "cut": "decoder"}, {"devices": CPU}),
+        ({"devices": CPU * 2, "cut": "down1"}, {"devices": CPU * 2, "cut": "head"}),
+        ({"checkpointing": True}, {"channels_last": True, "deterministic": False}),
+    ],
+)
+def test_a_fit_goes_on_with_another_placement(scans, tmp_path, monkeypatch, begun, ended):
+    expected = denoise(scans, cut="decoder")
+    path, step, steps = tmp_path / "fit.pt", denoising_volume.Fit.step, []
+
+    def step_then_signal(fit):
+        row = step(fit)
+        steps.append(fit.iteration)
+        if len(steps) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return row
+
+    monkeypatch.setattr(denoising_volume.Fit, "step", step_then_signal)
+    with pytest.raises(Terminated):
+        denoise(scans, path, **begun)
+    found = denoise(scans, path, **ended)
+    assert steps == [1, 2, 3, 4]
+    # Another layout adds in another order.
+    np.testing.assert_allclose(found.volume, expected.volume, rtol=1e-4, atol=1e-2)
+    with pytest.raises(Terminated):
+        steps.clear()
+        denoise(scans, path, **(ended | {"seed": 1}))
+    assert steps == [1, 2]  # another fit begins from the beginning
 
 
 def test_detail_is_restored_at_the_end(scans):

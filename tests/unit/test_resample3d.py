@@ -42,9 +42,13 @@ def test_no_padding_is_the_map_itself():
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.tuples(*[st.integers(1, 5)] * 3), st.sampled_from(["nearest", "trilinear"]))
-def test_upsampling_is_pytorchs_with_its_gradient(shape, mode):
+@given(
+    st.tuples(*[st.integers(1, 5)] * 3), st.sampled_from(["nearest", "trilinear"]), st.booleans()
+)
+def test_upsampling_is_pytorchs_with_its_gradient(shape, mode, channels_last):
     maps = torch.randn(1, 2, *shape, dtype=torch.float64)
+    if channels_last:
+        maps = maps.contiguous(memory_format=torch.channels_last_3d)
     double = tuple(2 * side for side in shape)
 
     def expected(m):
@@ -55,6 +59,23 @@ def test_upsampling_is_pytorchs_with_its_gradient(shape, mode):
     torch.testing.assert_close(upsample(maps, mode, double), expected(maps))
     ours = gradient(lambda m: upsample(m, mode, double), maps, weights)
     torch.testing.assert_close(ours, gradient(expected, maps, weights))
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float16, torch.bfloat16])
+def test_trilinear_upsampling_keeps_the_channel_as_the_fastest_axis(monkeypatch, kind):
+    layout = torch.channels_last_3d
+    maps = torch.randn(1, 3, 4, 5, 2).to(kind).contiguous(memory_format=layout).requires_grad_()
+    expected = functional.interpolate(
+        maps.detach().float(), scale_factor=2, mode="trilinear", align_corners=False
+    )
+    monkeypatch.delattr(functional, "interpolate")  # slow there on GPUs
+    found = upsample(maps, "trilinear", (8, 10, 4))
+    assert found.dtype == kind and found.is_contiguous(memory_format=layout)
+    # Rounded after each axis.
+    allowed = 4 * torch.finfo(kind).eps * float(expected.abs().max())
+    torch.testing.assert_close(found.float(), expected, atol=allowed, rtol=0)
+    found.backward(torch.ones_like(found))
+    assert maps.grad.is_contiguous(memory_format=layout)
 
 
 def test_upsampling_is_cut_to_odd_sides():

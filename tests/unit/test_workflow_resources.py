@@ -1,5 +1,6 @@
 """GPUs, memory and time that jobs ask for, without Snakemake."""
 
+import dataclasses
 import math
 import subprocess
 import sys
@@ -98,6 +99,13 @@ def test_gpus_of_a_denoising(devices, machine, gpus):
     asked = resources(machine, devices=devices)
     assert asked.fit_gpus(wildcards(scan="s")) == gpus
     assert asked.fit_memory_mb(wildcards(scan="s"), 1) == (8000 if gpus else 16000)
+
+
+def test_fits_at_once_take_more_memory_of_the_host():
+    denoising = Denoising({}, {}, {"fits": 4, "fits_at_once": 4}, ("cuda:0", "cuda:1") * 2)
+    asked = dataclasses.replace(resources(CLUSTER), denoising=denoising)
+    assert asked.fit_gpus(wildcards(scan="s")) == 4
+    assert asked.fit_memory_mb(wildcards(scan="s"), 1) == 8000 + 3 * 3000
 
 
 def test_memory_on_a_cpu_is_the_engines_own_plan():

@@ -56,7 +56,10 @@ class DenoiseSettings(Section):
     iterations: Count = 3000
     """The fixed count, and the most that the stopping rules allow."""
     fits: Count = 1
-    """Fits from different random numbers, one after the other, whose results are averaged."""
+    """Fits from different random numbers, whose results are averaged."""
+    fits_at_once: Count = 1
+    """How many of the fits run at once, each on devices of its own: `devices` then names one or two
+    for each of them."""
     learning_rate: Number = setting(default=0.01, gt=0, le=10)
     """Of Adam."""
     schedule: Literal["constant", "cosine"] = "constant"
@@ -99,6 +102,9 @@ class DenoiseSettings(Section):
     """Recompute activations in the backward pass: less memory, more time."""
     channels_last: Flag = False
     """Keep feature maps with the channel as the fastest axis."""
+    deterministic: Flag = True
+    """On GPUs, kernels of cuDNN that repeat bit for bit; without, cuDNN takes the fastest of those
+    that it tries, and two runs differ in rounding."""
     cut: Text = "auto"
     """With two devices, the first unit of the network on the second; auto balances their memory,
     decoder puts the whole decoder there."""
@@ -123,6 +129,12 @@ class DenoiseSettings(Section):
         if self.network.outputs != 1:
             raise SettingError("network.outputs", f"expected 1, found {self.network.outputs}")
 
+        if self.fits_at_once > self.fits:
+            raise SettingError(
+                "fits_at_once",
+                f"expected at most `fits`, which is {self.fits}, found {self.fits_at_once}",
+            )
+
     @property
     def needs_level(self) -> bool:
         """Whether anything asks for the noise level of the scan."""
@@ -139,6 +151,10 @@ class DenoiseSettings(Section):
             return self.stop.fraction
         wanted = HELD_OUT_VOXELS / voxels if self.input == "recorrupted" else 0.0
         return min(0.2, max(0.02, wanted))
+
+
+# Settings that change how a fit is computed, and its result by rounding alone.
+HOW = ("fits_at_once", "cut", "checkpointing", "channels_last", "deterministic")
 
 
 def plain_settings(settings: DenoiseSettings) -> dict[str, Any]:
@@ -162,8 +178,9 @@ Device = Annotated[
 class DenoisingSection(DenoiseSettings):
     """The section `denoising` of a configuration; docs/denoising.md explains the method."""
 
-    devices: Annotated[tuple[Device, ...], Field(min_length=1, max_length=2)] = ("auto",)
-    """Where the network lives; of two devices the first holds its first units."""
+    devices: Annotated[tuple[Device, ...], Field(min_length=1, max_length=64)] = ("auto",)
+    """Where the network lives: one device, or two of which the first holds its first units. With
+    `fits_at_once` one or two for each of these fits, in order."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -171,6 +188,12 @@ class DenoisingSection(DenoiseSettings):
             raise SettingError(
                 "devices",
                 f"expected one device or two different ones, found {list(self.devices)}",
+            )
+        if len(self.devices) not in (self.fits_at_once, 2 * self.fits_at_once):
+            raise SettingError(
+                "devices",
+                f"expected one or two for each of {self.fits_at_once} fit(s) at once, found "
+                f"{list(self.devices)}",
             )
         if self.precision == "float16" and "cpu" in self.devices:
             raise SettingError(

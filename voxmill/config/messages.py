@@ -92,7 +92,8 @@ def _phrase_of_list(schema: Mapping[str, Any]) -> str:
     if least == most == 3:
         return f"three {words}"
     if most:
-        return f"{words} ({least} or {most} of them)"
+        between = "or" if most == least + 1 else "to"
+        return f"{words} ({least} {between} {most} of them)"
     return f"one or more {words}" if least else words
 
 

@@ -125,13 +125,13 @@ def _identity(path: Path) -> str | None:
 
 
 @contextlib.contextmanager
-def termination() -> Iterator[list[int]]:
+def termination(received: list[int] | None = None) -> Iterator[list[int]]:
     """Collect SIGTERM, and SIGUSR1 that SLURM sends before the time limit, instead of ending.
 
-    Yields a list that is empty until a signal arrives. Outside the main thread, where Python
-    allows no handlers, the signals keep their usual effect.
+    Yields a list that is empty until a signal arrives: the given one, where the main thread
+    collects signals for others, in which Python allows no handlers.
     """
-    received: list[int] = []
+    received = [] if received is None else received
     previous = {}
     for number in (signal.SIGTERM, signal.SIGUSR1):
         with contextlib.suppress(ValueError):

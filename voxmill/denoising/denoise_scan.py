@@ -11,7 +11,7 @@ import torch
 from voxmill.config.denoising import DenoiseSettings
 from voxmill.denoising import figures
 from voxmill.denoising.checkpoint import path_of_fit
-from voxmill.denoising.devices import held_devices, resolve_precision
+from voxmill.denoising.devices import held_devices, of_each_fit, resolve_precision
 from voxmill.denoising.domain import padding
 from voxmill.denoising.memory import MemoryPlan, check_memory, out_of_memory_told, plan_memory
 from voxmill.denoising.metrics import compare
@@ -64,7 +64,7 @@ def denoise_scan(
     settings : dict
         Plain settings of `DenoiseSettings`.
     devices : list of str
-        One or two, as `voxmill.denoising.devices.resolve_devices` takes them.
+        As `voxmill.denoising.devices.resolve_devices` takes them.
     volume : int, optional
         Volume of a 4D file, from 0.
     fingerprints : list of str, optional
@@ -84,7 +84,9 @@ def denoise_scan(
     """
     chosen = DenoiseSettings.from_dict(settings)
     _set_threads(threads)
-    held = held_devices(devices, chosen.precision, job_record_path, str(output_path))
+    held = held_devices(
+        devices, chosen.precision, job_record_path, str(output_path), chosen.fits_at_once
+    )
     with held as found:
         precision = resolve_precision(chosen.precision, found)
         chosen = dataclasses.replace(chosen, precision=precision)
@@ -94,6 +96,7 @@ def denoise_scan(
         identity = _identity(scan)
         check_files((scan_path, reference_path, mask_path), fingerprints or None)
         chosen, plan = _plan(scan, chosen, found)
+        names = tuple(map(str, found))
         checkpoint = Path(checkpoint_path)
         with out_of_memory_told(plan):
             denoised = denoise_volume(
@@ -106,7 +109,7 @@ def denoise_scan(
     _draw(planes_path, curves_path, scan, denoised, chosen, reference)
     write_history(history_path, denoised.rows)
     metrics = _metrics(scan, denoised, reference, mask)
-    write_record(record_path, denoised, chosen, plan, identity, metrics)
+    write_record(record_path, denoised, chosen, plan, names, identity, metrics)
     for index in range(chosen.fits):
         finish(path_of_fit(checkpoint, index))
     checkpoint.with_suffix(".png").unlink(missing_ok=True)
@@ -145,8 +148,10 @@ def _plan(
     """Plan the memory; returns the settings with the chosen cut, and the plan."""
     pads = padding(scan.data.shape, settings.network.least_side_vox)
     z, y, x = (side + sum(pad) for side, pad in zip(scan.data.shape, pads, strict=True))
-    plan = plan_memory((z, y, x), settings, devices)
-    check_memory(plan, devices)
+    groups = of_each_fit(devices, settings.fits_at_once)
+    plan = plan_memory((z, y, x), settings, groups[0])
+    for group in groups:
+        check_memory(dataclasses.replace(plan, devices=tuple(map(str, group))), group)
     return dataclasses.replace(settings, cut=plan.cut or settings.cut), plan
 
 

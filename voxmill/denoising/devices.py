@@ -19,7 +19,11 @@ _BFLOAT16 = {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"}
 
 @contextlib.contextmanager
 def held_devices(
-    names: Sequence[str], precision: str, record_path: str | None = None, task: str = ""
+    names: Sequence[str],
+    precision: str,
+    record_path: str | None = None,
+    task: str = "",
+    at_once: int = 1,
 ) -> Iterator[tuple[torch.device, ...]]:
     """Hold as many GPUs as are named while the block runs, so that no other job uses them.
 
@@ -28,40 +32,46 @@ def held_devices(
     `task` are those of `claim`.
     """
     if len(set(names)) < len(names) or not all(map(_known, names)):
-        resolve_devices(names, precision)  # raises the error
+        resolve_devices(names, precision, at_once)  # raises the error
     wanted = "auto" if "auto" in names else "cuda"
     number = sum(name != "cpu" for name in names)
     with claim(number, wanted, record_path, task) as held:
         if len(held.devices) < number:
             # Tests may use the CPU in place of a GPU, but not in place of two.
-            resolve_devices(names, precision)
+            resolve_devices(names, precision, at_once)
         taken = iter(held.devices)
-        yield resolve_devices([n if n == "cpu" else next(taken) for n in names], precision)
+        here = [n if n == "cpu" else next(taken) for n in names]
+        yield resolve_devices(here, precision, at_once)
 
 
 def _known(name: str) -> bool:
     return name in ("auto", "cpu", "cuda") or name.startswith("cuda:")
 
 
-def resolve_devices(names: Sequence[str], precision: str = "float32") -> tuple[torch.device, ...]:
+def resolve_devices(
+    names: Sequence[str], precision: str = "float32", at_once: int = 1
+) -> tuple[torch.device, ...]:
     """Look up devices by name, before anything is allocated.
 
     Parameters
     ----------
     names : sequence of str
-        One or two of "cpu", "cuda", "cuda:0", ...; "auto" is the first GPU, or the CPU if there
-        is none.
+        One or two for each fit of "cpu", "cuda", "cuda:0", ...; "auto" is the first GPU, or the
+        CPU if there is none.
     precision : str
         Of the fit; float16 needs GPUs.
+    at_once : int
+        Fits that run at the same time.
 
     Raises
     ------
     VoxmillError
-        If there is no name or more than two, a device is unknown, missing or named twice, or one
-        cannot compute in the precision.
+        If there are not one or two names for each fit, a device is unknown, missing or named
+        twice, or one cannot compute in the precision.
     """
-    if isinstance(names, str) or not 1 <= len(names) <= 2:
-        raise VoxmillError(f"devices: expected a list of one or two devices, found {names!r}")
+    if isinstance(names, str) or len(names) not in (at_once, 2 * at_once):
+        each = f" for each of {at_once} fits" if at_once > 1 else ""
+        raise VoxmillError(f"devices: expected a list of one or two devices{each}, found {names!r}")
     devices = tuple(_resolve(name) for name in names)
     if len(set(devices)) < len(devices):
         raise VoxmillError(
@@ -71,6 +81,16 @@ def resolve_devices(names: Sequence[str], precision: str = "float32") -> tuple[t
     for device in devices:
         _check_precision(device, precision)
     return devices
+
+
+def of_each_fit(devices: Sequence[torch.device], at_once: int) -> list[tuple[torch.device, ...]]:
+    """Share devices among fits that run at once: one or two for each, in order.
+
+    >>> of_each_fit([torch.device(name) for name in ("cuda:0", "cuda:1")], 2)
+    [(device(type='cuda', index=0),), (device(type='cuda', index=1),)]
+    """
+    each = len(devices) // at_once
+    return [tuple(devices[i * each : (i + 1) * each]) for i in range(at_once)]
 
 
 def resolve_precision(precision: FitPrecision, devices: Sequence[torch.device]) -> FitPrecision:

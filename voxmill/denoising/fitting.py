@@ -103,7 +103,7 @@ class Fit:
         """
         number = self.iteration + 1
         rate = self._set_learning_rate(number)
-        with _repeatable():
+        with kernels(self.settings.deterministic):
             loss, output, loss_target = self.loss(number)
             value = loss.item()
             self._check_loss(value, number)
@@ -286,10 +286,14 @@ def total_variation(volume: Tensor) -> Tensor:
     return z + y + x
 
 
-def _repeatable() -> AbstractContextManager:
-    """Use deterministic kernels of cuDNN, and no TF32 for float32; has no effect on the CPU."""
+def kernels(deterministic: bool) -> AbstractContextManager:
+    """Choose kernels of cuDNN that repeat bit for bit, or the fastest; no TF32 for float32.
+
+    It has no effect on the CPU. The choice holds for the whole process: fits in several threads
+    need one around all of them, so that none of them takes it back while another one computes.
+    """
     return torch.backends.cudnn.flags(
-        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+        enabled=True, benchmark=not deterministic, deterministic=deterministic, allow_tf32=False
     )
 
 

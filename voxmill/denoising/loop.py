@@ -49,6 +49,9 @@ class RunOptions:
     progress : bool
         Whether to show loss, stopping statistic and time left: a progress bar on a terminal, and
         lines in the log.
+    received : list of int, optional
+        Where the caller collects signals (`checkpoint.termination`) for a fit in another thread;
+        the fit ends once it holds one.
     """
 
     metrics: Callable[[Tensor], dict] | None = None
@@ -56,6 +59,7 @@ class RunOptions:
     checkpoint_path: Path | None = None
     identity: str = ""
     progress: bool = True
+    received: list[int] | None = None
 
 
 def run(fit: Fit, options: RunOptions) -> list[dict]:
@@ -91,7 +95,7 @@ def run(fit: Fit, options: RunOptions) -> list[dict]:
         desc="fit",
         mininterval=0.5,
     )
-    with checkpoint.termination() as received, bar:
+    with checkpoint.termination(options.received) as received, bar:
         while not fit.reason:
             row = fit.step()
             row["seconds"] = round(time.monotonic() - start, 3)

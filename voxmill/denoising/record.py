@@ -2,6 +2,7 @@
 
 import csv
 import importlib.metadata
+import itertools
 import math
 import platform
 import resource
@@ -24,6 +25,7 @@ def write_record(
     denoised: Denoised,
     settings: DenoiseSettings,
     plan: MemoryPlan,
+    devices: tuple[str, ...],
     scan: dict,
     metrics: dict | None = None,
 ) -> None:
@@ -36,7 +38,9 @@ def write_record(
     denoised : Denoised
     settings : DenoiseSettings
     plan : MemoryPlan
-        The predicted peak memory; the measured one is recorded too.
+        The predicted peak memory of one fit; the measured one is recorded too.
+    devices : tuple of str
+        Those of all fits.
     scan : dict
         What identifies the input: path, digest, shape, volume.
     metrics : dict, optional
@@ -55,10 +59,11 @@ def write_record(
         "loss_first": rows[0]["loss"],
         "loss_last": rows[-1]["loss"],
         "skipped_steps": sum(row["skipped"] for row in rows),
-        "seconds": rows[-1]["seconds"],
+        "seconds": max(row["seconds"] for row in rows),
         "placement": denoised.placement,
-        "planned_peak_bytes": dict(zip(plan.devices, plan.peak_bytes, strict=True)),
-        "peak_bytes": peak_bytes(plan.devices),
+        # Fits at once have one or two devices each, in order.
+        "planned_peak_bytes": dict(zip(devices, itertools.cycle(plan.peak_bytes), strict=False)),
+        "peak_bytes": peak_bytes(devices),
         "versions": versions(),
     }
     if metrics is not None:

@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from voxmill.config.denoising import DenoiseSettings, plain_settings
+from voxmill.config.denoising import HOW, DenoiseSettings, plain_settings
 from voxmill.denoising import checkpoint
 from voxmill.denoising.detail import restore_detail
+from voxmill.denoising.devices import of_each_fit
 from voxmill.denoising.domain import Domain, make_domain
-from voxmill.denoising.fitting import Fit
+from voxmill.denoising.fitting import Fit, kernels
 from voxmill.denoising.loop import RunOptions, run
 from voxmill.denoising.metrics import compare
 from voxmill.denoising.placement import place_units, unit_names
@@ -38,8 +40,8 @@ class Denoised:
         The denoised volume before its detail was restored.
     rows : list of dict
         One per iteration, with keys of `voxmill.denoising.loop.COLUMNS`. The rows of several fits
-        follow each other, and their seconds add up. Metrics are of the mean over the fits so far,
-        before its detail is restored.
+        follow each other, and their seconds add up, but for those of fits at once. Metrics are of
+        the mean of a fit and those done before it began, before its detail is restored.
     reason : str
         Why the fits ended.
     best_iterations : tuple of int
@@ -47,7 +49,7 @@ class Denoised:
     domain : Domain
         Noise level, normalisation and padding.
     placement : dict of str to str
-        The device of every unit of the network.
+        The device of every unit of the network, of the first of fits at once.
     """
 
     volume: np.ndarray
@@ -77,7 +79,8 @@ def denoise_volume(
         Noisy intensities; any axis order that the other arrays share.
     settings : DenoiseSettings
     devices : sequence of torch.device
-        One or two, from `voxmill.denoising.devices.resolve_devices`.
+        One or two for each of `settings.fits_at_once` fits, from
+        `voxmill.denoising.devices.resolve_devices`.
     reference : (z, y, x) float array, optional
         Noise-free intensities for metrics; the fit does not use them.
     mask : (z, y, x) bool array, optional
@@ -97,26 +100,33 @@ def denoise_volume(
     voxmill.denoising.checkpoint.Terminated
         After SIGTERM or SIGUSR1, once the checkpoint is written.
     """
-    job = _Job(scan, settings, place_units(unit_names(settings), devices, settings.cut))
+    job = _Job(scan, settings, devices)
     total = torch.zeros_like(job.target)
     rows: list[dict] = []
     reasons: list[str] = []
     best: list[int] = []
-    for index in range(settings.fits):
-        fit = Fit(job.target, settings_of_fit(settings, index), job.placement, job.domain.level)
-        options = RunOptions(
-            metrics=job.metrics(total, index + 1, reference, mask),
-            preview=job.preview(total, index + 1, preview),
-            checkpoint_path=checkpoint_path and checkpoint.path_of_fit(checkpoint_path, index),
-            identity=job.identity(fit.settings),
-            progress=progress,
-        )
-        rows += _continued(rows, run(fit, options), index)
-        total = total + fit.result.cpu()
-        best.append(fit.rule.best_iteration or fit.iteration)
-        reasons.append(fit.reason)
-        log.info("fit %d of %d: %s", index + 1, settings.fits, fit.reason)
-        del fit, options  # frees the memory of this fit before the next
+    for start in range(0, settings.fits, settings.fits_at_once):
+        numbers = range(start, min(start + settings.fits_at_once, settings.fits))
+        fits = [job.fit(index, job.placements[index - start]) for index in numbers]
+        options = [
+            RunOptions(
+                metrics=job.metrics(total, start + 1, reference, mask),
+                # One bar and one picture (whose library knows no threads).
+                preview=job.preview(total, start + 1, preview) if index == start else None,
+                checkpoint_path=checkpoint_path and checkpoint.path_of_fit(checkpoint_path, index),
+                identity=job.identity(fit.settings),
+                progress=progress and index == start,
+            )
+            for index, fit in zip(numbers, fits, strict=True)
+        ]
+        before_s = max((row["seconds"] for row in rows), default=0.0)
+        for index, fit, added in zip(numbers, fits, run_at_once(fits, options), strict=True):
+            rows += _continued(before_s, added, index)
+            total = total + fit.result.cpu()
+            best.append(fit.rule.best_iteration or fit.iteration)
+            reasons.append(fit.reason)
+            log.info("fit %d of %d: %s", index + 1, settings.fits, fit.reason)
+        del fit, fits, options  # frees the memory of these fits before the next
     return Denoised(
         volume=job.finish(total / settings.fits),
         plain=job.domain.inverse((total / settings.fits).numpy()),
@@ -128,20 +138,63 @@ def denoise_volume(
     )
 
 
+def run_at_once(fits: Sequence[Fit], options: Sequence[RunOptions]) -> list[list[dict]]:
+    """Run fits at the same time, each in a thread: PyTorch computes outside of Python's lock.
+
+    Parameters
+    ----------
+    fits : sequence of Fit
+        On different devices.
+    options : sequence of RunOptions
+
+    Returns
+    -------
+    list of list of dict
+        The rows of each fit, from `voxmill.denoising.loop.run`.
+
+    Raises
+    ------
+    VoxmillError, voxmill.denoising.checkpoint.Terminated
+        As `run`. After an error of one fit, or a signal, the others end with a checkpoint.
+    """
+    if len(fits) == 1:
+        return [run(fits[0], options[0])]
+    chosen = kernels(fits[0].settings.deterministic)
+    with checkpoint.termination() as received, chosen, ThreadPoolExecutor(len(fits)) as pool:
+        started = [
+            pool.submit(run, fit, dataclasses.replace(each, received=received))
+            for fit, each in zip(fits, options, strict=True)
+        ]
+        wait(started, return_when=FIRST_EXCEPTION)
+        failed = [done for done in started if done.done() and done.exception()]
+        if failed:
+            received.append(0)  # the others write their checkpoints and end
+    for done in failed:
+        done.result()  # raises the error that came first
+    return [done.result() for done in started]
+
+
 class _Job:
-    """The target, domain and placement that the fits of one scan share."""
+    """The target, domain and placements that the fits of one scan share."""
 
     def __init__(
-        self,
-        scan: np.ndarray,
-        settings: DenoiseSettings,
-        placement: dict[str, torch.device],
+        self, scan: np.ndarray, settings: DenoiseSettings, devices: Sequence[torch.device]
     ):
-        self.scan, self.settings, self.placement = scan, settings, placement
-        self.names = {unit: str(device) for unit, device in placement.items()}
+        self.scan, self.settings = scan, settings
+        units = unit_names(settings)
+        self.placements = [
+            place_units(units, each, settings.cut)
+            for each in of_each_fit(devices, settings.fits_at_once)
+        ]
+        self.names = {unit: str(device) for unit, device in self.placements[0].items()}
         self.domain = make_domain(scan, settings)
         self.target = torch.from_numpy(self.domain.forward(scan))
         self.code = source_digest("voxmill.denoising.volume")
+
+    def fit(self, index: int, placement: dict[str, torch.device]) -> Fit:
+        """Begin one of the fits, counted from 0."""
+        settings = settings_of_fit(self.settings, index)
+        return Fit(self.target, settings, placement, self.domain.level)
 
     def finish(self, mean: Tensor) -> np.ndarray:
         """Intensities of the mean of the fits, with its detail restored."""
@@ -172,23 +225,24 @@ class _Job:
         return lambda average, number: draw(self.so_far(total, count, average), number)
 
     def identity(self, settings: DenoiseSettings) -> str:
-        """Fingerprint that a checkpoint of this fit must have."""
+        """Fingerprint that a checkpoint of this fit must have; on any devices, cut anywhere."""
+        plain = plain_settings(settings)
         return checkpoint.fingerprint(
             scan=np.ascontiguousarray(self.scan),
-            settings=plain_settings(settings),
-            placement=self.names,
+            settings={key: value for key, value in plain.items() if key not in HOW},
             code=self.code,
         )
 
 
 def settings_of_fit(settings: DenoiseSettings, index: int) -> DenoiseSettings:
     """Settings of one of several fits, counted from 0: the first has the given seed."""
-    return dataclasses.replace(settings, fits=1, seed=settings.seed + index * SEED_STEP)
+    return dataclasses.replace(
+        settings, fits=1, fits_at_once=1, seed=settings.seed + index * SEED_STEP
+    )
 
 
-def _continued(rows: list[dict], added: list[dict], index: int) -> list[dict]:
-    """Rows of one more fit with its number; its seconds are added to those of the earlier fits."""
-    before = rows[-1]["seconds"] if rows else 0.0
+def _continued(before_s: float, added: list[dict], index: int) -> list[dict]:
+    """Rows of one more fit with its number; the seconds before it began are added to its own."""
     return [
-        {"fit": index + 1} | row | {"seconds": round(before + row["seconds"], 3)} for row in added
+        {"fit": index + 1} | row | {"seconds": round(before_s + row["seconds"], 3)} for row in added
     ]

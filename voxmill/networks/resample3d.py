@@ -2,7 +2,10 @@
 
 PyTorch's own backward passes of reflection padding and trilinear upsampling add with atomics on
 CUDA, so that two runs differ in the last bits, and a resumed fit would differ from an uninterrupted
-one. Here the forward passes are PyTorch's, and the backward passes are sums of slices.
+one. Here the forward passes are PyTorch's, and the backward passes are sums of slices. The forward
+pass of trilinear upsampling is one of slices, too, for feature maps with the channel as the fastest
+axis: PyTorch's CUDA kernel goes through the channels of a voxel one after the other, so that
+neighbouring threads read and write far apart. Slices keep the order of the axes and read in it.
 """
 
 import math
@@ -38,6 +41,11 @@ class _ReflectionPad(torch.autograd.Function):
 class _UpsampleTrilinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, maps: Tensor) -> Tensor:
+        layout = torch.channels_last_3d
+        if maps.is_contiguous(memory_format=layout) and not maps.is_contiguous():
+            for axis in AXES:
+                maps = _doubled(maps, axis)
+            return maps
         return functional.interpolate(maps, scale_factor=2, mode="trilinear", align_corners=False)
 
     @staticmethod
@@ -55,6 +63,25 @@ class _UpsampleTrilinear(torch.autograd.Function):
             inner.narrow(axis, length - 1, 1).add_(odd.narrow(axis, length - 1, 1), alpha=0.25)
             gradient = inner
         return gradient
+
+
+def _doubled(maps: Tensor, axis: int) -> Tensor:
+    """Interpolate one axis to twice its length, for maps whose channel is the fastest axis."""
+    length = maps.shape[axis]
+    shape = list(maps.shape)
+    shape[axis] *= 2
+    doubled = torch.empty(
+        shape, dtype=maps.dtype, device=maps.device, memory_format=torch.channels_last_3d
+    )
+    even, odd = doubled.unflatten(axis, (length, 2)).unbind(axis)
+    left, right = maps.narrow(axis, 0, length - 1), maps.narrow(axis, 1, length - 1)
+    # Output 2i is 0.75 of input i and 0.25 of i - 1; output 2i + 1 has 0.25 of i + 1.
+    torch.lerp(right, left, 0.25, out=even.narrow(axis, 1, length - 1))
+    torch.lerp(left, right, 0.25, out=odd.narrow(axis, 0, length - 1))
+    # At the borders the missing neighbour is the voxel itself.
+    even.narrow(axis, 0, 1).copy_(maps.narrow(axis, 0, 1))
+    odd.narrow(axis, length - 1, 1).copy_(maps.narrow(axis, length - 1, 1))
+    return doubled
 
 
 def reflection_pad(maps: Tensor, width: int) -> Tensor:

@@ -134,7 +134,8 @@ class Resources:
 
     def fit_memory_mb(self, wildcards: Wildcards, attempt: int) -> int:
         """A few float volumes beside PyTorch, more where the CPU itself fits."""
-        return attempt * (8000 if self.fit_gpus(wildcards) else 16000)
+        more = self.denoising.settings.get("fits_at_once", 1) - 1
+        return attempt * (8000 + 3000 * more if self.fit_gpus(wildcards) else 16000)
 
     def prediction_minutes(self, wildcards: Wildcards, attempt: int) -> int:
         """Half an hour, and what a slow CPU node takes for a tile.
