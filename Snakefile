@@ -66,7 +66,9 @@ wildcard_constraints:
     method=pattern([*W.config.cards, "baseline"]),
     tile=r"z\d+_y\d+_x\d+",
     batch=r"z\d+_y\d+_x\d+",
-    slab=r"z\d+",
+    slab=r"z\d+(_y\d+)?",
+    levels=r"levels|label_levels",
+    image=r"probability|labels",
     level=r"\d+",
     row=r"\d+",
     # Of nothing where nothing is trained: other models are nobody's output.

@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import dask
@@ -38,9 +39,12 @@ from scipy.ndimage import gaussian_filter
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from voxmill.geometry import Box
+from voxmill.runtime.jobs import overlapped
+from voxmill.tiles.grid import tile_name
 from voxmill.volumes import open_volume, read_header, read_tile, write_planes, write_tile
 from voxmill.volumes.multiscale import level_arrays
 from voxmill.volumes.pyramid import pyramid_levels, write_row
+from voxmill.volumes.shard_files import StoredShard
 
 CORE = 256
 HALO = 16
@@ -65,6 +69,7 @@ class Bench:
         self.shape = (edge,) * 3
         self.voxels = make_voxels(edge)
         self.bytes = self.voxels.nbytes
+        self.stored: list[StoredShard] = []
         self.cores = Box.from_shape(self.shape).blocks((CORE,) * 3)
         self.source = folder / "source.tif"
         tifffile.imwrite(self.source, self.voxels, bigtiff=True, photometric="minisblack")
@@ -117,10 +122,15 @@ def cut_voxmill(bench: Bench) -> None:
     folder = bench.fresh("cut")
     whole = Box.from_shape(bench.shape)
     with open_volume(read_header(bench.source)) as volume:
-        for number, core in enumerate(bench.cores):
-            window = core.grow((HALO,) * 3, within=whole)
-            voxels = volume.read_window(*window)
-            write_tile(folder / f"{number}.tif", voxels, SIZE_UM, window.start, {"tile": "x"})
+
+        def read(core: Box) -> np.ndarray:
+            return volume.read_window(*core.grow((HALO,) * 3, within=whole))
+
+        def write(core: Box, voxels: np.ndarray) -> None:
+            path = folder / f"{tile_name(core.start)}.tif"
+            write_tile(path, voxels, SIZE_UM, core.start, {"tile": "x"})
+
+        overlapped(bench.cores, read, lambda _, voxels: voxels, write)
 
 
 def cut_tiff(bench: Bench) -> None:
@@ -136,8 +146,12 @@ def cut_tiff(bench: Bench) -> None:
 def write_voxmill(bench: Bench) -> None:
     """Each core into its shard."""
     array = bench.arrays(bench.fresh("ours"))[0]
-    for core in bench.cores:
-        array.write_shard(array.index_of(core.start), bench.voxels[core.slices])
+
+    def write(core: Box) -> StoredShard:
+        return array.write_shard(array.index_of(core.start), bench.voxels[core.slices])
+
+    with ThreadPoolExecutor(os.cpu_count()) as executor:
+        bench.stored = list(executor.map(write, bench.cores))
     array.write_metadata()
 
 
@@ -175,9 +189,8 @@ def stitch_voxmill(bench: Bench) -> None:
     """Verify every shard, and make the levels of the pyramid."""
     arrays = bench.arrays(bench.folder / "ours")
     first = arrays[0]
-    for core in bench.cores:
-        index = first.index_of(core.start)
-        first.read(first.box(index))
+    with ThreadPoolExecutor(os.cpu_count()) as executor:
+        list(executor.map(lambda stored: first.verify(stored, ""), bench.stored))
     _levels(bench, arrays)
 
 
@@ -320,6 +333,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="on the disk to measure")
     options = parser.parse_args()
+    if options.folder is not None:
+        options.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         bench = Bench(Path(folder), options.edge, options.compression)
         print(f"{bench.edge}^3 uint16, {bench.bytes / 1e6:.0f} MB, {options.compression}, "

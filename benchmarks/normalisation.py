@@ -4,9 +4,13 @@
     python benchmarks/normalisation.py air
     python benchmarks/normalisation.py cost
 
-`compare` runs the weights of `models/cfos.safetensors` as they are on the two c-Fos volumes that
-they were not trained on, with several normalisations, and prints F1 at the card's threshold and at
-the best one. These are looks at held-out volumes; the weights were trained with global percentiles.
+`compare` runs weights that were trained with global percentiles on cfos_753 and 1147 as they are on
+the two other c-Fos volumes, with several normalisations, and prints F1 at the card's threshold and
+at the best one. They are former ones of `models/cfos.safetensors`; today's have seen all four.
+
+    for end in safetensors json; do git show cdc36c6:models/cfos.$end > results/cfos.$end; done
+    python benchmarks/normalisation.py compare --weights results/cfos.safetensors
+
 `air` pads the demo's volume with air, or with black, to 31.5 % tissue and prints F1 and the number
 of cells of the phantom's model, with and without the mask of tissue.
 `cost` prints the seconds that the blocks and the mask add to one pass over a volume.

@@ -11,7 +11,7 @@ cellfinder : the detector of cellfinder (Tyson et al., PLoS Comput. Biol. 17(5),
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,14 +43,20 @@ def _strongest(points: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.n
     return points[kept], scores[kept]
 
 
-def dog(volumes: dict[str, Volume], sources: dict[str, Source], normalisation: dict) -> Runs:
-    """Runs of the difference of Gaussians."""
+def dog(
+    volumes: dict[str, Volume],
+    sources: dict[str, Source],
+    normalisation: dict,
+    kinds: Sequence[str] = ("raw", "local"),
+    scales: Sequence[float] = SCALES,
+) -> Runs:
+    """Runs of the difference of Gaussians, on some kinds of `grey_values` and at some scales."""
     runs: Runs = {}
     for name, volume in volumes.items():
         settings = DogSettings(2 * volume.limit_vox, threshold=0.0)
         runs[name] = {}
         for kind, grey in grey_values(sources[name], normalisation):
-            for scale in SCALES:
+            for scale in scales if kind in kinds else ():
                 found = find_cells_dog(ArrayVolume(grey), settings, SIZE, scale)
                 runs[name][f"{kind}, scale {scale}"] = ScoredRun(volume, *_strongest(*found))
     return runs

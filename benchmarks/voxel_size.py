@@ -32,7 +32,7 @@ from voxmill.phantoms.make_phantom import draw_phantom
 from voxmill.prediction.volume_predictor import VolumePredictor
 from voxmill.volumes import open_volume, read_header, write_planes
 from voxmill.volumes.blocks import ArrayVolume
-from voxmill.volumes.measure_volume import measure
+from voxmill.volumes.measure_volume import measure_grey_values
 
 ROOT = Path(__file__).resolve().parent.parent
 MATCH_UM = 6.0
@@ -45,7 +45,8 @@ def cells_of(path: Path, weights: Path, resampled_um, threads: int) -> np.ndarra
     header = read_header(path, resampled_um=resampled_um)
     settings = PredictionSettings(device="cpu")
     with open_volume(header) as volume:
-        predictor = VolumePredictor(card, network, volume, measure(header), settings, threads)
+        normalise = measure_grey_values(header).normaliser(card.normalisation)
+        predictor = VolumePredictor(card, network, volume, normalise, settings, threads)
         probability = predictor.predict(Box.from_shape(header.shape), 0)
     detector = CellSettings.from_dict((card.detector or DETECTOR) | {"threshold": card.threshold})
     size = VoxelSize.of(header.voxel_size_um)

@@ -30,6 +30,7 @@ rule measure_seams:
         source=W.volumes.arguments,
         settings=W.predictions.halo_settings,
         cells=W.evaluations.cell_settings,
+        objects=W.objects.settings,
         prediction=W.predictions.settings,
         part=W.volumes.part,
         code=source_digest("voxmill.evaluation.measure_seams"),

@@ -14,7 +14,7 @@ rule label_slab:
         foreground=W.objects.foreground,
         recorded=RECORDS,
     output:
-        manifest="results/{volume}/{network}/labels/{slab}.json",
+        manifest=update("results/{volume}/{network}/labels/{slab}.json"),
     log:
         "logs/{volume}/{network}/label_slab/{slab}.log",
     conda:
@@ -38,7 +38,8 @@ rule label_slab:
 rule finish_labels:
     input:
         plan="results/{volume}/plan.json",
-        manifests=W.objects.slabs,
+        cells="results/{volume}/{network}/cells.csv",
+        manifests=W.pyramids.of_labels,
         probability="results/{volume}/{network}/probability.ome.zarr/zarr.json",
         recorded=RECORDS,
     output:
@@ -55,9 +56,36 @@ rule finish_labels:
         pilot=W.predictions.is_pilot,
         code=source_digest("voxmill.cells.finish_labels"),
     message:
-        "Making the levels of the labels of {wildcards.volume}"
+        "Making one image of the labels of {wildcards.volume}"
     script:
         "../scripts/finish_labels.py"
+
+
+rule measure_label_seams:
+    input:
+        plan="results/{volume}/plan.json",
+        cells="results/{volume}/{network}/cells.csv",
+        foreground=W.objects.foreground,
+        labels="results/{volume}/{network}/labels.ome.zarr/zarr.json",
+        recorded=RECORDS,
+    output:
+        seams=update("results/{volume}/{network}/label_seams.json"),
+    log:
+        "logs/{volume}/{network}/measure_label_seams.log",
+    conda:
+        "../envs/voxmill.yaml"
+    resources:
+        mem_mb=4000,
+    params:
+        source=W.objects.source,
+        fingerprint=W.volumes.fingerprint,
+        objects=W.objects.settings,
+        part=W.volumes.part,
+        code=source_digest("voxmill.evaluation.measure_label_seams"),
+    message:
+        "Looking at the seams of the labels of {wildcards.volume}"
+    script:
+        "../scripts/measure_label_seams.py"
 
 
 rule measure_cells:
@@ -67,7 +95,7 @@ rule measure_cells:
         volume=W.volumes.file,
         recorded=RECORDS,
     output:
-        cells="results/{volume}/{network}/cells_measured.csv",
+        cells=update("results/{volume}/{network}/cells_measured.csv"),
     log:
         "logs/{volume}/{network}/measure_cells.log",
     conda:
@@ -92,7 +120,7 @@ rule evaluate_instances:
         labels="results/{volume}/{network}/labels.ome.zarr/zarr.json",
         recorded=RECORDS,
     output:
-        evaluation="results/{volume}/{network}/instances.json",
+        evaluation=update("results/{volume}/{network}/instances.json"),
     log:
         "logs/{volume}/{network}/evaluate_instances.log",
     conda:
@@ -104,6 +132,7 @@ rule evaluate_instances:
         volume=W.volumes.truth_volume,
         truth_fingerprint=W.volumes.truth_fingerprint,
         voxel_size_um=W.volumes.voxel_size_um,
+        own_grid=W.volumes.own_grid,
         code=source_digest("voxmill.evaluation.evaluate_instances"),
     message:
         "Evaluating the labels of {wildcards.network} on {wildcards.volume}"

@@ -36,23 +36,24 @@ rule check_slab:
 rule build_level:
     input:
         plan="results/{volume}/plan.json",
-        manifests=W.predictions.rows_below,
+        manifests=W.pyramids.rows_below,
         recorded=RECORDS,
     output:
-        manifest="results/{volume}/{network}/levels/{level}/{row}.json",
+        manifest="results/{volume}/{network}/{levels}/{level}/{row}.json",
     log:
-        "logs/{volume}/{network}/levels/{level}/build_level/{row}.log",
+        "logs/{volume}/{network}/{levels}/{level}/build_level/{row}.log",
     conda:
         "../envs/voxmill.yaml"
     threads: 4
     resources:
         mem_mb=W.resources.level_memory_mb,
     params:
-        image="results/{volume}/{network}/probability.ome.zarr",
-        storage=W.predictions.storage,
+        image=W.pyramids.image,
+        storage=W.pyramids.storage,
+        how=W.pyramids.how,
         code=source_digest("voxmill.tiles.build_level"),
     message:
-        "Making row {wildcards.row} of level {wildcards.level} of {wildcards.volume}"
+        "Making row {wildcards.row} of {wildcards.levels} {wildcards.level} of {wildcards.volume}"
     script:
         "../scripts/build_level.py"
 
@@ -60,7 +61,7 @@ rule build_level:
 rule stitch_volume:
     input:
         plan="results/{volume}/plan.json",
-        manifests=W.predictions.all_rows,
+        manifests=W.pyramids.of_probability,
         recorded=RECORDS,
     output:
         # Without it no reader takes the folder for an image; jobs that write shards remove it.
@@ -85,20 +86,21 @@ rule stitch_volume:
 
 rule export_tiff:
     input:
-        probability="results/{volume}/{network}/probability.ome.zarr/zarr.json",
+        image="results/{volume}/{network}/{image}.ome.zarr/zarr.json",
         recorded=RECORDS,
     output:
-        tiff="results/{volume}/{network}/probability.ome.tif",
+        tiff=update("results/{volume}/{network}/{image}.ome.tif"),
     log:
-        "logs/{volume}/{network}/export_tiff.log",
+        "logs/{volume}/{network}/{image}/export_tiff.log",
     conda:
         "../envs/voxmill.yaml"
     threads: 4
     resources:
         mem_mb=W.resources.stitch_memory_mb,
     params:
+        how=W.pyramids.how_in_tiff,
         code=source_digest("voxmill.tiles.export_tiff"),
     message:
-        "Writing the probability of {wildcards.network} on {wildcards.volume} as OME-TIFF"
+        "Writing {wildcards.image} of {wildcards.network} on {wildcards.volume} as OME-TIFF"
     script:
         "../scripts/export_tiff.py"

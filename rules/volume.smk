@@ -64,6 +64,7 @@ rule measure_volume:
         fingerprint=W.volumes.fingerprint,
         tissue=W.volumes.tissue,
         tissue_fingerprint=W.volumes.tissue_fingerprint,
+        counted_um=W.volumes.counted_um,
         code=source_digest("voxmill.volumes.measure_volume"),
     message:
         "Measuring the grey values of {wildcards.volume}"

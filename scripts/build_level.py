@@ -8,6 +8,7 @@ if __name__ == "__main__":
         manifest_paths=snakemake.input.manifests,
         image_path=snakemake.params.image,
         storage=snakemake.params.storage,
+        how=snakemake.params.how,
         level=int(snakemake.wildcards.level),
         row=int(snakemake.wildcards.row),
         output_path=snakemake.output.manifest,

@@ -9,6 +9,8 @@ if __name__ == "__main__":
         probability_path=snakemake.input.probability,
         cells_path=snakemake.input.cells,
         matches_path=snakemake.input.get("matches"),
+        statistics_path=snakemake.input.statistics,
+        weights_path=snakemake.input.weights,
         output_path=snakemake.output.picture,
         box=snakemake.params.box,
         code=snakemake.params.code,

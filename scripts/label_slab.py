@@ -13,6 +13,8 @@ if __name__ == "__main__":
         settings=snakemake.params.settings,
         output_path=snakemake.output.manifest,
         part=snakemake.params.part,
+        fingerprint=snakemake.params.fingerprint,
         threads=snakemake.threads,
+        code=snakemake.params.code,
         log_path=snakemake.log[0],
     )

@@ -7,8 +7,10 @@ if __name__ == "__main__":
         cells_path=snakemake.input.cells,
         labels_path=snakemake.input.labels,
         source=snakemake.params.source,
+        fingerprint=snakemake.params.fingerprint,
         settings=snakemake.params.settings,
         output_path=snakemake.output.cells,
         threads=snakemake.threads,
+        code=snakemake.params.code,
         log_path=snakemake.log[0],
     )

@@ -12,6 +12,7 @@ if __name__ == "__main__":
         output_path=snakemake.output.seams,
         settings=snakemake.params.settings,
         cells=snakemake.params.cells,
+        objects=snakemake.params.objects,
         prediction=snakemake.params.prediction,
         threads=snakemake.threads,
         gpus=snakemake.resources.get("gpu", 0),

@@ -51,21 +51,26 @@ def differing(project, finished):
     )
 
 
-def back_to(project, rule):
-    """Take a finished project back to before a rule: its products, later ones and all logs go."""
+def back_to(project, rule, until=None):
+    """Take a finished project back to before a rule: products from it on and all logs go.
+
+    With `until`, the last rule whose products go, later ones stay.
+    """
     names = list(STAGES)
-    for path in products(project, names[names.index(rule) :]).values():
+    last = len(names) if until is None else names.index(until) + 1
+    for path in products(project, names[names.index(rule) : last]).values():
         path.unlink()
     shutil.rmtree(project.folder / "logs", ignore_errors=True)
 
 
-def wait_for(project, run, rule, limit_s=300):
-    """Wait until a job of a rule is at work."""
-    end = time.monotonic() + limit_s
-    while not list((project.folder / "logs").rglob(f"{rule}*")):
-        assert run.poll() is None, f"ended before {rule}"
-        assert time.monotonic() < end, f"no {rule} in {limit_s} s"
-        time.sleep(0.02)
+def wait_for(project, run, log, limit_s=600):
+    """Wait until a job is at work: its log is there, and was not before."""
+    logs, end = project.folder / "logs", time.monotonic() + limit_s
+    before = {path: path.stat().st_mtime_ns for path in logs.rglob(log)}
+    while all(before.get(path) == path.stat().st_mtime_ns for path in logs.rglob(log)):
+        assert run.poll() is None, f"ended before {log}"
+        assert time.monotonic() < end, f"no {log} in {limit_s} s"
+        time.sleep(0.005)
 
 
 def predicted_twice(project):
@@ -75,11 +80,12 @@ def predicted_twice(project):
     return [name for name, tries in done.items() if len(tries) > 1]
 
 
-def resume(project):
+def resume(project, *options):
     """`make resume`, as on a machine without SLURM."""
     command = [
-        sys.executable, "-m", "voxmill.slurm", "resume", "--profile", "", "--poll", "1", "--",
-        "--snakefile", str(project.root / "Snakefile"), "--configfile", "my.yaml", "--cores", "2",
+        sys.executable, "-m", "voxmill.slurm", "resume", *options, "--profile", "",
+        "--poll", "1", "--", "--snakefile", str(project.root / "Snakefile"),
+        "--configfile", "my.yaml", "--cores", "2",
     ]  # fmt: skip
     done = subprocess.run(
         command, cwd=project.folder, env=environment(), capture_output=True, text=True, check=False

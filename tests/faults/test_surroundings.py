@@ -63,7 +63,7 @@ def test_a_read_only_folder_is_named(small_disk, project, finished):
 def test_a_second_run_is_refused_and_harms_nothing(project, finished):
     back_to(project, "predict_tile")
     first = project.start()
-    wait_for(project, first, "predict_tile")
+    wait_for(project, first, "predict_tile/*.log")
     assert "locked" in project.snakemake("--rerun-incomplete", ok=False)
     said, _ = first.communicate(timeout=600)
     assert first.returncode == 0, said

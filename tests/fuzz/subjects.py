@@ -24,8 +24,8 @@ from voxmill.runtime.files import sha256
 from voxmill.tiles.plan import PlannedVolume, make_plan, read_plan, write_plan
 from voxmill.tiles.plan_volume import _largest_halo
 from voxmill.tiles.predicted import (
+    PlannedImage,
     PredictedTile,
-    ProbabilityImage,
     read_predicted,
     read_row_manifest,
     write_row_manifest,
@@ -103,7 +103,7 @@ PLAN = make_plan(PlannedVolume(SHAPE, "uint16", (2.0, 1.0, 1.0)), "f", (3, 10, 1
 def stored_arrays():
     """The arrays that the predictions of the plan become."""
     storage = {"dtype": "uint16", "compression": "zstd"}
-    return ProbabilityImage.planned("probability.ome.zarr", PLAN, storage).arrays
+    return PlannedImage.planned("probability.ome.zarr", PLAN, storage).arrays
 
 
 def read_row(path):

@@ -1,5 +1,6 @@
 """Tiles that one job cuts: what is whole is kept, what is not is cut again."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -9,7 +10,8 @@ import tifffile
 from voxmill.tiles.cut_tiles import cut_tiles
 from voxmill.tiles.plan import PlannedVolume, make_plan, write_plan
 from voxmill.tiles.tile_source import open_tiles
-from voxmill.volumes import read_tile
+from voxmill.volumes import fingerprint, read_header, read_tile
+from voxmill.volumes.tiles import write_tile
 
 SHAPE = (3, 4, 7)
 SIZE_UM = (2.0, 1.0, 1.0)
@@ -112,3 +114,24 @@ def test_a_volume_that_holds_nan_is_refused_where_it_is_read(cut, tmp_path):
         cut()
     assert "v.tif" in (tmp_path / "cut.log").read_text()
     assert not (tmp_path / "batch.json").exists()
+
+
+def test_tiles_of_a_volume_that_is_replaced_meanwhile_are_removed(cut, tmp_path, monkeypatch):
+    planned = fingerprint(read_header(tmp_path / "v.tif", voxel_size_um=SIZE_UM))
+    write_plan(tmp_path / "plan.json", dataclasses.replace(PLAN, fingerprint=planned))
+
+    def replaced(path, *arguments):
+        tifffile.imwrite(tmp_path / "v.tif", VOLUME + 1, photometric="minisblack")
+        write_tile(path, *arguments)
+
+    monkeypatch.setattr("voxmill.tiles.cut_tiles.write_tile", replaced)
+    with pytest.raises(SystemExit):
+        cut()
+    assert "v.tif: expected the volume that this run was planned with" in (
+        (tmp_path / "cut.log").read_text()
+    )
+    assert list((tmp_path / "tiles").glob("*.tif")) == []
+    monkeypatch.undo()
+    with pytest.raises(SystemExit):
+        cut()
+    assert list((tmp_path / "tiles").glob("*.tif")) == [], "refused before the first"

@@ -8,6 +8,7 @@ from voxmill.runtime import digests
 @pytest.fixture
 def library(tmp_path, monkeypatch):
     monkeypatch.setattr(digests, "ROOT", tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     package = tmp_path / "voxmill"
     (package / "engine").mkdir(parents=True)
     (package / "__init__.py").write_text("")
@@ -44,6 +45,27 @@ def test_imports_are_followed_everywhere(library):
         )
     ]  # fmt: skip
     assert digests.modules_used("voxmill.other") == ["voxmill/other.py"]
+
+
+def test_digests_of_the_same_sources_are_computed_once(library, monkeypatch):
+    before = digest("voxmill.a")
+    with monkeypatch.context() as patch:
+        patch.setattr(digests, "_source_digest", lambda modules: pytest.fail("computed again"))
+        assert digest("voxmill.a") == before
+    (library / "d.py").write_text("import scipy\n")
+    assert digest("voxmill.a") != before
+
+
+@pytest.mark.parametrize("damage", ["", "[]", '{"sources": 1}', '{"digests": {}, "sources": "a"}'])
+def test_a_damaged_cache_of_digests_is_none(library, damage):
+    before = digest("voxmill.a")
+    (kept,) = library.parent.rglob("digests.json")
+    kept.write_text(damage)
+    assert digest("voxmill.a") == before
+    # And one of another user's folder, where nothing can be kept.
+    kept.unlink()
+    kept.mkdir()
+    assert digest("voxmill.a") == before
 
 
 @pytest.mark.parametrize("name", ["a.py", "b.py", "c.py", "d.py", "engine/e.py", "engine/fast.cpp"])

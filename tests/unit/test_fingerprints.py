@@ -9,6 +9,7 @@ import pytest
 import tifffile
 
 from tests.unit import zarr_files
+from voxmill.runtime.checked import write_checked_json
 from voxmill.runtime.errors import VoxmillError
 from voxmill.volumes import check_source, fingerprint, fingerprints, open_volume, read_header
 from voxmill.volumes.sources import check_files
@@ -148,6 +149,62 @@ def test_a_copy_keeps_it_wherever_it_lies(volume):
     for file in [path, *files_of(path)[1:]] if path.is_file() else [path]:
         (shutil.copytree if file.is_dir() else shutil.copy)(file, there / file.name)
     assert mark(there / path.name) == before
+
+
+def test_two_copies_have_the_same_fingerprint_in_two_runs(volume, tmp_path, monkeypatch):
+    """Each run sees a file that was never read, with a date and an inode of its own."""
+    path, _ = volume
+    before = mark(path)
+    other = tmp_path / "another run"
+    (other / "results").mkdir(parents=True)
+    for file in {path, *path.parent.glob("v_2.ome.tif")}:
+        (shutil.copytree if file.is_dir() else shutil.copyfile)(file, other / file.name)
+    monkeypatch.chdir(other)
+    touch(other / path.name)
+    assert mark(other / path.name) == before
+    read_whole(other / path.name)
+    assert mark(other / path.name) == before
+    monkeypatch.chdir(tmp_path)
+    read_whole(path)
+    assert mark(path) == before
+
+
+def test_another_content_has_the_same_fingerprint_in_two_runs(place, monkeypatch):
+    """Of 16 pieces of 64 KiB none holds the voxel that differs."""
+    array = np.zeros((40, 200, 300), np.uint16)
+    array[20, 100, 150] = 1
+    found = []
+    for run in ("one", "two"):
+        (place / run / "results").mkdir(parents=True)
+        monkeypatch.chdir(place / run)
+        write_tiff(place / run / "v.tif", np.zeros_like(array))
+        first = mark(place / run / "v.tif")
+        read_whole(place / run / "v.tif")
+        write_tiff(place / run / "v.tif", array)
+        os.utime(place / run / "v.tif", (0, len(found)))
+        found.append((first, mark(place / run / "v.tif")))
+    assert found[0] == found[1]
+    assert found[0][0] != found[0][1]
+
+
+@pytest.mark.parametrize("resampled", [False, True])
+def test_statistics_tell_of_the_content_where_the_notes_are_gone(place, resampled):
+    path, array = place / "v.tif", np.zeros((40, 200, 300), np.uint16)
+    write_tiff(path, array)
+    before = mark(path)
+    content = fingerprints.Content(read_header(path, voxel_size_um=(1, 1, 1)))
+    for plane in array:
+        content.add(plane)
+    shape = [20, 100, 150] if resampled else list(array.shape)
+    entry = {"fingerprint": before, "content": content.hexdigest(), "shape": shape}
+    write_checked_json(place / "results/v/statistics.json", entry)
+    shutil.rmtree(place / fingerprints.KNOWN)
+    assert mark(path) == before
+    shutil.rmtree(place / fingerprints.KNOWN)
+    array[20, 100, 150] = 1
+    write_tiff(path, array)
+    # What was resampled tells nothing about the file.
+    assert (mark(path) == before) == resampled
 
 
 def test_another_content_of_the_same_size_is_seen(volume):

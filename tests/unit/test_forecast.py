@@ -16,7 +16,7 @@ from voxmill.commands import COMMANDS
 from voxmill.runtime import rates
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.rates import predicted_as, recall, remember
-from voxmill.tiles.forecast import forecast, report, window_voxels
+from voxmill.tiles.forecast import forecast, needed_bytes, report, told, window_voxels
 from voxmill.tiles.grid import Grid, plan_tiles
 from voxmill.tiles.plan_volume import plan_volume
 
@@ -35,7 +35,7 @@ def wanted(**changes):
     return {
         "per_job": 3, "per_cut": 6, "keep": "all", "networks": {"a": "a" * 64},
         "prediction": PREDICTION, "stitching": {"dtype": "uint16", "formats": ["ome-zarr"]},
-        "stitch_jobs": 2,
+        "check_jobs": 1, "stitch_jobs": 2,
     } | changes  # fmt: skip
 
 
@@ -52,22 +52,42 @@ GRID, HALO = Grid((2, 2, 14), (2, 2, 2)), (0, 0, 1)
 
 
 def test_jobs_and_bytes_of_a_volume_counted_by_hand():
-    cut, predicted, stitched = forecast(GRID, HALO, 2, wanted())
+    cut, predicted, checked, stitched = forecast(GRID, HALO, 2, wanted())
     assert (cut.what, cut.jobs, cut.voxels) == ("cut", 2, 104)
     assert (cut.kept_bytes, cut.passing_bytes, cut.hours) == (208, 0, None)
     assert (predicted.what, predicted.jobs, predicted.voxels) == ("predict a", 3, 104)
     assert (predicted.kept_bytes, stitched.kept_bytes) == (2 * 56, 16)
-    assert (stitched.what, stitched.jobs, stitched.voxels) == ("stitch a", 2, 56)
+    assert (stitched.what, stitched.jobs, stitched.voxels) == ("stitch a", 2, 8)
+    assert (checked.what, checked.jobs, checked.voxels, checked.kept_bytes) == ("check a", 1, 56, 0)
     both = wanted(stitching={"dtype": "float32", "formats": ["ome-zarr", "ome-tiff"]})
-    *_, predicted, stitched = forecast(GRID, HALO, 2, both)
+    _, predicted, _, stitched = forecast(GRID, HALO, 2, both)
     assert (predicted.kept_bytes, stitched.kept_bytes) == (4 * 56, 4 * 56 + 32)
+
+
+def test_labels_are_told_of_apart():
+    remember("label", 10**6, 2.0)
+    labels, levels = forecast(GRID, HALO, 2, wanted(labels={"formats": ["ome-zarr"]}))[4:]
+    assert (labels.what, labels.jobs, labels.voxels, labels.kept_bytes) == ("label a", 1, 56, 224)
+    assert labels.hours == pytest.approx(56 / 5e5 / 3600)
+    assert (levels.what, levels.jobs, levels.voxels, levels.kept_bytes) == (
+        "label levels a", 2, 8, 32,
+    )  # fmt: skip
+    assert levels.hours is None
+    steps = forecast(GRID, HALO, 2, wanted(labels={"formats": ["ome-zarr", "ome-tiff"]}))
+    assert steps[-1].kept_bytes == 32 + 224
+    assert needed_bytes(steps) == 208 + 112 + 16
+    assert told(steps, 10**9, "x") == (
+        "336 bytes to keep in all (480 bytes more by `snakemake segment`); 1.0 GB are free in x"
+    )
+    assert "more" not in told(steps[:4], 10**9, "x")
 
 
 def test_tiles_that_are_not_kept_take_no_space_in_the_end():
     cut, *_ = forecast(GRID, HALO, 2, wanted(keep="until-predicted"))
     assert (cut.kept_bytes, cut.passing_bytes) == (0, 208)
     steps = forecast(GRID, HALO, 2, wanted(keep="none", networks={"a": "a", "b": "b"}))
-    assert [step.what for step in steps] == ["predict a", "stitch a", "predict b", "stitch b"]
+    kinds = ("predict", "check", "stitch")
+    assert [step.what for step in steps] == [f"{kind} {n}" for n in "ab" for kind in kinds]
 
 
 def test_hours_are_those_of_the_last_job_of_the_kind():
@@ -75,7 +95,11 @@ def test_hours_are_those_of_the_last_job_of_the_kind():
           ("cpu", "cuda")}  # fmt: skip
     remember("cut", 10**7, 1.0)
     remember(on["cpu"], 10**6, 10.0)
-    cut, predicted, _ = forecast(GRID, HALO, 2, wanted())
+    remember("check", 10**6, 2.0)
+    remember("stitch", 10**6, 4.0)
+    cut, predicted, checked, stitched = forecast(GRID, HALO, 2, wanted())
+    assert checked.hours == pytest.approx(56 / 5e5 / 3600)
+    assert stitched.hours == pytest.approx(8 / 2.5e5 / 3600)
     assert cut.hours == pytest.approx(104 / 1e7 / 3600)
     assert predicted.hours == pytest.approx(104 / 1e5 / 3600)
     # Where the device is auto, the rate of a GPU counts, if there is one.

@@ -9,7 +9,7 @@ import pytest
 
 from voxmill.tiles.export_tiff import export_tiff
 from voxmill.tiles.plan import PlannedVolume, make_plan, write_plan
-from voxmill.tiles.predicted import ProbabilityImage, write_row_manifest
+from voxmill.tiles.predicted import PlannedImage, write_row_manifest
 from voxmill.tiles.stitch_volume import stitch_volume
 from voxmill.volumes.pyramid import reduce_mean, write_row
 
@@ -29,7 +29,7 @@ def image(tmp_path_factory, voxels):
     plan = make_plan(PlannedVolume(SHAPE, "uint16", SIZE_UM), "f", (4, 40, 256), (0, 0, 0))
     write_plan(folder / "plan.json", plan)
     path = folder / "probability.ome.zarr"
-    planned = ProbabilityImage.planned(path, plan, STORAGE)
+    planned = PlannedImage.planned(path, plan, STORAGE)
     manifests = []
     for number, (level, array) in enumerate(zip(planned.levels, planned.arrays, strict=True)):
         for row in range(array.shards[0]):
@@ -91,7 +91,7 @@ def test_neuroglancer_serves_the_array(image, voxels):
 
 def test_ome_types_finds_the_tiff_valid(image, tmp_path):
     ome_types = pytest.importorskip("ome_types")
-    export_tiff(probability_path=image / "zarr.json", output_path=tmp_path / "p.ome.tif")
+    export_tiff(image_path=image / "zarr.json", output_path=tmp_path / "p.ome.tif")
     pixels = ome_types.from_tiff(tmp_path / "p.ome.tif").images[0].pixels
     assert (pixels.size_z, pixels.size_y, pixels.size_x) == SHAPE
     sizes = (pixels.physical_size_z, pixels.physical_size_y, pixels.physical_size_x)

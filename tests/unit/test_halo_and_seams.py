@@ -17,6 +17,7 @@ from voxmill.evaluation.measure_seams import (
     seam_starts,
     summarise,
 )
+from voxmill.evaluation.seam_windows import LABEL_COUNTS, compare_labels, sum_labels
 from voxmill.geometry import Box
 from voxmill.networks import build, models
 from voxmill.prediction import volume_predictor
@@ -99,7 +100,7 @@ def test_seam_boxes_straddle_seams():
 def test_a_single_tile_has_no_seam():
     assert seam_starts((20, 20, 20), (20, 20, 20), (4, 4, 4), 10, 0).shape == (0, 3)
     empty = {"largest": 0.0, "mean": 0.0, "rounding": 0.0, "cells": 0, "gained": [], "lost": []}
-    assert summarise([]) == empty
+    assert summarise([]) == empty | dict.fromkeys(LABEL_COUNTS, 0)
 
 
 def blob(shape, *places):
@@ -124,6 +125,36 @@ def test_gained_and_lost_cells_are_found():
     part = Box.from_shape((12, 12, 10))
     outside = compare_cells(reference, stitched, settings, (1, 1, 1), part)
     assert (outside["cells"], outside["gained"], outside["lost"]) == (1, [], [])
+
+
+def test_labels_that_differ_are_counted():
+    reference, found = np.zeros((2, 1, 1, 12), np.uint32)
+    reference[0, 0] = [0, 1, 1, 1, 1, 2, 2, 0, 3, 3, 4, 4]
+    found[0, 0] = [0, 1, 1, 9, 9, 2, 2, 0, 3, 3, 3, 3]
+    assert compare_labels(reference, found) == {
+        "labels": 5, "labels_differ": 4, "label_voxels": 10, "label_voxels_differ": 4,
+        "labels_split": 1, "labels_merged": 1,
+    }  # fmt: skip
+    assert compare_labels(reference, reference)["labels_differ"] == 0
+    rows = [compare_labels(reference, each) for each in (found, reference)]
+    assert sum_labels(rows)["labels"] == 9
+    assert sum_labels([*rows, {"cells": 3}]) == {}, "where labels were not compared"
+
+
+def test_partners_have_one_label_and_others_have_their_own():
+    shape = (12, 12, 30)
+    reference = blob(shape, (6, 6, 6), (6, 6, 15))
+    stitched = blob(shape, (6, 6, 6), (6, 6, 24))
+
+    def label(probability, places, ids):
+        labels = np.zeros(probability.shape, np.uint32)
+        labels[tuple(np.rint(places).astype(int).T)] = ids
+        return labels
+
+    settings = CellSettings(threshold=0.5, min_distance_um=3.0)
+    core = Box.from_shape(shape)
+    found = compare_cells(reference, stitched, settings, (1, 1, 1), core, label)
+    assert (found["labels"], found["labels_differ"], found["label_voxels_differ"]) == (3, 2, 2)
 
 
 @pytest.fixture
@@ -206,7 +237,7 @@ def test_the_certificate_tells_a_sufficient_halo_from_none(files, halo, exact, d
         volume=source, plan_path=folder / "plan.json", statistics_path=folder / "s.json",
         weights_path=folder / "m.safetensors", probability_path=folder / "p.tif",
         output_path=folder / "seams.json", settings={"windows": 4, "window_vox": 8},
-        cells={"min_distance_um": 3.0}, prediction=CPU, threads=1,
+        cells={"min_distance_um": 3.0}, objects={"threshold": 0.3}, prediction=CPU, threads=1,
     )  # fmt: skip
     found = json.loads((folder / "seams.json").read_text())
     assert len(found["windows"]) == 4
@@ -216,6 +247,7 @@ def test_the_certificate_tells_a_sufficient_halo_from_none(files, halo, exact, d
     assert 0 <= found["mean"] <= found["largest"]
     if exact:
         assert (found["gained"], found["lost"]) == ([], [])
+        assert found["labels_differ"] == 0
 
 
 @pytest.mark.parametrize(
@@ -238,7 +270,7 @@ def test_stored_numbers_that_are_not_the_tiles_show_as_rounding(files):
         volume=source, plan_path=folder / "plan.json", statistics_path=folder / "s.json",
         weights_path=folder / "m.safetensors", probability_path=folder / "p.tif",
         output_path=folder / "seams.json", settings={"windows": 1, "window_vox": 8},
-        cells={"min_distance_um": 3.0}, prediction=CPU, threads=1,
+        cells={"min_distance_um": 3.0}, objects={"threshold": 0.3}, prediction=CPU, threads=1,
     )  # fmt: skip
     found = json.loads((folder / "seams.json").read_text())
     assert found["largest"] < 1e-5

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.unit.workflow_config import SHAPE, TILE, TILES, config, volume
+from voxmill.runtime.checked import write_checked_json
 from voxmill.tiles.predicted import PredictedTile
 from voxmill.volumes.sharded import ShardedArray
 from voxmill.workflow.lost import set_aside
@@ -32,7 +33,10 @@ def folder(tmp_path, monkeypatch):
 def lay(folder, names):
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
-        (folder / name).touch()
+        if folder.name == "batches":
+            write_checked_json(folder / name, {"tiles": []})
+        else:
+            (folder / name).touch()
 
 
 def left(folder):
@@ -121,8 +125,7 @@ def test_lost_shards_have_what_vouches_for_them_removed(tmp_path, monkeypatch):
         PredictedTile(tile, {}, stored).write(folder / "predictions" / f"{tile}.json")
     vouching = ["batches/z0000_y0000_x0000.json", "slabs/z0000.json"]
     for path in (*vouching, "batches/z0000_y0100_x0000.json", "probability.ome.zarr/zarr.json"):
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_text("{}")
+        write_checked_json(folder / path, {})
     checked = config([volume(networks=("a",))], tiles={"per_job": 2})
     assert set_aside(checked) == []
     assert (folder / "probability.ome.zarr/zarr.json").exists()
@@ -135,3 +138,12 @@ def test_lost_shards_have_what_vouches_for_them_removed(tmp_path, monkeypatch):
         "batches/z0000_y0100_x0000.json",
     }  # fmt: skip
     assert set_aside(checked) == []
+
+
+def test_a_damaged_list_of_tiles_is_set_aside(folder):
+    path = folder / "batches" / f"{TILES[0]}.json"
+    path.write_text(path.read_text().replace("tiles", "tilez"))
+    (warning,) = set_aside(in_pairs())
+    assert f"results/v/batches/{path.name}: damaged" in warning
+    assert not path.exists()
+    assert set_aside(in_pairs()) == []

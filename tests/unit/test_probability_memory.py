@@ -20,7 +20,7 @@ from voxmill.cells.find_cells import find_cells
 from voxmill.evaluation.draw_overview import draw_overview
 from voxmill.tiles.build_level import build_level
 from voxmill.tiles.plan import PlannedVolume, make_plan, write_plan
-from voxmill.tiles.predicted import ProbabilityImage, write_row_manifest
+from voxmill.tiles.predicted import PlannedImage, write_row_manifest
 from voxmill.volumes.multiscale import write_image
 from voxmill.volumes.probability import Probabilities
 
@@ -35,7 +35,7 @@ def make_image(edge, path):
     volume = PlannedVolume((edge,) * 3, "uint8", (2.0, 2.0, 2.0))
     plan = make_plan(volume, "f", (CORE,) * 3, (0, 0, 0))
     write_plan(f"{path}.json", plan)
-    image = ProbabilityImage.planned(path, plan, STORAGE)
+    image = PlannedImage.planned(path, plan, STORAGE)
     array, rows = image.arrays[0], {}
     grid = np.indices(array.shard_vox) - CORE // 2
     blob = (250 * np.exp(-(grid**2).sum(axis=0) / 8)).astype(np.uint8)

@@ -135,7 +135,7 @@ def test_folders_and_volumes_in_an_identity(tmp_path):
     (folder / "c" / "0").write_bytes(b"shard")
 
     def identity(**changes):
-        keywords = {"image_path": folder, "volume": {"path": "a", "channel": 0}} | changes
+        keywords = {"probability_path": folder, "volume": {"path": "a", "channel": 0}} | changes
         return receipts.identity_of("job", "code", keywords, ())
 
     before = identity()
@@ -144,5 +144,53 @@ def test_folders_and_volumes_in_an_identity(tmp_path):
     assert identity(volume={"path": "b", "channel": 0}, fingerprint="f") == known
     assert identity(volume={"path": "a", "channel": 1}, fingerprint="f") != known
     assert identity(fingerprint="g") != known
+    # A file that is the volume's counts by the fingerprint, and is not read once more.
+    source = {"path": str(tmp_path / "v.tif")}
+    (tmp_path / "v.tif").write_bytes(b"voxels")
+    named = identity(source=source, foreground_path=source["path"], fingerprint="f")
+    (tmp_path / "v.tif").write_bytes(b"other voxels")
+    assert identity(source=source, foreground_path=source["path"], fingerprint="f") == named
+    assert identity(source=source, foreground_path=source["path"], fingerprint="g") != named
     (folder / "c" / "0").write_bytes(b"longer")
     assert identity() != before
+
+
+def test_outputs_that_list_others_are_kept_where_these_are_whole(arguments):
+    whole, asked = [True], []
+
+    @job(outputs=("output_path",), whole=lambda keywords: asked.append(keywords) or whole[0])
+    def listing(*, table_path, output_path, second_path, settings):
+        Times.done += 1
+        Path(output_path).write_text("list")
+
+    listing(**arguments)
+    assert (Times.done, asked) == (1, [])
+    listing(**arguments)
+    assert Times.done == 1 and asked[0]["output_path"] == arguments["output_path"]
+    whole[0] = False
+    listing(**arguments)
+    assert Times.done == 2
+
+
+@pytest.mark.parametrize("change", ["content", "name", "link", "deleted", "added"])
+def test_the_receipt_of_a_folder_is_about_all_its_files(tmp_path, change):
+    folder = tmp_path / "export"
+    (folder / "cells").mkdir(parents=True)
+    (folder / "cells" / "info").write_text("cells")
+    (folder / "link").symlink_to("elsewhere")
+    receipts.write_receipts([folder], "export", "identity")
+    receipts.check_file(folder)
+    assert receipts.are_kept([folder], "identity")
+    if change == "content":
+        (folder / "cells" / "info").write_text("cellz")
+    elif change == "name":
+        (folder / "cells" / "info").rename(folder / "cells" / "inf0")
+    elif change == "link":
+        (folder / "link").unlink()
+        (folder / "link").symlink_to("elsewhera")
+    elif change == "deleted":
+        (folder / "cells" / "info").unlink()
+    else:
+        (folder / "more").write_text("")
+    with pytest.raises(DamagedFileError, match=r"export: damaged, edited"):
+        receipts.check_file(folder)

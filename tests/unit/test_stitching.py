@@ -21,7 +21,7 @@ from voxmill.tiles.cut_tiles import cut_tiles
 from voxmill.tiles.export_tiff import export_tiff
 from voxmill.tiles.plan import PlannedVolume, make_plan, read_plan, write_plan
 from voxmill.tiles.plan_volume import plan_volume
-from voxmill.tiles.predicted import PredictedTile, ProbabilityImage, forget, lost_tiles
+from voxmill.tiles.predicted import PlannedImage, PredictedTile, forget, lost_tiles
 from voxmill.tiles.stitch_volume import stitch_volume
 from voxmill.volumes import fingerprint, open_volume, read_header, read_tile
 from voxmill.volumes.pyramid import reduce_mean
@@ -42,7 +42,7 @@ STORAGE = {"dtype": "float32", "compression": "zstd"}
 )
 def test_every_core_is_one_shard(shape, tile_shape, halo):
     plan = make_plan(PlannedVolume(shape, "uint8", SIZE_UM), "f", tile_shape, halo)
-    array = ProbabilityImage.planned("p.zarr", plan, STORAGE).arrays[0]
+    array = PlannedImage.planned("p.zarr", plan, STORAGE).arrays[0]
     indices = [array.index_of(tile.core.start) for tile in plan.tiles]
     assert [array.box(index) for index in indices] == [tile.core for tile in plan.tiles]
     rows = (array.indices(row) for row in range(array.shards[0]))
@@ -67,7 +67,7 @@ def run(tmp_path):
         volume=source, plan_path=plan_path, tiles=plan.grid.names, folder=str(tmp_path),
         output_path=str(tmp_path / "tiles.json"), code="c",
     )  # fmt: skip
-    array = ProbabilityImage.planned(tmp_path / IMAGE, plan, STORAGE).arrays[0]
+    array = PlannedImage.planned(tmp_path / IMAGE, plan, STORAGE).arrays[0]
     for tile in plan.tiles:
         cut = tmp_path / f"{tile.name}.tif"
         voxels = read_tile(cut, tile.window.shape, "float32", {"tile": tile.key})
@@ -132,7 +132,7 @@ def test_a_pilot_is_an_image_of_its_part_and_leaves_the_rest_alone(run, capsys):
     # A shard of the part that is lost is missed; the whole volume misses the others.
     with pytest.raises(SystemExit):
         stitch(run, [manifest])
-    assert "more. Its list of shards" in capsys.readouterr().err
+    assert "more. Delete its list of shards" in capsys.readouterr().err
     Path(array.path, shard_key(array.index_of(inside[0].core.start))).unlink()
     with pytest.raises(SystemExit):
         stitch(run, [manifest], pilot=True)
@@ -189,7 +189,7 @@ def test_a_missing_shard_is_named_before_the_image_is_whole(run, capsys):
     (run[0] / IMAGE / "0/c/1/2/1").unlink()
     with pytest.raises(SystemExit):
         stitch(run, manifests)
-    assert "expected 12 shards, found none of c/1/2/1 and 0 more" in capsys.readouterr().err
+    assert "expected 12 shards, found none of c/1/2/1. Delete its list" in capsys.readouterr().err
     assert not (run[0] / IMAGE / "zarr.json").exists()
     with pytest.raises(SystemExit):
         check(run, "z0004")
@@ -243,7 +243,7 @@ def test_levels_are_made_row_by_row(tmp_path, capsys):
     plan = make_plan(PlannedVolume(shape, "uint8", (1.0, 1.0, 1.0)), "f", (4, 3, 200), (0, 0, 0))
     write_plan(tmp_path / "plan.json", plan)
     storage = {"dtype": "uint8", "compression": "zstd"}
-    image = ProbabilityImage.planned(tmp_path / IMAGE, plan, storage)
+    image = PlannedImage.planned(tmp_path / IMAGE, plan, storage)
     voxels = np.random.default_rng(4).integers(0, 255, shape, np.uint8)
     for tile in plan.tiles:
         predict(tmp_path, image.arrays[0], tile, voxels[tile.core.slices])
@@ -264,7 +264,7 @@ def test_levels_are_made_row_by_row(tmp_path, capsys):
     group = zarr.open_group(path, mode="r")
     np.testing.assert_array_equal(group["0"][...], voxels)
     np.testing.assert_array_equal(group["1"][...], reduce_mean(voxels, (2, 2, 2)))
-    export_tiff(probability_path=path / "zarr.json", output_path=tmp_path / "p.ome.tif")
+    export_tiff(image_path=path / "zarr.json", output_path=tmp_path / "p.ome.tif")
     with tifffile.TiffFile(tmp_path / "p.ome.tif") as tif:
         assert (tif.is_bigtiff, tif.is_ome) == (True, True)
         levels = tif.series[0].levels

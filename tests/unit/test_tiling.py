@@ -9,7 +9,7 @@ from voxmill.evaluation.matches import tile_of_points
 from voxmill.geometry import Box
 from voxmill.runtime.errors import VoxmillError
 from voxmill.tiles.batches import MOST_JOBS, Batches, missing, tiles_per_cut, tiles_per_job
-from voxmill.tiles.grid import Grid, plan_tiles, slab_name, tile_name
+from voxmill.tiles.grid import Grid, plan_tiles, tile_name
 from voxmill.tiles.plan import PlannedVolume, make_plan
 
 shapes = st.tuples(*[st.integers(1, 16)] * 3)
@@ -79,7 +79,6 @@ def test_a_point_between_two_voxels_has_one_owner():
 def test_names_are_origins():
     assert tile_name((0, 768, 512)) == "z0000_y0768_x0512"
     assert tile_name((12345, 0, 0)) == "z12345_y0000_x0000"
-    assert slab_name(768) == "z0768"
 
 
 def test_region():
@@ -128,9 +127,33 @@ def test_a_grid_knows_by_arithmetic_what_listing_it_shows(shape, tile_shape, sid
     assert [part.number(name) for name in part.names] == [*range(len(part))]
     slabs = [part.slab(slab) for slab in part.slabs]
     assert [number for numbers in slabs for number in numbers] == [*range(len(part))]
-    assert {slab_name(part.core(n).start[0]) for n in slabs[0]} == {part.slabs[0]}
+    assert part.slabs == list(dict.fromkeys(name[:5] for name in part.names))
     for name in set(whole.names) - set(part.names):
         assert part.number(name) is None
+
+
+@given(shapes, tile_shapes, boxes, st.integers(1, 9))
+def test_a_slab_has_no_more_tiles_than_a_job_may_check(shape, tile_shape, sides, most):
+    starts = [min(a, n - 1) for (a, _), n in zip(sides, shape, strict=True)]
+    stops = [min(a + n, m) for a, (_, n), m in zip(starts, sides, shape, strict=True)]
+    whole, part = Grid(shape, tile_shape), Grid(shape, tile_shape, Box(tuple(starts), tuple(stops)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("voxmill.tiles.grid.MOST_IN_SLAB", most)
+        slabs = {name: [whole.name(n) for n in whole.slab(name)] for name in whole.slabs}
+        of_part = {name: [part.name(n) for n in part.slab(name)] for name in part.slabs}
+    assert [name for names in slabs.values() for name in names] == list(whole.names)
+    assert [name for names in of_part.values() for name in names] == list(part.names)
+    assert all(len(names) <= max(most, whole.counts[2]) for names in slabs.values())
+    # A part has the slabs of the whole, with fewer tiles.
+    assert all(set(names) <= set(slabs[slab]) for slab, names in of_part.items())
+
+
+def test_rows_of_a_wide_layer_are_slabs(monkeypatch):
+    monkeypatch.setattr("voxmill.tiles.grid.MOST_IN_SLAB", 4)
+    grid = Grid((8, 12, 8), (4, 4, 4))
+    assert grid.slabs == ["z0000_y0000", "z0000_y0008", "z0004_y0000", "z0004_y0008"]
+    assert [len(grid.slab(name)) for name in grid.slabs] == [4, 2, 4, 2]
+    assert grid.slab("z0000") == range(0)
 
 
 @pytest.mark.parametrize(

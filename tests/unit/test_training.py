@@ -22,6 +22,7 @@ from voxmill.training.augmentation import augment
 from voxmill.training.fine_tuning import fine_tuning_settings, initial_weights
 from voxmill.training.loop import train
 from voxmill.training.mistakes import find_mistakes
+from voxmill.training.open_sources import open_sources
 from voxmill.training.patches import PatchSampler, even_in_brightness, volume_shares
 from voxmill.training.sources import (
     Source,
@@ -31,7 +32,7 @@ from voxmill.training.sources import (
     training_points,
 )
 from voxmill.training.targets import balanced_weight, centroid_target
-from voxmill.training.train_network import open_sources, train_network
+from voxmill.training.train_network import train_network
 from voxmill.training.trainer import Trainer, learning_rate
 from voxmill.training.validation import THRESHOLDS, summarise, summarise_thresholds, validate
 from voxmill.volumes.blocks import ArrayVolume

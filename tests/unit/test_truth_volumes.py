@@ -17,7 +17,7 @@ from voxmill.evaluation import truth_volumes
 from voxmill.evaluation.check_ground_truth import check_ground_truth
 from voxmill.evaluation.ground_truth import read_truth
 from voxmill.runtime.errors import VoxmillError
-from voxmill.training.train_network import _mask_header
+from voxmill.training.open_sources import _mask_header
 from voxmill.volumes import read_header
 
 SHAPE = (12, 20, 24)

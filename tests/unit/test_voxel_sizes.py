@@ -159,6 +159,10 @@ def test_cells_of_another_diameter_have_a_detector_of_their_size(project):
     assert project(cell_diameter_um=4).volumes["v"].voxel_size_um == (2, 1, 1)
     assert project(cell_diameter_um=4).volumes["v"].resampling is None
     assert project().cell_settings("v", "n")["min_distance_um"] == 4
+    # And their voxels count as the model's, whether or not the volume is resampled.
+    for diameter_um in (4, 16):
+        assert Volumes(project(cell_diameter_um=diameter_um), ancient).counted_um(V) == [4, 2, 2]
+    assert Volumes(project(), ancient).counted_um(V) is None
 
 
 def test_a_phantom_is_resampled_as_well(project):

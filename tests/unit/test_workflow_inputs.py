@@ -11,6 +11,7 @@ from voxmill.workflow import pattern
 from voxmill.workflow.cutting import Cutting
 from voxmill.workflow.evaluations import Evaluations
 from voxmill.workflow.predictions import Predictions
+from voxmill.workflow.pyramids import Pyramids
 from voxmill.workflow.scans import Scans
 from voxmill.workflow.trainings import Trainings
 from voxmill.workflow.volumes import Volumes
@@ -111,10 +112,20 @@ def test_each_tile_is_a_job_by_default():
     needed = cutting.of_tile(wildcards(volume="v", network="a", tile=TILES[1]))
     assert needed == f"results/v/batches/{TILES[1]}.json"
     # 300 voxels are one level more.
+    pyramids = Pyramids(config())
     rows = ["results/v/a/slabs/z0000.json", "results/v/a/levels/1/0.json"]
-    assert predictions.all_rows(OF_A) == rows
-    first = wildcards(volume="v", network="a", level="1", row="0")
-    assert predictions.rows_below(first) == rows[:1]
+    assert pyramids.of_probability(OF_A) == rows
+    labels = ["results/v/a/labels/z0000.json", "results/v/a/label_levels/1/0.json"]
+    assert pyramids.of_labels(OF_A) == labels
+    first = wildcards(volume="v", network="a", levels="levels", level="1", row="0")
+    assert pyramids.rows_below(first) == rows[:1]
+    assert (pyramids.image(first)[-20:], pyramids.how(first)) == ("probability.ome.zarr", "mean")
+    of_labels = wildcards(volume="v", network="a", levels="label_levels", level="1", row="0")
+    assert pyramids.rows_below(of_labels) == labels[:1]
+    assert (pyramids.image(of_labels), pyramids.how(of_labels)) == (
+        "results/v/a/labels.ome.zarr", "mode",
+    )  # fmt: skip
+    assert pyramids.storage(of_labels)["dtype"] == "uint32"
 
 
 def test_tiles_that_share_jobs():
@@ -165,7 +176,8 @@ def test_100_000_tiles_are_some_thousand_jobs():
 def test_a_slab_waits_for_the_jobs_that_hold_its_tiles():
     deep = volume(shape=(300, 100, 300))
     predictions = Predictions(config([deep], tiles={"per_job": 4}), ancient)
-    assert [path[11:] for path in predictions.all_rows(OF_A)] == [
+    pyramids = Pyramids(predictions.config)
+    assert [path[11:] for path in pyramids.of_probability(OF_A)] == [
         "/slabs/z0000.json", "/slabs/z0100.json", "/slabs/z0200.json",
         "/levels/1/0.json", "/levels/1/1.json", "/levels/1/2.json",
         "/levels/2/0.json", "/levels/2/1.json",
@@ -180,12 +192,12 @@ def test_a_slab_waits_for_the_jobs_that_hold_its_tiles():
 
 def test_rows_of_a_level_are_made_from_two_below_where_z_is_halved():
     deep = volume(shape=(700, 100, 100), voxel_size_um=(1.0, 1.0, 1.0))
-    predictions = Predictions(config([deep]), ancient)
+    pyramids = Pyramids(config([deep]))
     below = {
         (level, row): [
             path[12:]
-            for path in predictions.rows_below(
-                wildcards(volume="v", network="a", level=level, row=row)
+            for path in pyramids.rows_below(
+                wildcards(volume="v", network="a", levels="levels", level=level, row=row)
             )
         ]
         for level, row in (("1", "0"), ("1", "3"), ("2", "1"), ("3", "0"))

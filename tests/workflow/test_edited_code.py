@@ -13,7 +13,9 @@ from voxmill.runtime.digests import NATIVE_SUFFIXES, modules_used
 READERS = {
     "make_scan": {"denoise_scan"},
     "check_ground_truth": {"evaluate_cells"},
-    "measure_volume": {"measure_halo", "predict_tile", "measure_seams", "evaluate_cells"},
+    "measure_volume": {
+        *("measure_halo", "predict_tile", "measure_seams", "evaluate_cells", "draw_overview"),
+    },
     "measure_halo": {"plan_volume"},
     "plan_volume": {"cut_tiles", "check_slab", "stitch_volume", "evaluate_cells"},
     "cut_tiles": {"predict_tile"},
@@ -156,6 +158,8 @@ def test_an_edited_expression_reruns_exactly_the_rules_that_use_it(edited, modul
     ran -= {"make_phantom", "unpack_volume", "find_baseline_cells", "train_network"}
     ran -= {"predict_batch", "write_derivatives", "build_level", "export_tiff", "export_cells"}
     ran -= {"label_slab", "finish_labels", "measure_cells", "evaluate_instances"}
+    ran -= {"draw_instances"}
+    ran -= {"measure_label_seams"}
     assert users_of(module, ran) == users
     computed_otherwise(edited.root / "voxmill" / module)
     assert set(edited.jobs()) - {"all"} == with_readers(users)

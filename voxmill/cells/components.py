@@ -193,7 +193,7 @@ def find_labels(
     Returns
     -------
     Regions
-        In the order of the labels.
+        In the order of the labels, which are their `peaks`.
 
     Raises
     ------
@@ -211,7 +211,8 @@ def find_labels(
         if bad := values[(whole != values) | (whole < 0)][:1].tolist():
             raise VoxmillError(f"expected labels as whole numbers from 0, found the value {bad[0]}")
         names, groups = np.unique(whole, return_inverse=True)
-        return names, voxel_regions(groups, len(names), local + np.asarray(block.start))
+        places = local + np.asarray(block.start)
+        return names, voxel_regions(groups, len(names), places, whole)
 
     blocks = Box.from_shape(reader.shape).blocks(block_vox)
     results = list(map_blocks(work, blocks, threads, description))

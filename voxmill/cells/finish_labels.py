@@ -1,4 +1,4 @@
-"""Make one image of labelled slabs: the pyramid, then the metadata."""
+"""Make one image of labelled slabs and their pyramid: the metadata, last of all."""
 
 import hashlib
 import json
@@ -6,16 +6,16 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from voxmill.cells.label_slab import planned_labels
-from voxmill.runtime.errors import VoxmillError
-from voxmill.runtime.files import write_text
+from voxmill.cells.colours import listed_colours
+from voxmill.cells.label_slab import LISTED, STORAGE, read_seeds
+from voxmill.runtime.files import read_json, write_text
 from voxmill.runtime.jobs import job, logger
 from voxmill.tiles.plan import read_plan
-from voxmill.tiles.predicted import read_row_manifest, remove_strays
+from voxmill.tiles.predicted import PlannedImage, check_complete, read_row_manifest
 from voxmill.volumes.multiscale import ROOT, write_image
-from voxmill.volumes.pyramid import Level, write_row
-from voxmill.volumes.shard_files import StoredShard, shards_in
+from voxmill.volumes.shard_files import StoredShard
 from voxmill.volumes.sharded import ShardedArray
 
 NAME = "cells"
@@ -23,94 +23,91 @@ NAME = "cells"
 
 @job
 def finish_labels(
-    *, plan_path: str, manifest_paths: list[str], image_path: str, probability_path: str,
-    pilot: bool = False, threads: int = 1,
+    *, plan_path: str, cells_path: str, manifest_paths: list[str], image_path: str,
+    probability_path: str, pilot: bool = False, threads: int = 1,
 ) -> None:  # fmt: skip
-    """Write the pyramid and the metadata of an image of labels.
+    """Write the metadata that make the shards of all levels one OME-Zarr image of labels.
 
-    A voxel of a level has the most frequent label of those below it. The labels are listed under
-    `labels/` of the probability's image, as OME-Zarr asks, by a link.
+    The labels are listed under `labels/` of the probability's image, as OME-Zarr asks, by links.
 
     Parameters
     ----------
     plan_path : path
+    cells_path : path
+        The table of the cells whose ids the labels are.
     manifest_paths : list of path
-        The lists of the shards of all slabs.
+        The lists of the shards of all slabs, and of all rows of the levels above.
     image_path : path
-        Folder of the image of labels.
+        Folder of the image of labels. Files of shards that are not of the image are removed.
     probability_path : path
         The image of the probability: its folder, or the `zarr.json` in it.
     pilot : bool
         Whether the lists are those of a part: then there is one level, and what lies outside of
         the part is left as it is.
     threads : int
-        Rows of shards that are made at once.
+        Shards of the finest level that are compared with their checksums at once.
 
     Raises
     ------
     VoxmillError
-        If a list or a shard is missing or broken.
+        If a list or a shard is missing or broken, or the table of cells.
     """
     probability = Path(probability_path)
     if probability.name == ROOT:
         probability = probability.parent
     plan = read_plan(plan_path)
-    levels, arrays = planned_labels(image_path, plan)
-    if pilot:
-        levels, arrays = levels[:1], arrays[:1]
-    rows = [read_row_manifest(path, arrays[:1])[1] for path in manifest_paths]
-    shards = [shard for row in rows for shard in row]
-    _check(arrays[0], shards, manifest_paths, pilot, threads)
-    digest = hashlib.sha256(json.dumps([asdict(shard) for shard in shards]).encode())
-    for number in range(1, len(levels)):
-        _build(arrays[number - 1], arrays[number], levels[number], threads)
-    source = os.path.relpath(probability, image_path)
+    image = PlannedImage.planned(image_path, plan, STORAGE)
+    levels = image.levels[:1] if pilot else image.levels
+    arrays = image.arrays[: len(levels)]
+    rows = [read_row_manifest(path, arrays) for path in manifest_paths]
+    digest, count = hashlib.sha256(), 0
+    for number, array in enumerate(arrays):
+        shards = [shard for of, row in rows if of is array for shard in row]
+        check_complete(array, shards, pilot)
+        if number == 0:
+            _verify(array, shards, Path(manifest_paths[0]).parent, threads)
+        digest.update(json.dumps([array.digest, *map(asdict, shards)]).encode())
+        count += len(shards)
+    ids = read_seeds(cells_path).ids.tolist()
+    image_label: dict[str, Any] = {"source": {"image": os.path.relpath(probability, image_path)}}
+    if colours := listed_colours(ids):
+        image_label["colors"] = colours
     write_image(
         image_path, arrays, levels, plan.volume.voxel_size_um, NAME, {"label": NAME}, "mode",
         {"meaning": "id of cells.csv, 0 for none", "shards_sha256": digest.hexdigest()},
-        labels_of=source, origin_um=plan.volume.origin_um,
+        image_label=image_label, origin_um=plan.volume.origin_um,
     )  # fmt: skip
-    _list_labels(probability, Path(image_path))
-    logger.info("%d levels, %d shards", len(levels), len(shards))
+    _list_labels(probability, Path(image_path), len(arrays))
+    logger.info("%d cells, %d levels, %d shards", len(ids), len(levels), count)
 
 
-def _check(
-    array: ShardedArray,
-    shards: list[StoredShard],
-    manifests: list[str],
-    pilot: bool,
-    threads: int,
-) -> None:
-    """Refuse shards that are missing or damaged; remove files of shards that are not listed."""
-    wanted = array.shards[0] * array.shards[1] * array.shards[2]
-    listed = {shard.key for shard in shards}
-    if not pilot and len(listed) != wanted:
-        raise VoxmillError(
-            f"{array.path}: expected {wanted} shards in {manifests[0]} and the other lists, found "
-            f"{len(shards)}. Delete the lists and run again."
-        )
-    remake = f"Delete {Path(manifests[0]).parent} and run again: labels are made anew."
+def _verify(array: ShardedArray, shards: list[StoredShard], lists: Path, threads: int) -> None:
+    remake = f"Delete {lists} and run again: labels are made anew."
     with ThreadPoolExecutor(threads) as executor:
         list(executor.map(lambda shard: array.verify(shard, remake), shards))
-    remove_strays(array, shards, shards_in(array.path), pilot)
 
 
-def _build(below: ShardedArray, array: ShardedArray, level: Level, threads: int) -> None:
-    with ThreadPoolExecutor(threads) as executor:
-        rows = range(array.shards[0])
-        list(executor.map(lambda row: write_row(below, array, level, row, "mode"), rows))
+def _list_labels(probability: Path, labels: Path, count: int) -> None:
+    """List labels of a number of levels in a group `labels` of the probability.
 
-
-def _list_labels(probability: Path, labels: Path) -> None:
-    """List the labels in a group `labels` of the probability, with a link to them."""
-    folder = probability / "labels"
+    The group holds a folder of links. Its metadata are a file of their own beside the labels',
+    as the way to the image is another one from there.
+    """
+    content = read_json(labels / ROOT, "metadata of labels")
+    content["attributes"]["ome"]["image-label"]["source"] = {"image": "../../"}
+    write_text(labels / LISTED, json.dumps(content, indent=1) + "\n")
+    folder = probability / "labels" / NAME
+    if folder.is_symlink():
+        folder.unlink()
     folder.mkdir(parents=True, exist_ok=True)
-    link = folder / NAME
-    link.unlink(missing_ok=True)
-    link.symlink_to(os.path.relpath(labels, folder))
+    for link in folder.iterdir():
+        link.unlink()
+    for name in map(str, range(count)):
+        (folder / name).symlink_to(os.path.relpath(labels / name, folder))
+    (folder / ROOT).symlink_to(os.path.relpath(labels / LISTED, folder))
     group = {
         "zarr_format": 3,
         "node_type": "group",
         "attributes": {"ome": {"version": "0.5", "labels": [NAME]}},
     }
-    write_text(folder / "zarr.json", json.dumps(group, indent=1) + "\n")
+    write_text(folder.with_name(ROOT), json.dumps(group, indent=1) + "\n")

@@ -1,6 +1,7 @@
 """Label the cells of one slab of tiles."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +16,19 @@ from voxmill.config.objects import ObjectSettings
 from voxmill.geometry import Box, Resampling, Triple, VoxelSize
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.jobs import job, logger
-from voxmill.tiles.plan import Plan, read_plan
-from voxmill.tiles.predicted import write_row_manifest
-from voxmill.volumes import Windows, open_volume, read_header
+from voxmill.runtime.rates import remember
+from voxmill.tiles.plan import read_plan
+from voxmill.tiles.predicted import PlannedImage, read_row_manifest, write_row_manifest
+from voxmill.volumes import Windows, check_source, open_volume, read_header
 from voxmill.volumes.blocks import SerialReader, map_blocks
-from voxmill.volumes.multiscale import ROOT, level_arrays
+from voxmill.volumes.multiscale import ROOT
 from voxmill.volumes.probability import open_stored
-from voxmill.volumes.pyramid import Level, pyramid_levels
 from voxmill.volumes.shard_files import StoredShard
-from voxmill.volumes.sharded import ShardedArray
 
-DTYPE, COMPRESSION = "uint32", "zstd"
-
-
-def planned_labels(path: str | Path, plan: Plan) -> tuple[list[Level], list[ShardedArray]]:
-    """Levels and arrays of the image of a volume's labels: a shard for each tile."""
-    levels = pyramid_levels(plan.volume.shape, plan.volume.voxel_size_um)
-    return levels, level_arrays(path, levels, DTYPE, plan.tile_shape_vox, COMPRESSION)
+LISTED = "listed.json"
+"""The metadata of the labels as they are seen from the probability's image."""
+STORAGE = {"dtype": "uint32", "compression": "zstd"}
+"""How labels are stored."""
 
 
 def read_seeds(path: str | Path, grid: Resampling | None = None) -> Seeds:
@@ -55,7 +52,33 @@ def needed_margin(settings: ObjectSettings, size: VoxelSize) -> Triple:
     return outline_margin(settings, size) if settings.outlines else margin(settings, size)
 
 
-@job
+def grown(
+    values: np.ndarray, start: Sequence[int], block: Box, whole: Box, seeds: Seeds,
+    size: VoxelSize, settings: ObjectSettings,
+) -> np.ndarray:  # fmt: skip
+    """Labels of a block, with smooth outlines where the settings ask for them.
+
+    Parameters and errors are those of `voxmill.cells.labels.label_block`, with `needed_margin`
+    around the block.
+    """
+    function = outline_block if settings.outlines else label_block
+    return function(values, start, block, whole, seeds, size, settings)
+
+
+def _shards_are_whole(keywords: dict[str, Any]) -> bool:
+    plan = read_plan(keywords["plan_path"])
+    arrays = PlannedImage.planned(keywords["image_path"], plan, STORAGE).arrays
+    try:
+        array, shards = read_row_manifest(keywords["output_path"], arrays[:1])
+        for shard in shards:
+            array.verify(shard, "")
+    except VoxmillError as error:
+        logger.info("labelled again: %s", error)
+        return False
+    return True
+
+
+@job(outputs=("output_path",), whole=_shards_are_whole)
 def label_slab(
     *,
     plan_path: str,
@@ -67,6 +90,7 @@ def label_slab(
     settings: dict,
     output_path: str,
     part: list[Triple] | None = None,
+    fingerprint: str | None = None,
     threads: int = 1,
 ) -> None:
     """Write the labels of all tiles of one slab, a shard each, and the list of the shards.
@@ -83,13 +107,15 @@ def label_slab(
     image_path : path
         Folder of the image of labels; the shards become files of its level 0.
     slab : str
-        Name of the slab: the tiles whose cores start at the same plane.
+        Name of the slab: the tiles whose cores start at the same plane, or rows of them.
     settings : dict
         See `ObjectSettings`.
     output_path : path
         JSON: file and checksum of each shard.
     part : pair of (3,) int, optional
         Start and stop of a box of cores: only these are predicted.
+    fingerprint : str, optional
+        Of the volume when the run was planned; where `source` is another one now, it is refused.
     threads : int
         Tiles worked on at once.
 
@@ -99,16 +125,16 @@ def label_slab(
         If an input is missing or broken, or the plan has no such slab.
     """
     plan, checked = read_plan(plan_path), ObjectSettings.from_dict(settings)
-    _, arrays = planned_labels(image_path, plan)
+    array = PlannedImage.planned(image_path, plan, STORAGE).arrays[0]
     size = VoxelSize.of(plan.volume.voxel_size_um)
     seeds = read_seeds(cells_path, plan.volume.resampling)
-    whole, array = Box.from_shape(plan.volume.shape), arrays[0]
-    function = outline_block if checked.outlines else label_block
+    whole = Box.from_shape(plan.volume.shape)
 
     def unmake() -> None:
-        Path(image_path, ROOT).unlink(missing_ok=True)
+        for name in (ROOT, LISTED):
+            Path(image_path, name).unlink(missing_ok=True)
 
-    with _opened(foreground_path, source) as volume:
+    with open_foreground(foreground_path, source) as volume:
         reader = SerialReader(volume)
         if reader.shape != whole.shape:
             raise VoxmillError(
@@ -121,11 +147,16 @@ def label_slab(
             labels = np.zeros(core.shape, np.uint32)
             if len(near.ids):
                 values = read_foreground(reader, window, size, checked)
-                labels = function(values, window.start, core, whole, near, size, checked)
+                labels = grown(values, window.start, core, whole, near, size, checked)
             return array.write_shard(array.index_of(core.start), labels, before=unmake)
 
         cores = [tile.core for tile in plan.slab(slab, part)]
+        start = time.perf_counter()
         shards = list(map_blocks(work, cores, threads, "labels"))
+        remember("label", sum(core.size for core in cores), time.perf_counter() - start)
+    if source is not None:
+        # Behind the reading, so that no file that was replaced meanwhile goes unseen.
+        check_source(read_header(**source), fingerprint)
     write_row_manifest(output_path, array, shards)
     filled = sum(not shard.is_empty for shard in shards)
     logger.info(
@@ -133,5 +164,6 @@ def label_slab(
     )
 
 
-def _opened(path: str, source: Mapping[str, Any] | None) -> Windows:
+def open_foreground(path: str, source: Mapping[str, Any] | None) -> Windows:
+    """The probability of a path or, where its arguments are given, the volume."""
     return open_stored(path) if source is None else open_volume(read_header(**source))

@@ -15,7 +15,7 @@ from voxmill.config.objects import ObjectSettings
 from voxmill.geometry import Triple, VoxelSize
 from voxmill.runtime.files import writing
 from voxmill.runtime.jobs import job, logger
-from voxmill.volumes import LABEL_DTYPES, open_volume, read_header
+from voxmill.volumes import LABEL_DTYPES, check_source, open_volume, read_header
 
 BLOCK_VOX = 128
 
@@ -27,7 +27,7 @@ def reach_of_cell(settings: ObjectSettings, size: VoxelSize) -> Triple:
     return z, y, x
 
 
-@job
+@job(outputs=("output_path",))
 def measure_cells(
     *,
     cells_path: str,
@@ -35,6 +35,7 @@ def measure_cells(
     source: Mapping[str, Any],
     settings: dict,
     output_path: str,
+    fingerprint: str | None = None,
     threads: int = 1,
 ) -> None:
     """Write the table of cells with what was measured of each.
@@ -51,6 +52,8 @@ def measure_cells(
     output_path : path
         The columns of cells.csv, with the volume of the labels in place of the detector's, and
         `voxmill.cells.measurements.MEASURES`.
+    fingerprint : str, optional
+        Of the volume when the run was planned; another one is refused.
     threads : int
 
     Raises
@@ -69,6 +72,7 @@ def measure_cells(
     with open_volume(labels_header) as labels, open_volume(header) as image:
         reach = reach_of_cell(checked, size)
         measured = measure(labels, image, placed, size, reach, BLOCK_VOX, threads)
+    check_source(header, fingerprint)
     kept = [column for column in cells.columns if column not in MEASURES]
     table = pd.concat([cells[kept], measured], axis=1)
     for column, form in MEASURES.items():

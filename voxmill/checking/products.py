@@ -18,9 +18,11 @@ from voxmill.runtime.files import read_json
 from voxmill.tiles.plan import read_plan
 from voxmill.volumes import tile_pages
 
-IMAGES = {"labels": "labels.ome.zarr"}
+IMAGES = {"labels": "labels.ome.zarr", "label_levels": "labels.ome.zarr"}
 IMAGE = "probability.ome.zarr"
 """Folder of the shards that lists beside it tell of, by the folder of the lists."""
+LEVELS = ("levels", "label_levels")
+"""Folders of lists that lie in another one for each level."""
 
 _PIECE = 1 << 20
 
@@ -44,11 +46,17 @@ class Broken:
 
 
 def products(folder: Path) -> Iterator[Path]:
-    """All files below a folder but hidden ones, receipts and shards: what vouches for these is."""
+    """All files below a folder but hidden ones, receipts and shards: what vouches for these is.
+
+    A folder that has a receipt stands for its files.
+    """
     for root, folders, files in os.walk(folder):
-        folders[:] = sorted(
-            name for name in folders if name[0] != "." and not name.endswith(".zarr")
-        )
+        visible = sorted(name for name in folders if name[0] != ".")
+        if any(part.endswith(".zarr") for part in Path(root).relative_to(folder).parts):
+            visible = [name for name in visible if name != "c"]
+        whole = [name for name in visible if _has_receipt(Path(root, name))]
+        yield from (Path(root, name) for name in whole)
+        folders[:] = [name for name in visible if name not in whole]
         for name in sorted(files):
             if not name.startswith(".") or name.startswith(".denoising"):
                 yield Path(root, name)
@@ -100,9 +108,10 @@ def _lists_shards(path: Path) -> bool:
 
 def _image_of(path: Path) -> Path:
     """The level of the image that a list of shards is about."""
-    if path.parent.parent.name == "levels":
-        return path.parents[2] / IMAGE / path.parent.name
-    return path.parents[1] / IMAGES.get(path.parent.name, IMAGE) / "0"
+    of_level = path.parents[1].name in LEVELS
+    kind = path.parents[1] if of_level else path.parent
+    level = path.parent.name if of_level else "0"
+    return kind.parent / IMAGES.get(kind.name, IMAGE) / level
 
 
 def _shards(path: Path) -> list[dict[str, Any]]:
@@ -141,7 +150,8 @@ def _with_shards(path: Path) -> tuple[Path, ...]:
             _check_shard(shard, entry)
         except (VoxmillError, OSError):
             lost.append(shard)
-    return path, *lost
+    # Without the metadata the image is made whole again, whatever of it is there.
+    return path, _image_of(path).with_name("zarr.json"), *lost
 
 
 def _is_json(path: Path) -> bool:

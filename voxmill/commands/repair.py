@@ -4,7 +4,9 @@ The exit status is 0 where nothing is broken any more, 1 where a file could not 
 """
 
 import argparse
+import shutil
 import sys
+from pathlib import Path
 
 from voxmill.checking.check import check_run, report
 from voxmill.checking.configured import folders_and_targets
@@ -31,9 +33,16 @@ def run(options: argparse.Namespace) -> int:
     for path in [path for item in found.broken for path in item.remove]:
         try:
             if not options.dry_run:
-                path.unlink(missing_ok=True)
+                _remove(path)
             print(f"{'would remove' if options.dry_run else 'removed'}  {path}")
         except OSError as error:
             print(f"Error: {path}: it can't be removed ({error.strerror})", file=sys.stderr)
             status = 1
     return status
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

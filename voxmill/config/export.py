@@ -4,9 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from voxmill.config.base import Section, Text, section, setting
+from voxmill.config.base import Flag, Region, Section, Text, section, setting
 
-ExportFormat = Literal["napari", "brainglobe", "neuroglancer", "fiji"]
+ExportFormat = Literal["napari", "brainglobe", "neuroglancer", "fiji", "rois", "meshes"]
 
 
 @section("export")
@@ -18,7 +18,13 @@ class ExportSection(Section):
     )
     """What `snakemake export` writes of each network's cells, a folder each: a points layer of
     napari, points of BrainGlobe (cellfinder's XML among them), annotations and a state of
-    Neuroglancer, points of ImageJ and Fiji."""
+    Neuroglancer, points of ImageJ and Fiji. Two more are made of the labels: rois, an outline of
+    ImageJ for each cell and plane; meshes, a surface (PLY, micrometres) for each cell."""
+    labels: Flag = True
+    """For Neuroglancer: show the labels as well, which `snakemake export` makes then."""
+    box: Region | None = None
+    """For rois and meshes: the part of the volume whose cells are written, "z0:z1, y0:y1, x0:x1" in
+    its voxels, half-open. Cells are cut at its faces. By default all of it."""
     url: Annotated[
         Text,
         Field(

@@ -62,3 +62,9 @@ class SegmentSection(_Objects):
     largest_radius_um: Positive | Literal["model"] = "model"  # type: ignore[assignment]
     """No voxel of a cell is farther than this from its seed, measured along a path in the cell.
     model: the diameter of a cell in the model's card."""
+    formats: tuple[Literal["ome-zarr", "ome-tiff"], ...] = ("ome-zarr",)
+    """Files of the labels. ome-zarr is always written. ome-tiff adds one tiled OME-BigTIFF with a
+    pyramid, compressed without loss."""
+    tables: tuple[Literal["csv", "parquet"], ...] = ("csv",)
+    """Tables of the measured cells. csv is always written. parquet adds one with the same columns,
+    for millions of cells."""

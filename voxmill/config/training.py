@@ -40,7 +40,7 @@ _Below10 = Annotated[Number, Field(ge=0, lt=10)]
 
 @section("training.network")
 class TrainedNetwork(MSDNetSettings):
-    """The network to train; its number of outputs follows from `foreground`."""
+    """The network to train; its number of outputs follows from `foreground` and `touching`."""
 
     kind: Literal["msdnet"] = "msdnet"
     """Name of the network."""
@@ -82,8 +82,13 @@ class TrainingSettings(Section):
 
     cell_diameter_um: Positive
     """Typical cell diameter; the defaults of other lengths follow from it."""
+    cell_diameter_vox: Positive | tuple[Positive, Positive, Positive] | None = None
+    """Train a model for cells of any size: each volume is resampled so that its cells
+    (`cell_diameter_um` of the volume) have this diameter in voxels, one or z, y, x. All lengths of
+    the settings are then for cells of the settings' `cell_diameter_um`, and count relative to it;
+    8 voxels are usual."""
     network: Annotated[dict[str, Any], Checked(TrainedNetwork)] = setting(factory=dict)
-    """`kind` and shape of the network. `outputs` follows from `foreground`."""
+    """`kind` and shape of the network. `outputs` follows from `foreground` and `touching`."""
     target: Literal["centroid", "mask"] = "centroid"
     """What the first output map learns. centroid: a Gaussian around each centroid. mask: the
     cells' masks, for cells whose centroid is no place of its own in the image, such as whole cells
@@ -91,6 +96,11 @@ class TrainingSettings(Section):
     foreground: Flag = False
     """Learn a second output map, the cells' masks; every volume then needs a mask or labels, as
     with target mask."""
+    touching: Literal["none", "distance", "centre", "boundary"] = "none"
+    """Learn an output map beside the masks that parts touching objects; the truth should be labels.
+    distance: how deep a voxel lies in its object, as a share of the largest depth there. centre: a
+    Gaussian around the deepest place, as wide as the object. boundary: the outermost voxels. Needs
+    `foreground` or target mask. Cells are then the summits inside of the masks."""
     patch_vox: TripleVox = (96, 96, 96)
     """Patch shape z, y, x; more than twice `margin_vox` along each axis."""
     batch: Count = 1
@@ -166,14 +176,28 @@ class TrainingSettings(Section):
             raise SettingError(
                 "detector.threshold", "it is chosen on the validation data; leave it out"
             )
-        method = "components" if self.target == "mask" else "maxima"
+        if self.touching != "none" and not self.needs_mask:
+            raise SettingError(
+                "touching",
+                f"expected foreground: true or target: mask beside {self.touching}, which parts "
+                "the objects of a mask, found neither",
+            )
+        summits = self.target == "centroid" or self.touching != "none"
+        method = "maxima" if summits else "components"
         spacing = {"min_distance_um": 0.4 * self.cell_diameter_um}
         object.__setattr__(self, "detector", {"method": method, **spacing, **self.detector})
 
     @property
+    def output_names(self) -> tuple[str, ...]:
+        """Meaning of each map that the network learns, in order; see `ModelCard.outputs`."""
+        second = ("foreground",) if self.foreground else ()
+        third = (self.touching,) if self.touching != "none" else ()
+        return (self.target, *second, *third)
+
+    @property
     def outputs(self) -> int:
         """Number of maps that the network learns."""
-        return 2 if self.foreground else 1
+        return len(self.output_names)
 
     @property
     def needs_mask(self) -> bool:
@@ -206,6 +230,8 @@ class TrainingVolume(Section):
     """Which files of a folder are its planes, as in the section `volumes`."""
     voxel_size_um: TripleUm | None = None
     """Voxel size z, y, x; wins over the file's header."""
+    cell_diameter_um: Positive | None = None
+    """Typical diameter of the cells in this volume, for a training with `cell_diameter_vox`."""
     mask: FilePath | None = None
     """Mask or labels for the foreground map, where the ground truth is neither."""
     region: Regions | None = None
@@ -221,7 +247,8 @@ class TrainingSection(Section):
     """One network to train; it becomes models/NAME.safetensors with its card beside it."""
 
     volumes: Annotated[dict[Name, TrainingVolume], Field(min_length=1)]
-    """Volumes with ground truth, by name; all of one voxel size."""
+    """Volumes with ground truth, by name; all of one voxel size, but for a training with
+    `cell_diameter_vox`."""
     start: (
         Annotated[
             FilePath,
@@ -247,3 +274,18 @@ class TrainingSection(Section):
                 "missing: expected the typical cell diameter in micrometres, or a model to start "
                 "from (start)",
             )
+        general = self.settings.get("cell_diameter_vox") is not None
+        # A model to start from may be a general one; its card is read later.
+        for name, volume in self.volumes.items() if self.start is None else ():
+            if general and volume.cell_diameter_um is None:
+                raise SettingError(
+                    f"volumes.{name}.cell_diameter_um",
+                    "missing: expected the typical diameter of the cells in this volume, "
+                    "micrometres, as settings.cell_diameter_vox resamples it by that",
+                )
+            if not general and volume.cell_diameter_um is not None:
+                raise SettingError(
+                    f"volumes.{name}.cell_diameter_um",
+                    "expected none without settings.cell_diameter_vox (a model for cells of any "
+                    "size); leave it out, or set that to 8",
+                )

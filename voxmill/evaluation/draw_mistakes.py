@@ -11,7 +11,7 @@ from voxmill.cells.table import PLACE
 from voxmill.geometry import Box, VoxelSize
 from voxmill.runtime.files import writing
 from voxmill.runtime.jobs import job
-from voxmill.volumes import open_volume, read_header
+from voxmill.volumes import check_source, open_volume, read_header
 from voxmill.volumes.probability import Probabilities
 from voxmill.volumes.protocols import ReadableVolume
 
@@ -49,6 +49,7 @@ def draw_mistakes(
     matches_path: str,
     output_path: str,
     max_distance_um: float,
+    fingerprint: str | None = None,
 ) -> None:
     """Draw crops of the volume around false finds and missed cells.
 
@@ -65,6 +66,8 @@ def draw_mistakes(
     max_distance_um : float
         Matching distance; a crop reaches three times as far, and shows the maximum over planes
         within it.
+    fingerprint : str, optional
+        Of the volume as the run was planned; another one is refused.
     """
     header = read_header(**volume)
     size = VoxelSize.of(header.voxel_size_um)
@@ -82,6 +85,7 @@ def draw_mistakes(
             for kind in KINDS
         }
         figure = _draw(found, source, size, max_distance_um, len(matches))
+    check_source(header, fingerprint)
     with writing(output_path) as scratch:
         # A fixed name of the program keeps the bytes the same from run to run.
         figure.savefig(scratch, dpi=110, metadata={"Software": "voxmill"})

@@ -1,4 +1,4 @@
-"""A figure of what the workflow found: middle planes, the probability under them, the cells."""
+"""A figure of what the workflow found: middle planes, as the network sees them, and the cells."""
 
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,12 @@ import pandas as pd
 
 from voxmill.cells.table import PLACE
 from voxmill.geometry import Box, Triple, VoxelSize
+from voxmill.networks import models
 from voxmill.runtime.files import writing
 from voxmill.runtime.jobs import job
 from voxmill.volumes import check_source, open_volume, read_header
+from voxmill.volumes.grey_values import read_grey_values
+from voxmill.volumes.normalisation import Normaliser
 from voxmill.volumes.probability import Probabilities
 from voxmill.volumes.protocols import ReadableVolume
 
@@ -45,12 +48,17 @@ def draw_overview(
     cells_path: str,
     matches_path: str | None,
     output_path: str,
+    statistics_path: str | None = None,
+    weights_path: str | None = None,
     box: list[Triple] | None = None,
     fingerprint: str | None = None,
     depth_um: float = 4.0,
     reach_um: float = 6.0,
 ) -> None:
-    """Draw the middle planes of a volume, the probability under them, and the cells near them.
+    """Draw the middle planes of a volume, what the network makes of them, and the cells near them.
+
+    The grey values are shown as they are, normalised as the network takes them, and as
+    probabilities.
 
     Parameters
     ----------
@@ -62,6 +70,9 @@ def draw_overview(
         True and found cells with their status, where there is a ground truth.
     output_path : path
         PNG.
+    statistics_path, weights_path : path, optional
+        Grey values of the volume, and the network whose card tells their normalisation; without
+        them the normalised planes are left out.
     box : pair of (3,) int, optional
         Start and stop of the box that the run is limited to, voxels of the file.
     fingerprint : str, optional
@@ -78,13 +89,15 @@ def draw_overview(
     if grid is not None:
         shown, points[PLACE] = grid.covering(shown), grid.from_own(points[PLACE].to_numpy())
     window = middle_window(shown)
-    parts: dict[str, list[np.ndarray]] = {}
+    shown_slabs = [slab(window, axis, depth_um / size.array[axis]) for _, axis, _ in PLANES]
+    parts: dict[str, list[np.ndarray]] = {"volume": []}
     with open_volume(header) as source, Probabilities(probability_path) as probability:
-        for name, part in (("volume", source), ("probability", probability)):
-            parts[name] = [
-                _projection(part, window, axis, depth_um / size.array[axis])
-                for _, axis, _ in PLANES
-            ]
+        if statistics_path and weights_path:
+            grey = read_grey_values(statistics_path, fingerprint)
+            normalise = grey.normaliser(models.read_card(weights_path).normalisation)
+            parts["normalised"] = _projections(source, shown_slabs, normalise)
+        parts["volume"] = _projections(source, shown_slabs)
+        parts["probability"] = _projections(probability, shown_slabs)
     check_source(header, fingerprint)
     origin_um = grid.origin_um if grid else np.zeros(3)
     figure = _draw(parts, points, window, size, origin_um, reach_um)
@@ -103,12 +116,40 @@ def _points(cells_path: str, matches_path: str | None) -> pd.DataFrame:
     return pd.read_csv(Path(cells_path)).assign(status="found")
 
 
-def _projection(source: ReadableVolume, window: Box, axis: int, depth_vox: float) -> np.ndarray:
-    """Maximum over a slab around the window's middle plane."""
+def slab(window: Box, axis: int, depth_vox: float) -> Box:
+    """A slab around the middle plane of a window, across an axis."""
     middle = (window.start[axis] + window.stop[axis]) // 2
     half = max(1, round(depth_vox / 2))
-    slab = window.with_axis(axis, middle - half, middle + half).clip(window)
-    return source.read_window(*slab).max(axis=axis).astype(np.float32)
+    return window.with_axis(axis, middle - half, middle + half).clip(window)
+
+
+def _projections(
+    source: ReadableVolume, slabs: list[Box], normalise: Normaliser | None = None
+) -> list[np.ndarray]:
+    """Maxima over the slabs of `PLANES`, of normalised grey values where asked for."""
+    images = []
+    for (_, axis, _), box in zip(PLANES, slabs, strict=True):
+        values = source.read_window(*box)
+        if normalise is not None:
+            values = normalise(values, box.start)
+        images.append(values.max(axis=axis).astype(np.float32))
+    return images
+
+
+def limits_of(name: str, images: list[np.ndarray]) -> tuple[float, float]:
+    """Values that are shown as black and white.
+
+    From the 1st to the 99.7th percentile of all planes together, so that neither a bright speck nor
+    one bright plane decides; normalised values no narrower than from 0 to 1, so that noise in an
+    empty volume looks like noise, and no wider than from -1 to 4.
+    """
+    if name == "probability":
+        return 0.0, 1.0
+    values = np.concatenate([image.ravel() for image in images])
+    low, high = (float(value) for value in np.percentile(values, (1, 99.7)))
+    if name == "normalised":
+        return float(np.clip(low, -1, 0)), float(np.clip(high, 1, 4))
+    return low, max(high, low + 1)
 
 
 def _draw(
@@ -122,14 +163,18 @@ def _draw(
     sizes_um = size.to_um(window.shape)
     widths = [sizes_um[columns] for _, _, (_, columns) in PLANES]
     figure, axes = plt.subplots(
-        2, 3, figsize=(15, 9.5), width_ratios=widths, layout="constrained", squeeze=False
+        len(parts),
+        3,
+        figsize=(15, 0.5 + 4.5 * len(parts)),
+        width_ratios=widths,
+        layout="constrained",
+        squeeze=False,
     )
-    low, high = np.percentile(parts["volume"][0], (1, 99.7))
-    limits = {"volume": (low, max(high, low + 1)), "probability": (0, 1)}
     for row, (name, images) in enumerate(parts.items()):
+        limits = limits_of(name, images)
         for column, (image, plane) in enumerate(zip(images, PLANES, strict=True)):
             panel = axes[row, column]
-            _show(panel, image, plane, window, size, origin_um, limits[name])
+            _show(panel, image, plane, window, size, origin_um, limits)
             panel.set_title(f"{name}, {plane[0]}")
             _mark(panel, points, plane, window, size, origin_um, reach_um)
     found: dict[str, Any] = {}

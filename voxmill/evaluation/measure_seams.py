@@ -9,17 +9,26 @@ and the stored one.
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import product
 
 import numpy as np
 
-from voxmill.cells.find_cells import cells_of_volume
+from voxmill.cells.foreground import read_foreground
+from voxmill.cells.label_slab import grown
+from voxmill.cells.seeds import Seeds, quantised
 from voxmill.config.cells import CellSettings
+from voxmill.config.objects import ObjectSettings
 from voxmill.config.prediction import PredictionSettings
 from voxmill.config.seams import SeamSettings
-from voxmill.evaluation.matching import match_points
+from voxmill.engine.build import load
+from voxmill.evaluation.seam_windows import (
+    Labeller,
+    compare_cells,
+    seam_starts,
+    sum_labels,
+)
 from voxmill.geometry import Box, Triple, VoxelSize
 from voxmill.networks import models
 from voxmill.prediction.box import on_claimed_device
@@ -30,87 +39,10 @@ from voxmill.runtime.jobs import job, logger, progress
 from voxmill.tiles.grid import Grid
 from voxmill.tiles.plan import Plan, read_plan
 from voxmill.volumes import check_source, open_volume, read_header
-from voxmill.volumes.blocks import ArrayVolume
 from voxmill.volumes.grey_values import read_grey_values
 from voxmill.volumes.probability import Probabilities, to_probability, to_stored
+from voxmill.volumes.protocols import ReadableVolume
 from voxmill.volumes.tissue import Tissue
-
-
-def seam_starts(
-    shape: Sequence[int],
-    tile_shape: Sequence[int],
-    size: Sequence[int],
-    number: int,
-    seed: int,
-) -> np.ndarray:
-    """Corners of boxes that are centred on faces, edges and corners between tiles.
-
-    Parameters
-    ----------
-    shape, tile_shape, size : (3,) int
-        The volume, the largest core, and the boxes.
-    number : int
-    seed : int
-
-    Returns
-    -------
-    (N, 3) int array
-        Every box straddles at least one seam; empty where the volume is a single tile.
-    """
-    rng = np.random.default_rng(seed)
-    seams = [np.arange(t, n, t) for n, t in zip(shape, tile_shape, strict=True)]
-    cut_axes = [axis for axis in range(3) if len(seams[axis])]
-    starts = []
-    for index in range(number if cut_axes else 0):
-        start = [int(rng.integers(0, n - s + 1)) for n, s in zip(shape, size, strict=True)]
-        # Always on a face; along each other axis on a seam half of the time: edges and corners.
-        first = cut_axes[index % len(cut_axes)]
-        for axis in cut_axes:
-            if axis == first or rng.random() < 0.5:
-                centred = int(rng.choice(seams[axis])) - size[axis] // 2
-                start[axis] = int(np.clip(centred, 0, shape[axis] - size[axis]))
-        starts.append(start)
-    return np.array(starts, dtype=int).reshape(-1, 3)
-
-
-def compare_cells(
-    reference: np.ndarray,
-    stitched: np.ndarray,
-    settings: CellSettings,
-    voxel_size_um: Iterable[float],
-    core: Box,
-) -> dict:
-    """Cells of two predictions of one box that have no partner in the other.
-
-    Parameters
-    ----------
-    reference, stitched : (z, y, x) float32 array
-        Probabilities.
-    settings : CellSettings
-    voxel_size_um : (3,) float
-    core : Box
-        Only cells within it are compared; the rest of the arrays are their surroundings.
-
-    Returns
-    -------
-    dict
-        `cells` of the reference, and those `gained` and `lost` in the stitched prediction, (N, 3)
-        voxels of the box.
-    """
-    tables = []
-    for probability in (reference, stitched):
-        table = cells_of_volume(ArrayVolume(probability), settings, voxel_size_um)
-        tables.append(table[["z_vox", "y_vox", "x_vox"]].to_numpy())
-    pairs = match_points(tables[0], tables[1], settings.min_distance_um / 2, voxel_size_um)
-    within = [core.contains(points) for points in tables]
-    alone = [np.ones(len(points), bool) for points in tables]
-    for column, mask in enumerate(alone):
-        mask[pairs[:, column]] = False
-    lost, gained = (
-        points[keep & mask].reshape(-1, 3).tolist()
-        for points, keep, mask in zip(tables, within, alone, strict=True)
-    )
-    return {"cells": int(within[0].sum()), "gained": gained, "lost": lost}
 
 
 def _is_predicted(box: Box, plan: Plan, tissue: Tissue) -> bool:
@@ -135,6 +67,7 @@ def measure_seams(
     output_path: str,
     settings: dict,
     cells: dict,
+    objects: dict,
     prediction: dict,
     threads: int,
     gpus: int = 0,
@@ -150,10 +83,11 @@ def measure_seams(
     output_path : path
         JSON: `largest` and `mean` absolute difference of probability before rounding, `rounding`,
         the largest that storing added, `cells` compared, `gained` and `lost` cells (absolute voxels
-        of the file), and the same for each window; `halo_vox` of the plan and `reference_halo_vox`
-        of the windows. Windows and halos are in voxels of the tiles.
-    settings, cells, prediction : dict
-        See `SeamSettings`, `CellSettings`, `PredictionSettings`.
+        of the file), labels that differ (`LABEL_COUNTS` of `voxmill.evaluation.seam_windows`, where
+        the native code can be used), and the same for each window; `halo_vox` of the plan and
+        `reference_halo_vox` of the windows. Windows and halos are in voxels of the tiles.
+    settings, cells, objects, prediction : dict
+        See `SeamSettings`, `CellSettings`, `ObjectSettings`, `PredictionSettings`.
     threads, gpus : int
     part : pair of (3,) int, optional
         Start and stop of a box of cores: only these are predicted.
@@ -190,9 +124,10 @@ def measure_seams(
         predict_box = partial(predictor.predict, halo_vox=halo)
         predict_cut = partial(predict_by_tiles, plan=plan, predictor=predictor, halo_vox=halo)
         boxes = richest_boxes(predictor.read, starts, size, number)
+        label = _labels_of(source, ObjectSettings.from_dict(objects), voxel_size_um)
         rows = [
             compare_window(
-                window, predict_box, predict_cut, stitched, detector, voxel_size_um, within=box
+                window, predict_box, predict_cut, stitched, detector, voxel_size_um, box, label
             )
             for window in progress(boxes, len(boxes), "window", "looking at seams")
         ]
@@ -204,10 +139,39 @@ def measure_seams(
     write_checked_json(output_path, result | {"halo_vox": list(plan.halo_vox), "windows": rows})
     logger.info(
         "%d windows at seams: largest difference %.3g, mean %.3g, by rounding %.3g; "
-        "%d cells, %d gained, %d lost",
+        "%d cells, %d gained, %d lost; labels: %s",
         len(rows), result["largest"], result["mean"], result["rounding"], result["cells"],
-        len(result["gained"]), len(result["lost"]),
+        len(result["gained"]), len(result["lost"]), sum_labels(rows) or "not compared",
     )  # fmt: skip
+
+
+LabelWindow = Callable[[Box, Box], Labeller]
+"""Surroundings and the core in them -> what labels the core."""
+
+
+def _labels_of(
+    image: ReadableVolume, settings: ObjectSettings, size: VoxelSize
+) -> LabelWindow | None:
+    """What labels windows by themselves; None without the native code.
+
+    A window ends before what its labels depend on in the whole volume, but in the same place for
+    both predictions that are compared.
+    """
+    if isinstance(load("objects"), str):
+        return None
+
+    def of_window(around: Box, core: Box) -> Labeller:
+        of_image = settings.foreground == "image"
+        levels = read_foreground(image, around, size, settings) if of_image else None
+
+        def label(probability: np.ndarray, places: np.ndarray, ids: np.ndarray) -> np.ndarray:
+            values = quantised(probability) if levels is None else levels
+            whole = Box.from_shape(values.shape)
+            return grown(values, (0, 0, 0), core, whole, Seeds(places, ids), size, settings)
+
+        return label
+
+    return of_window
 
 
 def predict_by_tiles(box: Box, plan: Plan, predictor: VolumePredictor, halo_vox: int) -> np.ndarray:
@@ -243,6 +207,7 @@ def compare_window(
     settings: CellSettings,
     voxel_size_um: Iterable[float],
     within: Box | None = None,
+    label: LabelWindow | None = None,
 ) -> dict:
     """Compare one box of the stitched prediction with the same box predicted with a larger halo.
 
@@ -260,12 +225,14 @@ def compare_window(
     voxel_size_um : (3,) float
     within : Box, optional
         The box of the stitched probability that was predicted, where it is not all.
+    label : callable, optional
+        What labels the window; then labels are compared too.
 
     Returns
     -------
     dict
-        `start`, `stop`, `largest` and `mean` absolute difference, `rounding`, `cells`, `gained`,
-        `lost`.
+        `start`, `stop`, `largest` and `mean` absolute difference, `rounding`, and what
+        `compare_cells` gives.
     """
     # A cell of the box depends on what lies around it.
     reach_um = 2 * settings.min_distance_um + 4 * settings.smoothing_um
@@ -276,7 +243,8 @@ def compare_window(
     cut = predict_cut(box)
     difference = np.abs(reference[core.slices] - cut)
     rounded = to_probability(to_stored(reference, stitched.dtype))
-    cells = compare_cells(rounded, found, settings, voxel_size_um, core)
+    labeller = None if label is None else label(around, core)
+    cells = compare_cells(rounded, found, settings, voxel_size_um, core, labeller)
     origin = np.array(around.start)
     cells |= {
         key: (np.reshape(cells[key], (-1, 3)) + origin).tolist() for key in ("gained", "lost")
@@ -293,7 +261,7 @@ def compare_window(
 
 
 def summarise(rows: list[dict]) -> dict:
-    """The windows of `compare_window` together: the largest of all, the mean, all cells."""
+    """The windows of `compare_window` together: the largest, the mean, all that is counted."""
     return {
         "largest": max((row["largest"] for row in rows), default=0.0),
         "mean": float(np.mean([row["mean"] for row in rows])) if rows else 0.0,
@@ -301,4 +269,5 @@ def summarise(rows: list[dict]) -> dict:
         "cells": sum(row["cells"] for row in rows),
         "gained": [cell for row in rows for cell in row["gained"]],
         "lost": [cell for row in rows for cell in row["lost"]],
+        **sum_labels(rows),
     }

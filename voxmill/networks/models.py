@@ -29,8 +29,10 @@ from voxmill.config.cells import CellSettings
 from voxmill.config.model_range import Seen
 from voxmill.config.networks import ExportedSettings, NetworkKind, check_settings
 from voxmill.config.normalisation import Normalisation
+from voxmill.networks.heads import check_outputs
 from voxmill.networks.stored import Network, StoredNetwork, module_of
 from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.fetched import is_no_file
 from voxmill.runtime.files import read_json, sha256, write_json, writing
 from voxmill.runtime.paths import advice
 
@@ -58,7 +60,8 @@ class ModelCard(Section):
     """The network's settings."""
     outputs: tuple[Text, ...] = ("centroid",)
     """Meaning of each output map; the first is "centroid" or, where the network learnt masks
-    instead, "mask"."""
+    instead, "mask". "foreground" are masks beside centroids; "distance", "centre" and "boundary"
+    part touching objects and need masks (`voxmill.networks.heads`)."""
     normalisation: Annotated[dict[str, Any], Checked(Normalisation)] = setting(
         factory=lambda: Normalisation().plain()
     )
@@ -69,7 +72,8 @@ class ModelCard(Section):
     voxel_size_um: TripleUm | None = None
     """Voxel size (z, y, x) of the training data."""
     cell_diameter_um: Positive | None = None
-    """Typical cell diameter in the training data."""
+    """Typical cell diameter in the training data. Of a model with `cell_diameter_vox`: the one that
+    the lengths of this card (normalisation, detector) are for; they are taken relative to it."""
     cell_diameter_vox: Positive | tuple[Positive, Positive, Positive] | None = None
     """Typical cell diameter in voxels, one or z, y, x, of a model that was trained on volumes of
     several voxel sizes, each resampled to this diameter; such a model has no `voxel_size_um`."""
@@ -110,6 +114,8 @@ def read_card(weights_path: str | Path) -> ModelCard:
         tensors in the weights file are not those of the network that the card names.
     """
     path = card_path(weights_path)
+    if is_no_file(Path(weights_path)):
+        raise VoxmillError(f"{weights_path}: expected weights, found no plain file. Give a file.")
     content = read_json(path, "model card")
     for key in ("normalisation", "threshold", "weights_sha256"):
         if key not in content:
@@ -119,6 +125,7 @@ def read_card(weights_path: str | Path) -> ModelCard:
         settings = check_settings(card.network, card.settings)
     except VoxmillError as error:
         raise VoxmillError(f"{path}: {error}") from None
+    check_outputs(card.outputs, settings.outputs, str(path))
     if isinstance(settings, ExportedSettings):
         if not Path(weights_path).exists():
             raise VoxmillError(

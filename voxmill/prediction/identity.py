@@ -8,7 +8,7 @@ from voxmill.config.prediction import PredictionSettings
 from voxmill.networks.models import ModelCard
 from voxmill.runtime.checked import json_checksum
 
-_CARD = ("network", "settings", "normalisation", "weights_sha256")
+_CARD = ("network", "settings", "outputs", "normalisation", "weights_sha256")
 """Fields of a card that decide about probabilities; the others tell of training and of cells."""
 
 

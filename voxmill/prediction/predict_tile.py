@@ -27,7 +27,7 @@ def predict_tile(
     gpus: int = 0,
     record_path: str | None = None,
 ) -> None:
-    """Write the prediction of one tile: the first output map of its core, a shard of an array.
+    """Write the prediction of one tile: the map of cells in its core, a shard of an array.
 
     One that is whole and was made from the same is kept.
 

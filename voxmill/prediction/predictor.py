@@ -12,6 +12,7 @@ import numpy as np
 
 from voxmill.config.prediction import PredictionSettings
 from voxmill.networks import models
+from voxmill.networks.heads import cell_map
 from voxmill.networks.stored import Network
 from voxmill.prediction.box import resolve_device
 from voxmill.prediction.identity import identity
@@ -21,8 +22,8 @@ from voxmill.runtime.jobs import log_rate, logger, overlapped
 from voxmill.runtime.rates import predicted_as, remember
 from voxmill.tiles.plan import REMAKE, read_plan
 from voxmill.tiles.predicted import (
+    PlannedImage,
     PredictedTile,
-    ProbabilityImage,
     check_identity,
     read_predicted,
 )
@@ -89,9 +90,7 @@ class Predictor:
         self.grey = read_grey_values(statistics_path, self.plan.fingerprint)
         self.written, self.settings, self.threads = written, settings, threads
         self.card = models.read_card(weights_path)
-        self.array = ProbabilityImage.planned(
-            written.image_path, self.plan, written.storage
-        ).arrays[0]
+        self.array = PlannedImage.planned(written.image_path, self.plan, written.storage).arrays[0]
         self._normalise = self.grey.normaliser(self.card.normalisation)
         # By a relative name, which `runtime.digests` does not follow: warnings change no result.
         appearance = importlib.import_module("..volumes.appearance", __package__)
@@ -129,7 +128,7 @@ class Predictor:
             filled = [n for n in left if self.grey.tissue.has_tissue(self.plan.tile(n).core)]
             logger.info("%d of the other %d hold no tissue", len(left) - len(filled), len(left))
             for name in (n for n in left if n not in filled):
-                self._write(name, np.zeros((1, *self.plan.tile(name).core.shape), np.float32))
+                self._write(name, np.zeros(self.plan.tile(name).core.shape, np.float32))
             if filled:
                 with claim() as self.settings:
                     overlapped(filled, self._read, self._compute, self._write)
@@ -181,11 +180,11 @@ class Predictor:
                 f"values: try precision float32 (now {settings.precision}), or train the network "
                 "again."
             )
-        return core
+        return cell_map(self.card.outputs, core)
 
     def _write(self, name: str, core: np.ndarray) -> None:
         tile = self.plan.tile(name)
-        voxels, index = to_stored(core[0], self.array.dtype), self.array.index_of(tile.core.start)
+        voxels, index = to_stored(core, self.array.dtype), self.array.index_of(tile.core.start)
         stored = self.array.write_shard(index, voxels, before=self._unmake_image)
         predicted = PredictedTile(name, self._identity(name), stored)
         predicted.write(self.written.path(name))

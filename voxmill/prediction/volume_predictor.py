@@ -8,6 +8,7 @@ import numpy as np
 from voxmill.config.prediction import PredictionSettings
 from voxmill.engine.backends import choose
 from voxmill.geometry import Box
+from voxmill.networks.heads import cell_map
 from voxmill.networks.models import ModelCard
 from voxmill.prediction.box import predict, resolve_device
 from voxmill.prediction.memory import SHARE, box_bytes
@@ -63,13 +64,14 @@ class VolumePredictor:
         Returns
         -------
         (z, y, x) float32 array
-            The first output map of the box.
+            Of the box; see `voxmill.networks.heads.cell_map`.
         """
         window = box.grow(halo_vox, within=within or Box.from_shape(self.volume.shape))
-        return predict(
+        maps = predict(
             self.network, self.read(window), self.settings, self.threads,
             core=box.relative_to(window.start), halo=(halo_vox,) * 3, origin=window.start,
-        )[0]  # fmt: skip
+        )  # fmt: skip
+        return cell_map(self.card.outputs, maps)
 
     def largest_halo(self) -> int:
         """The halo that stands for the whole volume, voxels on each side.

@@ -6,13 +6,20 @@ digest and reruns the rule. Comments, docstrings, formatting and the place of a 
 """
 
 import ast
+import contextlib
 import functools
 import hashlib
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from voxmill.runtime.checked import read_checked_json, write_checked_json
+from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.paths import cache_folder
+
+_KEPT = "digests.json"
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "voxmill"
 # Sources that a package compiles belong to each of its modules.
@@ -45,6 +52,15 @@ def source_digest(*modules: str) -> str:
     ModuleNotFoundError
         If a named module has no source file.
     """
+    known = _kept()
+    key = " ".join(modules)
+    if key not in known:
+        known[key] = _source_digest(modules)
+        _keep(known)
+    return known[key]
+
+
+def _source_digest(modules: tuple[str, ...]) -> str:
     paths = set().union(*(_closure(module) for module in modules))
     # So that an edited script counts by its content, and not by its date.
     scripts = (ROOT / "scripts" / f"{module.rpartition('.')[2]}.py" for module in modules)
@@ -53,6 +69,33 @@ def source_digest(*modules: str) -> str:
     for part in sorted({_digest_with_imports(path) for path in paths}):
         digest.update(part)
     return digest.hexdigest()[:16]
+
+
+@functools.cache
+def _kept() -> dict[str, str]:
+    """Digests that an earlier process computed of the very same sources: it takes seconds."""
+    try:
+        content = read_checked_json(cache_folder() / _KEPT)
+    except (OSError, VoxmillError):
+        return {}
+    return content["digests"] if content["sources"] == _all_sources() else {}
+
+
+def _keep(digests: dict[str, str]) -> None:
+    """Keep digests for later processes; a cache that cannot be written is no error."""
+    with contextlib.suppress(OSError, VoxmillError):
+        write_checked_json(cache_folder() / _KEPT, {"sources": _all_sources(), "digests": digests})
+
+
+@functools.cache
+def _all_sources() -> str:
+    """Digest of every byte of all sources, and of the Python that parses them."""
+    digest = hashlib.sha256(sys.version.encode())
+    for folder, suffixes in ((PACKAGE, NATIVE_SUFFIXES | {".py"}), ("scripts", {".py"})):
+        for path in sorted(p for p in (ROOT / folder).rglob("*") if p.suffix in suffixes):
+            content = path.read_bytes()
+            digest.update(f"{path.relative_to(ROOT)} {len(content)} ".encode() + content)
+    return digest.hexdigest()
 
 
 def modules_used(module: str) -> list[str]:

@@ -28,13 +28,16 @@ Item = TypeVar("Item")
 Given = TypeVar("Given")
 Result = TypeVar("Result")
 Job = Callable[..., None]
+Whole = Callable[[dict[str, Any]], bool]
 
 
 @overload
-def job(function: Job, *, outputs: Sequence[str] = ()) -> Job: ...
+def job(function: Job, *, outputs: Sequence[str] = (), whole: Whole | None = None) -> Job: ...
 @overload
-def job(*, outputs: Sequence[str] = ()) -> Callable[[Job], Job]: ...
-def job(function: Job | None = None, *, outputs: Sequence[str] = ()) -> Any:
+def job(*, outputs: Sequence[str] = (), whole: Whole | None = None) -> Callable[[Job], Job]: ...
+def job(
+    function: Job | None = None, *, outputs: Sequence[str] = (), whole: Whole | None = None
+) -> Any:
     """Make a job of a function of files: it then takes `log_path` too, and keywords alone.
 
     The log (a file, and standard error) holds the versions at the start, all messages of the
@@ -48,13 +51,15 @@ def job(function: Job | None = None, *, outputs: Sequence[str] = ()) -> Any:
         Names of the arguments that are output files. With them the job takes `code` too, a digest
         of its code: it then leaves receipts, and does nothing where its outputs are whole and were
         made of the same inputs, settings and code.
+    whole : callable, optional
+        Gets the job's arguments once all outputs are whole, and says whether what they list is.
     """
     if function is None:
-        return functools.partial(_job, outputs=tuple(outputs))
-    return _job(function, tuple(outputs))
+        return functools.partial(_job, outputs=tuple(outputs), whole=whole)
+    return _job(function, tuple(outputs), whole)
 
 
-def _job(function: Job, outputs: tuple[str, ...]) -> Job:
+def _job(function: Job, outputs: tuple[str, ...], whole: Whole | None) -> Job:
     name = function.__name__
 
     @functools.wraps(function)
@@ -63,7 +68,7 @@ def _job(function: Job, outputs: tuple[str, ...]) -> Job:
             _log_start(name)
             start = time.perf_counter()
             try:
-                _run_once(function, keywords, outputs)
+                _run_once(function, keywords, outputs, whole)
             except VoxmillError as error:
                 logger.error("%s", error)
                 raise SystemExit(1) from None
@@ -79,7 +84,9 @@ def _job(function: Job, outputs: tuple[str, ...]) -> Job:
     return run
 
 
-def _run_once(function: Job, keywords: dict[str, Any], outputs: tuple[str, ...]) -> None:
+def _run_once(
+    function: Job, keywords: dict[str, Any], outputs: tuple[str, ...], whole: Whole | None
+) -> None:
     """Run a job, unless its outputs are there and would be the same."""
     code = keywords.pop("code", None) if outputs else None
     for path in receipts.input_files(keywords, outputs):
@@ -89,7 +96,7 @@ def _run_once(function: Job, keywords: dict[str, Any], outputs: tuple[str, ...])
         return
     paths = [keywords[name] for name in outputs]
     identity = receipts.identity_of(function.__name__, code, keywords, outputs)
-    if receipts.are_kept(paths, identity):
+    if receipts.are_kept(paths, identity) and (whole is None or whole(keywords)):
         logger.info("kept, whole and made of the same: %s", ", ".join(map(str, paths)))
         return
     receipts.remove_receipts(paths)

@@ -21,9 +21,15 @@ FOLDER = ".made"
 REMAKE = "Delete it and run again: it is made anew, with what depends on it."
 
 VOLATILE = frozenset(
-    ("threads", "gpus", "record_path", "job_record_path", "checkpoint_path", "log_path")
-)
-"""Keywords of jobs that decide nothing about the content of their outputs."""
+    (
+        "threads", "gpus", "record_path", "job_record_path", "checkpoint_path", "log_path",
+        "image_path",
+    )
+)  # fmt: skip
+"""Keywords of jobs that decide nothing about the content of their outputs, or that are outputs."""
+
+VOLUMES = ("volume", "source", "truth_volume")
+"""Keywords of jobs that are arguments of `voxmill.volumes.read_header`."""
 
 _WHOLE_BYTES = 1 << 30
 
@@ -33,13 +39,20 @@ def receipt_path(path: str | Path) -> Path:
 
     >>> receipt_path("results/v/net/cells.csv").as_posix()
     'results/v/net/.made/cells.csv.json'
+
+    Nothing strange lies in a Zarr folder; receipts of its files lie beside it.
+
+    >>> receipt_path("results/v/net/probability.ome.zarr/0/zarr.json").as_posix()
+    'results/v/net/.made/probability.ome.zarr/0/zarr.json.json'
     """
     path = Path(path)
-    return path.parent / FOLDER / f"{path.name}.json"
+    images = [parent for parent in path.parents if parent.suffix == ".zarr"]
+    folder = images[-1].parent if images else path.parent
+    return folder / FOLDER / path.relative_to(folder).with_name(f"{path.name}.json")
 
 
 def write_receipts(paths: Iterable[str | Path], made_by: str, identity: str) -> None:
-    """Leave a receipt for each file that a job wrote.
+    """Leave a receipt for each file, or folder of files, that a job wrote.
 
     Parameters
     ----------
@@ -50,8 +63,9 @@ def write_receipts(paths: Iterable[str | Path], made_by: str, identity: str) -> 
         As `identity_of` gives it.
     """
     for path in paths:
-        entry = {"made_by": made_by, "identity": identity, "bytes": os.path.getsize(path)}
-        write_checked_json(receipt_path(path), entry | {"sha256": sha256(path)})
+        size, digest = _measured(path)
+        entry = {"made_by": made_by, "identity": identity, "bytes": size, "sha256": digest}
+        write_checked_json(receipt_path(path), entry)
 
 
 def remove_receipts(paths: Iterable[str | Path]) -> None:
@@ -63,6 +77,8 @@ def remove_receipts(paths: Iterable[str | Path]) -> None:
 def check_file(path: str | Path) -> None:
     """Refuse a file that is not what its receipt says; one without a receipt is not looked at.
 
+    Of a folder all files are looked at, and where links lead, but not what is there.
+
     Raises
     ------
     DamagedFileError
@@ -72,7 +88,7 @@ def check_file(path: str | Path) -> None:
         return
     receipt = _read(path)
     try:
-        found: Any = sha256(path) if os.path.getsize(path) == receipt["bytes"] else None
+        found = _measured(path, receipt["bytes"])[1]
     except FileNotFoundError:
         raise DamagedFileError(f"{path}: this file does not exist. {REMAKE}") from None
     except OSError as error:
@@ -82,6 +98,11 @@ def check_file(path: str | Path) -> None:
             f"{path}: damaged, edited or of another run: expected what {receipt['made_by']} wrote, "
             f"found another content. {REMAKE}"
         )
+
+
+def size_differs(path: str | Path) -> bool:
+    """Whether a file has another size than its receipt says; of a folder it is not known so."""
+    return not os.path.isdir(path) and os.path.getsize(path) != _read(path)["bytes"]
 
 
 def are_kept(paths: Iterable[str | Path], identity: str) -> bool:
@@ -94,6 +115,30 @@ def are_kept(paths: Iterable[str | Path], identity: str) -> bool:
         except VoxmillError:
             return False
     return True
+
+
+def _measured(path: str | Path, expected: int | None = None) -> tuple[int, str | None]:
+    """Size and digest of a file or folder; no digest where the size is not the expected one."""
+    if not os.path.isdir(path):
+        size = os.path.getsize(path)
+        return size, sha256(path) if expected in (None, size) else None
+    # Snakemake leaves a hidden file in folders that it knows of.
+    files = sorted(
+        file
+        for file in Path(path).rglob("*")
+        if file.name[0] != "." and (file.is_symlink() or file.is_file())
+    )
+    size = sum(file.lstat().st_size for file in files)
+    listed = [
+        [file.relative_to(path).as_posix(), _content_of(file)]
+        for file in (files if expected in (None, size) else ())
+    ]
+    digest = hashlib.sha256(json.dumps(listed).encode()).hexdigest()
+    return size, digest if expected in (None, size) else None
+
+
+def _content_of(file: Path) -> str:
+    return f"to {os.readlink(file)}" if file.is_symlink() else sha256(file)
 
 
 def _read(path: str | Path) -> dict[str, Any]:
@@ -116,24 +161,27 @@ def identity_of(job: str, code: str, keywords: Mapping[str, Any], outputs: Itera
     keywords : mapping
         Arguments of the job. Those named `..._path` or `..._paths` are files and count by their
         content (weights with the card beside them), wherever they lie. A volume, a mapping under
-        `volume` with a `path`, counts by the fingerprint that the job gets beside it or reads in
-        the plan, else by its file.
+        one of `VOLUMES` with a `path`, counts by the fingerprint that the job gets beside it or
+        reads in the plan, else by its file.
     outputs : iterable of str
         Names of the arguments that are outputs; they don't count.
     """
     left_out = VOLATILE | set(outputs)
     known = "fingerprint" in keywords or "plan_path" in keywords
+    of_volumes = [
+        value["path"] for key, value in keywords.items() if key in VOLUMES and value and known
+    ]
     parts = {
         key: _content(key, value, known)
         for key, value in sorted(keywords.items())
-        if key not in left_out
+        if key not in left_out and value not in of_volumes
     }
     text = json.dumps([job, code, parts], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _content(key: str, value: Any, known: bool) -> Any:
-    if key == "volume" and isinstance(value, Mapping):
+    if key in VOLUMES and isinstance(value, Mapping):
         chosen = {name: part for name, part in value.items() if name != "path"}
         return chosen if known else [chosen, _digest(Path(value["path"]))]
     if not key.endswith(("_path", "_paths")) or not value:

@@ -5,8 +5,9 @@ import time
 from collections.abc import Mapping
 
 from voxmill.runtime.jobs import job, log_rate
+from voxmill.runtime.rates import remember
 from voxmill.tiles.plan import read_plan
-from voxmill.tiles.predicted import ProbabilityImage, read_row_manifest, write_row_manifest
+from voxmill.tiles.predicted import PlannedImage, read_row_manifest, write_row_manifest
 from voxmill.volumes.pyramid import write_row
 
 
@@ -20,8 +21,9 @@ def build_level(
     level: int,
     row: int,
     output_path: str,
+    how: str = "mean",
 ) -> None:
-    """Write the shards of one row along z of a level, each the mean of voxels below.
+    """Write the shards of one row along z of a level, each made from the voxels below.
 
     Parameters
     ----------
@@ -31,13 +33,15 @@ def build_level(
     image_path : path
         Folder of the image.
     storage : dict
-        `dtype` and `compression` of the stored probabilities.
+        `dtype` and `compression` of the stored voxels.
     level : int
         From 1.
     row : int
         From 0.
     output_path : path
         JSON: the list of the shards that were written.
+    how : str
+        "mean" of the voxels below or, for labels, their "mode".
 
     Raises
     ------
@@ -45,11 +49,13 @@ def build_level(
         If a list is broken or of another plan, or a shard below is damaged.
     """
     start = time.perf_counter()
-    image = ProbabilityImage.planned(image_path, read_plan(plan_path), storage)
+    image = PlannedImage.planned(image_path, read_plan(plan_path), storage)
     below, array = image.arrays[level - 1], image.arrays[level]
     for path in manifest_paths:
         read_row_manifest(path, [below])
-    shards = write_row(below, array, image.levels[level], row, "mean")
+    shards = write_row(below, array, image.levels[level], row, how)
     write_row_manifest(output_path, array, shards)
     voxels = sum(math.prod(array.box(index).shape) for index in array.indices(row))
-    log_rate(f"row {row} of level {level}", voxels, time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    log_rate(f"row {row} of level {level}", voxels, seconds)
+    remember("stitch" if how == "mean" else "label levels", voxels, seconds)

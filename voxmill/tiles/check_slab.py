@@ -1,14 +1,16 @@
 """Check the predictions of one slab of tiles."""
 
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from voxmill.geometry import Triple
 from voxmill.runtime.jobs import job, logger
+from voxmill.runtime.rates import remember
 from voxmill.tiles.plan import PlannedTile, read_plan
 from voxmill.tiles.predicted import (
-    ProbabilityImage,
+    PlannedImage,
     check_identity,
     read_predicted,
     write_row_manifest,
@@ -38,7 +40,7 @@ def check_slab(
     ----------
     plan_path : path
     slab : str
-        Name of the slab: the tiles whose cores start at the same plane.
+        Name of the slab: the tiles whose cores start at the same plane, or rows of them.
     predictions_folder : path
         Holds a JSON file for each tile, under its name.
     image_path : path
@@ -61,7 +63,7 @@ def check_slab(
         another model or stored in another way.
     """
     plan = read_plan(plan_path)
-    array = ProbabilityImage.planned(image_path, plan, storage).arrays[0]
+    array = PlannedImage.planned(image_path, plan, storage).arrays[0]
 
     def check(tile: PlannedTile) -> StoredShard:
         path = Path(predictions_folder, f"{tile.name}.json")
@@ -71,8 +73,10 @@ def check_slab(
         return stored
 
     tiles = plan.slab(slab, part)
+    start = time.perf_counter()
     with ThreadPoolExecutor(threads) as executor:
         shards = list(executor.map(check, tiles))
+    remember("check", sum(tile.core.size for tile in tiles), time.perf_counter() - start)
     write_row_manifest(output_path, array, shards)
     logger.info(
         "%d shards are whole, %d tiles are empty; %.3f bytes a voxel",

@@ -18,6 +18,7 @@ from voxmill.runtime.rates import remember
 from voxmill.tiles.plan import REMAKE, Plan, PlannedTile, read_plan
 from voxmill.tiles.tile_source import open_tiles
 from voxmill.volumes import read_tile, tile_pages, write_tile
+from voxmill.volumes.sources import ChangedSourceError
 
 Voxels = npt.NDArray[Any]
 
@@ -67,8 +68,13 @@ def cut_tiles(
         logger.info("kept, whole and cut by the same plan: %s", folder)
     files.check_space(left)
     start = time.perf_counter()
-    with open_tiles({"volume": volume}, plan) as source:
-        overlapped(left, source.read, lambda _, voxels: voxels, files.write)
+    try:
+        with open_tiles({"volume": volume}, plan) as source:
+            overlapped(left, source.read, lambda _, voxels: voxels, files.write)
+    except ChangedSourceError:
+        # They may be of another volume than the one whose key they have.
+        files.remove(left)
+        raise
     if left:
         voxels, seconds = sum(tile.window.size for tile in left), time.perf_counter() - start
         log_rate("cut", voxels, seconds)
@@ -114,6 +120,10 @@ class _Files:
     def write(self, tile: PlannedTile, voxels: Voxels) -> None:
         size_um = self.volume.voxel_size_um
         write_tile(self.path(tile), voxels, size_um, tile.window.start, self.keys(tile))
+
+    def remove(self, tiles: Sequence[PlannedTile]) -> None:
+        for tile in tiles:
+            self.path(tile).unlink(missing_ok=True)
 
     def entry(self, tile: PlannedTile) -> dict[str, Any]:
         """The entry of a tile in a manifest; its header is read for it."""

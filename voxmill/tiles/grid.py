@@ -9,6 +9,8 @@ from functools import cached_property
 from voxmill.geometry import Box, Triple
 from voxmill.runtime.errors import VoxmillError
 
+MOST_IN_SLAB = 1000
+"""Tiles whose predictions one job checks."""
 _TILE_NAME = re.compile(r"z(\d+)_y(\d+)_x(\d+)")
 
 
@@ -41,11 +43,6 @@ class Tile:
         return tile_name(self.core.start)
 
     @property
-    def slab(self) -> str:
-        """Name of the slab that the tile belongs to."""
-        return slab_name(self.core.start[0])
-
-    @property
     def core_in_window(self) -> Box:
         """The core in the coordinates of an array of the window."""
         return self.core.relative_to(self.window.start)
@@ -54,11 +51,6 @@ class Tile:
 def tile_name(core_start: Triple) -> str:
     """Name of the tile whose core starts at an absolute voxel."""
     return "z{:04d}_y{:04d}_x{:04d}".format(*core_start)
-
-
-def slab_name(z_start: int) -> str:
-    """Name of the slab of tiles whose cores start at plane `z_start`."""
-    return f"z{z_start:04d}"
 
 
 @dataclass(frozen=True)
@@ -158,17 +150,37 @@ class Grid:
 
     @property
     def slabs(self) -> list[str]:
-        """Names of the slabs: tiles whose cores start at the same plane."""
-        first, edge = self.first[0], self.tile_shape[0]
-        return [slab_name(z * edge) for z in range(first, first + self.counts[0])]
+        """Names of the slabs: tiles whose cores start at the same plane.
+
+        Where these are more than `MOST_IN_SLAB`, a slab is some rows of them along y, the same
+        ones for a part of the volume as for the whole.
+        """
+        return [name for layer in self.layers for name in layer]
 
     def slab(self, name: str) -> range:
         """Numbers of the tiles of a slab; none where the grid has no such slab."""
-        if name not in self.slabs:
-            return range(0)
-        layer = self.slabs.index(name)
-        size = self.counts[1] * self.counts[2]
-        return range(layer * size, (layer + 1) * size)
+        return next((layer[name] for layer in self.layers if name in layer), range(0))
+
+    @cached_property
+    def layers(self) -> list[dict[str, range]]:
+        """For each layer of tiles along z, its slabs by name, and the numbers of their tiles."""
+        return [self._slabs_of(layer) for layer in range(self.counts[0])]
+
+    def _slabs_of(self, layer: int) -> dict[str, range]:
+        (z0, y0, _), (_, rows, columns) = self.first, self.counts
+        depth, height, _ = self.tile_shape
+        _, all_rows, all_columns = Grid(self.shape, self.tile_shape).counts
+        name = f"z{(z0 + layer) * depth:04d}"
+        start = layer * rows * columns
+        if all_rows * all_columns <= MOST_IN_SLAB:
+            return {name: range(start, start + rows * columns)}
+        together = max(1, MOST_IN_SLAB // all_columns)
+        slabs = {}
+        for first in range(y0 // together * together, y0 + rows, together):
+            low, high = max(first - y0, 0), min(first + together - y0, rows)
+            numbers = range(start + low * columns, start + high * columns)
+            slabs[f"{name}_y{first * height:04d}"] = numbers
+        return slabs
 
 
 def plan_tiles(

@@ -152,7 +152,7 @@ class Plan:
         return self._tile(number)
 
     def slab(self, name: str, part: Sequence[Triple] | None = None) -> list[PlannedTile]:
-        """The tiles of a slab: those whose cores start at the same plane.
+        """The tiles of a slab: those whose cores start at the same plane, or rows of them.
 
         Parameters
         ----------

@@ -2,7 +2,8 @@
 
 {network}/probability.ome.zarr/0/c/{z}/{y}/{x}   the shard of a tile: its core
 {network}/predictions/{tile}.json                what the shard was made from, and its checksum
-{network}/levels/{level}/{row}.json              shards of one row along z, after a check
+{network}/slabs/{slab}.json                      shards of one row along z, after a check
+{network}/levels/{level}/{row}.json              the same of a level of the pyramid
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,12 +23,13 @@ from voxmill.volumes.pyramid import Level, pyramid_levels
 from voxmill.volumes.shard_files import StoredShard, names_in, shard_key, shards_in
 from voxmill.volumes.sharded import ShardedArray
 
+REMAKE_LIST = "Delete its list of shards and run again: they are checked or made anew."
 REMAKE_ROW = "Delete the file and run again: these shards are checked or made anew."
 
 
 @dataclass(frozen=True)
-class ProbabilityImage:
-    """The image that a network's predictions of a volume become.
+class PlannedImage:
+    """The image that tiles of a volume become: a network's predictions, or labels.
 
     Parameters
     ----------
@@ -40,18 +42,16 @@ class ProbabilityImage:
     arrays: list[ShardedArray]
 
     @classmethod
-    def planned(
-        cls, path: str | Path, plan: Plan, storage: Mapping[str, str]
-    ) -> "ProbabilityImage":
+    def planned(cls, path: str | Path, plan: Plan, storage: Mapping[str, str]) -> "PlannedImage":
         """The image at a path.
 
         Parameters
         ----------
         path : path
-            The folder, `probability.ome.zarr`.
+            The folder, such as `probability.ome.zarr`.
         plan : Plan
         storage : dict
-            `dtype` and `compression` of the stored probabilities.
+            `dtype` and `compression` of the stored voxels.
         """
         levels = pyramid_levels(plan.volume.shape, plan.volume.voxel_size_um)
         dtype, compression = storage["dtype"], storage["compression"]
@@ -164,22 +164,42 @@ def read_row_manifest(
     return of[digest], shards
 
 
-def remove_strays(
-    array: ShardedArray, shards: Iterable[StoredShard], there: set[str], pilot: bool
-) -> None:
-    """Remove files of shards that an array has not, such as those of an older grid.
+def check_complete(array: ShardedArray, shards: Iterable[StoredShard], pilot: bool) -> None:
+    """Refuse a level with a shard too few; remove files of shards that it has not.
 
     Parameters
     ----------
     array : ShardedArray
     shards : iterable of StoredShard
-        Those that it has.
-    there : set of str
-        Keys of those that have a file, see `voxmill.volumes.shard_files.shards_in`.
+        Those that lists tell of.
     pilot : bool
         Whether they are those of a part: what lies outside of it is left as it is.
+
+    Raises
+    ------
+    VoxmillError
+        If a shard of the array is in no list, or one that is has no file.
     """
     listed = {shard.key: shard for shard in shards}
+    there = shards_in(Path(array.path))
+    wanted = {shard_key(i) for row in range(array.shards[0]) for i in array.indices(row)}
+    if pilot:
+        wanted = set(listed)
+    filled = {key for key, shard in listed.items() if not shard.is_empty}
+    missing = sorted((wanted - set(listed)) | (filled - there))
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise VoxmillError(
+            f"{array.path}: expected {len(wanted)} shards, found none of {missing[0]}{more}. "
+            f"{REMAKE_LIST}"
+        )
+    _remove_strays(array, listed, there, pilot)
+
+
+def _remove_strays(
+    array: ShardedArray, listed: Mapping[str, StoredShard], there: set[str], pilot: bool
+) -> None:
+    """Remove files of shards that an array has not, such as those of an older grid."""
     for key in there & set(listed) if pilot else there:
         if key not in listed or listed[key].is_empty:
             Path(array.path, key).unlink(missing_ok=True)
@@ -241,9 +261,13 @@ def forget(folder: str | Path, name: str, batch: str | None = None) -> None:
     batch : str, optional
         Name of the job that predicted it with others; that job keeps what is whole.
     """
-    vouching = ["probability.ome.zarr/zarr.json", f"predictions/{name}.json"]
-    vouching.append(f"slabs/{name.partition('_')[0]}.json")
+    vouching = [
+        Path(folder, "probability.ome.zarr", "zarr.json"),
+        Path(folder, "predictions", f"{name}.json"),
+        # Of a layer in several slabs all are checked anew: it costs little.
+        *Path(folder, "slabs").glob(f"{name.partition('_')[0]}[._]*json"),
+    ]
     if batch is not None:
-        vouching.append(f"batches/{batch}.json")
+        vouching.append(Path(folder, "batches", f"{batch}.json"))
     for path in vouching:
-        Path(folder, path).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)

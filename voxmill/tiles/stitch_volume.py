@@ -4,24 +4,15 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.jobs import job, logger
 from voxmill.tiles.plan import read_plan
-from voxmill.tiles.predicted import (
-    REMAKE_ROW,
-    ProbabilityImage,
-    read_row_manifest,
-    remove_strays,
-)
+from voxmill.tiles.predicted import PlannedImage, check_complete, read_row_manifest
 from voxmill.volumes.multiscale import write_image
 from voxmill.volumes.probability import meaning
-from voxmill.volumes.shard_files import StoredShard, shard_key, shards_in
-from voxmill.volumes.sharded import ShardedArray
 
 
 @job
@@ -59,14 +50,14 @@ def stitch_volume(
         If a list is broken, of another plan, or names a shard that is not there.
     """
     plan = read_plan(plan_path)
-    image = ProbabilityImage.planned(image_path, plan, storage)
+    image = PlannedImage.planned(image_path, plan, storage)
     levels = image.levels[:1] if pilot else image.levels
     arrays = image.arrays[: len(levels)]
     rows = [read_row_manifest(path, arrays) for path in manifest_paths]
     digest, stored = hashlib.sha256(), 0
     for array in arrays:
         shards = [shard for of, row in rows if of is array for shard in row]
-        _check_complete(array, shards, pilot)
+        check_complete(array, shards, pilot)
         digest.update(json.dumps([array.digest, *map(asdict, shards)]).encode())
         stored += sum(shard.bytes for shard in shards)
     write_image(
@@ -81,23 +72,6 @@ def stitch_volume(
         origin_um=plan.volume.origin_um,
     )  # fmt: skip
     logger.info("%d levels, %d bytes in all, %s", len(levels), stored, dict(storage))
-
-
-def _check_complete(array: ShardedArray, shards: list[StoredShard], pilot: bool) -> None:
-    """Refuse a level with a shard too few; remove files of shards that it has not."""
-    listed = {shard.key: shard for shard in shards}
-    there = shards_in(Path(array.path))
-    wanted = {shard_key(i) for row in range(array.shards[0]) for i in array.indices(row)}
-    if pilot:
-        wanted = set(listed)
-    filled = {key for key, shard in listed.items() if not shard.is_empty}
-    missing = sorted((wanted - set(listed)) | (filled - there))
-    if missing:
-        raise VoxmillError(
-            f"{array.path}: expected {len(wanted)} shards, found none of {missing[0]} and "
-            f"{len(missing) - 1} more. Its list of shards: {REMAKE_ROW}"
-        )
-    remove_strays(array, shards, there, pilot)
 
 
 def _window(dtype: str) -> dict[str, Any]:

@@ -70,19 +70,15 @@ class VolumeWindows:
     ----------
     windows : Windows
     header : VolumeHeader
-    fingerprint : str
-        Of the volume when the run was planned.
     """
 
-    def __init__(self, windows: Windows, header: VolumeHeader, fingerprint: str):
-        self.windows, self.header, self.fingerprint = windows, header, fingerprint
+    def __init__(self, windows: Windows, header: VolumeHeader):
+        self.windows, self.header = windows, header
         self._crc32: dict[str, int] = {}
 
     def read(self, tile: PlannedTile) -> Voxels:
         """Read a tile's window."""
         voxels = self.windows.read_window(*tile.window)
-        # Behind the reading, so that no file that was replaced meanwhile goes unseen.
-        check_source(self.header, self.fingerprint)
         check_finite(voxels, self.header.path, tile.window.start)
         self._crc32[tile.name] = pages_crc32(voxels)
         return voxels
@@ -96,7 +92,7 @@ class VolumeWindows:
 
 @contextlib.contextmanager
 def open_tiles(source: Mapping[str, Any], plan: Plan) -> Iterator[TileSource]:
-    """Open where tiles are read from; a context manager.
+    """Open where tiles are read from; a context manager, which compares the volume at both ends.
 
     Parameters
     ----------
@@ -108,11 +104,15 @@ def open_tiles(source: Mapping[str, Any], plan: Plan) -> Iterator[TileSource]:
     Raises
     ------
     VoxmillError
-        If the volume cannot be read, or, while tiles are read, is not the planned one any more.
+        If the volume cannot be read, or is not the planned one, at the end of the context again:
+        what was made of its windows meanwhile may be of two volumes.
     """
     if "folder" in source:
         yield TileFiles(source["folder"], plan.volume.dtype)
         return
     header = read_header(**source["volume"])
+    check_source(header, plan.fingerprint)
     with open_volume(header) as windows:
-        yield VolumeWindows(windows, header, plan.fingerprint)
+        yield VolumeWindows(windows, header)
+    # Behind the reading, so that no file that was replaced meanwhile goes unseen.
+    check_source(header, plan.fingerprint)

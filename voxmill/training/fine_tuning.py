@@ -63,6 +63,8 @@ def fine_tuning_settings(settings: dict[str, Any], initial_path: str | Path) -> 
         "network": {"kind": card.network, **network},
         "normalisation": card.normalisation,
     }
+    if card.cell_diameter_vox:
+        filled["cell_diameter_vox"] = card.cell_diameter_vox
     if card.cell_diameter_um:
         filled["cell_diameter_um"] = card.cell_diameter_um
     return filled | settings

@@ -13,6 +13,7 @@ import numpy as np
 from voxmill.config.training import TrainingSettings
 from voxmill.evaluation.matching import match_points
 from voxmill.geometry import Box
+from voxmill.networks.heads import cell_map
 from voxmill.networks.msdnet import MSDNet
 from voxmill.training.sources import Source, points_in
 from voxmill.training.validation import find_points, grown, predict_box
@@ -63,9 +64,10 @@ def find_mistakes(
         for block in blocks:
             outer = grown(block, source, settings)
             maps = predict_box(network, source, outer, settings.normalisation, device, threads)
+            found_in = cell_map(settings.output_names, maps)
             cells += len(_kept(source.points, source, block))
             for i, threshold in enumerate(THRESHOLDS):
-                false, missed = _mistakes(maps[0], source, block, outer, settings, threshold)
+                false, missed = _mistakes(found_in, source, block, outer, settings, threshold)
                 places[i] += [false, missed]
                 counts[i] += (len(false), len(missed))
         found.append(places)

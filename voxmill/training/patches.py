@@ -6,15 +6,20 @@ from typing import cast
 import numpy as np
 
 from voxmill.config.training import TrainingSettings
-from voxmill.geometry import Box
+from voxmill.geometry import Box, VoxelSize
+from voxmill.networks.heads import MASKS
 from voxmill.runtime.errors import VoxmillError
+from voxmill.training.object_targets import TARGETS, objects_in
 from voxmill.training.sources import Source, training_points
 from voxmill.training.targets import centroid_target
+from voxmill.volumes.protocols import ReadableVolume
 
 # After this many draws of a patch, a volume counts as too small beside its validation box.
 MOST_DRAWS = 1000
 # Most cells of a source whose brightness is read; they stand for the others.
 MOST_MEASURED = 2000
+# Volumes of so many voxels at most have their targets of objects computed once, as a whole.
+MOST_KEPT = 2**23
 
 
 def volume_shares(sources: Sequence[Source], counts: Sequence[int], balance: float) -> np.ndarray:
@@ -82,6 +87,7 @@ class PatchSampler:
 
     def __init__(self, sources: list[Source], settings: TrainingSettings):
         self.sources = [s for s in sources if s.trains]
+        self._kept: dict[int, list[np.ndarray]] = {}
         self._mistakes = [np.zeros((0, 3)) for _ in self.sources]
         self._normalisers = [s.grey.normaliser(settings.normalisation) for s in self.sources]
         self._points = [training_points(s) for s in self.sources]
@@ -152,10 +158,33 @@ class PatchSampler:
                 )
             )
         if self._settings.needs_mask and source.mask is not None:
-            mask = source.mask.read_window(*box)
-            missing = self._settings.outputs + 1 - len(targets)
-            targets += [(mask > 0).astype(np.float32)] * missing
+            targets += self._of_objects(source, box)
         return patch, np.stack(targets), source.voxel_size_um
+
+    def _of_objects(self, source: Source, box: Box) -> list[np.ndarray]:
+        """Targets of the masks and of what parts touching objects, in a box of a source."""
+        whole = Box.from_shape(source.volume.shape)
+        if whole.size <= MOST_KEPT:
+            if (kept := self._kept.get(id(source.mask))) is None:
+                kept = self._kept[id(source.mask)] = self._targets(source, whole)
+            return [target[box.slices] for target in kept]
+        diameter = self._settings.cell_diameter_um
+        around = np.ceil(diameter / np.array(source.voxel_size_um)).astype(int).tolist()
+        window = box.grow(around, within=whole)
+        inner = box.relative_to(window.start).slices
+        return [target[inner] for target in self._targets(source, window)]
+
+    def _targets(self, source: Source, box: Box) -> list[np.ndarray]:
+        """The same from the labels in the box alone."""
+        labels = cast(ReadableVolume, source.mask).read_window(*box)
+        size, diameter = VoxelSize.of(source.voxel_size_um), self._settings.cell_diameter_um
+        targets = []
+        for name in self._settings.output_names:
+            if name in MASKS:
+                targets.append((labels > 0).astype(np.float32))
+            elif name in TARGETS:
+                targets.append(TARGETS[name](objects_in(labels), size, diameter).astype(np.float32))
+        return targets
 
     def _place(self, index: int, rng: np.random.Generator) -> np.ndarray:
         """Draw the first voxel of a patch of a source."""

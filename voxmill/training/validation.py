@@ -11,6 +11,7 @@ from voxmill.engine.backends import forward
 from voxmill.evaluation.matching import incremental_matching, match_points
 from voxmill.evaluation.thresholds import ThresholdCurve
 from voxmill.geometry import Box
+from voxmill.networks.heads import cell_map
 from voxmill.networks.msdnet import MSDNet
 from voxmill.training.sources import Source, points_in
 from voxmill.volumes.blocks import ArrayVolume
@@ -31,6 +32,7 @@ def predict_box(
     normalisation: dict[str, Any],
     device: str,
     threads: int,
+    block_vox: int = BLOCK_VOX,
 ) -> np.ndarray:
     """Predict a box block by block, each with its halo.
 
@@ -45,6 +47,8 @@ def predict_box(
         See `voxmill.networks.models.ModelCard`.
     device : str
     threads : int
+    block_vox : int
+        Longest edge of a block.
 
     Returns
     -------
@@ -53,7 +57,7 @@ def predict_box(
     """
     normalise = source.grey.normaliser(normalisation)
     result = np.empty((network.settings.outputs, *box.shape), np.float32)
-    for block in box.blocks(BLOCK_VOX):
+    for block in box.blocks(block_vox):
         window = block.grow(HALO_VOX, within=Box.from_shape(source.volume.shape))
         grey = normalise(source.volume.read_window(*window), window.start)
         values = forward(network, grey[None], "auto", device, "float32", threads)
@@ -133,7 +137,8 @@ def validate(
         outer = grown(source.validation, source, settings)
         outputs = predict_box(network, source, outer, settings.normalisation, device, threads)
         score = score_by_threshold if by_threshold else _score_by_candidate
-        runs.append((source.name, *score(outputs[0], source, outer, settings)))
+        found = cell_map(settings.output_names, outputs)
+        runs.append((source.name, *score(found, source, outer, settings)))
     return (summarise_thresholds if by_threshold else summarise)(runs)
 
 

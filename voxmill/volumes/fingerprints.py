@@ -1,10 +1,11 @@
 """Which content a volume has: known from sizes, dates and inodes once it was read as a whole.
 
-A fingerprint names a content. It is computed without reading the volume, from a stamp: sizes,
-dates and inodes of all files, and pieces of their bytes. What reads a volume as a whole
-(`measure_volume`) keeps a digest of every voxel beside the stamp, in `results/.sources`. So a
-volume that was touched, copied or moved gets its old fingerprint back: it is read once more and
-its digest compared.
+A fingerprint names a content. The first one of its kind is a digest of the header, of the files'
+sizes and of pieces of their bytes: copies have the same one, whatever their dates. Dates and inodes
+decide alone whether a volume has to be looked at again. What reads a volume as a whole
+(`measure_volume`) keeps a digest of every voxel, in `results/.sources`. A volume with the same
+pieces but another date is read once more: with the same digest it keeps the fingerprint, with
+another one that digest becomes part of its fingerprint.
 """
 
 import dataclasses
@@ -15,7 +16,6 @@ import logging
 import os
 import re
 import zlib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ import tifffile
 
 from voxmill.runtime.checked import read_checked_json, write_checked_json
 from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.fetched import is_no_file
 from voxmill.runtime.files import sha256, update_with_pieces
 from voxmill.volumes import folder
 from voxmill.volumes.arrays import file_stamp
@@ -63,7 +64,7 @@ class Stamp:
     facts : str
         Digest of what the header says.
     pieces : str
-        Digest of the files' sizes and of pieces of their bytes.
+        Digest of the header, of the files' sizes and of pieces of their bytes.
     mark : str
         Digest of both, and of the files' dates and inodes.
     """
@@ -76,11 +77,12 @@ class Stamp:
 def fingerprint(
     header: VolumeHeader, samples: int = _SAMPLES, sample_bytes: int = _SAMPLE_BYTES
 ) -> str:
-    """Hex digest that stands for a volume's content.
+    """Hex digest that stands for a volume's content, and holds no date.
 
-    It changes when any file of the volume gets another size, date or inode, unless a volume of the
-    same content was read as a whole before (`remember`): then the volume is read, and keeps its
-    fingerprint if every voxel is the same. Another given voxel size changes nothing.
+    Where a volume with the same pieces but another date was seen before, and was read as a whole
+    (`remember`), the volume is read, and keeps its fingerprint if every voxel is the same. Where
+    that one was not read, this counts as another volume, and then the date is in the digest.
+    Another given voxel size changes nothing.
 
     Parameters
     ----------
@@ -92,17 +94,20 @@ def fingerprint(
     stamp = stamp_of(header, samples, sample_bytes)
     if known := _read(_entry(stamp)):
         return str(known["fingerprint"])
-    alike = [entry for entry in _all_of(stamp.facts) if entry["pieces"] == stamp.pieces]
-    if not alike:
-        return stamp.mark
+    alike = _alike(stamp, list(header.shape))
+    read = [entry for entry in alike if entry["content"]]
+    if not read:
+        found = _variant(stamp, stamp.mark) if alike else stamp.pieces
+        _keep(stamp, found, None)
+        return found
     logger.warning(
         "%s: a volume like this one was read before, but its date or place is another: reading "
         "it (%.3g GB) to see whether its content is.",
         header.path, header.nbytes / 1e9,
     )  # fmt: skip
     content = _content(header)
-    same = [entry["fingerprint"] for entry in alike if entry["content"] == content]
-    found = str(same[0]) if same else stamp.mark
+    same = [entry["fingerprint"] for entry in read if entry["content"] == content]
+    found = str(same[0]) if same else _variant(stamp, content)
     if stamp_of(header, samples, sample_bytes) == stamp:
         _keep(stamp, found, content)
     return found
@@ -115,9 +120,10 @@ def remember(header: VolumeHeader, content: str) -> None:
     """
     if header.resampling is not None:
         return
-    stamp = stamp_of(header)
-    if not _read(_entry(stamp)):
-        _keep(stamp, stamp.mark, content)
+    stamp, found = stamp_of(header), fingerprint(header)
+    known = _read(_entry(stamp))
+    if known is None or known["content"] is None:
+        _keep(stamp, found, content)
 
 
 def stamp_of(
@@ -138,7 +144,10 @@ def stamp_of(
         dates = update(pieces, header, samples, sample_bytes)
     else:
         files = _files(header)
-        pieces.update(json.dumps([(file.name, os.path.getsize(file)) for file in files]).encode())
+        # A single file may have any name.
+        names = [file.name for file in files] if len(files) > 1 else [""]
+        sizes = [os.path.getsize(file) for file in files]
+        pieces.update(json.dumps(list(zip(names, sizes, strict=True))).encode())
         chosen = np.unique(np.linspace(0, len(files) - 1, samples).astype(int))
         count = samples if len(files) == 1 else 2
         for index in chosen:
@@ -149,7 +158,15 @@ def stamp_of(
 
 
 def file_fingerprint(path: str | Path) -> str:
-    """SHA-256 of a file; it is not read again while its size, date and inode are the same."""
+    """SHA-256 of a file; it is not read again while its size, date and inode are the same.
+
+    Raises
+    ------
+    VoxmillError
+        If it is a pipe, a socket or a device, which would be waited for.
+    """
+    if is_no_file(Path(path)):
+        raise VoxmillError(f"{path}: expected a file, found a pipe, a socket or a device.")
     pieces = hashlib.sha256(json.dumps(file_stamp(Path(path))).encode())
     update_with_pieces(pieces, path, 2, 1 << 12)
     stamp = Stamp("files", "", pieces.hexdigest())
@@ -199,9 +216,24 @@ def _entry(stamp: Stamp) -> Path:
     return KNOWN / stamp.facts[:16] / f"{stamp.mark[:32]}.json"
 
 
-def _all_of(facts: str) -> Iterable[dict[str, Any]]:
-    entries = (_read(path) for path in sorted((KNOWN / facts[:16]).glob("*.json")))
-    return (entry for entry in entries if entry)
+def _variant(stamp: Stamp, by: str) -> str:
+    """The name of a volume whose pieces are those of another one."""
+    return stamp.pieces[:32] + by[:32]
+
+
+def _alike(stamp: Stamp, shape: list[int]) -> list[dict[str, Any]]:
+    """What is known of volumes with the same pieces, also from the statistics of a run."""
+    paths = sorted((KNOWN / stamp.facts[:16]).glob("*.json"))
+    # Notes may be gone, where results were copied without hidden folders.
+    paths += sorted(KNOWN.parent.glob("*/statistics.json"))
+    entries = [entry for path in paths if (entry := _read(path))]
+    return [
+        entry
+        for entry in entries
+        if str(entry["fingerprint"])[:32] == stamp.pieces[:32]
+        # The content of a volume that was resampled on reading is not that of its file.
+        and entry.get("shape", shape) == shape
+    ]
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -212,14 +244,14 @@ def _read(path: Path) -> dict[str, Any] | None:
         entry = read_checked_json(path)
     except VoxmillError:
         return None
-    return entry if {"fingerprint", "content", "pieces"} <= set(entry) else None
+    return entry if {"fingerprint", "content"} <= set(entry) else None
 
 
-def _keep(stamp: Stamp, name: str, content: str) -> None:
+def _keep(stamp: Stamp, name: str, content: str | None) -> None:
     # Elsewhere than in a folder of results nothing is left behind.
     if not KNOWN.parent.is_dir():
         return
-    entry = {"fingerprint": name, "content": content, "pieces": stamp.pieces}
+    entry = {"fingerprint": name, "content": content}
     try:
         write_checked_json(_entry(stamp), entry)
     except VoxmillError as error:

@@ -43,6 +43,7 @@ def measure_grey_values(
     max_voxels: int = 2**33,
     max_samples: int = 2**23,
     seed: int = 0,
+    counted_um: Sequence[float] | None = None,
 ) -> GreyValues:
     """Percentiles, extremes, mean and standard deviation of the tissue; its blocks and mask.
 
@@ -65,6 +66,10 @@ def measure_grey_values(
         Most voxels that are kept for the percentiles.
     seed : int
         Of the draw.
+    counted_um : (3,) float, optional
+        What a voxel counts as in lengths of blocks and of the normalisation, the header's voxel
+        size by default: of a volume that was resampled to the cells that a model has learnt, the
+        voxel size at which these cells have the diameter of the model's card.
 
     Returns
     -------
@@ -81,7 +86,9 @@ def measure_grey_values(
         used.
     """
     check_dtype(header.path, np.dtype(header.dtype), VOLUME_DTYPES)
-    statistics, blocks, sample = _read(header, max_voxels, max_samples, seed)
+    statistics, blocks, sample = _read(
+        header, max_voxels, max_samples, seed, counted_um or header.voxel_size_um
+    )
     if statistics["minimum"] == statistics["maximum"]:
         raise VoxmillError(
             f"{header.path}: expected a volume with contrast, found every voxel to be "
@@ -96,7 +103,11 @@ def measure_grey_values(
 
 
 def _read(
-    header: VolumeHeader, max_voxels: int, max_samples: int, seed: int
+    header: VolumeHeader,
+    max_voxels: int,
+    max_samples: int,
+    seed: int,
+    counted_um: Sequence[float] | None,
 ) -> tuple[dict[str, Any], GreyBlocks, BlockSample]:
     """Statistics of the whole volume, its blocks, and voxels of each."""
     depth, plane_voxels = header.shape[0], math.prod(header.shape[1:])
@@ -108,7 +119,7 @@ def _read(
         summary = Sample(run, np.random.default_rng(seed))
     else:
         summary = Histogram(np.dtype(header.dtype))
-    blocks = BlockPass(header.shape, block_edges(header.shape, header.voxel_size_um))
+    blocks = BlockPass(header.shape, block_edges(header.shape, counted_um))
     sample = BlockSample(max_samples, blocks.samples, np.random.default_rng(seed))
     content = Content(header)
     with open_volume(header) as volume:
@@ -133,7 +144,7 @@ def _read(
         "voxels_read": len(counted) * plane_voxels,
         "method": f"{statistics['method']} of {read}",
     }
-    return statistics, blocks.result(header.voxel_size_um), sample
+    return statistics, blocks.result(counted_um), sample
 
 
 def _tissue(
@@ -158,6 +169,7 @@ def measure_volume(
     blocks_path: str,
     tissue: str = "auto",
     fingerprint: str | None = None,
+    counted_um: Sequence[float] | None = None,
 ) -> None:
     """Write what is known about the grey values of a volume; see `measure_grey_values`.
 
@@ -170,6 +182,8 @@ def measure_volume(
     tissue : str
     fingerprint : str, optional
         Of the volume as the run was planned; kept with the statistics.
+    counted_um : (3,) float, optional
+        As of `measure_grey_values`.
 
     Raises
     ------
@@ -179,7 +193,7 @@ def measure_volume(
     """
     header = read_header(**volume)
     check_source(header, fingerprint)
-    values = measure_grey_values(header, tissue)
+    values = measure_grey_values(header, tissue, counted_um=counted_um)
     check_source(header, fingerprint)
     if fingerprint and not fingerprint.startswith(MADE):
         remember(header, values.statistics["content"])

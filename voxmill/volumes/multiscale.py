@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from voxmill.runtime.files import write_text
+from voxmill.runtime.receipts import remove_receipts, write_receipts
 from voxmill.volumes.pyramid import Level
 from voxmill.volumes.sharded import ShardedArray
 
@@ -53,7 +54,7 @@ def write_image(
     channel: dict[str, Any],
     how: str,
     extra: dict[str, Any],
-    labels_of: str | None = None,
+    image_label: dict[str, Any] | None = None,
     origin_um: Sequence[float] = (0.0, 0.0, 0.0),
 ) -> None:
     """Write the metadata of all levels, then those of the image.
@@ -74,13 +75,13 @@ def write_image(
         How levels are reduced: "mean" or "mode".
     extra : dict
         JSON content, kept under `voxmill`.
-    labels_of : str, optional
-        The image that this one labels, a path from this one: then it has no grey values.
+    image_label : dict, optional
+        Of an image of labels, which has no grey values: OME's `image-label`, such as its `source`
+        and `colors`.
     origin_um : (3,) float
         Place of level 0's first voxel, where that of the volume's file is 0.
     """
-    for array in arrays:
-        array.write_metadata()
+    written = [array.write_metadata() for array in arrays]
     placed = [_placed(level, voxel_size_um, origin_um) for level in levels]
     multiscale = {
         "name": name,
@@ -93,16 +94,21 @@ def write_image(
     }
     shown = {"color": "FFFFFF", "active": True, "coefficient": 1, "family": "linear"}
     ome: dict[str, Any] = {"version": "0.5", "multiscales": [multiscale]}
-    if labels_of is None:
+    if image_label is None:
         ome["omero"] = {"channels": [shown | {"inverted": False} | channel]}
     else:
-        ome["image-label"] = {"version": "0.5", "source": {"image": labels_of}}
+        ome["image-label"] = {"version": "0.5", **image_label}
     group = {
         "zarr_format": 3,
         "node_type": "group",
         "attributes": {"ome": ome, "voxmill": extra},
     }
-    write_text(Path(path, ROOT), json.dumps(group, indent=1) + "\n")
+    write_receipts(written, f"the job that made {Path(path).name}", "")
+    # Last of all, and its receipt before it: a file of another content has no receipt meanwhile.
+    root = Path(path, ROOT)
+    remove_receipts([root])
+    write_text(root, json.dumps(group, indent=1) + "\n")
+    write_receipts([root], f"the job that made {Path(path).name}", "")
 
 
 def _placed(

@@ -9,14 +9,17 @@ import tifffile
 
 from voxmill.runtime.files import writing
 from voxmill.volumes.output import calibration
-from voxmill.volumes.pyramid import COARSEST_VOX, reduce_mean
+from voxmill.volumes.pyramid import COARSEST_VOX, REDUCE, Reduce
 from voxmill.volumes.windows import Windows
 
 _TILE_VOX = 256
 
 
 def write_pyramid(
-    path: str | Path, volume: Windows, voxel_size_um: Sequence[float] | None = None
+    path: str | Path,
+    volume: Windows,
+    voxel_size_um: Sequence[float] | None = None,
+    how: str = "mean",
 ) -> None:
     """Write an opened volume; the same content gives the same bytes.
 
@@ -31,6 +34,8 @@ def write_pyramid(
         float16 is written as float32: OME-TIFF has no such type.
     voxel_size_um : (3,) floats, optional
         Voxel size (z, y, x), micrometres.
+    how : str
+        How levels are reduced: "mean" or, for labels, "mode".
     """
     dtype = np.dtype(np.float32) if volume.dtype == np.float16 else volume.dtype
     count = 0
@@ -54,20 +59,20 @@ def write_pyramid(
             edges = [-(-n // 2**level) for n in volume.shape[1:]]
             first = {"metadata": metadata, "subifds": count, **resolution}
             writer.write(
-                _tiles(volume, level, dtype),
+                _tiles(volume, level, dtype, REDUCE[how]),
                 shape=(volume.shape[0], *edges),
                 **layout,
                 **(first if level == 0 else {"subfiletype": 1, "metadata": None}),
             )
 
 
-def _tiles(volume: Windows, level: int, dtype: np.dtype) -> Iterator[np.ndarray]:
+def _tiles(volume: Windows, level: int, dtype: np.dtype, reduce: Reduce) -> Iterator[np.ndarray]:
     """Tiles of all planes at a level, row by row; those at the far border are filled with 0."""
     for _, plane in volume.planes():
         reduced = plane[None]
         for _ in range(level):
             step = (1, *(2 if n > 1 else 1 for n in reduced.shape[1:]))
-            reduced = reduce_mean(reduced, step)  # type: ignore[arg-type]
+            reduced = reduce(reduced, step)  # type: ignore[arg-type]
         missing = [(0, -n % _TILE_VOX) for n in reduced.shape[1:]]
         whole = np.pad(reduced[0].astype(dtype, copy=False), missing)
         for y in range(0, whole.shape[0], _TILE_VOX):

@@ -136,7 +136,8 @@ def _parts(voxels: np.ndarray, step: Triple) -> Iterator[np.ndarray]:
         yield voxels[tuple(slice(a, None, s) for a, s in zip(first, step, strict=True))]
 
 
-REDUCE: dict[str, Callable[[np.ndarray, Triple], np.ndarray]] = {
+Reduce = Callable[[np.ndarray, Triple], np.ndarray]
+REDUCE: dict[str, Reduce] = {
     "mean": reduce_mean,
     "mode": reduce_mode,
 }
@@ -182,7 +183,7 @@ def _reduced(
     array: ShardedArray,
     level: Level,
     box: Box,
-    reduce: Callable[[np.ndarray, Triple], np.ndarray],
+    reduce: Reduce,
 ) -> np.ndarray:
     shard = np.empty(box.shape, array.dtype)
     whole = Box.from_shape(below.shape)

@@ -15,7 +15,10 @@ import contextlib
 import hashlib
 import json
 import math
+import os
+import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -25,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from voxmill.geometry import Box, Triple
+from voxmill.runtime import disk
 from voxmill.runtime.checked import DamagedFileError
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import sha256, write_text, writing
@@ -149,22 +153,28 @@ class ShardedArray:
                 f"{self.path}/{key}: expected voxels {box.shape} {self.dtype}, found "
                 f"{voxels.shape} {voxels.dtype}."
             )
-        data = self._encoded(voxels) if voxels.any() else None
-        stored = StoredShard(key, 0, "")
-        if data is not None:
-            stored = StoredShard(key, len(data), hashlib.sha256(data).hexdigest())
+        path = Path(self.path, key)
+        if not voxels.any():
+            if path.exists():
+                if before is not None:
+                    before()
+                path.unlink()
+            return StoredShard(key, 0, "")
+        needed = voxels.nbytes if self.compression == "none" else 0
+        try:
+            with writing(path, needed) as scratch:
+                stored = self._encode(key, voxels, scratch)
+                self._refuse_same(stored)
+                if before is not None:
+                    before()
+        except _UnchangedError as same:
+            return same.stored
+        return stored
+
+    def _refuse_same(self, stored: StoredShard) -> None:
         with contextlib.suppress(DamagedFileError):
             self.verify(stored, "")
-            return stored
-        if before is not None:
-            before()
-        path = Path(self.path, key)
-        if data is None:
-            path.unlink()
-            return stored
-        with writing(path, len(data)) as scratch:
-            scratch.write_bytes(data)
-        return stored
+            raise _UnchangedError(stored)
 
     def verify(self, stored: StoredShard, remake: str) -> None:
         """Compare a shard's file with what was written.
@@ -213,25 +223,45 @@ class ShardedArray:
             ) from None
         return window
 
-    def write_metadata(self) -> None:
-        """Write the array's `zarr.json`."""
-        write_text(Path(self.path, "zarr.json"), json.dumps(self.metadata, indent=1) + "\n")
+    def write_metadata(self) -> Path:
+        """Write the array's `zarr.json`; returns its path."""
+        path = Path(self.path, "zarr.json")
+        write_text(path, json.dumps(self.metadata, indent=1) + "\n")
+        return path
 
     @cached_property
     def _opened(self) -> Any:
         kvstore = {"driver": "file", "path": str(Path(self.path).absolute()) + "/"}
         return _open(self.metadata, kvstore, None, open=True, assume_metadata=True)
 
-    def _encoded(self, voxels: np.ndarray) -> bytes | None:
+    def _encode(self, key: str, voxels: np.ndarray, path: Path) -> StoredShard:
+        """Write a shard to a file that has another name yet, and have it on the disk."""
         import tensorstore
 
-        context = tensorstore.Context()
-        memory = {"driver": "memory"}
+        folder = path.with_name(f"{path.name}.folder")
+        kvstore = {"driver": "file", "path": str(folder.absolute()) + "/"}
+        context = tensorstore.Context({"file_io_sync": False})
         one = self.metadata | {"shape": list(self.shard_vox)}
-        shard = _open(one, memory, context, create=True)
-        shard[tuple(slice(0, n) for n in voxels.shape)].write(voxels).result()
-        found = tensorstore.KvStore.open(memory, context=context).result().read("c/0/0/0").result()
-        return bytes(found.value) if found.state == "value" else None
+        try:
+            shard = _open(one, kvstore, context, open=True, assume_metadata=True)
+            shard[tuple(slice(0, n) for n in voxels.shape)].write(voxels).result()
+            os.replace(folder / shard_key((0, 0, 0)), path)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        # The digest is computed while the bytes go to the disk.
+        with ThreadPoolExecutor(1) as executor:
+            synchronised = executor.submit(disk.sync, path)
+            stored = StoredShard(key, path.stat().st_size, sha256(path))
+            synchronised.result()
+        return stored
+
+
+class _UnchangedError(Exception):
+    """A shard's file holds already what was to be written."""
+
+    def __init__(self, stored: StoredShard):
+        super().__init__(stored.key)
+        self.stored = stored
 
 
 def _open(metadata: dict[str, Any], kvstore: dict, context: Any, **how: Any) -> Any:

@@ -12,6 +12,10 @@ MADE = ("phantom ", "unpacked ")
 """How the fingerprints of files begin that a rule makes: Snakemake watches those."""
 
 
+class ChangedSourceError(VoxmillError):
+    """A volume that is not the one that a run was planned with."""
+
+
 def check_source(header: VolumeHeader, planned: str | None) -> None:
     """Refuse a volume that is not the one a run was planned with.
 
@@ -24,13 +28,13 @@ def check_source(header: VolumeHeader, planned: str | None) -> None:
 
     Raises
     ------
-    VoxmillError
-        If the volume's content or date is another now.
+    ChangedSourceError
+        If the volume's content is another now.
     """
     if planned is None or planned.startswith(MADE):
         return
     if (found := fingerprint(header)) != planned:
-        raise VoxmillError(
+        raise ChangedSourceError(
             f"{header.path}: expected the volume that this run was planned with (fingerprint "
             f"{planned[:16]}), found another (fingerprint {found[:16]}): it was changed or "
             "replaced since. Let it rest while a run goes on, then run again: what depends on it "

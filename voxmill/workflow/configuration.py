@@ -162,6 +162,9 @@ def load(config: dict[str, Any], source: str = "config") -> Config:
             cards[name] = read_card(network["weights"])
     volumes = {name: read_volume(name, settings, cards, source) for name in settings["volumes"]}
     for name, volume in volumes.items():
+        if box := settings["export"].get("box"):
+            with naming(f"{source}: export.box (volume {name})"):
+                Box.parse(box, volume.own_shape or volume.shape)
         _check_number_of_tiles(name, volume, settings["tiles"]["shape_vox"], source)
     digests = {name: sha256(n["weights"]) for name, n in settings["networks"].items()}
     for name, card in cards.items():

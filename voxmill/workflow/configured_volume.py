@@ -49,6 +49,9 @@ class Volume:
         Of the user's file; None for a phantom.
     own_shape, own_voxel_size_um : (3,) int and (3,) float, or None
         Of the file, where the volume is resampled on reading.
+    counted_um : (3,) float or None
+        What a voxel counts as in the lengths of the models, where the diameter of the cells is
+        told; see `voxmill.workflow.voxel_sizes.counted_size`.
     """
 
     name: str
@@ -64,6 +67,7 @@ class Volume:
     header: VolumeHeader | None = None
     own_shape: Triple | None = None
     own_voxel_size_um: tuple[float, float, float] | None = None
+    counted_um: tuple[float, float, float] | None = None
 
     # Only when a rule asks: each job parses the Snakefile, and few need these.
     @cached_property
@@ -127,6 +131,8 @@ def read_volume(
     wanting = {network: cards[network] for network in volume.networks}
     key = f"{source}: volumes.{name}"
     target = voxel_sizes.reading_size(key, volume.settings, own_um, wanting)
+    counted_um = voxel_sizes.counted_size(key, volume.settings, target or own_um, wanting)
+    volume = dataclasses.replace(volume, counted_um=counted_um)
     if target is None:
         return volume
     grid = Resampling(volume.shape, own_um, target)

@@ -113,5 +113,7 @@ def wanted(config: Config, volume: str) -> Settings:
         "networks": {name: config.weights_sha256[name] for name in networks},
         "prediction": config.settings["prediction"],
         "stitching": {key: config.settings["stitching"][key] for key in ("dtype", "formats")},
-        "stitch_jobs": len(config.grid(volume).slabs) + 1 + rows,
+        "check_jobs": len(config.grid(volume).slabs),
+        "stitch_jobs": 1 + rows,
+        "labels": {"formats": config.settings["segment"]["formats"]},
     }

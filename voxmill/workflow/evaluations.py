@@ -6,6 +6,9 @@ from pathlib import Path
 from voxmill.workflow.configuration import Config
 from voxmill.workflow.wildcards import Settings, Wildcards
 
+# Formats that are made of labels alone.
+_OF_LABELS = ("rois", "meshes")
+
 
 @dataclass(frozen=True)
 class Evaluations:
@@ -70,9 +73,17 @@ class Evaluations:
             images = {"image": volume.path, **images}
         return images
 
-    def labels_to_show(self, wildcards: Wildcards) -> dict[str, str]:
-        """Label volumes of a network, by name."""
-        return {}
+    def labels_if_any(self, wildcards: Wildcards) -> str | list[str]:
+        """What says that a network's labels are whole, where the format has use for them."""
+        shown = self.config.settings["export"]["labels"]
+        if wildcards.format in _OF_LABELS or (wildcards.format == "neuroglancer" and shown):
+            return f"results/{wildcards.volume}/{wildcards.network}/labels.ome.zarr/zarr.json"
+        return []
+
+    def export_box(self, wildcards: Wildcards) -> str | None:
+        """The part of the volume whose cells are written as outlines or surfaces."""
+        box: str | None = self.config.settings["export"].get("box")
+        return box if wildcards.format in _OF_LABELS else None
 
     def export_url(self, wildcards: Wildcards) -> str:
         """Where a server hands out the working directory."""

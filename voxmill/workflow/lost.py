@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from voxmill.runtime.checked import DamagedFileError, read_checked_json
 from voxmill.tiles.batches import MOST_JOBS, Batches, missing
 from voxmill.tiles.predicted import forget, lost_tiles
 from voxmill.volumes.shard_files import names_in
@@ -67,12 +68,27 @@ def _of_batches(manifests: Path, files: Path, batches: Batches, suffix: str) -> 
     lacking = missing(batches, names_in(files), suffix)
     stale = {name: number for name, number in lacking.items() if f"{name}.json" in made}
     _rename(manifests / f"{name}.json" for name in stale)
+    damaged = [path for name in made if (path := _damaged(manifests / name)) is not None]
+    _rename(damaged)
+    told = [f"{path}: damaged: its job looks at its files again." for path in damaged]
     if not stale:
-        return []
+        return told
     return [
+        *told,
         f"{files}: {sum(stale.values())} files of {len(stale)} jobs that were done are lost; they "
-        "are made again."
+        "are made again.",
     ]
+
+
+def _damaged(path: Path) -> Path | None:
+    """The list itself where it does not fit its checksum; no job reads that of a batch of tiles."""
+    if path.suffix != ".json" or path.name.startswith(".") or not path.is_file():
+        return None
+    try:
+        read_checked_json(path)
+    except DamagedFileError:
+        return path
+    return None
 
 
 def _of_slabs(config: Config, volume: str, network: str) -> None:

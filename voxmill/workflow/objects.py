@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from voxmill.config.objects import ObjectSettings
 from voxmill.geometry import VoxelSize
+from voxmill.networks.heads import MASK_THRESHOLD, parts_objects
 from voxmill.workflow.configuration import Config
 from voxmill.workflow.volumes import Volumes
 from voxmill.workflow.wildcards import Settings, Wildcards
@@ -30,17 +31,22 @@ class Objects:
 
     def settings(self, wildcards: Wildcards) -> Settings:
         """Settings of the labels, from the model's card where asked for."""
-        settings: Settings = dict(self.config.settings["segment"])
+        section = self.config.settings["segment"]
+        settings: Settings = {k: v for k, v in section.items() if k not in ("formats", "tables")}
         card = self.config.cards[wildcards.network]
         cells = self.config.cell_settings(wildcards.volume, wildcards.network)
         if settings["foreground"] == "model":
-            masks = card.outputs[0] != "centroid"
+            masks = card.outputs[0] != "centroid" or parts_objects(card.outputs)
             settings["foreground"] = "probability" if masks else "image"
         if settings["threshold"] == "model":
-            of_image = settings["foreground"] == "image"
-            settings["threshold"] = _IMAGE_THRESHOLD if of_image else cells["threshold"]
+            if settings["foreground"] == "image":
+                settings["threshold"] = _IMAGE_THRESHOLD
+            else:
+                parted = parts_objects(card.outputs)
+                settings["threshold"] = MASK_THRESHOLD if parted else cells["threshold"]
         if settings["largest_radius_um"] == "model":
-            diameter = card.cell_diameter_um or 2 * cells["min_distance_um"]
+            own = self.config.volumes[wildcards.volume].settings.get("cell_diameter_um")
+            diameter = own or card.cell_diameter_um or 2 * cells["min_distance_um"]
             settings["largest_radius_um"] = diameter
         return settings
 
@@ -55,11 +61,6 @@ class Objects:
         if self.settings(wildcards)["foreground"] == "image":
             return self.volumes.arguments(wildcards)
         return None
-
-    def slabs(self, wildcards: Wildcards) -> list[str]:
-        """Lists of the labelled shards of all slabs of a volume."""
-        folder = f"results/{wildcards.volume}/{wildcards.network}/labels"
-        return [f"{folder}/{slab}.json" for slab in self.config.slabs(wildcards.volume)]
 
     def slab_memory_mb(self, wildcards: Wildcards, attempt: int = 1) -> int:
         """Memory of the labelling of a slab: a window for each thread."""
@@ -83,16 +84,20 @@ class Objects:
 
     def targets(self) -> list[str]:
         """All that `snakemake segment` makes."""
-        names = ["labels.ome.zarr/zarr.json", "cells_measured.csv"]
+        section = self.config.settings["segment"]
+        names = ["labels.ome.zarr/zarr.json", "label_seams.json", "cells_measured.csv"]
+        names += ["labels.ome.tif"] * ("ome-tiff" in section["formats"])
+        names += ["cells_measured.parquet"] * ("parquet" in section["tables"])
+        judged = ["instances.json", "instances.png"]
         return [
             f"results/{volume}/{network}/{name}"
             for volume, section in self.config.volumes.items()
             for network in section.networks
-            for name in (names + ["instances.json"] * self._has_labels(volume))
+            for name in (names + judged * self._has_labels(volume))
         ]
 
     def _has_labels(self, volume: str) -> bool:
         section = self.config.volumes[volume]
-        if section.box or section.resampling:
-            return False  # the truth is of the whole volume, in the voxels of its file
+        if section.box:
+            return False  # the truth is of the whole volume
         return section.path is None or section.settings.get("truth", {}).get("kind") == "labels"

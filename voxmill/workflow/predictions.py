@@ -69,31 +69,6 @@ class Predictions:
         section = self.config.settings["stitching"]
         return {key: section[key] for key in ("dtype", "compression")}
 
-    def rows_below(self, wildcards: Wildcards) -> list[str]:
-        """Lists of the shards that one row of a level of the pyramid is made from."""
-        number = int(wildcards.level)
-        if not 0 < number < len(levels := self.config.levels(wildcards.volume)):
-            return []
-        below = self._rows(wildcards, number - 1)
-        return [below[row] for row in levels[number].rows_below(int(wildcards.row), len(below))]
-
-    def all_rows(self, wildcards: Wildcards) -> list[str]:
-        """Lists of the shards of all rows of all levels of a volume's predictions.
-
-        A pilot has no more than the finest level: it would be made of what is not predicted.
-        """
-        numbers = range(
-            1 if self.is_pilot(wildcards) else len(self.config.levels(wildcards.volume))
-        )
-        return [row for number in numbers for row in self._rows(wildcards, number)]
-
-    def _rows(self, wildcards: Wildcards, level: int) -> list[str]:
-        folder, volume = _folder(wildcards), wildcards.volume
-        if level == 0:
-            return slab_manifests(self.config, volume, wildcards.network)
-        count = -(-self.config.levels(volume)[level].shape[0] // self.config.tile_shape_vox[0])
-        return [f"{folder}/levels/{level}/{row}.json" for row in range(count)]
-
     def is_pilot(self, wildcards: Wildcards) -> bool:
         """Whether no more than a part of a volume is predicted."""
         return self.config.part(wildcards.volume) is not None
@@ -111,7 +86,3 @@ def slab_manifests(config: Config, volume: str, network: str) -> list[str]:
     """Manifests of all slabs of a volume's predictions."""
     slabs = config.grid(volume).slabs
     return [f"results/{volume}/{network}/slabs/{slab}.json" for slab in slabs]
-
-
-def _folder(wildcards: Wildcards) -> str:
-    return f"results/{wildcards.volume}/{wildcards.network}"

@@ -87,6 +87,11 @@ class Volumes:
             return ""
         return fingerprint(read_header(str(path), dtypes=LABEL_DTYPES))
 
+    def counted_um(self, wildcards: Wildcards) -> list[float] | None:
+        """What a voxel counts as in a model's lengths, where that is not its size."""
+        counted_um = self._volume(wildcards).counted_um
+        return list(counted_um) if counted_um else None
+
     def own_shape(self, wildcards: Wildcards) -> list[int]:
         """Shape of a volume's file, z, y, x."""
         volume = self._volume(wildcards)

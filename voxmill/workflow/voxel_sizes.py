@@ -103,6 +103,61 @@ def wanted_um(
     return None if card.voxel_size_um is None else VoxelSize.of(card.voxel_size_um)
 
 
+def counted_size(
+    key: str,
+    section: Mapping[str, Any],
+    read_um: VoxelSize,
+    cards: Mapping[str, ModelCard],
+) -> tuple[float, float, float] | None:
+    """What a voxel counts as in the lengths of a volume's models (normalisation, blocks).
+
+    Where the diameter of the cells is told, it is to the voxel size as the diameter of the card,
+    for which these lengths were chosen, is to this: the networks see cells of the card's diameter.
+
+    Parameters
+    ----------
+    key : str
+        The volume's place in the configuration, for messages.
+    section : mapping
+        The volume's section.
+    read_um : VoxelSize
+        That the volume is read at.
+    cards : mapping of str to ModelCard
+        Of the networks that run on the volume.
+
+    Returns
+    -------
+    (3,) float or None
+        None: its size, as no diameter or no card tells another.
+
+    Raises
+    ------
+    VoxmillError
+        If the models want lengths to count differently.
+    """
+    diameter_um = section.get("cell_diameter_um")
+    if diameter_um is None:
+        return None
+    counted = {
+        name: VoxelSize.of(read_um.array * card.cell_diameter_um / diameter_um)
+        for name, card in cards.items()
+        if card.cell_diameter_um is not None
+    }
+    if not counted:
+        return None
+    first, size = next(iter(counted.items()))
+    for name, other in counted.items():
+        if not alike(other, size):
+            raise VoxmillError(
+                f"{key}.networks: the lengths of network {first} are for cells of "
+                f"{cards[first].cell_diameter_um:g} um, those of network {name} for cells of "
+                f"{cards[name].cell_diameter_um:g} um, and grey values are measured once. Give "
+                "the volume twice, under two names, each with its own `networks`."
+            )
+    z, y, x = size
+    return z, y, x
+
+
 def learnt_diameter_vox(card: ModelCard) -> np.ndarray | None:
     """Diameter (z, y, x) of the cells that a model has learnt, in voxels; None if nothing tells."""
     if card.cell_diameter_vox is not None:

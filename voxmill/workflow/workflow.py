@@ -13,10 +13,12 @@ from voxmill.runtime.finished import remove_finished
 from voxmill.workflow import configuration
 from voxmill.workflow.configuration import Config
 from voxmill.workflow.cutting import Cutting
+from voxmill.workflow.damaged import set_damaged_aside
 from voxmill.workflow.evaluations import Evaluations
 from voxmill.workflow.lost import set_aside
 from voxmill.workflow.objects import Objects
 from voxmill.workflow.predictions import Predictions
+from voxmill.workflow.pyramids import Pyramids
 from voxmill.workflow.resources import Executor, Resources
 from voxmill.workflow.scans import Scans
 from voxmill.workflow.targets import Targets
@@ -42,6 +44,8 @@ class Workflow:
         Tiles that are cut.
     predictions : Predictions
         Halo, networks, batches and slabs.
+    pyramids : Pyramids
+        Levels of the images of probabilities and labels.
     evaluations : Evaluations
         Cells, their evaluation and the report.
     objects : Objects
@@ -59,6 +63,7 @@ class Workflow:
     volumes: Volumes
     cutting: Cutting
     predictions: Predictions
+    pyramids: Pyramids
     evaluations: Evaluations
     objects: Objects
     trainings: Trainings
@@ -120,6 +125,7 @@ class Workflow:
             volumes=volumes,
             cutting=cutting,
             predictions=Predictions(checked, ancient),
+            pyramids=Pyramids(checked),
             evaluations=Evaluations(checked),
             objects=Objects(checked, volumes),
             trainings=Trainings(checked, ancient),
@@ -129,8 +135,14 @@ class Workflow:
         )
 
     def notice_lost(self) -> list[str]:
-        """See `voxmill.workflow.lost.set_aside`; for the main process, which plans the jobs."""
-        return set_aside(self.config)
+        """Rename what was damaged or lost; for the main process, which plans the jobs.
+
+        See `voxmill.workflow.damaged` and `voxmill.workflow.lost`.
+        """
+        denoising = self.scans.denoising
+        names = [*self.config.volumes, *denoising.scans, *denoising.datasets]
+        trained = [f"training/{name}" for name in self.config.settings["training"]]
+        return [*set_damaged_aside([*names, *trained]), *set_aside(self.config)]
 
     def end_well(self) -> None:
         """Remove what a run that succeeded needs no more: checkpoints of its finished jobs."""

@@ -1,0 +1,120 @@
+"""Looks at the real data: which volumes of nuclei can be used, and objects of binary masks."""
+
+import nuclei_data
+import numpy as np
+import real_data
+import tifffile
+from scipy import ndimage
+from skimage.measure import label
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.metrics import roc_auc_score
+
+from voxmill.cells.find_cells import cells_of_volume
+from voxmill.cells.outlines import outline_block
+from voxmill.cells.seeds import Seeds
+from voxmill.cells.table import PLACE
+from voxmill.config.cells import CellSettings
+from voxmill.config.objects import ObjectSettings
+from voxmill.evaluation.instances import count_overlaps, match_objects
+from voxmill.geometry import Box, VoxelSize
+from voxmill.networks import models
+from voxmill.networks.heads import cell_map
+from voxmill.training.validation import predict_box
+from voxmill.volumes.blocks import ArrayVolume
+
+# Voxels nearer than this to a nucleus are tissue, in which nuclei are to be told apart.
+NEAR_UM = 1.0
+
+
+def wrapped_steps(volume: np.ndarray) -> np.ndarray:
+    """Differences of neighbours along x, on the circle of 256 grey values."""
+    return (np.diff(volume.astype(int), axis=2) + 128) % 256 - 128
+
+
+def features(volume: np.ndarray, size: VoxelSize) -> np.ndarray:
+    """What a low byte could still tell of a place: means on the circle, at several scales."""
+    found = []
+    for turns in (1, 2):
+        circle = np.exp(2j * np.pi * turns * volume / 256)
+        for reach in (1.5, 3, 5):
+            sigma = reach * min(size) / size.array
+            parts = [ndimage.gaussian_filter(part, sigma) for part in (circle.real, circle.imag)]
+            found += [np.hypot(*parts), *parts]
+    return np.stack(found, axis=-1)
+
+
+def look(options) -> None:
+    """A table: can nuclei be told from the tissue beside them, by a rule learnt on one half?"""
+    print(
+        "| volume | nuclei | mean grey value of nuclei | of tissue within 1 um | mean step to the "
+        "next voxel, nuclei | tissue | area under the ROC curve |\n" + "|---" * 7 + "|"
+    )
+    for name in nuclei_data.VOLUMES:
+        volume, labels, size = nuclei_data.read_volume(name, options.data)
+        size, inside = VoxelSize.of(size), labels > 0
+        far = ndimage.distance_transform_edt(~inside, sampling=tuple(size))
+        near = (far <= NEAR_UM) & ~inside
+        steps = np.abs(wrapped_steps(volume))
+        values = features(volume, size)
+        rng, areas = np.random.default_rng(0), []
+        places = np.argwhere(inside | near)
+        left = places[:, 2] < volume.shape[2] // 2
+        halves = [tuple(rng.permutation(places[part])[:30000].T) for part in (left, ~left)]
+        for picked in (halves, halves[::-1]):
+            model = HistGradientBoostingClassifier(max_iter=80, max_leaf_nodes=15, random_state=0)
+            model.fit(values[picked[0]], inside[picked[0]])
+            score = model.predict_proba(values[picked[1]])[:, 1]
+            areas.append(roc_auc_score(inside[picked[1]], score))
+        print(
+            f"| {name} | {labels.max()} | {volume[inside].mean():.1f} | {volume[near].mean():.1f} "
+            f"| {steps[inside[:, :, 1:]].mean():.1f} | {steps[near[:, :, 1:]].mean():.1f} | "
+            f"{areas[0]:.2f}, {areas[1]:.2f} |",
+            flush=True,
+        )
+
+
+def shipped_objects(name: str, options) -> tuple[np.ndarray, np.ndarray, VoxelSize]:
+    """Objects of the shipped model on a light-sheet volume, and those of the binary mask."""
+    stain = name.partition("_")[0]
+    folder = real_data.DATA
+    source = real_data.read_source(name, folder)
+    card, network = models.load(f"models/{stain}.safetensors")
+    maps = predict_box(network, source, source.region, card.normalisation, "cpu", options.threads)
+    joined = cell_map(card.outputs, maps)
+    size = VoxelSize.of(source.voxel_size_um)
+    detector = CellSettings(**card.detector, threshold=card.threshold)
+    cells = cells_of_volume(ArrayVolume(joined), detector, size)
+    seeds = Seeds(cells[PLACE].to_numpy(float), cells["id"].to_numpy())
+    whole = Box.from_shape(joined.shape)
+    chosen = ObjectSettings(threshold=card.threshold, largest_radius_um=card.cell_diameter_um)
+    found = outline_block(joined, (0, 0, 0), whole, whole, seeds, size, chosen)
+    mask = tifffile.imread(folder / f"{name}_mask.tif") > 0
+    # Outside of the regions the ground truth is not complete.
+    kept = np.zeros(mask.shape, bool)
+    for part in real_data.regions_of(source):
+        kept[part.region.slices] = True
+    return label(mask & kept, connectivity=3), np.where(kept, found, 0), size
+
+
+def masks(options) -> None:
+    """Dice of the foreground, and the volumes of cells that are matched by overlap."""
+    print(
+        "| volume | cells of the mask | found | Dice of the foreground | matched (IoU 0.1) | mean "
+        "Dice of these | median volume error | of it, absolute |\n" + "|---" * 8 + "|"
+    )
+    rows = []
+    for name in (name for names in real_data.VOLUMES.values() for name in names):
+        truth, found, _ = shipped_objects(name, options)
+        overlaps = count_overlaps(ArrayVolume(truth), ArrayVolume(found), 512)
+        pairs, ratios = match_objects(overlaps, 0.1)
+        errors = overlaps.found.counts[pairs[:, 1]] / overlaps.truth.counts[pairs[:, 0]] - 1
+        dice = 2 * ((truth > 0) & (found > 0)).sum() / ((truth > 0).sum() + (found > 0).sum())
+        rows.append(
+            (
+                dice,
+                f"| {name} | {len(overlaps.truth.labels)} | {len(overlaps.found.labels)} | "
+                f"{dice:.3f} | {len(pairs)} | {np.mean(2 * ratios / (1 + ratios)):.3f} | "
+                f"{np.median(errors):+.1%} | {np.median(np.abs(errors)):.1%} |",
+            )
+        )
+    print("\n".join(text for _, text in sorted(rows)), flush=True)

@@ -1,0 +1,100 @@
+"""Notice products that are not what their jobs wrote, also those that no later job reads.
+
+While the Snakefile is parsed, every file that has a receipt is compared with it, by its size, and
+by its content where it is younger than its receipt. What is damaged, edited or of another run is
+renamed, so that Snakemake misses it and its job makes it anew.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from voxmill.runtime import receipts
+from voxmill.runtime.checked import DamagedFileError
+
+SUFFIX = ".damaged"
+
+# Folders of many files that other lists vouch for.
+_PASSED = ("tiles", "predictions", "batches", "slabs", "levels", "label_levels")
+# The output that Snakemake knows of, where a job writes others behind it.
+_WRITTEN_LAST = ("zarr.json", "dataset_description.json")
+
+
+def set_damaged_aside(names: Iterable[str]) -> list[str]:
+    """Rename the damaged products of some volumes, scans or data sets.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Of folders in `results`.
+
+    Returns
+    -------
+    list of str
+        A warning for each file.
+    """
+    told = []
+    for name in names:
+        for path in _with_receipts(Path("results", name)):
+            try:
+                if not _suspicious(path):
+                    continue
+                receipts.check_file(path)
+            except DamagedFileError as error:
+                told += _set_aside(path, error)
+            except OSError:
+                continue  # another run makes it just now
+    return told
+
+
+def _with_receipts(folder: Path) -> Iterator[Path]:
+    """All paths below a folder that have a receipt, whether they are there or not."""
+    for root, folders, _ in os.walk(folder):
+        if receipts.FOLDER in folders:
+            kept = Path(root, receipts.FOLDER)
+            for receipt in sorted(kept.rglob("*.json")):
+                yield Path(root, receipt.relative_to(kept).with_suffix(""))
+        folders[:] = sorted(
+            name
+            for name in folders
+            if name[0] != "." and name not in _PASSED and not name.endswith(".zarr")
+        )
+
+
+def _suspicious(path: Path) -> bool:
+    """Whether a product has to be read: it is gone behind another one, or younger than written."""
+    receipt = receipts.receipt_path(path).stat()
+    if not path.exists():
+        return _last_beside(path) is not None
+    files = [path, *path.rglob("*")] if path.is_dir() else [path]
+    if any(file.lstat().st_mtime_ns > receipt.st_mtime_ns for file in files):
+        return True
+    return receipts.size_differs(path)
+
+
+def _set_aside(path: Path, error: DamagedFileError) -> list[str]:
+    aside = path.with_name(f".{path.name}{SUFFIX}")
+    # Somebody else's results may be looked at, but not changed.
+    with contextlib.suppress(PermissionError):
+        if path.exists():
+            path.replace(aside)
+        receipts.receipt_path(path).unlink(missing_ok=True)
+        if (last := _last_beside(path)) is not None:
+            last.unlink(missing_ok=True)
+    what = f" What was there is {aside.name} now." if aside.exists() else ""
+    return [f"{str(error).removesuffix(receipts.REMAKE)}It is made anew.{what}"]
+
+
+def _last_beside(path: Path) -> Path | None:
+    """What a job writes last, so that Snakemake knows of it alone: of an image or a data set."""
+    for parent in path.parents:
+        for name in _WRITTEN_LAST:
+            last = parent / name
+            if last.is_file() and last != path and _belongs(parent):
+                return last
+    return None
+
+
+def _belongs(folder: Path) -> bool:
+    return folder.name.endswith(".ome.zarr") or folder.parent.name == "derivatives"
