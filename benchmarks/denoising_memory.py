@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -70,15 +71,19 @@ def line(shape, settings, names, iterations):
     """One row of the table."""
     plan = plan_memory(shape, settings, names)
     digits = 2 if names == ["cpu"] else 1
-    predicted = " + ".join(f"{peak / 2**30:.{digits}f}" for peak in plan.peak_bytes)
-    measured, seconds = "", ""
-    if names == ["cpu"]:
-        # A fresh process: the peak of resident memory only grows.
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            measured, seconds = pool.apply(measure_cpu, (shape, settings, iterations))
-    elif torch.cuda.device_count() >= len(names):
-        settings = dataclasses.replace(settings, cut=plan.cut or settings.cut)
-        measured, seconds = measure(shape, settings, names, iterations)
+    predicted, measured, seconds = gib(plan.peak_bytes, digits), "", ""
+    try:
+        if names == ["cpu"]:
+            # A fresh process: the peak of resident memory only grows.
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                found = pool.apply(measure, (shape, settings, names, iterations))
+            measured, seconds = gib(found["peak_bytes"], digits), f"{found['iteration_s']:.2f}"
+        elif torch.cuda.device_count() >= len(names):
+            torch.cuda.empty_cache()
+            found = measure(shape, settings, names, iterations)
+            measured, seconds = gib(found["peak_bytes"], digits), f"{found['iteration_s']:.2f}"
+    except torch.cuda.OutOfMemoryError:
+        measured = "out of memory"
     return (
         f"| {settings.precision} | {'yes' if settings.checkpointing else 'no'} | "
         f"{'yes' if settings.channels_last else 'no'} | {len(names)} | {plan.cut} | {predicted} | "
@@ -86,45 +91,62 @@ def line(shape, settings, names, iterations):
     )
 
 
+def gib(sizes, digits):
+    """Bytes of each device, in GiB."""
+    return " + ".join(f"{size / 2**30:.{digits}f}" for size in sizes)
+
+
 def measure(shape, settings, names, iterations):
-    """Peak of the allocator in GiB and seconds per iteration, as text, or "out of memory"."""
+    """Peak memory, seconds and arithmetic of an iteration, after some that do not count.
+
+    Parameters
+    ----------
+    shape : (3,) int
+    settings : DenoiseSettings
+    names : list of str
+        One or two GPUs, or ["cpu"]: one thread, and the growth of resident memory (a fresh process
+        is needed, since its peak only grows).
+    iterations : int
+
+    Returns
+    -------
+    dict
+        predicted_bytes, peak_bytes (a list, one for each device), iteration_s, flop_per_s.
+    """
+    plan = plan_memory(shape, settings, names)
+    settings = dataclasses.replace(settings, cut=plan.cut or settings.cut)
     devices = [torch.device(name) for name in names]
-    placement = place_units(unit_names(settings), devices, settings.cut)
+    gpus = [device for device in devices if device.type == "cuda"]
+    if not gpus:
+        torch.set_num_threads(1)
     target = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-    torch.cuda.empty_cache()
-    try:
-        fit = Fit(target, settings, placement, level=0.1)
-        for _ in range(2):
-            fit.step()
-        for device in devices:
-            torch.cuda.reset_peak_memory_stats(device)
-            torch.cuda.synchronize(device)
-        start = time.perf_counter()
-        for _ in range(iterations):
-            fit.step()
-        for device in devices:
-            torch.cuda.synchronize(device)
-        seconds = (time.perf_counter() - start) / iterations
-    except torch.cuda.OutOfMemoryError:
-        return "out of memory", ""
-    peaks = [torch.cuda.max_memory_allocated(device) / 2**30 for device in devices]
-    return " + ".join(f"{peak:.1f}" for peak in peaks), f"{seconds:.2f}"
-
-
-def measure_cpu(shape, settings, iterations):
-    """Growth of resident memory in GiB and seconds per iteration on one thread, as text."""
-    torch.set_num_threads(1)
-    placement = place_units(unit_names(settings), [torch.device("cpu")])
-    target = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    fit = Fit(target, settings, placement, level=0.1)
-    fit.step()
+    before = resident_bytes()
+    fit = Fit(target, settings, place_units(unit_names(settings), devices, settings.cut), level=0.1)
+    with FlopCounterMode(display=False) as counter:
+        fit.step()
+    if gpus:
+        fit.step()
+    for device in gpus:
+        torch.cuda.reset_peak_memory_stats(device)
+        torch.cuda.synchronize(device)
     start = time.perf_counter()
     for _ in range(iterations):
         fit.step()
+    for device in gpus:
+        torch.cuda.synchronize(device)
     seconds = (time.perf_counter() - start) / iterations
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    return f"{grown / 2**20:.2f}", f"{seconds:.2f}"
+    peaks = [torch.cuda.max_memory_allocated(device) for device in gpus]
+    return {
+        "predicted_bytes": list(plan.peak_bytes),
+        "peak_bytes": peaks or [resident_bytes() - before],
+        "iteration_s": seconds,
+        "flop_per_s": counter.get_total_flops() / seconds,
+    }
+
+
+def resident_bytes():
+    """Peak of this process's resident memory."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 if __name__ == "__main__":

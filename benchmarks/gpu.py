@@ -1,209 +1,245 @@
-"""Inference of MS-D networks on a GPU: voxmill's engines and plain PyTorch (cuDNN), in one run.
+"""Everything about GPUs that needs one: kernel tests, engines, a whole volume, denoising.
 
-    python benchmarks/gpu.py --output results/benchmarks
+    python benchmarks/gpu.py pack --python 3.12     # on a machine with a network, if needed
+    python benchmarks/gpu.py A                      # kernel tests; every row at three sizes
+    python benchmarks/gpu.py B                      # a real block by kernel; the whole volume
+    python benchmarks/gpu.py C                      # denoising; cuDNN beside our engines
+    python benchmarks/gpu.py table --docs           # the summary, and the table of docs/gpu.md
 
-Each backend evaluates a random network on one block, as large as its memory plan for a whole volume
-says, so that the cost of the halo counts. The seconds for the whole volume are those of the block
-scaled to the voxels of all blocks, halos included. With --whole the fastest one evaluates them all.
+Each step takes under ten minutes (`--minutes`). Each row is measured by a process of its own with a
+time limit, and appended to OUTPUT/rows.jsonl before the next one begins, so that a later fault
+loses nothing; a step that is run again goes on with the rows that are missing. `--rows` and
+`--sizes` select rows. The machine needs a checkout of this repository and torch, triton, numpy,
+scipy, scikit-image, tifffile, pandas, pyyaml, safetensors, tqdm, pytest and pydantic. `pack`
+unpacks pydantic into benchmarks/.packages for a machine that lacks it. `--mini` runs all of this in
+miniature on a CPU (Triton's kernels in its interpreter): it shows that the program works.
 """
 
 import argparse
-import statistics
+import json
+import os
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
 
-import numpy as np
-import torch
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from voxmill.config.networks import MSDNetSettings
-from voxmill.engine import fourier
-from voxmill.engine.backends import BACKENDS, forward
-from voxmill.geometry import Box
-from voxmill.networks import build
-from voxmill.prediction.memory import SHARE, plan_blocks, predict_in_blocks
-from voxmill.runtime.files import write_json, write_text
-from voxmill.runtime.free_memory import free_bytes
+import gpu_table
 
+ROOT = Path(__file__).resolve().parent.parent
+# What checks the settings, in versions that go together; torch brings an older typing_extensions.
+PACKED = (
+    "pydantic", "pydantic_core", "annotated-types", "typing-inspection", "typing_extensions",
+)  # fmt: skip
 ROWS = (
-    ("gpu-fourier", "float32"),
-    ("gpu-fourier", "float16"),
-    ("gpu-direct", "float32"),
-    ("gpu-direct", "float16"),
-    ("torch-fast", "float32"),
-    ("torch", "float32"),
-    ("torch", "float16"),
+    "gpu-fourier:float32",
+    "gpu-fourier:float16",
+    "gpu-direct:float32",
+    "gpu-direct:float16",
+    "torch-fast:float32",
+    "torch:float32",
+    "torch:float16",
 )
-VOLUME = (2304, 1280, 1024)
-COMPARED_EDGE = 128
+# The fastest on paper is run on the whole volume.
+BLOCK_ROWS = ("gpu-fourier:float16", "gpu-fourier:float32")
+TESTS = ("test_engine_gpu.py", "test_denoising_memory.py", "test_denoising_devices.py")
+FULL = {
+    "device": "cuda", "sizes": [64, 128, 256], "depth": 100, "halo": 48, "largest": 704,
+    "volume": [2304, 1280, 1024], "scan": [256, 256, 150], "network": {}, "repeats": 3,
+    "iterations": 5, "copied_mb": 1024, "product": 8192,
+}  # fmt: skip
+MINI = {
+    "device": "cpu", "sizes": [4], "depth": 2, "halo": 1, "largest": 8,
+    "volume": [12, 6, 4], "scan": [12, 12, 12], "repeats": 1,
+    "network": {"down": [4, 4], "up": [4, 4], "skip": [2, 2]},
+    "iterations": 1, "copied_mb": 8, "product": 128,
+}  # fmt: skip
 
 
-def measure_machine(device: str) -> dict:
-    """The GPU's name, its copy bandwidth and its fastest float16 matrix product."""
-    numbers = torch.ones(2**28, device=device)
-    copy = _seconds_on_gpu(lambda: numbers.clone(), device)
-    square = torch.randn(8192, 8192, device=device, dtype=torch.float16)
-    product = _seconds_on_gpu(lambda: square @ square, device)
-    return {
-        "name": torch.cuda.get_device_name(device),
-        "torch": torch.__version__,
-        "copied_bytes_per_s": 2 * numbers.nbytes / copy,
-        "float16_flop_per_s": 2 * 8192**3 / product,
-    }
+def rows_of_a(given: argparse.Namespace) -> list[dict]:
+    """Tests of the kernels, then every row at every size, the smallest sizes first."""
+    tests = [{"kind": "tests", "file": name} for name in (TESTS[:1] if given.mini else TESTS)]
+    chosen = given.rows or ROWS
+    sized = [_engine("engine", row) | {"edge": edge} for edge in given.sizes for row in chosen]
+    return [*tests, *sized]
 
 
-def _seconds_on_gpu(function, device: str) -> float:
-    function()
-    times = []
-    for _ in range(5):
-        torch.cuda.synchronize(device)
-        start = time.perf_counter()
-        function()
-        torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - start)
-    return min(times)
+def rows_of_b(given: argparse.Namespace) -> list[dict]:
+    """The largest block of the whole volume by kernel, and the whole volume."""
+    chosen = given.rows or BLOCK_ROWS
+    return [
+        _engine("profile", chosen[0]),
+        _engine("whole", chosen[0]),
+        *[_engine("profile", row) for row in chosen[1:]],
+    ]
 
 
-def make_network(depth: int):
-    """Random weights, and biases with which about half of the voxels are positive."""
-    network = build("msdnet", MSDNetSettings(depth=depth), seed=0)
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for bias in network.biases:
-            bias.normal_(0.0, 0.1, generator=generator)
-    return network.eval()
+def rows_of_c(given: argparse.Namespace) -> list[dict]:
+    """Fits in every precision, each setting that changes speed, and cuDNN beside our engines."""
+    half = {"kind": "fit", "precision": "bfloat16" if given.mini else "float16", "gpus": 1}
+    fits = [
+        half,
+        half | {"channels_last": True},
+        half | {"deterministic": False},
+        half | {"channels_last": True, "deterministic": False},
+        half | {"checkpointing": True},
+        half | {"gpus": 2},
+        half | {"precision": "bfloat16", "channels_last": True},
+        half | {"precision": "float32"},
+    ]
+    if given.mini:
+        fits = [half | {"channels_last": True, "checkpointing": True}]
+    chosen = given.rows or [row for row in ROWS if not row.startswith("gpu-direct")]
+    return [*fits, *[_engine("block", row) for row in reversed(chosen)]]
 
 
-def plan(backend, settings, precision: str, volume, halo: int, budget: int, largest: int):
-    """Shapes of the blocks of a whole volume with edges of at most `largest` voxels."""
-
-    def needed(shape):
-        return backend.predict_bytes(settings, shape, precision) if max(shape) <= largest else 2**60
-
-    blocks = plan_blocks(volume, Box.from_shape(volume), (halo,) * 3, needed, budget)
-    return [block.box.shape for block in blocks]
+STEPS = {"A": rows_of_a, "B": rows_of_b, "C": rows_of_c}
 
 
-def measure(network, name: str, precision: str, given, device: str) -> dict:
-    """Seconds and peak memory of the largest block, and the estimate for the whole volume."""
-    backend = BACKENDS[name]
-    if reason := backend.available(network, device):
-        return {"problem": reason}
-    budget = int(SHARE * free_bytes(device))
-    volume = tuple(given.volume)
-    shapes = plan(backend, network.settings, precision, volume, given.halo, budget, given.largest)
-    shape = max(shapes, key=np.prod)
-    box = np.random.default_rng(0).random((1, *shape), dtype=np.float32)
-    row = {
-        "block": shape,
-        "blocks": len(shapes),
-        "predicted_bytes": backend.predict_bytes(network.settings, shape, precision),
-        "max_difference": compare(network, name, precision, device),
-    }
-    times = []
-    for _ in range(given.repeats + 1):  # the first one compiles
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        start = time.perf_counter()
-        backend.run(network, box, device, precision, 1)
-        times.append(time.perf_counter() - start)
-    row["seconds"] = statistics.median(times[1:])
-    row["peak_bytes"] = torch.cuda.max_memory_allocated(device) - before
-    return row | whole_volume(shapes, row["seconds"], shape, volume)
+def _engine(kind: str, row: str) -> dict:
+    backend, _, precision = row.partition(":")
+    return {"kind": kind, "backend": backend, "precision": precision or "float32"}
 
 
-def whole_volume(shapes, seconds: float, shape, volume) -> dict:
-    """The estimate for all blocks from the seconds of one."""
-    all_voxels = sum(float(np.prod(s)) for s in shapes)
-    return {
-        "voxels_per_s": float(np.prod(shape)) / seconds,
-        "work_factor": all_voxels / float(np.prod(volume)),
-        "volume_seconds": seconds * all_voxels / float(np.prod(shape)),
-    }
+def run_step(step: str, given: argparse.Namespace) -> None:
+    """Measure the rows of a step that have no result yet, each in its own process."""
+    path = given.output / "rows.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    setup = {key: getattr(given, key) for key in FULL if key != "sizes"} | {"mini": given.mini}
+    end = time.monotonic() + 60 * given.minutes
+    # The machine is a row of each step: its copy rate is compared with rows of the same card.
+    for row in [{"kind": "machine"}, *STEPS[step](given)]:
+        row = {"step": step, **row}
+        if not given.again and is_done(row, setup, path):
+            print(f"{describe(row)}: there already", flush=True)
+            continue
+        left = end - time.monotonic()
+        result = {"problem": f"not begun: the step's {given.minutes:g} minutes are over"}
+        if left > 5:
+            result = measure(row, setup, min(given.limit_s, left))
+        if row["kind"] == "machine" and "problem" in result:
+            sys.exit(f"benchmarks/gpu.py: {result['problem']}: nothing was measured")
+        append(path, {"row": row, "setup": setup, **result})
+        print(f"{describe(row)}: {gpu_table.short(result)}", flush=True)
+    gpu_table.write_summary(given.output)
 
 
-def compare(network, name: str, precision: str, device: str) -> float:
-    """Largest difference from plain PyTorch in float32, in probability."""
-    edge = (1,) + (COMPARED_EDGE,) * 3
-    volume = np.random.default_rng(1).random(edge, dtype=np.float32)
-    expected = forward(network, volume, "torch", device)
-    return float(np.abs(forward(network, volume, name, device, precision) - expected).max())
+def describe(row: dict) -> str:
+    """A row in words."""
+    return " ".join(str(value) for key, value in row.items() if key != "step")
 
 
-def run_whole(network, name: str, precision: str, given, device: str) -> float:
-    """Seconds for the whole volume, from an array in memory to an array in memory."""
-    volume = np.random.default_rng(0).random((1, *given.volume), dtype=np.float32)
-    core = Box.from_shape(given.volume)
-    start = time.perf_counter()
-    predict_in_blocks(network, volume, core, (given.halo,) * 3, name, device, precision)
-    return time.perf_counter() - start
+def is_done(row: dict, setup: dict, path: Path) -> bool:
+    """Whether a row was measured before with the same setup, without a problem."""
+    asked = {"row": row, "setup": setup}
+    return any(
+        "problem" not in each and asked.items() <= each.items()
+        for each in gpu_table.read_rows(path)
+    )
 
 
-def table(rows: list[dict], depth: int, machine: dict) -> str:
-    """A markdown table of all rows."""
-    head = ["backend", "precision", "block", "s", "Mvoxel/s", "useful TFLOP/s", "peak GB"]
-    head += ["predicted GB", "difference", "blocks", "work factor", "whole volume, s"]
-    lines = [head, ["---"] * len(head)]
-    operations = 2.0 * fourier.parameter_count(MSDNetSettings(depth=depth))
-    for row in rows:
-        cells = [row["backend"], row["precision"]]
-        if "problem" in row:
-            cells += [row["problem"][:80].replace("|", "/")] + [""] * (len(head) - 3)
-        else:
-            cells += [
-                "x".join(map(str, row["block"])),
-                f"{row['seconds']:.3f}",
-                f"{row['voxels_per_s'] / 1e6:.1f}",
-                f"{operations * row['voxels_per_s'] / 1e12:.1f}",
-                f"{row['peak_bytes'] / 1e9:.2f}",
-                f"{row['predicted_bytes'] / 1e9:.2f}",
-                f"{row['max_difference']:.1e}",
-                str(row["blocks"]),
-                f"{row['work_factor']:.2f}",
-                f"{row['volume_seconds']:.1f}",
-            ]
-        lines.append(cells)
-    return f"{machine}\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+def append(path: Path, row: dict) -> None:
+    """Add a row; it is on the disk when this returns."""
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def measure(row: dict, setup: dict, limit_s: float) -> dict:
+    """What the process of a row prints, or its problem."""
+    begun = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "benchmarks" / "gpu_rows.py"), json.dumps([row, setup])],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+        env=environment(setup["mini"]), start_new_session=True,
+    )  # fmt: skip
+    try:
+        printed, errors = process.communicate(timeout=limit_s)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # with the processes that it started
+        process.communicate()
+        return {"problem": f"not done after {limit_s:.0f} s"}
+    result = last_line(printed)
+    if process.returncode or result is None:
+        last = (errors.strip() or printed.strip() or "no output").splitlines()[-1]
+        result = {"problem": f"exit status {process.returncode}: {last}", "errors": errors[-3000:]}
+    return result | {"wall_s": round(time.monotonic() - begun, 1)}
+
+
+def last_line(printed: str) -> dict | None:
+    """The JSON object in the last line of an output."""
+    try:
+        found = json.loads(printed.strip().splitlines()[-1])
+    except (IndexError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def environment(mini: bool) -> dict[str, str]:
+    """Of a row's process: this checkout, then what the machine has, then packed packages."""
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", ""), str(packages_folder())]
+    # Plugins that a machine happens to have may need what it lacks.
+    added = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"} | ({"TRITON_INTERPRET": "1"} if mini else {})
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **added}
+
+
+def packages_folder() -> Path:
+    """Where `pack` puts packages for the other machine."""
+    return Path(os.environ.get("VOXMILL_GPU_PACKAGES", ROOT / "benchmarks" / ".packages"))
+
+
+def pack(python: str) -> None:
+    """Unpack what the other machine may lack, in the locked versions, for its Python."""
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    locked = {line.split("==")[0].lower(): line for line in lines if "==" in line}
+    wanted = [locked[name.lower()] for name in PACKED]
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade"]
+    command += ["--only-binary=:all:", "--python-version", python, "--implementation", "cp"]
+    command += ["--platform", "manylinux_2_17_x86_64", "--target", str(packages_folder())]
+    subprocess.run([*command, *wanted], check=True)
+    print(f"{packages_folder()}: {', '.join(wanted)}; it goes along with the checkout")
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line; what is left out is that of a real or of a miniature run."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("step", choices=[*STEPS, "table", "pack"])
+    parser.add_argument("--output", type=Path, default=ROOT / "results" / "gpu")
+    parser.add_argument("--rows", nargs="+", help="such as gpu-fourier:float16 torch:float32")
+    parser.add_argument("--sizes", type=int, nargs="+", help="edges of the boxes of step A")
+    parser.add_argument("--volume", type=int, nargs=3, help="voxels of step B, z y x")
+    parser.add_argument("--scan", type=int, nargs=3, help="voxels of the fits of step C")
+    for name in ("depth", "halo", "largest", "repeats", "iterations"):
+        parser.add_argument(f"--{name}", type=int)
+    parser.add_argument("--minutes", type=float, default=9.5, help="of the step")
+    parser.add_argument("--limit-s", type=float, default=240.0, help="of a row")
+    parser.add_argument("--again", action="store_true", help="measure what is there already, too")
+    parser.add_argument("--mini", action="store_true", help="tiny, on the CPU")
+    parser.add_argument("--docs", action="store_true", help="put the table into docs/gpu.md")
+    parser.add_argument("--python", default="3.12", help="version of the other machine (pack)")
+    given = parser.parse_args(arguments)
+    for key, value in (MINI if given.mini else FULL).items():
+        if getattr(given, key, None) is None:
+            setattr(given, key, value)
+    return given
 
 
 def main() -> None:
-    """Measure, then write gpu.json and gpu.md."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=Path("results/benchmarks"))
-    parser.add_argument("--depth", type=int, default=100)
-    parser.add_argument("--halo", type=int, default=48, help="voxels on each side")
-    parser.add_argument("--volume", type=int, nargs=3, default=VOLUME, help="voxels, z y x")
-    parser.add_argument("--largest", type=int, default=704, help="largest edge of a block")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--whole", action="store_true", help="run the whole volume with the best")
-    given = parser.parse_args()
-    if not torch.cuda.is_available():
-        sys.exit("benchmarks/gpu.py: no CUDA device: nothing was measured")
-    device, network = "cuda", make_network(given.depth)
-    machine, rows = measure_machine(device), []
-    for name, precision in ROWS:
-        row = {"backend": name, "precision": precision}
-        try:
-            row |= measure(network, name, precision, given, device)
-        except Exception as error:  # one that fails must not hide the others
-            row["problem"] = f"{type(error).__name__}: {error}"
-        rows.append(row)
-        print(row, flush=True)
-    result = {"machine": machine, "depth": given.depth, "halo_vox": given.halo, "rows": rows}
-    done = [row for row in rows if "seconds" in row]
-    if given.whole and done:
-        best = min(done, key=lambda row: row["volume_seconds"])
-        seconds = run_whole(network, best["backend"], best["precision"], given, device)
-        result["whole"] = {"backend": best["backend"], "precision": best["precision"]}
-        result["whole"]["seconds"] = seconds
-        print(f"whole volume with {best['backend']}, {best['precision']}: {seconds:.1f} s")
-    write_json(given.output / "gpu.json", result)
-    text = table(rows, given.depth, machine)
-    write_text(given.output / "gpu.md", text)
-    print(text)
+    """Run a step, or write what the steps found."""
+    given = parse()
+    if given.step == "pack":
+        pack(given.python)
+    elif given.step == "table":
+        gpu_table.write_summary(given.output)
+        text = gpu_table.write_table(given.output)
+        if given.docs:
+            gpu_table.put_into(ROOT / "docs" / "gpu.md", text)
+        print(text)
+    else:
+        run_step(given.step, given)
 
 
 if __name__ == "__main__":

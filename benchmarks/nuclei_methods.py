@@ -129,10 +129,11 @@ def stardist(maps: Maps, size: VoxelSize, least: float, overlap: float) -> np.nd
     from stardist.nms import non_maximum_suppression_3d_sparse
     from stardist.rays3d import Rays_GoldenSpiral
 
-    mask, inside = mask_of(maps) >= 0.5, inside_of(maps)
+    mask = mask_of(maps) >= 0.5
+    inside = ndimage.gaussian_filter(inside_of(maps), 1.5 * min(size) / size.array)
     rays = Rays_GoldenSpiral(RAYS, anisotropy=tuple(size.array / size.array.min()))
     points = np.argwhere(mask & (inside >= least))
-    points = points[(points % 2 == 0).all(axis=1)]
+    points = points[(points % (1, 3, 3) == 0).all(axis=1)]
     if not len(points):
         return np.zeros(mask.shape, np.uint32)
     lengths = ray_lengths(mask, inside, points, rays.vertices, 60)
@@ -147,16 +148,14 @@ METHODS = {
     "voxmill": Method(
         ours,
         {
-            "min_distance_um": (0.8, 1.2, 1.6),
-            "smoothing_um": (0.0, 0.15, 0.3),
-            "threshold": (0.55, 0.65, 0.75),
+            "min_distance_um": (1.2, 1.6, 2.0),
+            "smoothing_um": (0.15, 0.3),
+            "threshold": (0.55, 0.6, 0.65),
         },
     ),
     "StarDist's suppression": Method(stardist, {"least": (0.3, 0.5), "overlap": (0.2, 0.4)}),
     "Cellpose's dynamics": Method(cellpose, {"min_size": (15, 100, 400)}),
-    "watershed of the learnt map": Method(watershed_of_inside, {"height": (0.02, 0.05, 0.1, 0.2)}),
-    "watershed of the distance": Method(
-        watershed_of_distance, {"height_um": (0.05, 0.1, 0.2, 0.4)}
-    ),
+    "watershed of the learnt map": Method(watershed_of_inside, {"height": (0.05, 0.1, 0.15, 0.2)}),
+    "watershed of the distance": Method(watershed_of_distance, {"height_um": (0.1, 0.2, 0.3, 0.4)}),
     "connected components": Method(components, {}),
 }

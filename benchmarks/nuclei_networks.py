@@ -10,6 +10,7 @@ from voxmill.config.training import Augmentation, TrainingSettings
 from voxmill.geometry import Box
 from voxmill.networks import models
 from voxmill.networks.heads import HEADS
+from voxmill.training.fine_tuning import initial_weights
 from voxmill.training.loop import train
 from voxmill.training.sources import Source
 from voxmill.training.train_network import make_card
@@ -20,7 +21,8 @@ TUNED_ON, JUDGED_ON = (201, 202), (301, 302)
 """Seeds of phantoms; none of them looks like another."""
 # Real volumes are few: each counts as so many phantoms.
 REAL_COPIES = 6
-STEPS = 250
+STEPS, MORE_STEPS = 1200, 400
+"""Steps on phantoms, and with real volumes from there on."""
 
 
 class EveryTarget(TrainingSettings):
@@ -32,7 +34,9 @@ class EveryTarget(TrainingSettings):
         return ("mask", *HEADS)
 
 
-def settings_of(steps: int, kind: type[TrainingSettings] = TrainingSettings) -> TrainingSettings:
+def settings_of(
+    steps: int, kind: type[TrainingSettings] = TrainingSettings, rate: float = 1e-2
+) -> TrainingSettings:
     """Settings of a network that learns masks and what parts objects."""
     return kind(
         cell_diameter_um=nuclei_data.DIAMETER_UM,
@@ -40,10 +44,10 @@ def settings_of(steps: int, kind: type[TrainingSettings] = TrainingSettings) -> 
         touching="distance",
         positive_weight=1.0,
         foreground_weight=1.0,
-        network={"kind": "msdnet", "depth": 12, "width": 2, "dilations": (1, 2, 3, 4, 6, 8)},
-        patch_vox=(40, 48, 48),
+        network={"kind": "msdnet", "depth": 14, "width": 4, "dilations": (1, 2, 4, 8)},
+        patch_vox=(32, 32, 32),
         balance=0.0,
-        learning_rate=1e-2,
+        learning_rate=rate,
         steps=steps,
         validate_every=steps,
         checkpoint_every=100,
@@ -54,32 +58,53 @@ def settings_of(steps: int, kind: type[TrainingSettings] = TrainingSettings) -> 
 
 
 def halves(name: str, folder: Path) -> list[tuple[str, Box, Box]]:
-    """Parts of a volume to leave out: name, box to train on, box to judge."""
+    """Parts of a volume to leave out: name, box to train on, box to judge; voxels of the file."""
     _, labels, _ = nuclei_data.read_volume(name, folder)
     z, y, x = labels.shape
-    left, right = Box((0, 0, 0), (z, y, x // 2)), Box((0, 0, x // 2), (z, y, x))
-    return [(f"{name} x < {x // 2}", right, left), (f"{name} x >= {x // 2}", left, right)]
+    upper, lower = Box((0, 0, 0), (z // 2, y, x)), Box((z // 2, 0, 0), (z, y, x))
+    return [(f"{name} z < {z // 2}", lower, upper), (f"{name} z >= {z // 2}", upper, lower)]
 
 
-def real_sources(name: str, folder: Path, region: Box | None = None) -> list[Source]:
-    """A real volume, or a box of it, as several sources, so that it counts more."""
+def real_sources(name: str, folder: Path, box: Box | None = None) -> list[Source]:
+    """A real volume, or planes of it, as several sources, so that it counts more."""
     volume, labels, size = nuclei_data.read_volume(name, folder)
-    # Grey values are those of the whole volume, as in a prediction; labels are not.
-    source = nuclei_data.make_source(name, volume, labels, size)
-    region = region or source.region
-    inside = region.contains(np.rint(source.points))
-    return [
-        dataclasses.replace(
-            nuclei_data.make_source(f"{name}-{k}", volume, labels, size, region=region),
-            points=source.points[inside],
-            contents=f"{nuclei_data.digests(name, folder)}",
+    sources = []
+    for k in range(REAL_COPIES):
+        # Grey values are those of the whole volume, as in a prediction; labels are not.
+        source = nuclei_data.make_source(f"{name}-{k}", volume, labels, size)
+        region = source.region
+        if box is not None:
+            region = Box((box.start[0], *region.start[1:]), (box.stop[0], *region.stop[1:]))
+        inside = region.contains(np.rint(source.points))
+        digests = str(nuclei_data.digests(name, folder))
+        sources.append(
+            dataclasses.replace(
+                source, region=region, points=source.points[inside], contents=digests
+            )
         )
-        for k in range(REAL_COPIES)
-    ]
+    return sources
 
 
-def network(path: Path, real: list[Source], settings: TrainingSettings, threads: int, note: str):
+def network(
+    path: Path,
+    real: list[Source],
+    settings: TrainingSettings,
+    threads: int,
+    note: str,
+    start: Path | None = None,
+):
     """Read a network, or train it on phantoms and real sources and write it.
+
+    Parameters
+    ----------
+    path : path
+    real : list of Source
+    settings : TrainingSettings
+    threads : int
+    note : str
+        For the card.
+    start : path, optional
+        Weights to start from.
 
     Returns
     -------
@@ -94,7 +119,9 @@ def network(path: Path, real: list[Source], settings: TrainingSettings, threads:
             held = dataclasses.replace(held, voxel_size_um=size)
         sources = [*sources, *real, held]
         path.parent.mkdir(parents=True, exist_ok=True)
-        trained = train(sources, settings, "cpu", threads, path.with_suffix(".checkpoint"))
+        initial = initial_weights(start, settings) if start else None
+        checkpoint = path.with_suffix(".checkpoint")
+        trained = train(sources, settings, "cpu", threads, checkpoint, initial)
         about = {"note": note, "phantoms": list(TRAINED_ON)}
         card = make_card(path.stem, settings, trained, sources, about)
         models.save(path, trained.network, card)
@@ -120,8 +147,8 @@ def ship(card: models.ModelCard, network, detector: dict, options) -> None:
     models.save(Path("models") / "nuclei.safetensors", network, shipped)
 
 
-def maps_of(path: Path, source: Source, threads: int) -> dict[str, np.ndarray]:
-    """Maps of a network on a whole volume, by the names of its outputs."""
+def maps_of(path: Path, source: Source, shape: tuple[int, ...], threads: int) -> dict:
+    """Maps of a network on a whole volume, in the voxels of its file, by the names of outputs."""
     card, trained = models.load(path)
     maps = predict_box(trained, source, source.region, card.normalisation, "cpu", threads)
-    return dict(zip(card.outputs, maps, strict=True))
+    return dict(zip(card.outputs, nuclei_data.fine(maps, shape), strict=True))

@@ -90,3 +90,37 @@ rule draw_mistakes:
         "Drawing what {wildcards.network} got wrong in {wildcards.volume}"
     script:
         "../scripts/draw_mistakes.py"
+
+
+rule draw_instances:
+    input:
+        volume=W.volumes.file,
+        truth=W.objects.truth,
+        labels="results/{volume}/{network}/labels.ome.zarr/zarr.json",
+        instances="results/{volume}/{network}/instances.json",
+        recorded=RECORDS,
+    output:
+        picture=report(
+            "results/{volume}/{network}/instances.png",
+            category="{volume}",
+            labels={"network": "{network}", "figure": "objects"},
+            caption="../docs/captions/instances.rst",
+        ),
+    log:
+        "logs/{volume}/{network}/draw_instances.log",
+    conda:
+        "../envs/voxmill.yaml"
+    threads: 4
+    resources:
+        mem_mb=4000,
+    params:
+        source=W.volumes.own_arguments,
+        fingerprint=W.volumes.fingerprint,
+        truth_fingerprint=W.volumes.truth_fingerprint,
+        voxel_size_um=W.volumes.voxel_size_um,
+        own_grid=W.volumes.own_grid,
+        code=source_digest("voxmill.evaluation.draw_instances"),
+    message:
+        "Drawing the objects of {wildcards.network} in {wildcards.volume}"
+    script:
+        "../scripts/draw_instances.py"

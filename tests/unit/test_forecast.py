@@ -16,7 +16,7 @@ from voxmill.commands import COMMANDS
 from voxmill.runtime import rates
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.rates import predicted_as, recall, remember
-from voxmill.tiles.forecast import forecast, report, window_voxels
+from voxmill.tiles.forecast import forecast, needed_bytes, report, told, window_voxels
 from voxmill.tiles.grid import Grid, plan_tiles
 from voxmill.tiles.plan_volume import plan_volume
 
@@ -62,6 +62,24 @@ def test_jobs_and_bytes_of_a_volume_counted_by_hand():
     both = wanted(stitching={"dtype": "float32", "formats": ["ome-zarr", "ome-tiff"]})
     _, predicted, _, stitched = forecast(GRID, HALO, 2, both)
     assert (predicted.kept_bytes, stitched.kept_bytes) == (4 * 56, 4 * 56 + 32)
+
+
+def test_labels_are_told_of_apart():
+    remember("label", 10**6, 2.0)
+    labels, levels = forecast(GRID, HALO, 2, wanted(labels={"formats": ["ome-zarr"]}))[4:]
+    assert (labels.what, labels.jobs, labels.voxels, labels.kept_bytes) == ("label a", 1, 56, 224)
+    assert labels.hours == pytest.approx(56 / 5e5 / 3600)
+    assert (levels.what, levels.jobs, levels.voxels, levels.kept_bytes) == (
+        "label levels a", 2, 8, 32,
+    )  # fmt: skip
+    assert levels.hours is None
+    steps = forecast(GRID, HALO, 2, wanted(labels={"formats": ["ome-zarr", "ome-tiff"]}))
+    assert steps[-1].kept_bytes == 32 + 224
+    assert needed_bytes(steps) == 208 + 112 + 16
+    assert told(steps, 10**9, "x") == (
+        "336 bytes to keep in all (480 bytes more by `snakemake segment`); 1.0 GB are free in x"
+    )
+    assert "more" not in told(steps[:4], 10**9, "x")
 
 
 def test_tiles_that_are_not_kept_take_no_space_in_the_end():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from matplotlib import pyplot as plt
 
 from voxmill.cells.finish_labels import finish_labels
 from voxmill.cells.foreground import read_foreground
@@ -17,9 +18,16 @@ from voxmill.cells.outlines import outline_block
 from voxmill.config.objects import ObjectSettings
 from voxmill.config.phantoms import PhantomSettings
 from voxmill.engine.build import compiler
-from voxmill.evaluation.evaluate_instances import evaluate_instances
+from voxmill.evaluation.draw_instances import (
+    COLOURS,
+    best_overlaps,
+    draw_instances,
+    planes_of,
+)
+from voxmill.evaluation.evaluate_instances import compared, evaluate_instances
+from voxmill.evaluation.instances import count_overlaps
 from voxmill.evaluation.measure_label_seams import measure_label_seams
-from voxmill.geometry import Box, VoxelSize
+from voxmill.geometry import Box, Resampling, VoxelSize
 from voxmill.phantoms.make_phantom import draw_labelled
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import read_json
@@ -29,9 +37,11 @@ from voxmill.tiles.predicted import PlannedImage
 from voxmill.volumes import LABEL_DTYPES, fingerprint, open_volume, read_header
 from voxmill.volumes.blocks import ArrayVolume
 from voxmill.volumes.multiscale import write_image
+from voxmill.volumes.own_voxels import InOwnVoxels
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
 
+UNIT = VoxelSize(1, 1, 1)
 PHANTOM = PhantomSettings(
     shape_vox=(24, 50, 60), density_per_mm3=90000.0, touching=0.6, blur_um=(0.5, 0.5, 0.5), seed=3
 )
@@ -184,6 +194,46 @@ def test_instances_against_the_phantom(whole):
     assert half["average_precision"] > 0.6
     assert found["labels_in_pieces"][1]["labels"] == 0
     assert sum(part["true_objects"] for part in found["by_size"]) == found["true_objects"]
+    draw_instances(
+        volume=whole.source, truth_path=str(whole.folder / "truth.tif"),
+        labels_path=str(whole.folder / "labels.ome.zarr/zarr.json"),
+        instances_path=str(output), output_path=str(whole.folder / "instances.png"),
+        voxel_size_um=list(whole.size),
+    )  # fmt: skip
+    picture = plt.imread(whole.folder / "instances.png")[..., :3]
+    for colour in COLOURS.values():  # lines of both colours
+        wanted = np.array([int(colour[k : k + 2], 16) for k in (1, 3, 5)]) / 255
+        assert (np.abs(picture - wanted).max(axis=-1) < 0.02).sum() > 500
+
+
+def test_labels_of_other_voxels_are_compared_in_those_of_the_file(tmp_path):
+    """A model's voxels are twice as wide along y and x; of the odd last row half is beyond."""
+    truth = np.zeros((3, 7, 8), np.uint16)
+    truth[:, :4, :4], truth[:, 4:, 4:] = 1, 2
+    coarse = truth[:, ::2, ::2].astype(np.uint32)
+    seen = InOwnVoxels(ArrayVolume(coarse), Resampling((3, 7, 8), UNIT, VoxelSize(1, 2, 2)))
+    np.testing.assert_array_equal(seen.read_window((0, 0, 0), (3, 7, 8)), truth)
+    np.testing.assert_array_equal(seen.read_window((1, 3, 5), (3, 7, 8)), truth[1:3, 3:7, 5:])
+    grid = {"own_shape": [3, 7, 8], "own_voxel_size_um": [1, 1, 1]}
+    volume, size = compared(ArrayVolume(coarse), [1, 2, 2], grid)
+    assert (volume.shape, size) == ((3, 7, 8), UNIT)
+    overlaps = count_overlaps(ArrayVolume(truth), volume)
+    assert overlaps.ratios.tolist() == [1, 1]
+
+
+def test_planes_that_are_shown():
+    boxes = planes_of((8, 600, 10))
+    assert [box.start for box in boxes] == [(2, 100, 0), (4, 100, 0), (6, 100, 0), (0, 300, 0)]
+    assert boxes[0].stop == (3, 500, 10) and boxes[3].stop == (8, 301, 10)
+    assert [box.shape for box in planes_of((1, 2, 2))] == [(1, 2, 2)] * 3 + [(1, 1, 2)]
+
+
+def test_best_overlaps_of_each_true_object():
+    truth, found = np.zeros((2, 1, 1, 12), np.uint32)
+    truth[..., :4], truth[..., 4:8], truth[..., 10:] = 1, 2, 3
+    found[..., :3], found[..., 3:8] = 1, 2
+    overlaps = count_overlaps(ArrayVolume(truth), ArrayVolume(found))
+    assert best_overlaps(overlaps).tolist() == [3 / 4, 4 / 5, 0]
 
 
 def test_a_shard_that_is_lost_or_damaged_is_named(tmp_path):

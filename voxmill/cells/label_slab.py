@@ -1,5 +1,6 @@
 """Label the cells of one slab of tiles."""
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from voxmill.config.objects import ObjectSettings
 from voxmill.geometry import Box, Resampling, Triple, VoxelSize
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.jobs import job, logger
+from voxmill.runtime.rates import remember
 from voxmill.tiles.plan import read_plan
 from voxmill.tiles.predicted import PlannedImage, read_row_manifest, write_row_manifest
 from voxmill.volumes import Windows, check_source, open_volume, read_header
@@ -149,7 +151,9 @@ def label_slab(
             return array.write_shard(array.index_of(core.start), labels, before=unmake)
 
         cores = [tile.core for tile in plan.slab(slab, part)]
+        start = time.perf_counter()
         shards = list(map_blocks(work, cores, threads, "labels"))
+        remember("label", sum(core.size for core in cores), time.perf_counter() - start)
     if source is not None:
         # Behind the reading, so that no file that was replaced meanwhile goes unseen.
         check_source(read_header(**source), fingerprint)

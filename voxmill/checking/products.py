@@ -154,7 +154,9 @@ def _with_shards(path: Path) -> tuple[Path, ...]:
             _check_shard(shard, entry)
         except (VoxmillError, OSError):
             lost.append(shard)
-    return path, receipts.receipt_path(path), *lost
+    # Without the metadata the image is made whole again, whatever of it is there.
+    root = _image_of(path).with_name("zarr.json")
+    return path, receipts.receipt_path(path), root, *lost
 
 
 def _is_json(path: Path) -> bool:

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from voxmill.config.files import read_configuration
-from voxmill.tiles.forecast import forecast, readable, report
+from voxmill.tiles.forecast import Step, forecast, needed_bytes, report, told
 from voxmill.workflow import configuration
 from voxmill.workflow.cutting import ASSUMED_HALO_VOX, wanted
 
@@ -29,17 +29,17 @@ def run(options: argparse.Namespace) -> int:
     """
     path: Path = options.configuration
     config = configuration.load(read_configuration(path), str(path))
-    needed = 0
+    every: list[Step] = []
     for name, volume in config.volumes.items():
         halo = config.halo_vox(name)
         steps = forecast(
             config.grid(name), halo or ASSUMED_HALO_VOX, volume.itemsize, wanted(config, name)
         )
-        needed += sum(step.kept_bytes for step in steps)
+        every += steps
         print(report(f"volume {name}", config.grid(name), halo, steps))
         print()
     free = shutil.disk_usage(Path.cwd()).free
-    print(f"{readable(needed)} to keep in all; {readable(free)} are free in {Path.cwd()}.")
-    if needed > free:
+    print(f"{told(every, free, Path.cwd())}.")
+    if needed_bytes(every) > free:
         print("The disk has too little space: see tiles.keep, or run in another folder.")
     return 0

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,18 +62,18 @@ class Cuda:
 
         return torch.empty(numbers, pin_memory=True)
 
-    def in_stream(self) -> AbstractContextManager[Any]:
-        """The stream, in which memory is allocated and copied.
-
-        Memory that is allocated in it is never one that kernels of other streams still use.
-        """
+    def empty(self, shape: Sequence[int]) -> torch.Tensor:
+        """Float32 memory of the device, never one that kernels of other streams still use."""
         import torch
 
-        return torch.cuda.stream(self._stream)
+        with torch.cuda.stream(self._stream):
+            return torch.empty(tuple(shape), device=self.device)
 
     def copy(self, to: torch.Tensor, source: torch.Tensor) -> Any:
         """Start a copy in the stream; returns what `wait` waits for."""
-        with self.in_stream():
+        import torch
+
+        with torch.cuda.stream(self._stream):
             to.copy_(source, non_blocking=True)
             event = self._event()
             event.record(self._stream)
@@ -107,10 +106,7 @@ class Lane:
 
     def to_device(self, source: np.ndarray) -> torch.Tensor:
         """A float32 array as a tensor on the device."""
-        import torch
-
-        with self.cuda.in_stream():
-            target = torch.empty(source.shape, dtype=torch.float32, device=self.cuda.device)
+        target = self.cuda.empty(source.shape)
         flying: list[Any] = []
         for number, part in enumerate(pieces(source.shape, BUFFER_NUMBERS)):
             if len(flying) == 2:

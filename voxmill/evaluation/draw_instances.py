@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 
+from voxmill.evaluation.evaluate_instances import compared
 from voxmill.evaluation.instances import Overlaps, count_overlaps
 from voxmill.geometry import Box, VoxelSize
 from voxmill.runtime.files import read_json, writing
@@ -34,6 +35,8 @@ def draw_instances(
     labels_path: str,
     instances_path: str,
     output_path: str,
+    voxel_size_um: list[float],
+    own_grid: dict[str, Any] | None = None,
     threads: int = 1,
 ) -> None:
     """Draw outlines of true and found objects on planes, and their overlap by size.
@@ -41,24 +44,25 @@ def draw_instances(
     Parameters
     ----------
     volume : dict
-        Arguments of `voxmill.volumes.read_header`.
+        Arguments of `voxmill.volumes.read_header`, in the voxels of the file.
     truth_path, labels_path : path
         Labels: the ground truth, and the `zarr.json` of what was found.
     instances_path : path
         What `evaluate_instances` wrote.
     output_path : path
         PNG.
+    voxel_size_um, own_grid
+        As of `evaluate_instances`.
     threads : int
     """
-    header = read_header(**volume)
-    size = VoxelSize.of(header.voxel_size_um)
     results = read_json(instances_path, "evaluation of labels")
     paths = truth_path, str(Path(labels_path).parent)
     with (
-        open_volume(header) as source,
+        open_volume(read_header(**volume)) as source,
         open_volume(read_header(paths[0], dtypes=LABEL_DTYPES)) as truth,
-        open_volume(read_header(paths[1], dtypes=LABEL_DTYPES)) as found,
+        open_volume(read_header(paths[1], dtypes=LABEL_DTYPES)) as opened,
     ):
+        found, size = compared(opened, voxel_size_um, own_grid)
         overlaps = count_overlaps(truth, found, threads=threads, names=(truth_path, labels_path))
         figure = _draw(source, truth, found, size, overlaps, results)
     with writing(output_path) as scratch:
@@ -69,18 +73,14 @@ def draw_instances(
 
 def planes_of(shape: tuple[int, int, int]) -> list[Box]:
     """The planes that are shown: boxes of one voxel across z, the last one across y."""
-    middle = Box.from_shape(shape)
-    for axis in range(3):
-        if (cut := shape[axis] - MOST_VOX) > 0:
-            start, stop = list(middle.start), list(middle.stop)
-            start[axis], stop[axis] = cut // 2, cut // 2 + MOST_VOX
-            middle = Box(start, stop)
+    spans = [(max(0, (n - MOST_VOX) // 2), min(n, MOST_VOX)) for n in shape]
     boxes = []
     for axis, share in [(0, share) for share in PLANES] + [(1, 1 / 2)]:
-        start, stop = list(middle.start), list(middle.stop)
-        start[axis] = min(int(share * shape[axis]), shape[axis] - 1)
-        stop[axis] = start[axis] + 1
-        boxes.append(Box(start, stop))
+        (z, depth), (y, height), (x, width) = (
+            (int(share * n), 1) if k == axis else span
+            for k, (n, span) in enumerate(zip(shape, spans, strict=True))
+        )
+        boxes.append(Box.from_shape((depth, height, width), (z, y, x)))
     return boxes
 
 
@@ -100,7 +100,8 @@ def _draw(
     results: Mapping[str, Any],
 ) -> Figure:
     figure, panels = plt.subplots(2, 4, figsize=(16, 8.5), layout="constrained")
-    boxes = planes_of(source.shape)
+    z, y, x = source.shape
+    boxes = planes_of((z, y, x))
     for panel, box in zip(panels[0], boxes, strict=True):
         _show_plane(panel, box, source, truth, found, size)
     grid = panels[1, 0].get_gridspec()
@@ -131,19 +132,19 @@ def _show_plane(
     found: ReadableVolume,
     size: VoxelSize,
 ) -> None:
-    across = box.shape.index(1)
+    edges, across = size.array, box.shape.index(1)
     grey, true, got = (
         np.take(volume.read_window(*box), 0, axis=across) for volume in (source, truth, found)
     )
     axes = [axis for axis in range(3) if axis != across]
-    first = [box.start[axis] * size[axis] for axis in axes]
-    last = [box.stop[axis] * size[axis] for axis in axes]
+    first = [box.start[axis] * edges[axis] for axis in axes]
+    last = [box.stop[axis] * edges[axis] for axis in axes]
     extent = (first[1], last[1], last[0], first[0])
     low, high = np.percentile(grey, (1, 99.5))
     panel.imshow(grey, cmap="gray", vmin=low, vmax=max(high, low + 1), extent=extent)
     for labels, colour in ((true, COLOURS["true"]), (got, COLOURS["found"])):
         _outline(panel, labels, extent, colour)
-    where = box.start[across] * size[across]
+    where = box.start[across] * edges[across]
     panel.set_title(f"{'zyx'[across]} = {where:.4g} µm", fontsize="medium")
 
 
@@ -155,11 +156,11 @@ def _outline(
     rows, columns = labels.shape
     down, along = (bottom - top) / rows, (right - left) / columns
     y, x = np.nonzero(labels[1:] != labels[:-1])
-    flat = np.stack([left + x * along, left + (x + 1) * along]), top + (y + 1) * down
+    level, first, last = top + (y + 1) * down, left + x * along, left + (x + 1) * along
+    panel.hlines(level, first, last, colors=colour, linewidths=0.8)
     y, x = np.nonzero(labels[:, 1:] != labels[:, :-1])
-    steep = left + (x + 1) * along, np.stack([top + y * down, top + (y + 1) * down])
-    panel.hlines(flat[1], *flat[0], colors=colour, linewidths=0.8)
-    panel.vlines(steep[0], *steep[1], colors=colour, linewidths=0.8)
+    level, first, last = left + (x + 1) * along, top + y * down, top + (y + 1) * down
+    panel.vlines(level, first, last, colors=colour, linewidths=0.8)
 
 
 def _show_objects(panel: Axes, overlaps: Overlaps, size: VoxelSize) -> None:
@@ -188,13 +189,17 @@ def _show_classes(panel: Axes, classes: list[dict[str, Any]]) -> None:
         places + 0.2, [row["mean_overlap"] or 0.0 for row in classes], 0.4,
         color=COLOURS["found"], label="mean overlap of these",
     )  # fmt: skip
-    for place, row in zip(places, classes, strict=True):
+    for place, row in enumerate(classes):
         if (error := row["volume_error"]) is not None:
             panel.text(place, 1.03, f"volume {error:+.0%}", ha="center", fontsize="small")
     names = [
-        f"{row['from_um3']:.3g} to {row['to_um3']:.3g} µm³\n{row['true_objects']} objects"
+        f"{_volume(row['from_um3'])} to {_volume(row['to_um3'])} µm³\n{row['true_objects']} objects"
         for row in classes
     ]
     panel.set_xticks(places, names, fontsize="small")
-    panel.set_ylim(0, 1.1)
-    panel.legend(loc="lower right", fontsize="small")
+    panel.set_ylim(0, 1.25)
+    panel.legend(loc="upper right", fontsize="small", ncols=2)
+
+
+def _volume(um3: float) -> str:
+    return f"{um3:.0f}" if um3 >= 100 else f"{um3:.3g}"

@@ -37,13 +37,14 @@ def measure_label_seams(
     settings: dict,
     objects: dict,
     part: list[Triple] | None = None,
+    fingerprint: str | None = None,
 ) -> None:
     """Write how far stored labels are from those of windows that are labelled in one piece.
 
     Parameters
     ----------
     plan_path, cells_path : path
-    foreground_path, source
+    foreground_path, source, fingerprint
         As of `voxmill.cells.label_slab.label_slab`.
     labels_path : path
         The `zarr.json` of the image of labels.
@@ -90,6 +91,6 @@ def measure_label_seams(
         boxes = richest_boxes(labelled, starts + np.array(within.start), edges, number)
         rows = [compare(box) for box in progress(boxes, len(boxes), "window", "labels at seams")]
     if source is not None:
-        check_source(read_header(**source), plan.fingerprint)
+        check_source(read_header(**source), fingerprint)
     write_checked_json(output_path, sum_labels(rows) | {"windows": rows})
     logger.info("%d windows at seams: %s", len(rows), sum_labels(rows))

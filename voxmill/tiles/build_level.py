@@ -58,4 +58,4 @@ def build_level(
     voxels = sum(math.prod(array.box(index).shape) for index in array.indices(row))
     seconds = time.perf_counter() - start
     log_rate(f"row {row} of level {level}", voxels, seconds)
-    remember("stitch", voxels, seconds)
+    remember("stitch" if how == "mean" else "label levels", voxels, seconds)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from voxmill.runtime.disk import readable
 from voxmill.runtime.rates import Rate, predicted_as, recall
 from voxmill.tiles.grid import Grid
 
-__all__ = ["Step", "forecast", "readable", "report", "window_voxels"]
+_LABEL_BYTES = 4  # uint32
+__all__ = ["Step", "forecast", "needed_bytes", "readable", "report", "told", "window_voxels"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Step:
         Of what is removed in the run.
     rate : Rate or None
         The last one of this machine.
+    on_demand : bool
+        Whether the run does it only where it is asked for, by a target of its own.
     """
 
     what: str
@@ -39,11 +43,24 @@ class Step:
     kept_bytes: int
     passing_bytes: int = 0
     rate: Rate | None = None
+    on_demand: bool = False
 
     @property
     def hours(self) -> float | None:
         """Hours of all jobs one after another; None where no rate is known."""
         return None if self.rate is None else self.voxels / self.rate.voxels_per_s / 3600
+
+
+def told(steps: Sequence[Step], free_bytes: int, folder: str | Path) -> str:
+    """How many bytes steps keep, for a reader; those that are on demand apart."""
+    needed, demanded = needed_bytes(steps), sum(s.kept_bytes for s in steps if s.on_demand)
+    more = f" ({readable(demanded)} more by `snakemake segment`)" if demanded else ""
+    return f"{readable(needed)} to keep in all{more}; {readable(free_bytes)} are free in {folder}"
+
+
+def needed_bytes(steps: Sequence[Step]) -> int:
+    """Bytes that a run keeps, without what is on demand."""
+    return sum(step.kept_bytes for step in steps if not step.on_demand)
 
 
 def window_voxels(grid: Grid, halo_vox: Triple) -> int:
@@ -82,7 +99,8 @@ def forecast(grid: Grid, halo_vox: Triple, itemsize: int, wanted: Mapping[str, A
     wanted : dict
         What the configuration says: `per_job` and `per_cut` (tiles), `keep`, `networks` (digests
         of the weights by name), `prediction` (its section), `stitching` (the type and the formats
-        of the probability), `check_jobs`, `stitch_jobs`.
+        of the probability), `check_jobs`, `stitch_jobs`, and `labels` (their formats), where labels
+        are to be told of.
 
     Returns
     -------
@@ -110,6 +128,13 @@ def _steps(
         coarser = round(stored / 7) + stored * ("ome-tiff" in wanted["stitching"]["formats"])
         jobs, rate = wanted["stitch_jobs"], recall("stitch")
         yield Step(f"stitch {name}", jobs, round(cores / 7), coarser, 0, rate)
+    for name in wanted["networks"] if "labels" in wanted else ():
+        stored = cores * _LABEL_BYTES
+        slabs, rate = wanted["check_jobs"], recall("label")
+        yield Step(f"label {name}", slabs, cores, stored, 0, rate, on_demand=True)
+        coarser = round(stored / 7) + stored * ("ome-tiff" in wanted["labels"]["formats"])
+        jobs, rate = wanted["stitch_jobs"], recall("label levels")
+        yield Step(f"label levels {name}", jobs, round(cores / 7), coarser, 0, rate, on_demand=True)
 
 
 def _prediction_rate(weights_sha256: str, settings: Mapping[str, Any]) -> Rate | None:

@@ -13,7 +13,7 @@ from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import read_json
 from voxmill.runtime.jobs import job, logger
 from voxmill.tiles.forecast import forecast as forecast_of
-from voxmill.tiles.forecast import readable, report
+from voxmill.tiles.forecast import needed_bytes, report, told
 from voxmill.tiles.plan import Plan, PlannedVolume, make_plan, write_plan
 from voxmill.tiles.records import Record
 from voxmill.volumes import read_header
@@ -77,12 +77,11 @@ def _log_forecast(plan: Plan, wanted: dict[str, Any], folder: Path) -> None:
     steps = forecast_of(plan.grid, plan.halo_vox, np.dtype(plan.volume.dtype).itemsize, wanted)
     for line in report("the run", plan.grid, plan.halo_vox, steps).splitlines():
         logger.info("%s", line)
-    needed, free = sum(step.kept_bytes for step in steps), shutil.disk_usage(folder).free
-    told = "%s to keep in all; %s are free in %s", readable(needed), readable(free), folder
-    if needed > free:
-        logger.warning(f"{told[0]}: free space, or see tiles.keep", *told[1:])
+    free = shutil.disk_usage(folder).free
+    if needed_bytes(steps) > free:
+        logger.warning("%s: free space, or see tiles.keep", told(steps, free, folder))
     else:
-        logger.info(*told)
+        logger.info("%s", told(steps, free, folder))
 
 
 def _largest_halo(paths: Sequence[str], fingerprint: str) -> Triple:

@@ -115,4 +115,5 @@ def wanted(config: Config, volume: str) -> Settings:
         "stitching": {key: config.settings["stitching"][key] for key in ("dtype", "formats")},
         "check_jobs": len(config.grid(volume).slabs),
         "stitch_jobs": 1 + rows,
+        "labels": {"formats": config.settings["segment"]["formats"]},
     }

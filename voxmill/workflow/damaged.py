@@ -16,7 +16,7 @@ from voxmill.runtime.checked import DamagedFileError
 SUFFIX = ".damaged"
 
 # Folders of many files that other lists vouch for.
-_PASSED = ("tiles", "predictions", "batches", "slabs", "levels")
+_PASSED = ("tiles", "predictions", "batches", "slabs", "levels", "label_levels")
 # The output that Snakemake knows of, where a job writes others behind it.
 _WRITTEN_LAST = ("zarr.json", "dataset_description.json")
 

@@ -2,6 +2,7 @@
 
 from voxmill.config.networks import MSDNetSettings
 from voxmill.engine.backends import BACKENDS, Backend
+from voxmill.engine.transfer import BUFFER_NUMBERS
 from voxmill.geometry import Triple
 from voxmill.networks import check_settings
 from voxmill.networks.models import card_path, read_card
@@ -12,6 +13,8 @@ from voxmill.workflow.wildcards import Settings
 # Python, NumPy and PyTorch; with CUDA its libraries, context and compiled kernels as well.
 CPU_BASE_MB = 1500
 GPU_BASE_MB = 4000
+# Four float32 buffers that a GPU reads and writes by itself.
+PINNED_MB = 4 * 4 * BUFFER_NUMBERS // 2**20
 _TRAINING_PATCH_VOX = (96, 96, 96)
 # Edges of what a validation evaluates at once: its blocks with their halos.
 _VALIDATION_BOX_VOX = (208, 208, 208)

@@ -88,15 +88,16 @@ class Objects:
         names = ["labels.ome.zarr/zarr.json", "label_seams.json", "cells_measured.csv"]
         names += ["labels.ome.tif"] * ("ome-tiff" in section["formats"])
         names += ["cells_measured.parquet"] * ("parquet" in section["tables"])
+        judged = ["instances.json", "instances.png"]
         return [
             f"results/{volume}/{network}/{name}"
             for volume, section in self.config.volumes.items()
             for network in section.networks
-            for name in (names + ["instances.json"] * self._has_labels(volume))
+            for name in (names + judged * self._has_labels(volume))
         ]
 
     def _has_labels(self, volume: str) -> bool:
         section = self.config.volumes[volume]
-        if section.box or section.resampling:
-            return False  # the truth is of the whole volume, in the voxels of its file
+        if section.box:
+            return False  # the truth is of the whole volume
         return section.path is None or section.settings.get("truth", {}).get("kind") == "labels"

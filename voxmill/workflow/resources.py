@@ -23,6 +23,7 @@ from voxmill.workflow.cutting import ASSUMED_HALO_VOX
 from voxmill.workflow.memory import (
     CPU_BASE_MB,
     GPU_BASE_MB,
+    PINNED_MB,
     evaluation_bytes,
     megabytes,
     training_bytes,
@@ -166,7 +167,7 @@ class Resources:
         if settings["flips"]:
             held += 4 * (1 + outputs) * voxels  # a mirrored window and the sum of the results
         if self.prediction_gpus(wildcards):
-            return GPU_BASE_MB + megabytes(held)
+            return GPU_BASE_MB + PINNED_MB + megabytes(held)
         held += evaluation_bytes(card.network, card.settings, settings, window_vox)
         return CPU_BASE_MB + megabytes(held)
 
