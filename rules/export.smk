@@ -11,6 +11,7 @@ rule export_cells:
         cells="results/{volume}/{network}/cells.csv",
         probability="results/{volume}/{network}/probability.ome.zarr/zarr.json",
         labels=W.evaluations.labels_if_any,
+        copied=W.volumes.copied_file,
         recorded=RECORDS,
     output:
         folder=directory("results/{volume}/{network}/export/{format}"),
@@ -26,6 +27,8 @@ rule export_cells:
         images=W.evaluations.images_to_show,
         url=W.evaluations.export_url,
         box=W.evaluations.export_box,
+        copied=W.volumes.copied,
+        fingerprint=W.volumes.fingerprint,
         code=source_digest("voxmill.cells.export_cells"),
     message:
         "Writing the cells that {wildcards.network} found in {wildcards.volume} for {wildcards.format}"

@@ -13,6 +13,9 @@ if __name__ == "__main__":
         labels_path=snakemake.input.labels or None,
         url=snakemake.params.url,
         box=snakemake.params.box,
+        copied=snakemake.params.copied,
+        copied_path=snakemake.input.copied or None,
+        fingerprint=snakemake.params.fingerprint,
         code=snakemake.params.code,
         log_path=snakemake.log[0],
     )

@@ -154,3 +154,19 @@ def test_a_device_takes_cufft_if_it_is_there(monkeypatch):
     monkeypatch.setattr(cufft, "CufftTransforms", lambda *given: made.append(given))
     cufft.transforms((2, 2, 2), torch.device("cuda"))
     assert made == [((2, 2, 2), torch.device("cuda"), "cuFFT")]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("shape", [(30, 35, 48), (7, 64, 50), (5, 3, 7)])
+def test_cufft_itself(shape):
+    device = torch.device("cuda", 0)
+    both = cufft.transforms(shape, device)
+    assert isinstance(both, CufftTransforms), "cuFFT can't be loaded"
+    volume = torch.randn(shape, device=device)
+    spectrum = torch.zeros(*shape[:2], shape[2] // 2 + 1, dtype=torch.complex64, device=device)
+    real_view(spectrum)[..., : shape[2]] = volume
+    both.forward(real_view(spectrum))
+    torch.testing.assert_close(spectrum, torch.fft.rfftn(volume), rtol=1e-4, atol=1e-3)
+    back = both.inverse(spectrum)[..., : shape[2]]
+    torch.testing.assert_close(back / volume.numel(), volume, rtol=1e-4, atol=1e-4)

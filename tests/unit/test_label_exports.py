@@ -23,6 +23,7 @@ from voxmill.runtime.errors import VoxmillError
 from voxmill.tiles.export_tiff import export_tiff
 from voxmill.tiles.plan import PlannedVolume, make_plan
 from voxmill.tiles.predicted import PlannedImage
+from voxmill.volumes import fingerprint, read_header
 from voxmill.volumes.blocks import ArrayVolume
 from voxmill.volumes.multiscale import write_image
 
@@ -215,6 +216,31 @@ def test_neuroglancer_opens_image_probability_labels_and_cells_together(folder):
         place_um = point.point * np.array(metres) * 1e6
         found = group["0"][tuple(np.rint(place_um / scale["scale"]).astype(int))]
         assert found == (int(point.id) if int(point.id) != 9 else 0), "cell 9 has a hole there"
+
+
+def test_neuroglancer_gets_a_copy_of_a_volume_of_another_format(folder):
+    models = pytest.importorskip("ome_zarr_models.v05")
+    zarr = pytest.importorskip("zarr")
+    volume = np.random.default_rng(0).integers(100, 4000, SHAPE).astype(np.uint16)
+    tifffile.imwrite("v.tif", volume, photometric="minisblack")
+    source = {"path": "v.tif", "voxel_size_um": list(SIZE)}
+    keywords = {
+        "format": "neuroglancer", "cells_path": "cells.csv", "output_folder": "export/ng",
+        "shape": SHAPE, "voxel_size_um": SIZE, "images": {"probability": "p.ome.zarr"}, "url": "",
+        "labels_path": "labels.ome.zarr/zarr.json", "copied": source, "copied_path": "v.tif",
+    }  # fmt: skip
+    export_cells.__wrapped__(**keywords, fingerprint=fingerprint(read_header(**source)))
+    state = json.loads(Path("export/ng/state.json").read_text())
+    names = [layer["name"] for layer in state["layers"]]
+    assert names == ["image", "probability", "labels", "cells"]
+    low, high = state["layers"][0]["shaderControls"]["normalized"]["range"]
+    assert 100 <= low < 1500 < 2500 < high <= 4000
+    group = zarr.open_group("export/ng/image", mode="r")
+    models.Image.from_zarr(group)
+    np.testing.assert_array_equal(group["0"][:], volume)
+    assert sorted(group.array_keys()) == ["0", "1", "2"]
+    with pytest.raises(VoxmillError, match=r"v\.tif"):
+        export_cells.__wrapped__(**keywords, fingerprint="of another volume")
 
 
 def test_the_tiff_of_labels_has_them_at_all_levels(folder):

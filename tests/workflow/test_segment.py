@@ -30,7 +30,8 @@ def segmented(tmp_path_factory):
         tiles={"shape_vox": [12, 20, 128]},
         segment={"formats": ["ome-zarr", "ome-tiff"], "tables": ["csv", "parquet"],
                  "foreground": "image", "largest_radius_um": 4},
-        export={"formats": ["neuroglancer", "rois", "meshes"], "box": "0:12, 0:20, 0:46"},
+        export={"formats": ["neuroglancer", "rois", "meshes"], "image": "copy",
+                "box": "0:12, 0:20, 0:46"},
     )  # fmt: skip
     project.output = project.snakemake("segment", "export")
     return project
@@ -64,7 +65,8 @@ def test_the_certificate_and_the_measures(segmented):
 def test_what_is_exported_and_nothing_more_to_do(segmented):
     folder = segmented.path(f"{FOLDER}/export")
     state = json.loads((folder / "neuroglancer/state.json").read_text())
-    assert [layer["name"] for layer in state["layers"]] == ["probability", "labels", "cells"]
+    names = ["image", "probability", "labels", "cells"]
+    assert [layer["name"] for layer in state["layers"]] == names
     assert (folder / "neuroglancer/labels/zarr.json").is_file()
     labels = zarr.open_group(folder.parent / "labels.ome.zarr", mode="r")["0"][:, :, :46]
     assert {int(path.stem) for path in (folder / "meshes").glob("*.ply")} == set(labels.flat) - {0}

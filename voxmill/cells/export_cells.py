@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pandas as pd
@@ -21,7 +22,8 @@ from voxmill.cells.table import read_cells
 from voxmill.geometry import Box, Resampling, VoxelSize
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.jobs import job, logger
-from voxmill.volumes import LABEL_DTYPES, Windows, open_volume, read_header
+from voxmill.volumes import LABEL_DTYPES, Windows, check_source, open_volume, read_header
+from voxmill.volumes.copied import write_copy
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Scene:
     box : str or None
         The part of the labels whose outlines or surfaces are wanted, "z0:z1, y0:y1, x0:x1" in
         voxels of the volume; None for all of it.
+    copied : dict or None
+        Arguments of `voxmill.volumes.read_header` for a volume that is to be copied as OME-Zarr.
     """
 
     shape: Sequence[int]
@@ -50,6 +54,7 @@ class Scene:
     labels: Path | None
     url: str
     box: str | None = None
+    copied: Mapping[str, Any] | None = None
 
 
 def _napari(folder: Path, final: Path, cells: pd.DataFrame, scene: Scene) -> None:
@@ -69,6 +74,10 @@ def _neuroglancer(folder: Path, final: Path, cells: pd.DataFrame, scene: Scene) 
     write_annotations(folder / "cells", cells, scene.shape, scene.size)
     base = f"{scene.url.rstrip('/')}/{quote(final.as_posix())}"
     layers = []
+    if scene.copied is not None:
+        with open_volume(read_header(**scene.copied)) as volume:
+            shown = write_copy(folder / "image", volume, "image")
+        layers.append(Layer("image", "image", f"{base}/image", shown))
     labels = {"labels": str(scene.labels)} if scene.labels else {}
     for kind, paths in (("image", scene.images), ("segmentation", labels)):
         for name, path in paths.items():
@@ -137,6 +146,9 @@ def export_cells(
     url: str,
     labels_path: str | None = None,
     box: str | None = None,
+    copied: Mapping[str, Any] | None = None,
+    copied_path: str | None = None,
+    fingerprint: str | None = None,
 ) -> None:
     """Write the cells of one network for another program.
 
@@ -148,8 +160,12 @@ def export_cells(
         cells.csv.
     output_folder : path
         Made anew; relative to the working directory for Neuroglancer's addresses to be right.
-    shape, voxel_size_um, images, url, box
+    shape, voxel_size_um, images, url, box, copied
         As of `Scene`.
+    copied_path : path, optional
+        The volume that is copied.
+    fingerprint : str, optional
+        Of that volume when the run was planned; another one is refused.
     labels_path : path, optional
         The `zarr.json` of the image of labels: for outlines and surfaces, and for Neuroglancer.
 
@@ -163,12 +179,14 @@ def export_cells(
         raise VoxmillError(f"export: expected one of {', '.join(EXPORTS)}, found {format!r}.")
     cells = read_cells(cells_path)
     labels = Path(labels_path).parent if labels_path else None
-    scene = Scene(shape, VoxelSize.of(voxel_size_um), images, labels, url, box)
+    scene = Scene(shape, VoxelSize.of(voxel_size_um), images, labels, url, box, copied)
     final = Path(output_folder)
     scratch = final.with_name(f".{final.name}.part")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     EXPORTS[format](scratch, final, cells, scene)
+    if copied is not None:
+        check_source(read_header(**copied), fingerprint)
     shutil.rmtree(final, ignore_errors=True)
     scratch.rename(final)
     logger.info("%s: %d cells for %s", output_folder, len(cells), format)

@@ -80,16 +80,6 @@ class SpectrumSizes:
         return max(1, min(self.lines, TABLE_BYTES // line))
 
     def table_numbers(self) -> int:
-        """Numbers in the largest table of all pulls."""
-        width = self.settings.width
-        # The logits pull from all stored maps.
-        outputs = min(self.settings.outputs, self.panel_maps)
-        sizes = [
-            self.table_row(outputs, self.stored_maps) * self.table_lines(outputs, self.stored_maps)
-        ]
-        for start in range(0, self.settings.depth, self.panel_layers):
-            stop = min(start + self.panel_layers, self.settings.depth)
-            pulls = [((stop - start) * width, self.settings.channels_before(start))]
-            pulls += [(width, n * width) for n in range(1, stop - start)]
-            sizes += [self.table_row(t, s) * self.table_lines(t, s) for t, s in pulls]
-        return max(sizes)
+        """Numbers that the table of any pull, of some targets from all sources at most, has."""
+        line = self.table_row(self.panel_maps, self.stored_maps)
+        return max(line, min(self.lines * line, TABLE_BYTES // SIZES[self.precision]))
