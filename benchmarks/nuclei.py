@@ -11,9 +11,9 @@ are judged on: one trained on phantoms alone, judged on the real volume and on o
 one for each half of the real volume, trained on phantoms and the other half. Every method gets the
 same maps. Its settings are those with the best mean panoptic quality on phantoms that no network
 was trained on and, for a half, on the other half as predicted by the network that had not seen it.
-`ablation` compares the maps that part objects, of networks that learn all of them. `train` trains
-the shipped model on all of it. `masks`: the shipped light-sheet models on the light-sheet masks,
-object by object. Tables have the worst part first.
+`ablation` compares the maps that part objects, of networks that learn all of them. `train` writes
+the shipped model, the mean of the networks of both halves. `masks`: the shipped light-sheet models
+on the light-sheet masks, object by object. Tables have the worst part first.
 """
 
 import argparse
@@ -176,30 +176,18 @@ def ablation(options) -> None:
 
 
 def train(options) -> None:
-    """The shipped model: from the weights of the phantoms on, trained on all that can be used."""
+    """The shipped model: the mean of the networks of both halves, which together saw all."""
     networks = nuclei_networks
-    real = [
-        source
-        for volume in nuclei_data.USABLE
-        for source in networks.real_sources(volume, options.data)
-    ]
-    start, path = options.work / "phantoms-all.safetensors", options.work / "nuclei.safetensors"
-    every = networks.settings_of(networks.STEPS, networks.EveryTarget)
-    networks.network(start, [], every, options.threads, "phantoms alone")
-    settings = networks.settings_of(networks.MORE_STEPS, rate=6e-3)
-    card, trained = networks.network(
-        path, real, settings, options.threads, "phantoms, then real ones", start
-    )
-    detector = tune(METHODS["voxmill"], detector_parts(options), "detector")
-    networks.ship(card, trained, detector, options)
-
-
-def detector_parts(options) -> list[Part]:
-    """Phantoms and the halves of the real volume, of networks that had not seen them."""
     tuned, judged = parts_of(options)
-    phantoms = [part.only(nuclei_networks.TOUCHING) for part in tuned]
-    # Each half counts as a phantom does.
-    return phantoms + [part.only(nuclei_networks.TOUCHING) for part in judged[-2:]]
+    parts = [part.only(networks.TOUCHING) for part in [*tuned, *judged[-2:]]]
+    detector = tune(METHODS["voxmill"], parts, "detector")
+    halves = [options.work / f"half-{k}-all.safetensors" for k in (0, 1)]
+    card, network = networks.mean_of(halves)
+    path = Path("models") / "nuclei.safetensors"
+    networks.ship(path, card, network, detector, options.data)
+    phantoms = [phantom_part(path, seed, options.threads) for seed in networks.JUDGED_ON]
+    scores = [part.judge(METHODS["voxmill"], detector) for part in phantoms]
+    print({part.name: score for part, score in zip(phantoms, scores, strict=True)}, flush=True)
 
 
 def main() -> None:
