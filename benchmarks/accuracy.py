@@ -63,7 +63,7 @@ def train_on(
     # The training needs validation data: a box of training cells, scored for the log alone.
     box = Box.from_shape(real_data.WATCHED_VOX)
     watched = dataclasses.replace(sources[0], name="watched", region=box, validation=box)
-    regions = [region for source in sources for region in real_data.regions_of(source, True)]
+    regions = [region for source in sources for region in real_data.regions_of(source)]
     return train([*regions, watched], settings, "cpu", options.threads, checkpoint)
 
 
@@ -189,7 +189,7 @@ def run_training(options) -> None:
         "is scored on, give the detector settings, the threshold and the validation metrics",
     }
     trained = dataclasses.replace(trained, validation=chosen)
-    regions = [r for source in sources.values() for r in real_data.regions_of(source, True)]
+    regions = [region for source in sources.values() for region in real_data.regions_of(source)]
     models.save(output, trained.network, make_card(stain, settings, trained, regions, training))
     logging.info("%s: %s", output, sha256(output))
 

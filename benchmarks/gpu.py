@@ -24,13 +24,15 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import gpu_table
 
-# What a machine with torch and pytest may lack, without what these two bring.
-PACKED = ("pydantic", "pydantic_core", "annotated-types", "typing-inspection")
+ROOT = Path(__file__).resolve().parent.parent
+# What checks the settings, in versions that go together; torch brings an older typing_extensions.
+PACKED = (
+    "pydantic", "pydantic_core", "annotated-types", "typing-inspection", "typing_extensions",
+)  # fmt: skip
 ROWS = (
     "gpu-fourier:float32",
     "gpu-fourier:float16",
@@ -117,6 +119,8 @@ def run_step(step: str, given: argparse.Namespace) -> None:
         result = {"problem": f"not begun: the step's {given.minutes:g} minutes are over"}
         if left > 5:
             result = measure(row, setup, min(given.limit_s, left))
+        if row["kind"] == "machine" and "problem" in result:
+            sys.exit(f"benchmarks/gpu.py: {result['problem']}: nothing was measured")
         append(path, {"row": row, "setup": setup, **result})
         print(f"{describe(row)}: {gpu_table.short(result)}", flush=True)
     gpu_table.write_summary(given.output)

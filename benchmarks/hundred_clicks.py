@@ -83,6 +83,12 @@ def main() -> None:
     parser.add_argument("--cells", nargs="+", default=["0", "25", "50", "100", "all"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--steps", type=int, default=SETTINGS["steps"])
+    parser.add_argument(
+        "--normalisation",
+        choices=("start", "stain"),
+        default="start",
+        help="of the model to start from, or of the stain's own model (local)",
+    )
     parser.add_argument("--data", type=Path, default=real_data.DATA)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--scratch", action="store_true")
@@ -100,6 +106,8 @@ def main() -> None:
             own = SETTINGS | {"seed": seed, "max_distance_um": limit, "steps": options.steps}
             # With 0 cells the model stays unchanged, at the threshold that 25 cells choose.
             own |= {"steps": 1, "learning_rate": 1e-12} if cells == "0" else {}
+            if options.normalisation == "stain":
+                own["normalisation"] = real_data.SETTINGS[stain].normalisation
             settings = TrainingSettings.from_dict(fine_tuning_settings(own, options.start))
             weights = initial_weights(options.start, settings)
             for start, initial in (("adapted", weights), ("from scratch", None)):

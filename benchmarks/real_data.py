@@ -37,9 +37,6 @@ VOLUMES = {
 REGIONS = {
     "cfos_1008": "0:100, 0:200, 0:200; 100:200, 100:200, 0:200; 100:200, 0:100, 100:200",
 }
-# Where a volume trains, if not in all of that: in cfos_1147 nearly all cells are marked at x < 100,
-# and hardly any beyond, though they look alike. It is judged as a whole nevertheless.
-TRAINED = {"cfos_1147": "0:200, 0:200, 0:100"}
 # Of microglia the voxel size is not known, and lengths are in voxels. Blur is stronger along z:
 # patches are rotated only in the plane.
 VOXEL_SIZES_UM = {"microglia": (1.0, 1.0, 1.0), "cfos": (6.0, 1.62, 1.62)}
@@ -136,16 +133,9 @@ def truth_of(source: Source) -> Volume:
     return Volume(source.name, source.volume.shape, source.points, regions, limit)
 
 
-def regions_of(source: Source, trained: bool = False) -> list[Source]:
-    """A volume as one source for each region of complete ground truth.
-
-    Parameters
-    ----------
-    source : Source
-    trained : bool
-        Those that it trains on, instead of those that it is judged on.
-    """
-    texts = (REGIONS | TRAINED if trained else REGIONS).get(source.name)
+def regions_of(source: Source) -> list[Source]:
+    """A volume as one source for each region of complete ground truth."""
+    texts = REGIONS.get(source.name)
     if texts is None:
         return [source]
     boxes = [Box.parse(text, source.volume.shape) for text in texts.split(";")]

@@ -69,7 +69,7 @@ rule measure_label_seams:
         labels="results/{volume}/{network}/labels.ome.zarr/zarr.json",
         recorded=RECORDS,
     output:
-        seams="results/{volume}/{network}/label_seams.json",
+        seams=update("results/{volume}/{network}/label_seams.json"),
     log:
         "logs/{volume}/{network}/measure_label_seams.log",
     conda:
@@ -78,6 +78,7 @@ rule measure_label_seams:
         mem_mb=4000,
     params:
         source=W.objects.source,
+        fingerprint=W.volumes.fingerprint,
         objects=W.objects.settings,
         part=W.volumes.part,
         code=source_digest("voxmill.evaluation.measure_label_seams"),
