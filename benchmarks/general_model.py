@@ -50,7 +50,7 @@ from voxmill.volumes.blocks import ArrayVolume
 # the low byte of their 16 bits was kept, and what is left is noise.
 DIAMETERS_UM = {"cfos": 13.0, "microglia": 20.0, "nuclei": 3.5, "phantom": 12.0}
 LIGHT_SHEET_UM = real_data.VOXEL_SIZES_UM["cfos"]
-# In cfos_1147 nearly all cells are marked at x < 100, and hardly any beyond, though they look alike.
+# In cfos_1147 nearly all cells are marked at x < 100 and hardly any beyond, though they look alike.
 TRAINED = {"cfos_1147": "0:200, 0:200, 0:100"}
 NUCLEI, NUCLEI_UM = "nuclei_1135", (0.284, 0.127, 0.127)
 NUCLEI_SOURCE = "nuclei of plant ovules (go-nuclear, Vijayan et al., EMBL)"
@@ -65,8 +65,8 @@ HELD_OF = {"cfos_1147": "0:50, 100:200, 0:100"}
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 SETTINGS = TrainingSettings(
-    # All lengths are for cells of 13 um: blocks and regions of grey values, whose sizes are fixed in
-    # micrometres (`voxmill.volumes.grey_maps`), then stand to the cells as in the c-Fos model.
+    # All lengths are for cells of 13 um: blocks and regions of grey values, whose sizes are fixed
+    # in micrometres (`voxmill.volumes.grey_maps`), then stand to the cells as for c-Fos.
     cell_diameter_um=13.0,
     cell_diameter_vox=8.0,
     target="mask",

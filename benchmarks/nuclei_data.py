@@ -17,7 +17,7 @@ from voxmill.volumes.blocks import ArrayVolume
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "nuclei"
 SOURCE = "go-nuclear (Vijayan et al., EMBL), https://github.com/kreshuklab/go-nuclear"
-LICENCE = "MIT, see LICENSE beside the data"
+LICENCE = "MIT, Copyright (c) 2024 Qin Yu and Anna Kreshuk, EMBL"
 VOLUMES = ("nuclei_1135", "nuclei_1137", "nuclei_1170")
 # `python benchmarks/nuclei.py look` says why the others are not.
 USABLE = ("nuclei_1135",)

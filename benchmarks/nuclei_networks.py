@@ -8,19 +8,22 @@ import numpy as np
 
 from voxmill.config.training import Augmentation, TrainingSettings
 from voxmill.geometry import Box
-from voxmill.networks import models
+from voxmill.networks import build, check_settings, models
 from voxmill.networks.heads import HEADS
 from voxmill.training.fine_tuning import initial_weights
 from voxmill.training.loop import train
 from voxmill.training.sources import Source
 from voxmill.training.train_network import make_card
 from voxmill.training.validation import predict_box
+from voxmill.volumes.appearance import joined
 
 TRAINED_ON, VALIDATED_ON = range(1, 9), 101
 TUNED_ON, JUDGED_ON = (201, 202), (301, 302)
 """Seeds of phantoms; none of them looks like another."""
 # Real volumes are few: each counts as so many phantoms.
 REAL_COPIES = 6
+TOUCHING = "centre"
+"""By `python benchmarks/nuclei.py ablation`."""
 STEPS, MORE_STEPS = 1200, 400
 """Steps on phantoms, and with real volumes from there on."""
 
@@ -41,7 +44,7 @@ def settings_of(
     return kind(
         cell_diameter_um=nuclei_data.DIAMETER_UM,
         target="mask",
-        touching="distance",
+        touching=TOUCHING,
         positive_weight=1.0,
         foreground_weight=1.0,
         network={"kind": "msdnet", "depth": 14, "width": 4, "dilations": (1, 2, 4, 8)},
@@ -128,27 +131,53 @@ def network(
     return models.load(path)
 
 
-def ship(card: models.ModelCard, network, detector: dict, options) -> None:
-    """Write the model with the detector that was chosen on phantoms that it has not seen."""
-    threshold = detector.pop("threshold")
-    training = {
-        "command": "python benchmarks/nuclei.py train",
-        "source": nuclei_data.SOURCE,
-        "licence": nuclei_data.LICENCE,
-        "volumes": {name: nuclei_data.digests(name, options.data) for name in nuclei_data.USABLE},
-        **card.training,
-    }
-    shipped = dataclasses.replace(
-        card,
-        threshold=threshold,
-        detector={"method": "maxima", **detector},
-        training=training,
-    )
-    models.save(Path("models") / "nuclei.safetensors", network, shipped)
-
-
 def maps_of(path: Path, source: Source, shape: tuple[int, ...], threads: int) -> dict:
     """Maps of a network on a whole volume, in the voxels of its file, by the names of outputs."""
     card, trained = models.load(path)
     maps = predict_box(trained, source, source.region, card.normalisation, "cpu", threads)
     return dict(zip(card.outputs, nuclei_data.fine(maps, shape), strict=True))
+
+
+def mean_of(paths: list[Path]):
+    """The mean of the weights of networks that were trained from one start on.
+
+    Such networks are as good on average as each of them (Wortsman et al., "Model soups", ICML
+    2022). Of their maps, the mask and `TOUCHING` are kept.
+
+    Returns
+    -------
+    card, network
+    """
+    cards, trained = zip(*[models.load(path) for path in paths], strict=True)
+    states = [network.state_dict() for network in trained]
+    outputs = ("mask", TOUCHING)
+    rows = [cards[0].outputs.index(name) for name in outputs]
+    state = {key: sum(one[key] for one in states) / len(states) for key in states[0]}
+    state |= {key: state[key][rows].clone() for key in ("final_weight", "final_bias")}
+    shape = {**cards[0].settings, "outputs": len(outputs)}
+    network = build("msdnet", check_settings("msdnet", shape))
+    network.load_state_dict(state)
+    seen = joined(card.seen for card in cards)
+    return dataclasses.replace(cards[0], settings=shape, outputs=outputs, seen=seen), network
+
+
+def ship(path: Path, card: models.ModelCard, network, detector: dict, folder: Path) -> None:
+    """Write the model with the detector that was chosen on what no network had seen."""
+    rest = {key: value for key, value in detector.items() if key != "threshold"}
+    training = {
+        "command": "python benchmarks/nuclei.py train",
+        "source": nuclei_data.SOURCE,
+        "licence": nuclei_data.LICENCE,
+        "volumes": {name: nuclei_data.digests(name, folder) for name in nuclei_data.USABLE},
+        **card.training,
+        "note": "phantoms, then phantoms and each half of the volume; the mean of both networks",
+    }
+    shipped = dataclasses.replace(
+        card,
+        name=path.stem,
+        threshold=detector["threshold"],
+        detector={"method": "maxima", **rest},
+        training=training,
+        metrics={},
+    )
+    models.save(path, network, shipped)
