@@ -105,8 +105,8 @@ def seconds_of(function, device: str, times: int) -> list[float]:
 
 
 def run_tests(row: dict, setup: SimpleNamespace) -> dict:
-    """The tests of a file that need a GPU; in miniature, a few in Triton's interpreter."""
-    chosen = ["-k", "maps_that_are_zero or slabs_of_lines"] if setup.mini else ["-m", "gpu"]
+    """The tests of a file that need a GPU; in miniature, two in Triton's interpreter."""
+    chosen = ["-k", "maps_that_are_zero"] if setup.mini else ["-m", "gpu"]
     # The tests' conftest.py needs packages that the machine may lack.
     command = [sys.executable, "-m", "pytest", "--noconftest", "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(

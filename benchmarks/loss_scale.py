@@ -98,7 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--voxels", type=int, nargs=3, default=(256, 256, 150))
     parser.add_argument("--edge", type=int, default=40, help="of the volume that is computed")
-    parser.add_argument("--iterations", type=int, default=5, help="in float32 before it")
+    parser.add_argument("--iterations", type=int, default=10, help="in float32 before it")
     parser.add_argument("--exponents", type=int, nargs="+", default=[16, 20, 24, 28])
     parser.add_argument("--output", type=Path, default=Path("results/benchmarks"))
     given = parser.parse_args()

@@ -148,16 +148,14 @@ METHODS = {
     "voxmill": Method(
         ours,
         {
-            "min_distance_um": (0.8, 1.2, 1.6),
-            "smoothing_um": (0.0, 0.15, 0.3),
-            "threshold": (0.55, 0.65, 0.75),
+            "min_distance_um": (1.2, 1.6, 2.0),
+            "smoothing_um": (0.3,),
+            "threshold": (0.55, 0.6, 0.65),
         },
     ),
-    "StarDist's suppression": Method(stardist, {"least": (0.3, 0.5), "overlap": (0.2, 0.4)}),
+    "StarDist's suppression": Method(stardist, {"least": (0.5,), "overlap": (0.2, 0.4)}),
     "Cellpose's dynamics": Method(cellpose, {"min_size": (15, 100, 400)}),
-    "watershed of the learnt map": Method(watershed_of_inside, {"height": (0.02, 0.05, 0.1, 0.2)}),
-    "watershed of the distance": Method(
-        watershed_of_distance, {"height_um": (0.05, 0.1, 0.2, 0.4)}
-    ),
+    "watershed of the learnt map": Method(watershed_of_inside, {"height": (0.05, 0.1, 0.15, 0.2)}),
+    "watershed of the distance": Method(watershed_of_distance, {"height_um": (0.1, 0.2, 0.3, 0.4)}),
     "connected components": Method(components, {}),
 }

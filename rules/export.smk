@@ -11,6 +11,7 @@ rule export_cells:
         cells="results/{volume}/{network}/cells.csv",
         probability="results/{volume}/{network}/probability.ome.zarr/zarr.json",
         labels=W.evaluations.labels_if_any,
+        copied=W.volumes.copied_file,
         recorded=RECORDS,
     output:
         folder=directory("results/{volume}/{network}/export/{format}"),
@@ -24,9 +25,10 @@ rule export_cells:
         shape=W.volumes.own_shape,
         voxel_size_um=W.volumes.own_voxel_size_um,
         images=W.evaluations.images_to_show,
-        labels=W.evaluations.labels_to_show,
         url=W.evaluations.export_url,
         box=W.evaluations.export_box,
+        copied=W.volumes.copied,
+        fingerprint=W.volumes.fingerprint,
         code=source_digest("voxmill.cells.export_cells"),
     message:
         "Writing the cells that {wildcards.network} found in {wildcards.volume} for {wildcards.format}"
@@ -39,7 +41,7 @@ rule export_table:
         cells="results/{volume}/{network}/cells_measured.csv",
         recorded=RECORDS,
     output:
-        cells="results/{volume}/{network}/cells_measured.parquet",
+        cells=update("results/{volume}/{network}/cells_measured.parquet"),
     log:
         "logs/{volume}/{network}/export_table.log",
     conda:

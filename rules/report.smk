@@ -114,9 +114,11 @@ rule draw_instances:
     resources:
         mem_mb=4000,
     params:
-        source=W.volumes.arguments,
+        source=W.volumes.own_arguments,
         fingerprint=W.volumes.fingerprint,
         truth_fingerprint=W.volumes.truth_fingerprint,
+        voxel_size_um=W.volumes.voxel_size_um,
+        own_grid=W.volumes.own_grid,
         code=source_digest("voxmill.evaluation.draw_instances"),
     message:
         "Drawing the objects of {wildcards.network} in {wildcards.volume}"

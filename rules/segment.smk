@@ -69,15 +69,16 @@ rule measure_label_seams:
         labels="results/{volume}/{network}/labels.ome.zarr/zarr.json",
         recorded=RECORDS,
     output:
-        seams="results/{volume}/{network}/label_seams.json",
+        seams=update("results/{volume}/{network}/label_seams.json"),
     log:
         "logs/{volume}/{network}/measure_label_seams.log",
     conda:
         "../envs/voxmill.yaml"
     resources:
-        mem_mb=4000,
+        mem_mb=W.objects.seam_memory_mb,
     params:
         source=W.objects.source,
+        fingerprint=W.volumes.fingerprint,
         objects=W.objects.settings,
         part=W.volumes.part,
         code=source_digest("voxmill.evaluation.measure_label_seams"),
@@ -131,6 +132,7 @@ rule evaluate_instances:
         volume=W.volumes.truth_volume,
         truth_fingerprint=W.volumes.truth_fingerprint,
         voxel_size_um=W.volumes.voxel_size_um,
+        own_grid=W.volumes.own_grid,
         code=source_digest("voxmill.evaluation.evaluate_instances"),
     message:
         "Evaluating the labels of {wildcards.network} on {wildcards.volume}"

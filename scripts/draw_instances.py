@@ -8,6 +8,8 @@ if __name__ == "__main__":
         truth_path=snakemake.input.truth,
         labels_path=snakemake.input.labels,
         instances_path=snakemake.input.instances,
+        voxel_size_um=snakemake.params.voxel_size_um,
+        own_grid=snakemake.params.own_grid,
         output_path=snakemake.output.picture,
         threads=snakemake.threads,
         code=snakemake.params.code,

@@ -9,6 +9,7 @@ if __name__ == "__main__":
         fingerprint=snakemake.params.truth_fingerprint,
         labels_path=snakemake.input.labels,
         voxel_size_um=snakemake.params.voxel_size_um,
+        own_grid=snakemake.params.own_grid,
         output_path=snakemake.output.evaluation,
         threads=snakemake.threads,
         code=snakemake.params.code,

@@ -10,9 +10,12 @@ if __name__ == "__main__":
         shape=snakemake.params.shape,
         voxel_size_um=snakemake.params.voxel_size_um,
         images=snakemake.params.images,
-        labels=snakemake.params.labels,
+        labels_path=snakemake.input.labels or None,
         url=snakemake.params.url,
         box=snakemake.params.box,
+        copied=snakemake.params.copied,
+        copied_path=snakemake.input.copied or None,
+        fingerprint=snakemake.params.fingerprint,
         code=snakemake.params.code,
         log_path=snakemake.log[0],
     )

@@ -6,5 +6,6 @@ if __name__ == "__main__":
     export_table(
         cells_path=snakemake.input.cells,
         output_path=snakemake.output.cells,
+        code=snakemake.params.code,
         log_path=snakemake.log[0],
     )

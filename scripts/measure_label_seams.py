@@ -13,5 +13,7 @@ if __name__ == "__main__":
         settings={},
         objects=snakemake.params.objects,
         part=snakemake.params.part,
+        fingerprint=snakemake.params.fingerprint,
+        code=snakemake.params.code,
         log_path=snakemake.log[0],
     )

@@ -8,7 +8,8 @@ from tests.workflow import test_denoise, test_train
 from tests.workflow.conftest import CELLS, SHAPE, make_project
 
 TARGETS = ("all", "segment", "export", "train", "denoise")
-TIFF = "results/v/identity/probability.ome.tif"
+NETWORK = "results/v/identity"
+FILES = [f"{NETWORK}/probability.ome.tif", f"{NETWORK}/cells_measured.parquet"]
 
 
 def make_everything(folder):

@@ -306,3 +306,17 @@ def test_what_cuda_is_asked_for(monkeypatch):
         ("empty", False), ("empty", True), ("empty", True), ("record", "stream of cuda:0"), "waited"
     ]  # fmt: skip
     assert transfer.lanes.__wrapped__("cuda:0")[0].cuda is not None
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("share", [1.0, 0.3])
+@pytest.mark.parametrize("flip_axes", [(), (0, 2)])
+def test_blocks_on_a_gpu_give_the_whole(monkeypatch, tile, share, flip_axes):
+    network, volume, _ = tile
+    monkeypatch.setattr(transfer, "BUFFER_NUMBERS", 500)  # several pieces a copy
+    transfer.lanes.cache_clear()
+    whole = over_flips(lambda v: forward(network, v, backend="torch"), volume, flip_axes)
+    found = predict(tile, share, flip_axes)
+    np.testing.assert_allclose(found, whole[:, :16, 5:14, 4:22], atol=1e-4)
+    transfer.lanes.cache_clear()

@@ -41,7 +41,6 @@ def export(tmp_path, monkeypatch):
             shape=SHAPE,
             voxel_size_um=SIZE,
             images=images or {},
-            labels={},
             url="http://localhost:9000/",
         )
         return tmp_path / "export" / format
@@ -148,7 +147,7 @@ def test_unknown_format_and_broken_table_are_refused(export, tmp_path, capsys):
     with pytest.raises(SystemExit):
         export_cells(
             format="napari", cells_path="bad.csv", output_folder="x", shape=SHAPE,
-            voxel_size_um=SIZE, images={}, labels={}, url="http://x",
+            voxel_size_um=SIZE, images={}, url="http://x",
         )  # fmt: skip
     assert "bad.csv: expected the columns id" in capsys.readouterr().err
 

@@ -1,6 +1,8 @@
 """Labels in files of other programs, read back by other packages: places agree in micrometres."""
 
+import hashlib
 import json
+import logging
 import zipfile
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from voxmill.runtime.errors import VoxmillError
 from voxmill.tiles.export_tiff import export_tiff
 from voxmill.tiles.plan import PlannedVolume, make_plan
 from voxmill.tiles.predicted import PlannedImage
+from voxmill.volumes import fingerprint, read_header
 from voxmill.volumes.blocks import ArrayVolume
 from voxmill.volumes.multiscale import write_image
 
@@ -58,7 +61,8 @@ def store(labels, size, origin_um=(0.0, 0.0, 0.0)):
     for index in image.arrays[0].indices(0):
         image.arrays[0].write_shard(index, labels[image.arrays[0].box(index).slices])
     write_image(
-        "labels.ome.zarr", image.arrays[:1], image.levels[:1], size, "cells", {}, "mode", {},
+        "labels.ome.zarr", image.arrays[:1], image.levels[:1], size, "cells", {}, "mode",
+        {"shards_sha256": hashlib.sha256(labels.tobytes()).hexdigest()},
         {"source": {"image": "../probability.ome.zarr"}}, origin_um,
     )  # fmt: skip
 
@@ -66,7 +70,7 @@ def store(labels, size, origin_um=(0.0, 0.0, 0.0)):
 def export(format, box=None, shape=SHAPE, size=SIZE, **images):
     export_cells.__wrapped__(
         format=format, cells_path="cells.csv", output_folder=f"export/{format}", shape=shape,
-        voxel_size_um=size, images=images, labels={"labels": "labels.ome.zarr"},
+        voxel_size_um=size, images=images, labels_path="labels.ome.zarr/zarr.json",
         url="http://localhost:9000", box=box,
     )  # fmt: skip
     return Path("export", format)
@@ -101,6 +105,23 @@ def test_outlines_hold_exactly_the_pixels_of_each_cell(folder):
     middle = (corners.min(axis=0) + corners.max(axis=0)) / 2 - 0.5
     at_um = pd.read_csv("cells.csv").set_index("id").loc[7, ["x_um", "y_um"]]
     np.testing.assert_allclose(middle * (SIZE.array[2], SIZE.array[1]), at_um, atol=0.1)
+
+
+def test_outlines_of_other_labels_are_made_anew(folder, caplog):
+    def again():
+        with caplog.at_level(logging.INFO):
+            export_cells(
+                format="rois", cells_path="cells.csv", output_folder="export/rois", shape=SHAPE,
+                voxel_size_um=SIZE, images={}, url="", labels_path="labels.ome.zarr/zarr.json",
+                code="c",
+            )  # fmt: skip
+        return Path("export/rois/cells.zip").read_bytes()
+
+    first = again()
+    assert again() == first
+    assert "kept, whole and made of the same" in caplog.text
+    store(balls(9.0), SIZE)
+    assert again() != first
 
 
 def test_outlines_of_a_box_are_cut_at_its_faces(folder):
@@ -195,6 +216,31 @@ def test_neuroglancer_opens_image_probability_labels_and_cells_together(folder):
         place_um = point.point * np.array(metres) * 1e6
         found = group["0"][tuple(np.rint(place_um / scale["scale"]).astype(int))]
         assert found == (int(point.id) if int(point.id) != 9 else 0), "cell 9 has a hole there"
+
+
+def test_neuroglancer_gets_a_copy_of_a_volume_of_another_format(folder):
+    models = pytest.importorskip("ome_zarr_models.v05")
+    zarr = pytest.importorskip("zarr")
+    volume = np.random.default_rng(0).integers(100, 4000, SHAPE).astype(np.uint16)
+    tifffile.imwrite("v.tif", volume, photometric="minisblack")
+    source = {"path": "v.tif", "voxel_size_um": list(SIZE)}
+    keywords = {
+        "format": "neuroglancer", "cells_path": "cells.csv", "output_folder": "export/ng",
+        "shape": SHAPE, "voxel_size_um": SIZE, "images": {"probability": "p.ome.zarr"}, "url": "",
+        "labels_path": "labels.ome.zarr/zarr.json", "copied": source, "copied_path": "v.tif",
+    }  # fmt: skip
+    export_cells.__wrapped__(**keywords, fingerprint=fingerprint(read_header(**source)))
+    state = json.loads(Path("export/ng/state.json").read_text())
+    names = [layer["name"] for layer in state["layers"]]
+    assert names == ["image", "probability", "labels", "cells"]
+    low, high = state["layers"][0]["shaderControls"]["normalized"]["range"]
+    assert 100 <= low < 1500 < 2500 < high <= 4000
+    group = zarr.open_group("export/ng/image", mode="r")
+    models.Image.from_zarr(group)
+    np.testing.assert_array_equal(group["0"][:], volume)
+    assert sorted(group.array_keys()) == ["0", "1", "2"]
+    with pytest.raises(VoxmillError, match=r"v\.tif"):
+        export_cells.__wrapped__(**keywords, fingerprint="of another volume")
 
 
 def test_the_tiff_of_labels_has_them_at_all_levels(folder):

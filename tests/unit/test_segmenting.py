@@ -24,10 +24,10 @@ from voxmill.evaluation.draw_instances import (
     draw_instances,
     planes_of,
 )
-from voxmill.evaluation.evaluate_instances import evaluate_instances
+from voxmill.evaluation.evaluate_instances import compared, evaluate_instances
 from voxmill.evaluation.instances import count_overlaps
 from voxmill.evaluation.measure_label_seams import measure_label_seams
-from voxmill.geometry import Box, VoxelSize
+from voxmill.geometry import Box, Resampling, VoxelSize
 from voxmill.phantoms.make_phantom import draw_labelled
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import read_json
@@ -37,9 +37,11 @@ from voxmill.tiles.predicted import PlannedImage
 from voxmill.volumes import LABEL_DTYPES, fingerprint, open_volume, read_header
 from voxmill.volumes.blocks import ArrayVolume
 from voxmill.volumes.multiscale import write_image
+from voxmill.volumes.own_voxels import InOwnVoxels
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
 
+UNIT = VoxelSize(1, 1, 1)
 PHANTOM = PhantomSettings(
     shape_vox=(24, 50, 60), density_per_mm3=90000.0, touching=0.6, blur_um=(0.5, 0.5, 0.5), seed=3
 )
@@ -196,11 +198,27 @@ def test_instances_against_the_phantom(whole):
         volume=whole.source, truth_path=str(whole.folder / "truth.tif"),
         labels_path=str(whole.folder / "labels.ome.zarr/zarr.json"),
         instances_path=str(output), output_path=str(whole.folder / "instances.png"),
+        voxel_size_um=list(whole.size),
     )  # fmt: skip
     picture = plt.imread(whole.folder / "instances.png")[..., :3]
     for colour in COLOURS.values():  # lines of both colours
         wanted = np.array([int(colour[k : k + 2], 16) for k in (1, 3, 5)]) / 255
         assert (np.abs(picture - wanted).max(axis=-1) < 0.02).sum() > 500
+
+
+def test_labels_of_other_voxels_are_compared_in_those_of_the_file(tmp_path):
+    """A model's voxels are twice as wide along y and x; of the odd last row half is beyond."""
+    truth = np.zeros((3, 7, 8), np.uint16)
+    truth[:, :4, :4], truth[:, 4:, 4:] = 1, 2
+    coarse = truth[:, ::2, ::2].astype(np.uint32)
+    seen = InOwnVoxels(ArrayVolume(coarse), Resampling((3, 7, 8), UNIT, VoxelSize(1, 2, 2)))
+    np.testing.assert_array_equal(seen.read_window((0, 0, 0), (3, 7, 8)), truth)
+    np.testing.assert_array_equal(seen.read_window((1, 3, 5), (3, 7, 8)), truth[1:3, 3:7, 5:])
+    grid = {"own_shape": [3, 7, 8], "own_voxel_size_um": [1, 1, 1]}
+    volume, size = compared(ArrayVolume(coarse), [1, 2, 2], grid)
+    assert (volume.shape, size) == ((3, 7, 8), UNIT)
+    overlaps = count_overlaps(ArrayVolume(truth), volume)
+    assert overlaps.ratios.tolist() == [1, 1]
 
 
 def test_planes_that_are_shown():

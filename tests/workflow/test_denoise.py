@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.workflow.conftest import Project
+from voxmill.checking.check import check_run
 from voxmill.slurm import table
 
 PHANTOM = {"shape_vox": [12, 13, 12], "voxel_size_mm": 8, "seed": 1}
@@ -69,6 +70,27 @@ def test_every_scan_has_its_products(denoised):
 
 def test_a_good_run_leaves_no_checkpoint(denoised):
     assert list(denoised.path("").rglob(".denoising*")) == []
+
+
+def test_every_file_of_denoising_has_a_checksum(denoised, monkeypatch):
+    monkeypatch.chdir(denoised.folder)
+    found = check_run(["results"])
+    assert (found.broken, found.unchecked) == ([], [])
+    assert found.whole > 20
+
+
+def test_derivatives_that_are_deleted_or_damaged_come_back(denoised, tmp_path):
+    project = denoised.copy(tmp_path / "project")
+    root = project.path("study/derivatives/voxmill")
+    files = sorted(path for path in root.rglob("sub-*_T1w.*") if ".made" not in path.parts)
+    before = {path: path.read_bytes() for path in files}
+    assert len(files) == 4
+    files[0].unlink()
+    (root / "sub-02/anat/sub-02_desc-denoised_T1w.json").write_text("{}")
+    assert project.jobs("denoise") == {"denoise": 1, "write_derivatives": 1}
+    project.snakemake("denoise")
+    assert {path: path.read_bytes() for path in files} == before
+    assert project.jobs("denoise") == {}
 
 
 def test_every_fit_leaves_a_record_with_its_memory(denoised):

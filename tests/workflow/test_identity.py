@@ -60,9 +60,11 @@ def command(project, *arguments):
 
 
 def flip(path):
-    content = bytearray(path.read_bytes())
+    """As a disk does it: the date stays, so that nobody sees it but who reads the file."""
+    content, date = bytearray(path.read_bytes()), path.stat().st_mtime_ns
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
+    os.utime(path, ns=(date, date))
 
 
 def test_without_the_records_of_snakemake_whole_results_are_kept(project):

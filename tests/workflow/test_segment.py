@@ -8,7 +8,8 @@ import pytest
 import tifffile
 import zarr
 
-from tests.workflow.conftest import CELLS, SHAPE, make_project, make_volume
+from tests.workflow.conftest import CELLS, SHAPE, flip_a_bit, make_project, make_volume
+from voxmill.__main__ import main
 from voxmill.engine.build import compiler
 from voxmill.volumes.pyramid import reduce_mode
 
@@ -29,7 +30,8 @@ def segmented(tmp_path_factory):
         tiles={"shape_vox": [12, 20, 128]},
         segment={"formats": ["ome-zarr", "ome-tiff"], "tables": ["csv", "parquet"],
                  "foreground": "image", "largest_radius_um": 4},
-        export={"formats": ["neuroglancer", "rois", "meshes"], "box": "0:12, 0:20, 0:46"},
+        export={"formats": ["neuroglancer", "rois", "meshes"], "image": "copy",
+                "box": "0:12, 0:20, 0:46"},
     )  # fmt: skip
     project.output = project.snakemake("segment", "export")
     return project
@@ -63,7 +65,8 @@ def test_the_certificate_and_the_measures(segmented):
 def test_what_is_exported_and_nothing_more_to_do(segmented):
     folder = segmented.path(f"{FOLDER}/export")
     state = json.loads((folder / "neuroglancer/state.json").read_text())
-    assert [layer["name"] for layer in state["layers"]] == ["probability", "labels", "cells"]
+    names = ["image", "probability", "labels", "cells"]
+    assert [layer["name"] for layer in state["layers"]] == names
     assert (folder / "neuroglancer/labels/zarr.json").is_file()
     labels = zarr.open_group(folder.parent / "labels.ome.zarr", mode="r")["0"][:, :, :46]
     assert {int(path.stem) for path in (folder / "meshes").glob("*.ply")} == set(labels.flat) - {0}
@@ -71,9 +74,15 @@ def test_what_is_exported_and_nothing_more_to_do(segmented):
     assert segmented.jobs("segment", "export") == {}
 
 
-def test_a_row_of_a_level_that_is_lost_is_made_again(segmented, tmp_path):
+def test_a_damaged_shard_of_a_level_is_found_and_made_again(segmented, tmp_path, monkeypatch):
     project = segmented.copy(tmp_path / "project")
-    project.path(f"{FOLDER}/label_levels/1/0.json").unlink()
+    shard = project.path(f"{FOLDER}/labels.ome.zarr/1/c/0/0/0")
+    content = shard.read_bytes()
+    flip_a_bit(shard, len(content) // 2)
+    monkeypatch.chdir(project.folder)
+    assert main(["repair", "my.yaml"]) == 0
     jobs = project.jobs("segment")
     assert jobs["build_level"] == 1
     assert "label_slab" not in jobs
+    project.snakemake("segment")
+    assert shard.read_bytes() == content

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pandas as pd
@@ -21,7 +22,8 @@ from voxmill.cells.table import read_cells
 from voxmill.geometry import Box, Resampling, VoxelSize
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.jobs import job, logger
-from voxmill.volumes import LABEL_DTYPES, Windows, open_volume, read_header
+from voxmill.volumes import LABEL_DTYPES, Windows, check_source, open_volume, read_header
+from voxmill.volumes.copied import write_copy
 
 
 @dataclass(frozen=True)
@@ -35,21 +37,24 @@ class Scene:
     size : VoxelSize
     images : dict of str to str
         Paths of images (OME-Zarr) by layer name.
-    labels : dict of str to str
-        Paths of label volumes (OME-Zarr) by layer name.
+    labels : path or None
+        The image of labels (OME-Zarr), if there is one.
     url : str
         Where a server hands out the working directory.
     box : str or None
         The part of the labels whose outlines or surfaces are wanted, "z0:z1, y0:y1, x0:x1" in
         voxels of the volume; None for all of it.
+    copied : dict or None
+        Arguments of `voxmill.volumes.read_header` for a volume that is to be copied as OME-Zarr.
     """
 
     shape: Sequence[int]
     size: VoxelSize
     images: Mapping[str, str]
-    labels: Mapping[str, str]
+    labels: Path | None
     url: str
     box: str | None = None
+    copied: Mapping[str, Any] | None = None
 
 
 def _napari(folder: Path, final: Path, cells: pd.DataFrame, scene: Scene) -> None:
@@ -69,7 +74,12 @@ def _neuroglancer(folder: Path, final: Path, cells: pd.DataFrame, scene: Scene) 
     write_annotations(folder / "cells", cells, scene.shape, scene.size)
     base = f"{scene.url.rstrip('/')}/{quote(final.as_posix())}"
     layers = []
-    for kind, paths in (("image", scene.images), ("segmentation", scene.labels)):
+    if scene.copied is not None:
+        with open_volume(read_header(**scene.copied)) as volume:
+            shown = write_copy(folder / "image", volume, "image")
+        layers.append(Layer("image", "image", f"{base}/image", shown))
+    labels = {"labels": str(scene.labels)} if scene.labels else {}
+    for kind, paths in (("image", scene.images), ("segmentation", labels)):
         for name, path in paths.items():
             # A server hands out one folder; the link brings what lies elsewhere into it.
             os.symlink(Path(path).absolute(), folder / name)
@@ -90,8 +100,9 @@ def _meshes(folder: Path, final: Path, cells: pd.DataFrame, scene: Scene) -> Non
 
 
 def _labels_of(scene: Scene) -> Windows:
-    (path,) = scene.labels.values()
-    return open_volume(read_header(path, dtypes=LABEL_DTYPES))
+    if scene.labels is None:
+        raise VoxmillError("export: expected the image of labels for outlines and surfaces.")
+    return open_volume(read_header(scene.labels, dtypes=LABEL_DTYPES))
 
 
 def _box_of(scene: Scene, labels: Windows) -> Box:
@@ -132,9 +143,12 @@ def export_cells(
     shape: Sequence[int],
     voxel_size_um: Iterable[float],
     images: Mapping[str, str],
-    labels: Mapping[str, str],
     url: str,
+    labels_path: str | None = None,
     box: str | None = None,
+    copied: Mapping[str, Any] | None = None,
+    copied_path: str | None = None,
+    fingerprint: str | None = None,
 ) -> None:
     """Write the cells of one network for another program.
 
@@ -146,8 +160,14 @@ def export_cells(
         cells.csv.
     output_folder : path
         Made anew; relative to the working directory for Neuroglancer's addresses to be right.
-    shape, voxel_size_um, images, labels, url, box
-        As of `Scene`. Images that are no OME-Zarr are left out.
+    shape, voxel_size_um, images, url, box, copied
+        As of `Scene`.
+    copied_path : path, optional
+        The volume that is copied.
+    fingerprint : str, optional
+        Of that volume when the run was planned; another one is refused.
+    labels_path : path, optional
+        The `zarr.json` of the image of labels: for outlines and surfaces, and for Neuroglancer.
 
     Raises
     ------
@@ -158,12 +178,15 @@ def export_cells(
     if format not in EXPORTS:
         raise VoxmillError(f"export: expected one of {', '.join(EXPORTS)}, found {format!r}.")
     cells = read_cells(cells_path)
-    scene = Scene(shape, VoxelSize.of(voxel_size_um), images, labels, url, box)
+    labels = Path(labels_path).parent if labels_path else None
+    scene = Scene(shape, VoxelSize.of(voxel_size_um), images, labels, url, box, copied)
     final = Path(output_folder)
     scratch = final.with_name(f".{final.name}.part")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     EXPORTS[format](scratch, final, cells, scene)
+    if copied is not None:
+        check_source(read_header(**copied), fingerprint)
     shutil.rmtree(final, ignore_errors=True)
     scratch.rename(final)
     logger.info("%s: %d cells for %s", output_folder, len(cells), format)

@@ -5,7 +5,7 @@ from voxmill.runtime.files import writing
 from voxmill.runtime.jobs import job, logger
 
 
-@job
+@job(outputs=("output_path",))
 def export_table(*, cells_path: str, output_path: str) -> None:
     """Write a table of cells as one Parquet file, with the columns and the numbers of the CSV.
 

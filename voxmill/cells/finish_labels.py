@@ -12,6 +12,7 @@ from voxmill.cells.colours import listed_colours
 from voxmill.cells.label_slab import LISTED, STORAGE, read_seeds
 from voxmill.runtime.files import read_json, write_text
 from voxmill.runtime.jobs import job, logger
+from voxmill.runtime.receipts import write_receipts
 from voxmill.tiles.plan import read_plan
 from voxmill.tiles.predicted import PlannedImage, check_complete, read_row_manifest
 from voxmill.volumes.multiscale import ROOT, write_image
@@ -111,3 +112,4 @@ def _list_labels(probability: Path, labels: Path, count: int) -> None:
         "attributes": {"ome": {"version": "0.5", "labels": [NAME]}},
     }
     write_text(folder.with_name(ROOT), json.dumps(group, indent=1) + "\n")
+    write_receipts([labels / LISTED, folder.with_name(ROOT)], "finish_labels", "")

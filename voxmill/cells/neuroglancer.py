@@ -44,11 +44,14 @@ class Layer:
         Of Neuroglancer's layers: "image" or "segmentation".
     url : str
         Address of an OME-Zarr, without Neuroglancer's prefix.
+    shown : (2,) float, optional
+        The grey values that are shown black and white.
     """
 
     name: str
     kind: str
     url: str
+    shown: tuple[float, float] | None = None
 
 
 def write_annotations(
@@ -123,7 +126,7 @@ def write_state(path: Path, layers: Sequence[Layer], annotations_url: str, size:
     state = {
         "dimensions": _dimensions(size),
         "layers": [
-            *({"type": a.kind, "name": a.name, "source": f"zarr://{a.url}"} for a in layers),
+            *map(_layer, layers),
             {
                 "type": "annotation",
                 "name": "cells",
@@ -134,6 +137,17 @@ def write_state(path: Path, layers: Sequence[Layer], annotations_url: str, size:
         "layout": "4panel",
     }
     path.write_text(json.dumps(state, indent=2))
+
+
+def _layer(layer: Layer) -> dict[str, Any]:
+    state: dict[str, Any] = {
+        "type": layer.kind,
+        "name": layer.name,
+        "source": f"zarr://{layer.url}",
+    }
+    if layer.shown is not None:
+        state["shaderControls"] = {"normalized": {"range": list(layer.shown)}}
+    return state
 
 
 def _dimensions(size: VoxelSize) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import read_json
 from voxmill.tiles.plan import read_plan
 from voxmill.volumes import tile_pages
+from voxmill.workflow.damaged import written_last
 
 IMAGES = {"labels": "labels.ome.zarr", "label_levels": "labels.ome.zarr"}
 IMAGE = "probability.ome.zarr"
@@ -51,14 +52,15 @@ def products(folder: Path) -> Iterator[Path]:
     A folder that has a receipt stands for its files.
     """
     for root, folders, files in os.walk(folder):
-        visible = sorted(name for name in folders if name[0] != ".")
-        if any(part.endswith(".zarr") for part in Path(root).relative_to(folder).parts):
-            visible = [name for name in visible if name != "c"]
+        in_image = any(part.endswith(".zarr") for part in Path(root).relative_to(folder).parts)
+        visible = sorted(n for n in folders if n[0] != "." and not (in_image and n == "c"))
         whole = [name for name in visible if _has_receipt(Path(root, name))]
         yield from (Path(root, name) for name in whole)
         folders[:] = [name for name in visible if name not in whole]
         for name in sorted(files):
-            if not name.startswith(".") or name.startswith(".denoising"):
+            hidden = name.startswith(".") and not name.startswith(".denoising")
+            # A link in an image leads to what is a product itself.
+            if not hidden and not (in_image and Path(root, name).is_symlink()):
                 yield Path(root, name)
 
 
@@ -95,7 +97,8 @@ def _has_receipt(path: Path) -> bool:
 
 
 def _with_receipt(path: Path) -> tuple[Path, ...]:
-    return path, receipts.receipt_path(path)
+    last = written_last(path)
+    return path, receipts.receipt_path(path), *([last] if last else [])
 
 
 def _alone(path: Path) -> tuple[Path, ...]:
@@ -126,6 +129,7 @@ def _shards(path: Path) -> list[dict[str, Any]]:
 
 def _check_shards(path: Path) -> None:
     read_checked_json(path)
+    receipts.check_file(path)
     for entry in _shards(path):
         _check_shard(_image_of(path) / entry["key"], entry)
 
@@ -150,7 +154,9 @@ def _with_shards(path: Path) -> tuple[Path, ...]:
             _check_shard(shard, entry)
         except (VoxmillError, OSError):
             lost.append(shard)
-    return path, *lost
+    # Without the metadata the image is made whole again, whatever of it is there.
+    root = _image_of(path).with_name("zarr.json")
+    return path, receipts.receipt_path(path), root, *lost
 
 
 def _is_json(path: Path) -> bool:
@@ -210,9 +216,10 @@ def _is_container(path: Path) -> bool:
 KINDS: tuple[
     tuple[Callable[[Path], bool], Callable[[Path], object], Callable[[Path], tuple[Path, ...]]], ...
 ] = (
+    # A list has a receipt where a job looks for its own: its shards have to be whole too.
+    (_lists_shards, _check_shards, _with_shards),
     (_has_receipt, receipts.check_file, _with_receipt),
     (_is_tile, _check_tile, _alone),
-    (_lists_shards, _check_shards, _with_shards),
     (_is_json, read_checked_json, _alone),
     (_is_container, read_checked, _alone),
 )

@@ -22,6 +22,9 @@ class ExportSection(Section):
     ImageJ for each cell and plane; meshes, a surface (PLY, micrometres) for each cell."""
     labels: Flag = True
     """For Neuroglancer: show the labels as well, which `snakemake export` makes then."""
+    image: Literal["link", "copy"] = "link"
+    """For Neuroglancer: how the volume is shown. link: where it is an OME-Zarr. copy: any other is
+    written as one beside the cells, with all its voxels."""
     box: Region | None = None
     """For rois and meshes: the part of the volume whose cells are written, "z0:z1, y0:y1, x0:x1" in
     its voxels, half-open. Cells are cut at its faces. By default all of it."""

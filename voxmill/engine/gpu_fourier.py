@@ -1,12 +1,13 @@
-"""The Fourier engine for GPUs: cuFFT through torch.fft, and Triton kernels between transforms.
+"""The Fourier engine for GPUs: transforms by cuFFT, and Triton kernels between them.
 
 The algebra is that of the engine for CPUs (`fourier`): each feature map is transformed once, a
 dilated convolution is a product of spectra, and the zero boundary is exact. Layers are grouped into
 panels. When a panel starts, its layers pull at once from all earlier feature maps, so that a
 spectrum is read once a panel; inside of a panel each layer pulls from the few feature maps before
 it. The spectra of the kernels are computed on the fly, for a slab of lines at a time
-(`triton_fourier`). Each feature map is added to the logits as soon as it is complete, so that only
-its spectrum stays in memory.
+(`triton_fourier`). Of a feature map only its spectrum stays in memory. The logits are pulled from
+all spectra at the end, like one more layer; the last layer's feature maps, which have none, are
+added to the logits directly.
 
 In float16 each spectrum has a unit of its own. A feature map is not negative after its ReLU, so no
 frequency exceeds frequency zero: in a fixed share of that number nothing overflows. Sums,
@@ -22,6 +23,7 @@ from torch import nn
 from voxmill.config.networks import MSDNetSettings
 from voxmill.engine import gpu
 from voxmill.engine.backend import Shape
+from voxmill.engine.cufft import real_view, transforms
 from voxmill.engine.gpu import filled_up
 from voxmill.engine.gpu_spectra import VECTOR, SpectrumSizes
 from voxmill.networks.msdnet import MSDNet
@@ -42,18 +44,16 @@ def _tiles(rows: int, columns: int) -> tuple[int, int]:
 
 
 def predict_bytes(settings: MSDNetSettings, box_shape: Shape, precision: str) -> int:
-    """Peak bytes of `run` on the device: spectra, a panel's sums, and one feature map's transform.
+    """Peak bytes of `run` on the device: spectra, a panel's sums, a table, input and logits.
 
-    While a feature map is transformed, memory holds the map, its spectrum (or a copy of its sums,
-    which cuFFT overwrites), and the scratch of cuFFT, counted as one spectrum.
+    Transforms are in place; the scratch of cuFFT is counted as one spectrum.
     """
     z, y, x = box_shape
     sizes = SpectrumSizes(settings, (z, y, x), precision)
     size = gpu.SIZES[precision]
-    spectrum = 8 * sizes.lines * sizes.columns
     total = size * (2 * sizes.lines * sizes.row_stride * sizes.stored_maps)
-    total += sizes.panel_layers * settings.width * spectrum + size * sizes.table_numbers()
-    total += 4 * int(np.prod(sizes.padded)) + 2 * spectrum
+    total += (sizes.panel_maps + 1) * 8 * sizes.lines * sizes.columns
+    total += size * sizes.table_numbers()
     return total + 4 * (settings.outputs + settings.inputs) * int(np.prod(box_shape))
 
 
@@ -81,22 +81,6 @@ def logits(network: MSDNet, volume: torch.Tensor, precision: str = "float32") ->
     return _Evaluation(network, volume, precision).logits()
 
 
-# With a leading axis torch lets cuFFT transform all three axes at once; without it torch copies the
-# array for each axis (`use_optimized_cufft_path` in torch's SpectralOps.cpp).
-
-
-def _forward(real: torch.Tensor, padded: Shape) -> torch.Tensor:
-    """Spectrum of a feature map that is padded with zeros."""
-    spectrum: torch.Tensor = torch.fft.rfftn(real[None], padded)[0].contiguous()
-    return spectrum
-
-
-def _inverse(spectrum: torch.Tensor, padded: Shape) -> torch.Tensor:
-    """Inverse transform without the division by the size: `activate` scales in its own pass."""
-    real: torch.Tensor = torch.fft.irfftn(spectrum[None], padded, norm="forward")[0].contiguous()
-    return real
-
-
 class _Evaluation:
     """The evaluation of one box, layer by layer."""
 
@@ -117,16 +101,16 @@ class _Evaluation:
         stored = (sizes.stored_maps, 2, sizes.lines, sizes.row_stride)
         self.spectra = torch.zeros(stored, dtype=self.kind, device=self.device)
         self.units = torch.ones(sizes.stored_maps, device=self.device)
-        panel_maps = sizes.panel_layers * self.settings.width
-        self.sums = self._empty((panel_maps, *sizes.padded[:2], sizes.columns), torch.complex64)
+        sums = (sizes.panel_maps, *sizes.padded[:2], sizes.columns)
+        self.sums = self._empty(sums, torch.complex64)
         self.table = self._empty((sizes.table_numbers(),), self.kind)
+        self.transforms = transforms(sizes.padded, self.device)
         self.waves = [self._waves(axis) for axis in range(3)]
         # The row of `waves` for each feature map. Made once: a copy to a GPU waits for all work
         # before it.
         cycle, width = len(self.settings.dilations), self.settings.width
         rows = torch.arange(self.settings.depth, dtype=torch.int32) % cycle
         self.phases = rows.repeat_interleave(width).to(self.device)
-        self.result = self.final_bias[:, None, None, None].repeat(1, *sizes.box)
 
     def _moved(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.detach().to(self.device, torch.float32).contiguous()
@@ -152,38 +136,58 @@ class _Evaluation:
         del self.volume
         for start in range(0, settings.depth, layers):
             stop = min(start + layers, settings.depth)
-            self._pull(range(start, stop), 0, settings.channels_before(start), self.sums, add=False)
+            before = settings.channels_before(start)
+            self._pull_layers(range(start, stop), 0, before, self.sums, add=False)
             for layer in range(start, stop):
                 sums = self.sums[(layer - start) * width :]
                 if layer > start:
-                    first, last = settings.channels_before(start), settings.channels_before(layer)
-                    self._pull(range(layer, layer + 1), first, last, sums, add=True)
+                    ready = settings.channels_before(layer)
+                    self._pull_layers(range(layer, layer + 1), before, ready, sums, add=True)
                 for place in range(width):
                     self._finish(layer, place, sums[place])
+        self._add_stored_maps()
         return self.result
 
     def _take_input(self, number: int) -> None:
-        """Store the spectrum of an input, and add its part to the logits."""
-        volume = self.volume[number]
-        for output, weight in enumerate(self.final_weight[:, number]):
-            self.result[output].addcmul_(volume, weight)
+        """Store the spectrum of an input."""
+        volume, (z, y, x) = self.volume[number], self.sizes.box
         largest = volume.abs().sum(dtype=torch.float64).float()
-        self._store(_forward(volume, self.sizes.padded), number, largest)
+        real = real_view(self.sums[0].zero_())
+        real[:z, :y, :x] = volume
+        self.transforms.forward(real)
+        self._store(self.sums[0], number, largest)
 
     def _finish(self, layer: int, place: int, sums: torch.Tensor) -> None:
-        """Turn the sums of a feature map into its part of the logits and its spectrum."""
+        """Turn the sums of a feature map into its spectrum, or in the last layer into logits."""
         sizes, settings = self.sizes, self.settings
-        real = _inverse(sums, sizes.padded)
-        number = settings.channels_before(layer) + place
+        number, outputs = settings.channels_before(layer) + place, 0
+        if number == sizes.stored_maps:  # the first one of the last layer
+            self.result = self.final_bias[:, None, None, None].repeat(1, *sizes.box)
+        real = self.transforms.inverse(sums)
+        logits = real
+        if number >= sizes.stored_maps:
+            logits, outputs = self.result, settings.outputs
         self.kernels.activate[_tiles(sizes.lines, sizes.padded[2])](
-            real, self.result, self.biases[layer][place:], self.final_weight[:, number:],
-            1.0 / real.numel(), *sizes.padded, *sizes.box, int(np.prod(sizes.box)),
-            self.final_weight.stride(0), settings.outputs, ROWS=_TILE[0], COLUMNS=_TILE[1],
+            real, logits, self.biases[layer][place:], self.final_weight[:, number:],
+            1.0 / np.prod(sizes.padded), *sizes.padded, 2 * sizes.columns, *sizes.box,
+            int(np.prod(sizes.box)), self.final_weight.stride(0), outputs,
+            ROWS=_TILE[0], COLUMNS=_TILE[1],
         )  # fmt: skip
         if number < sizes.stored_maps:
-            spectrum = _forward(real, sizes.padded)
-            del real
-            self._store(spectrum, number, spectrum[0, 0, 0].real)
+            self.transforms.forward(real)
+            self._store(sums, number, sums[0, 0, 0].real)
+
+    def _add_stored_maps(self) -> None:
+        """Add to the logits what they get from all feature maps but the last layer's."""
+        sizes, (z, y, x) = self.sizes, self.sizes.box
+        weights = self.final_weight.new_zeros((*self.final_weight.shape, 3, 3, 3))
+        weights[:, :, 1, 1, 1] = self.final_weight
+        for first in range(0, self.settings.outputs, sizes.panel_maps):
+            some = weights[first : first + sizes.panel_maps, : sizes.stored_maps]
+            self._pull(some, self.phases.new_zeros(len(some)), 0, self.sums, add=False)
+            for place in range(len(some)):
+                real = self.transforms.inverse(self.sums[place])[:z, :y, :x]
+                self.result[first + place].add_(real, alpha=float(1.0 / np.prod(sizes.padded)))
 
     def _store(self, spectrum: torch.Tensor, number: int, largest: torch.Tensor) -> None:
         """Keep a spectrum of which no number exceeds `largest`."""
@@ -197,21 +201,52 @@ class _Evaluation:
             ROWS=_TILE[0], COLUMNS=_TILE[1],
         )  # fmt: skip
 
-    def _pull(self, layers: range, first: int, last: int, sums: torch.Tensor, add: bool) -> None:
+    def _pull_layers(
+        self, layers: range, first: int, last: int, sums: torch.Tensor, add: bool
+    ) -> None:
         """Sum the contributions of the feature maps `first` to `last - 1` to some layers."""
-        sizes = self.sizes
-        weights, scales = self._line_weights(layers, first, last)
-        targets, sources = weights.shape[2:]
+        weights = torch.cat([self._within_box(layer, first, last) for layer in layers])
         phases = self.phases[layers.start * self.settings.width :]
+        self._pull(weights, phases, first, sums, add)
+
+    def _within_box(self, layer: int, first: int, last: int) -> torch.Tensor:
+        """Weights of a layer without taps that read nothing but zeros outside of the box.
+
+        The padding is too short for those.
+        """
+        weights, dilation = self.weights[layer][:, first:last], self.settings.dilation(layer)
+        outside = [axis for axis in range(3) if dilation >= self.sizes.box[axis]]
+        if outside:
+            weights = weights.clone()
+            for axis in outside:
+                weights.select(axis + 2, 0).zero_()
+                weights.select(axis + 2, 2).zero_()
+        return weights
+
+    def _pull(
+        self,
+        weights: torch.Tensor,
+        phases: torch.Tensor,
+        first: int,
+        sums: torch.Tensor,
+        add: bool,
+    ) -> None:
+        """Sum the contributions of the feature maps from `first` on.
+
+        `weights` are (targets, sources, 3, 3, 3); `phases` are the targets' rows of `waves`.
+        """
+        sizes = self.sizes
+        weights, scales = self._line_weights(weights, first)
+        targets, sources = weights.shape[2:]
         (cosine_z, sine_z), (cosine_y, sine_y), (cosine_x, sine_x) = self.waves
         target_block = max(2, min(16, gpu.power_of_two(targets)))
         columns = min(_PRODUCT // (8 * target_block), 128, gpu.power_of_two(sizes.columns))
         columns = max(16, columns)
         source_block = 8 if sources <= 8 else 16
-        slab, padded = sizes.table_lines(targets, sources), filled_up(sources, VECTOR // 2)
+        slab, padded = sizes.table_lines(targets, sources), filled_up(sources, VECTOR)
         for line in range(0, sizes.lines, slab):
             count = min(slab, sizes.lines - line)
-            self.kernels.kernel_table[(-(-count // 32), -(-padded // 16), targets)](
+            self.kernels.kernel_table[(-(-count // 32), padded // 16, targets)](
                 self.table, weights, cosine_z, sine_z, cosine_y, sine_y, phases,
                 line, count, *sizes.padded[:2], targets, sources, padded, LINES=32, SOURCES=16,
             )  # fmt: skip
@@ -224,9 +259,7 @@ class _Evaluation:
                 PRECISION=gpu.DOT_PRECISION[self.precision],
             )  # fmt: skip
 
-    def _line_weights(
-        self, layers: range, first: int, last: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _line_weights(self, weights: torch.Tensor, first: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Weights as `kernel_table` reads them, in the sources' units, and the targets' scales.
 
         Returns
@@ -236,22 +269,10 @@ class _Evaluation:
             Factors of the sums: in float16 the weights of a target are divided by them, so that
             no number in the table exceeds one.
         """
-        parts = []
-        for layer in layers:
-            part = self.weights[layer][:, first:last]
-            dilation = self.settings.dilation(layer)
-            outside = [axis for axis in range(3) if dilation >= self.sizes.box[axis]]
-            if outside:
-                # Such taps read zeros outside of the box, but the padding is too short for them.
-                part = part.clone()
-                for axis in outside:
-                    part.select(axis + 2, 0).zero_()
-                    part.select(axis + 2, 2).zero_()
-            parts.append(part)
-        weights = torch.cat(parts)
         scales = torch.ones(len(weights), device=self.device)
         if self.precision == "float16":
-            weights = weights * self.units[first:last, None, None, None]
+            units = self.units[first : first + weights.shape[1]]
+            weights = weights * units[:, None, None, None]
             largest = weights.abs().sum((2, 3, 4)).amax(1)
             scales = torch.where(largest > 0, largest, 1.0)
             weights = weights / scales[:, None, None, None, None]

@@ -8,8 +8,10 @@ from voxmill.engine.gpu import SIZES, filled_up
 from voxmill.engine.transforms import lengths
 
 PANEL_MAPS = 8
-TABLE_BYTES = 2**27
-VECTOR = 16  # numbers; each line starts at a multiple of it
+# A slab's table is written and read at once: it stays in the L2 cache (50 MB on an H100, 40 MB on
+# an A100), with room for the spectra that stream through it.
+TABLE_BYTES = 24 * 2**20
+VECTOR = 16  # numbers; each line starts at a multiple of it, and so does each row of a table
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class SpectrumSizes:
     @cached_property
     def padded(self) -> tuple[int, int, int]:
         """Lengths of the transforms."""
-        return lengths(self.settings, self.box, lanes=1)
+        return lengths(self.settings, self.box, lanes=1, even_x=True)
 
     @cached_property
     def columns(self) -> int:
@@ -55,14 +57,22 @@ class SpectrumSizes:
         return min(self.settings.depth, max(1, PANEL_MAPS // self.settings.width))
 
     @cached_property
+    def panel_maps(self) -> int:
+        """Feature maps whose sums are in memory at one time."""
+        return self.panel_layers * self.settings.width
+
+    @cached_property
     def stored_maps(self) -> int:
-        """Feature maps whose spectra are stored: not the last layer's, which no layer reads."""
+        """Feature maps whose spectra are stored: not the last layer's, which no layer reads.
+
+        The last layer's maps are added to the logits directly.
+        """
         return self.settings.channels_before(self.settings.depth - 1)
 
     @staticmethod
     def table_row(targets: int, sources: int) -> int:
         """Numbers in the table for one line."""
-        return 12 * targets * filled_up(sources, VECTOR // 2)
+        return 12 * targets * filled_up(sources, VECTOR)
 
     def table_lines(self, targets: int, sources: int) -> int:
         """Lines of a slab: as many as a table of `TABLE_BYTES` has room for."""
@@ -70,12 +80,6 @@ class SpectrumSizes:
         return max(1, min(self.lines, TABLE_BYTES // line))
 
     def table_numbers(self) -> int:
-        """Numbers in the largest table of all pulls."""
-        width = self.settings.width
-        sizes = []
-        for start in range(0, self.settings.depth, self.panel_layers):
-            stop = min(start + self.panel_layers, self.settings.depth)
-            pulls = [((stop - start) * width, self.settings.channels_before(start))]
-            pulls += [(width, n * width) for n in range(1, stop - start)]
-            sizes += [self.table_row(t, s) * self.table_lines(t, s) for t, s in pulls]
-        return max(sizes)
+        """Numbers that the table of any pull, of some targets from all sources at most, has."""
+        line = self.table_row(self.panel_maps, self.stored_maps)
+        return max(line, min(self.lines * line, TABLE_BYTES // SIZES[self.precision]))

@@ -48,7 +48,9 @@ def _odd_factors(n: int) -> int:
     return count
 
 
-def lengths(settings: MSDNetSettings, box_shape: Shape, lanes: int = 16) -> tuple[int, int, int]:
+def lengths(
+    settings: MSDNetSettings, box_shape: Shape, lanes: int = 16, even_x: bool = False
+) -> tuple[int, int, int]:
     """Lengths of the transforms along z, y, x.
 
     A tap whose dilation is at least the box's edge only reads zeros, so that it needs no margin:
@@ -61,10 +63,13 @@ def lengths(settings: MSDNetSettings, box_shape: Shape, lanes: int = 16) -> tupl
         Voxels, z, y, x.
     lanes : int
         Numbers in a vector; the axis y is divided into vectors.
+    even_x : bool
+        Whether the length along x is to be even, where real transforms are half as long.
     """
     margins = [
         max((d for d in settings.dilations[: settings.depth] if d < n), default=0)
         for n in box_shape
     ]
     z, y, x = (n + margin for n, margin in zip(box_shape, margins, strict=True))
-    return fft_length(z), fft_length(y, lanes), fft_length(x)
+    along_x = 2 * fft_length(-(-x // 2)) if even_x else fft_length(x)
+    return fft_length(z), fft_length(y, lanes), along_x

@@ -15,9 +15,9 @@ Layouts, slowest axis first:
 import triton
 import triton.language as tl
 
-# Triton compiles a variant for arguments that are 1 or multiples of 16. These sometimes are, and a
-# variant gains nothing.
-_ANY = ("ready", "targets", "dilation", "channel")
+# Triton compiles a variant for arguments that are 1 or multiples of 16. These sometimes are, such
+# as the sizes of boxes, and a variant gains nothing.
+_ANY = ("ready", "targets", "dilation", "channel", "count", "box_z", "box_y", "box_x")
 
 
 @triton.jit

@@ -13,19 +13,32 @@ Layouts, slowest axis first:
     sums     [feature map of the panel][line][kx][re, im]                    float32
     table    [line of a slab][re, im][G0, Gs, iGd][target][source][re, im]   as the spectra
 
-Lines and sources are filled up with zeros to whole vectors, so that loads are wide.
+Lines and sources are filled up with zeros to whole vectors of 16, so that loads are wide.
 """
 
 import triton
 import triton.language as tl
 
-# Triton compiles a variant for arguments that are 1 or multiples of 16. These sometimes are, and a
-# variant gains nothing.
-_ANY = ("first_line", "lines", "targets", "sources")
+# Triton compiles a variant for arguments that are 1 or multiples of 16. These sometimes are, such
+# as the sizes of boxes, and a variant gains nothing. Strides that always are multiples of 16 are
+# left out of the list, so that loads are wide.
+_ANY = ("first_line", "lines", "targets", "sources", "columns", "sums_stride")
+_LAST = ("final_stride", "outputs")
+_BOX = (
+    "length_z",
+    "length_y",
+    "length_x",
+    "box_z",
+    "box_y",
+    "box_x",
+    "voxels",
+    "outputs",
+    "real_stride",
+)
 _UNALIGNED = ("bias", "final_weights", "phases", "unit")
 
 
-@triton.jit(do_not_specialize=_ANY, do_not_specialize_on_alignment=_UNALIGNED)
+@triton.jit(do_not_specialize=_ANY + _BOX, do_not_specialize_on_alignment=_UNALIGNED)
 def kernel_table(
     table, weights, cosine_z, sine_z, cosine_y, sine_y, phases,
     first_line, lines, length_z, length_y, targets, sources, padded_sources,
@@ -130,23 +143,23 @@ def pull(
     tl.store(to, result, mask=mask)
 
 
-@triton.jit(do_not_specialize_on_alignment=_UNALIGNED)
+@triton.jit(do_not_specialize=_BOX + _LAST, do_not_specialize_on_alignment=_UNALIGNED)
 def activate(
-    real, logits, bias, final_weights, scale, length_z, length_y, length_x, box_z, box_y, box_x,
-    voxels, final_stride, outputs, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    real, logits, bias, final_weights, scale, length_z, length_y, length_x, real_stride,
+    box_z, box_y, box_x, voxels, final_stride, outputs, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """Scale, bias and ReLU inside of the box, zero outside, in place; add the map to the logits.
 
-    `real` (length_z, length_y, length_x) is one feature map on the padded box, `final_weights[0]`,
-    `[final_stride]`, ... are its weights in the last layer, `logits` (outputs, z, y, x) belong to
-    the box.
+    `real` (length_z, length_y, length_x) is one feature map on the padded box, with `real_stride`
+    numbers from row to row; `final_weights[0]`, `[final_stride]`, ... are its weights in the last
+    layer; `logits` (outputs, z, y, x) belong to the box, and are left alone if `outputs` is 0.
     """
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     x = (tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS))[None, :]
     z, y = row // length_y, row % length_y
     inside = ((z < box_z) & (y < box_y))[:, None] & (x < box_x)
     padded = (row < length_z * length_y)[:, None] & (x < length_x)
-    at = real + row.to(tl.int64)[:, None] * length_x + x
+    at = real + row.to(tl.int64)[:, None] * real_stride + x
     value = tl.load(at, mask=inside, other=0.0) * scale + tl.load(bias)
     # Not a maximum, which would turn NaN into zero.
     value = tl.where(inside, tl.where(value < 0.0, 0.0, value), 0.0)
@@ -158,7 +171,7 @@ def activate(
         to += voxels
 
 
-@triton.jit(do_not_specialize_on_alignment=_UNALIGNED)
+@triton.jit(do_not_specialize=_ANY + _BOX, do_not_specialize_on_alignment=_UNALIGNED)
 def store_spectrum(
     spectra, spectrum, unit, lines, columns, row_stride, map_stride,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,

@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 
+from voxmill.evaluation.evaluate_instances import compared
 from voxmill.evaluation.instances import Overlaps, count_overlaps
 from voxmill.geometry import Box, VoxelSize
 from voxmill.runtime.files import read_json, writing
@@ -34,6 +35,8 @@ def draw_instances(
     labels_path: str,
     instances_path: str,
     output_path: str,
+    voxel_size_um: list[float],
+    own_grid: dict[str, Any] | None = None,
     threads: int = 1,
 ) -> None:
     """Draw outlines of true and found objects on planes, and their overlap by size.
@@ -41,24 +44,25 @@ def draw_instances(
     Parameters
     ----------
     volume : dict
-        Arguments of `voxmill.volumes.read_header`.
+        Arguments of `voxmill.volumes.read_header`, in the voxels of the file.
     truth_path, labels_path : path
         Labels: the ground truth, and the `zarr.json` of what was found.
     instances_path : path
         What `evaluate_instances` wrote.
     output_path : path
         PNG.
+    voxel_size_um, own_grid
+        As of `evaluate_instances`.
     threads : int
     """
-    header = read_header(**volume)
-    size = VoxelSize.of(header.voxel_size_um)
     results = read_json(instances_path, "evaluation of labels")
     paths = truth_path, str(Path(labels_path).parent)
     with (
-        open_volume(header) as source,
+        open_volume(read_header(**volume)) as source,
         open_volume(read_header(paths[0], dtypes=LABEL_DTYPES)) as truth,
-        open_volume(read_header(paths[1], dtypes=LABEL_DTYPES)) as found,
+        open_volume(read_header(paths[1], dtypes=LABEL_DTYPES)) as opened,
     ):
+        found, size = compared(opened, voxel_size_um, own_grid)
         overlaps = count_overlaps(truth, found, threads=threads, names=(truth_path, labels_path))
         figure = _draw(source, truth, found, size, overlaps, results)
     with writing(output_path) as scratch:

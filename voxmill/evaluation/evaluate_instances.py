@@ -1,6 +1,6 @@
 """Labels of cells against a ground truth of labels: in all, by threshold and by size."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ from voxmill.evaluation.instances import (
     splits_and_merges,
 )
 from voxmill.evaluation.surfaces import compare_pairs, quality_by_size
-from voxmill.geometry import VoxelSize
+from voxmill.geometry import Resampling, VoxelSize
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import write_json
 from voxmill.runtime.jobs import job, logger
 from voxmill.volumes import LABEL_DTYPES, open_volume, read_header
 from voxmill.volumes.orientation import place
+from voxmill.volumes.own_voxels import InOwnVoxels
 from voxmill.volumes.protocols import ReadableVolume
 from voxmill.volumes.sources import check_files
 
@@ -73,6 +74,28 @@ def instance_results(
     }
 
 
+def compared(
+    labels: ReadableVolume, voxel_size_um: Iterable[float], own_grid: Mapping[str, Any] | None
+) -> tuple[ReadableVolume, VoxelSize]:
+    """Labels in the voxels of the ground truth, and the size of these.
+
+    Parameters
+    ----------
+    labels : ReadableVolume
+    voxel_size_um : (3,) float
+        Of the labels.
+    own_grid : dict or None
+        See `evaluate_instances`.
+    """
+    size = VoxelSize.of(voxel_size_um)
+    if own_grid is None:
+        return labels, size
+    grid = Resampling(
+        tuple(own_grid["own_shape"]), VoxelSize.of(own_grid["own_voxel_size_um"]), size
+    )
+    return InOwnVoxels(labels, grid), grid.own_voxel_size_um
+
+
 @job(outputs=("output_path",))
 def evaluate_instances(
     *,
@@ -81,6 +104,7 @@ def evaluate_instances(
     labels_path: str,
     voxel_size_um: list[float],
     output_path: str,
+    own_grid: dict[str, Any] | None = None,
     fingerprint: str | None = None,
     threads: int = 1,
 ) -> None:
@@ -95,8 +119,12 @@ def evaluate_instances(
     labels_path : path
         The `zarr.json` of the image of labels.
     voxel_size_um : (3,) float
+        Of the labels.
     output_path : path
         JSON: see `instance_results`.
+    own_grid : dict, optional
+        Where the volume was resampled on reading: `own_shape` and `own_voxel_size_um` of its file,
+        in whose voxels the two are compared.
     fingerprint : str, optional
         Of the ground truth when the run was planned; another one is refused.
     threads : int
@@ -114,8 +142,8 @@ def evaluate_instances(
             "affine. Resample them to the volume."
         )
     found_header = read_header(Path(labels_path).parent, dtypes=LABEL_DTYPES)
-    with open_volume(header) as truth, open_volume(found_header) as found:
-        size = VoxelSize.of(voxel_size_um)
+    with open_volume(header) as truth, open_volume(found_header) as opened:
+        found, size = compared(opened, voxel_size_um, own_grid)
         results = instance_results(truth, found, size, (str(truth_path), labels_path), threads)
     check_files([truth_path], [fingerprint] if fingerprint else None)
     write_json(output_path, results)

@@ -22,10 +22,10 @@ from voxmill.runtime.checked import write_checked_json
 from voxmill.runtime.jobs import job, logger, progress
 from voxmill.tiles.grid import Grid
 from voxmill.tiles.plan import read_plan
-from voxmill.volumes import LABEL_DTYPES, open_volume, read_header
+from voxmill.volumes import LABEL_DTYPES, check_source, open_volume, read_header
 
 
-@job
+@job(outputs=("output_path",))
 def measure_label_seams(
     *,
     plan_path: str,
@@ -37,13 +37,14 @@ def measure_label_seams(
     settings: dict,
     objects: dict,
     part: list[Triple] | None = None,
+    fingerprint: str | None = None,
 ) -> None:
     """Write how far stored labels are from those of windows that are labelled in one piece.
 
     Parameters
     ----------
     plan_path, cells_path : path
-    foreground_path, source
+    foreground_path, source, fingerprint
         As of `voxmill.cells.label_slab.label_slab`.
     labels_path : path
         The `zarr.json` of the image of labels.
@@ -89,5 +90,7 @@ def measure_label_seams(
         # Where about half of the voxels are labelled there are most outlines.
         boxes = richest_boxes(labelled, starts + np.array(within.start), edges, number)
         rows = [compare(box) for box in progress(boxes, len(boxes), "window", "labels at seams")]
+    if source is not None:
+        check_source(read_header(**source), fingerprint)
     write_checked_json(output_path, sum_labels(rows) | {"windows": rows})
     logger.info("%d windows at seams: %s", len(rows), sum_labels(rows))

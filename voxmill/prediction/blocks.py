@@ -1,7 +1,12 @@
 """The blocks of a tile: as large as the memory allows, and halved where it was not enough."""
 
-from collections.abc import Callable
+import functools
+import itertools
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -33,7 +38,11 @@ def plan_blocks(
     budget_bytes: int,
     multiple: int = 1,
 ) -> list[Block]:
-    """The fewest blocks that each fit the budget: the core cut evenly, longest edge first.
+    """Blocks that each fit the budget, cut so that all of them together need the least.
+
+    What they need counts their halos and the margins of their transforms, so that it stands for
+    what they cost. A core is cut evenly, its longest edge first, until a block fits; of other cuts
+    into no more blocks the cheapest is taken.
 
     Parameters
     ----------
@@ -65,7 +74,9 @@ def plan_blocks(
         blocks = [block_around(part, halo, window_shape, multiple) for part in core.split(cuts)]
         worst = max(blocks, key=lambda block: block.box.size)
         if needed(worst.box.shape) <= budget_bytes:
-            return blocks
+            cut = partial(block_around, halo=halo, window_shape=window_shape, multiple=multiple)
+            cuts = _cheapest(core, cuts, cut, functools.cache(needed), budget_bytes)
+            return [cut(part) for part in core.split(cuts)]
         if max(worst.core.shape) == 1:
             raise VoxmillError(
                 f"memory: one voxel with its halo of {halo} voxels needs "
@@ -73,6 +84,37 @@ def plan_blocks(
                 "more memory or choose a smaller halo."
             )
         cuts[int(np.argmax(worst.core.shape))] += 1
+
+
+def _cheapest(
+    core: Box,
+    cuts: Sequence[int],
+    cut: Callable[[Box], Block],
+    needed: Callable[[Triple], int],
+    budget_bytes: int,
+) -> list[int]:
+    """Cuts into no more blocks than `cuts` that fit the budget and need the least in all."""
+    tried = [range(1, min(2 * n + 1, edge) + 1) for n, edge in zip(cuts, core.shape, strict=True)]
+    # How many blocks have which edge, for each axis and number of cuts.
+    edges: list[dict[int, Counter[int]]] = [{}, {}, {}]
+    for axis, numbers in enumerate(tried):
+        for number in numbers:
+            parts = core.split([number if a == axis else 1 for a in range(3)])
+            edges[axis][number] = Counter(cut(part).box.shape[axis] for part in parts)
+    best, least = list(cuts), float("inf")
+    for candidate in itertools.product(*tried):
+        if math.prod(candidate) > math.prod(cuts):
+            continue
+        total, largest = 0, 0
+        for z, y, x in itertools.product(*(edges[a][n] for a, n in enumerate(candidate))):
+            size = needed((z, y, x))
+            largest = max(largest, size)
+            total += size * math.prod(
+                edges[a][n][e] for a, (n, e) in enumerate(zip(candidate, (z, y, x), strict=True))
+            )
+        if largest <= budget_bytes and total < least:
+            best, least = list(candidate), total
+    return best
 
 
 def block_around(core: Box, halo: Triple, window_shape: Triple, multiple: int) -> Block:

@@ -12,12 +12,10 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from voxmill.config.training import TrainingSettings
 from voxmill.engine import autograd, fourier
 from voxmill.networks import build, check_settings
-from voxmill.networks.heads import HEADS, MASKS
 from voxmill.networks.msdnet import MSDNet
 from voxmill.runtime.digests import source_digest
 from voxmill.runtime.errors import VoxmillError
@@ -30,9 +28,10 @@ from voxmill.training.checkpoints import (
     load_checkpoint,
     save_checkpoint,
 )
+from voxmill.training.losses import loss_of
 from voxmill.training.mistakes import find_mistakes
 from voxmill.training.patches import PatchSampler
-from voxmill.training.sources import MASK_WEIGHT, Source, check_sources, default_weight
+from voxmill.training.sources import Source, check_sources, default_weight
 from voxmill.training.validation import validate
 
 
@@ -177,7 +176,7 @@ class Trainer:
         precision = getattr(torch, settings.precision)
         with torch.autocast(self.device, precision, enabled=settings.precision != "float32"):
             logits = self._forward(patches)
-        loss = self._loss(logits.float(), targets)
+        loss = loss_of(logits.float(), targets, settings, self.positive_weight)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise VoxmillError(
@@ -228,30 +227,6 @@ class Trainer:
             torch.from_numpy(np.stack(patches)[:, None]).to(self.device),
             torch.from_numpy(np.stack(targets)).to(self.device),
         )
-
-    def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy with soft targets; see `TrainingSettings.positive_weight`."""
-        counts, target = targets[:, 0], targets[:, 1]
-        weight = counts * (1 + self.positive_weight * target)
-        entropy = functional.binary_cross_entropy_with_logits(
-            logits[:, 0], target, weight, reduction="sum"
-        )
-        loss = entropy / weight.sum()
-        if self.settings.foreground:
-            entropy = functional.binary_cross_entropy_with_logits(
-                logits[:, 1], targets[:, 2], counts, reduction="sum"
-            )
-            loss = loss + self.settings.foreground_weight * entropy / counts.sum()
-        names = self.settings.output_names
-        for k in (k for k, name in enumerate(names) if name in HEADS):
-            # What it says outside of objects is looked at only where the mask is wrong.
-            mask = targets[:, 1 + next(m for m, name in enumerate(names) if name in MASKS)]
-            weight = counts * (1 + MASK_WEIGHT * mask)
-            entropy = functional.binary_cross_entropy_with_logits(
-                logits[:, k], targets[:, 1 + k], weight, reduction="sum"
-            )
-            loss = loss + self.settings.foreground_weight * entropy / weight.sum()
-        return loss
 
     def _update_average(self, number: int) -> None:
         # The decay starts low, so that the average soon loses the random start.

@@ -16,7 +16,7 @@ from voxmill.runtime.checked import DamagedFileError
 SUFFIX = ".damaged"
 
 # Folders of many files that other lists vouch for.
-_PASSED = ("tiles", "predictions", "batches", "slabs", "levels")
+_PASSED = ("tiles", "predictions", "batches", "slabs", "levels", "label_levels")
 # The output that Snakemake knows of, where a job writes others behind it.
 _WRITTEN_LAST = ("zarr.json", "dataset_description.json")
 
@@ -48,6 +48,26 @@ def set_damaged_aside(names: Iterable[str]) -> list[str]:
     return told
 
 
+def written_last(path: Path) -> Path | None:
+    """What a job writes behind a file and Snakemake knows of: of an image or of a data set.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    Path or None
+        None where it is not there, or where the file is no part of such.
+    """
+    for parent in path.parents:
+        for name in _WRITTEN_LAST:
+            last = parent / name
+            if last.is_file() and last != path and _belongs(parent):
+                return last
+    return None
+
+
 def _with_receipts(folder: Path) -> Iterator[Path]:
     """All paths below a folder that have a receipt, whether they are there or not."""
     for root, folders, _ in os.walk(folder):
@@ -66,7 +86,7 @@ def _suspicious(path: Path) -> bool:
     """Whether a product has to be read: it is gone behind another one, or younger than written."""
     receipt = receipts.receipt_path(path).stat()
     if not path.exists():
-        return _last_beside(path) is not None
+        return written_last(path) is not None
     files = [path, *path.rglob("*")] if path.is_dir() else [path]
     if any(file.lstat().st_mtime_ns > receipt.st_mtime_ns for file in files):
         return True
@@ -80,20 +100,10 @@ def _set_aside(path: Path, error: DamagedFileError) -> list[str]:
         if path.exists():
             path.replace(aside)
         receipts.receipt_path(path).unlink(missing_ok=True)
-        if (last := _last_beside(path)) is not None:
+        if (last := written_last(path)) is not None:
             last.unlink(missing_ok=True)
     what = f" What was there is {aside.name} now." if aside.exists() else ""
     return [f"{str(error).removesuffix(receipts.REMAKE)}It is made anew.{what}"]
-
-
-def _last_beside(path: Path) -> Path | None:
-    """What a job writes last, so that Snakemake knows of it alone: of an image or a data set."""
-    for parent in path.parents:
-        for name in _WRITTEN_LAST:
-            last = parent / name
-            if last.is_file() and last != path and _belongs(parent):
-                return last
-    return None
 
 
 def _belongs(folder: Path) -> bool:

@@ -73,16 +73,12 @@ class Evaluations:
             images = {"image": volume.path, **images}
         return images
 
-    def labels_to_show(self, wildcards: Wildcards) -> dict[str, str]:
-        """Label volumes of a network, by name, where the format has use for them."""
+    def labels_if_any(self, wildcards: Wildcards) -> str | list[str]:
+        """What says that a network's labels are whole, where the format has use for them."""
         shown = self.config.settings["export"]["labels"]
         if wildcards.format in _OF_LABELS or (wildcards.format == "neuroglancer" and shown):
-            return {"labels": f"results/{wildcards.volume}/{wildcards.network}/labels.ome.zarr"}
-        return {}
-
-    def labels_if_any(self, wildcards: Wildcards) -> list[str]:
-        """The files that say that these are whole."""
-        return [f"{path}/zarr.json" for path in self.labels_to_show(wildcards).values()]
+            return f"results/{wildcards.volume}/{wildcards.network}/labels.ome.zarr/zarr.json"
+        return []
 
     def export_box(self, wildcards: Wildcards) -> str | None:
         """The part of the volume whose cells are written as outlines or surfaces."""

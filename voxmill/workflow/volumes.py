@@ -54,6 +54,18 @@ class Volumes:
             "voxel_size_um": self.own_voxel_size_um(wildcards),
         }
 
+    def copied(self, wildcards: Wildcards) -> Settings | None:
+        """Arguments of the volume where it is to be shown, but is no OME-Zarr; None elsewhere."""
+        path = self._volume(wildcards).path or ""
+        wanted = self.config.settings["export"]["image"] == "copy"
+        if wildcards.format != "neuroglancer" or not wanted or path.rstrip("/").endswith(".zarr"):
+            return None
+        return self.own_arguments(wildcards)
+
+    def copied_file(self, wildcards: Wildcards) -> str | list[str]:
+        """The file of such a volume."""
+        return [] if self.copied(wildcards) is None else self.file(wildcards)
+
     def original_arguments(self, wildcards: Wildcards) -> Settings:
         """Arguments of `voxmill.volumes.read_header` for the user's own file."""
         return self.own_arguments(wildcards) | {"path": self._volume(wildcards).path}
