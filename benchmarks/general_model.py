@@ -7,9 +7,9 @@ Volumes of c-Fos and microglia (`benchmarks/real_data.py`), of nuclei, and phant
 that their cells have a diameter of 8 voxels. `lovo` leaves each stain out in turn: a network is
 trained on all else, and finds the cells of the stain's volumes. Its threshold is the best one on
 eighths of its training volumes that were kept out of the training, so that nothing of the stain is
-used but the diameter of its cells. The difference of Gaussians (scale and threshold, on the same
-resampled and normalised grey values) is tuned on the volumes of the other stain. `train` trains on
-all and writes `models/cells.safetensors`.
+used but the diameter of its cells. The difference of Gaussians (scale and threshold, on grey values
+with the general model's normalisation) is tuned on the volumes of the other stain. `train` trains
+on all and writes `models/cells.safetensors`.
 """
 
 import argparse
@@ -50,7 +50,7 @@ from voxmill.volumes.blocks import ArrayVolume
 # the low byte of their 16 bits was kept, and what is left is noise.
 DIAMETERS_UM = {"cfos": 13.0, "microglia": 20.0, "nuclei": 3.5, "phantom": 12.0}
 LIGHT_SHEET_UM = real_data.VOXEL_SIZES_UM["cfos"]
-# In cfos_1147 nearly all cells are marked at x < 100, and hardly any beyond, though they look alike.
+# In cfos_1147 nearly all cells are marked at x < 100 and hardly any beyond, though they look alike.
 TRAINED = {"cfos_1147": "0:200, 0:200, 0:100"}
 NUCLEI, NUCLEI_UM = "nuclei_1135", (0.284, 0.127, 0.127)
 NUCLEI_SOURCE = "nuclei of plant ovules (go-nuclear, Vijayan et al., EMBL)"
@@ -65,8 +65,8 @@ HELD_OF = {"cfos_1147": "0:50, 100:200, 0:100"}
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 SETTINGS = TrainingSettings(
-    # All lengths are for cells of 13 um: blocks and regions of grey values, whose sizes are fixed in
-    # micrometres (`voxmill.volumes.grey_maps`), then stand to the cells as in the c-Fos model.
+    # All lengths are for cells of 13 um: blocks and regions of grey values, whose sizes are fixed
+    # in micrometres (`voxmill.volumes.grey_maps`), then stand to the cells as for c-Fos.
     cell_diameter_um=13.0,
     cell_diameter_vox=8.0,
     target="mask",
@@ -199,7 +199,7 @@ def rivals_of(options) -> tuple[dict[str, dict[str, left_out.Volume]], dict[str,
     for stain, names in real_data.VOLUMES.items():
         own = {name: real_data.read_source(name, options.data) for name in names}
         volumes[stain] = {name: real_data.truth_of(source) for name, source in own.items()}
-        grey = real_data.SETTINGS[stain].normalisation
+        grey = SETTINGS.normalisation
         runs[stain] = rivals.dog(volumes[stain], own, grey, ("local",), DOG_SCALES)
     return volumes, runs
 

@@ -44,7 +44,7 @@ ROWS = (
 )
 # The fastest on paper is run on the whole volume.
 BLOCK_ROWS = ("gpu-fourier:float16", "gpu-fourier:float32")
-TESTS = ("test_engine_gpu.py", "test_denoising_memory.py", "test_denoising_devices.py")
+KERNEL_TESTS = "test_engine_gpu.py"
 FULL = {
     "device": "cuda", "sizes": [64, 128, 256], "depth": 100, "halo": 48, "largest": 704,
     "volume": [2304, 1280, 1024], "scan": [256, 256, 150], "network": {}, "repeats": 3,
@@ -60,10 +60,18 @@ MINI = {
 
 def rows_of_a(given: argparse.Namespace) -> list[dict]:
     """Tests of the kernels, then every row at every size, the smallest sizes first."""
-    tests = [{"kind": "tests", "file": name} for name in (TESTS[:1] if given.mini else TESTS)]
+    files = [KERNEL_TESTS] if given.mini else files_of_gpu_tests()
+    tests = [{"kind": "tests", "file": name} for name in files]
     chosen = given.rows or ROWS
     sized = [_engine("engine", row) | {"edge": edge} for edge in given.sizes for row in chosen]
     return [*tests, *sized]
+
+
+def files_of_gpu_tests() -> list[str]:
+    """Files with tests that need a GPU, those of the kernels first."""
+    paths = sorted((ROOT / "tests" / "unit").glob("test_*.py"))
+    found = [path.name for path in paths if "@pytest.mark.gpu" in path.read_text("utf-8")]
+    return sorted(found, key=lambda name: name != KERNEL_TESTS)
 
 
 def rows_of_b(given: argparse.Namespace) -> list[dict]:

@@ -75,7 +75,7 @@ rule measure_label_seams:
     conda:
         "../envs/voxmill.yaml"
     resources:
-        mem_mb=4000,
+        mem_mb=W.objects.seam_memory_mb,
     params:
         source=W.objects.source,
         fingerprint=W.volumes.fingerprint,

@@ -80,7 +80,12 @@ def test_a_run_that_is_stopped_six_times_ends_in_the_undisturbed_result(
 
 
 @pytest.mark.parametrize(
-    ("name", "victim"), [("kill", "jobs"), ("terminate", "snakemake"), ("interrupt", "group")]
+    ("name", "victim"),
+    [
+        ("kill", "jobs"),
+        ("interrupt", "group"),
+        pytest.param("terminate", "snakemake", marks=pytest.mark.slow),
+    ],
 )
 def test_a_prediction_that_is_stopped_goes_on(name, victim, project, finished):
     until = ("--until", "stitch_volume")

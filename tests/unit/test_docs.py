@@ -116,3 +116,26 @@ def test_examples_of_contributing_run(tmp_path, monkeypatch):
     result = doctest.DocTestRunner().run(test, out=report.append)
     assert result.attempted > 30
     assert not result.failed, "".join(report)
+
+
+def test_every_promise_of_operations_names_tests_that_exist():
+    """Each row of the table of what can go wrong."""
+    page = (ROOT / "docs/operations.md").read_text()
+    table = page[page.index("## What can go wrong") :]
+    rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) > 20
+    for row in rows:
+        named = re.findall(r"`([\w/]+\.py)::(\w+)`(\*?)", row.rsplit(" | ", 1)[1])
+        assert named, row
+        for file, test, star in named:
+            source = (ROOT / "tests" / file).read_text()
+            functions = {
+                node.name: node
+                for node in ast.parse(source).body
+                if isinstance(node, ast.FunctionDef)
+            }
+            assert test in functions, f"{file}: {test}"
+            # Of a test with a quick part no star is given.
+            marks = [ast.unparse(mark) for mark in functions[test].decorator_list]
+            slow = "pytest.mark.slow" in marks or "\npytestmark = pytest.mark.slow" in source
+            assert slow == bool(star), f"{file}: {test}"

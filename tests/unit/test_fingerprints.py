@@ -267,6 +267,12 @@ def test_a_source_that_changed_is_refused_by_name(place):
     check_source(header, "phantom of these settings")
 
 
+def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(place):
+    os.mkfifo(place / "truth.csv")
+    with pytest.raises(VoxmillError, match=r"truth\.csv: expected a file, found a pipe"):
+        fingerprints.path_fingerprint(place / "truth.csv")
+
+
 def test_a_single_file_is_digested_once(place, monkeypatch):
     path = place / "truth.csv"
     path.write_text("z_vox,y_vox,x_vox\n1,2,3\n")

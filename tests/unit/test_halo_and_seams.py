@@ -7,18 +7,21 @@ import numpy as np
 import pytest
 import tifffile
 
+import voxmill.evaluation.measure_seams
 from voxmill.cells.find_cells import CellSettings
 from voxmill.config.networks import MSDNetSettings
+from voxmill.config.objects import ObjectSettings
 from voxmill.engine.backends import BACKENDS
 from voxmill.evaluation.measure_seams import (
     SeamSettings,
+    _labels_of,
     compare_cells,
     measure_seams,
     seam_starts,
     summarise,
 )
 from voxmill.evaluation.seam_windows import LABEL_COUNTS, compare_labels, sum_labels
-from voxmill.geometry import Box
+from voxmill.geometry import Box, VoxelSize
 from voxmill.networks import build, models
 from voxmill.prediction import volume_predictor
 from voxmill.prediction.box import PredictionSettings, predict, resolve_device
@@ -36,6 +39,7 @@ from voxmill.tiles.grid import plan_tiles
 from voxmill.tiles.plan import read_plan
 from voxmill.tiles.plan_volume import plan_volume
 from voxmill.volumes import fingerprint, open_volume, read_header, write_planes
+from voxmill.volumes.blocks import ArrayVolume
 from voxmill.volumes.grey_values import read_grey_values
 from voxmill.volumes.measure_volume import measure_volume
 from voxmill.volumes.probability import rounding, to_stored
@@ -139,6 +143,13 @@ def test_labels_that_differ_are_counted():
     rows = [compare_labels(reference, each) for each in (found, reference)]
     assert sum_labels(rows)["labels"] == 9
     assert sum_labels([*rows, {"cells": 3}]) == {}, "where labels were not compared"
+
+
+def test_labels_are_not_compared_without_the_native_code(monkeypatch):
+    image = ArrayVolume(np.zeros((4, 4, 4), np.float32))
+    assert _labels_of(image, ObjectSettings(), VoxelSize(1, 1, 1)) is not None
+    monkeypatch.setattr(voxmill.evaluation.measure_seams, "load", lambda source: "no compiler")
+    assert _labels_of(image, ObjectSettings(), VoxelSize(1, 1, 1)) is None
 
 
 def test_partners_have_one_label_and_others_have_their_own():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -136,6 +137,20 @@ def test_missing_weights_are_named(weights):
     weights.unlink()
     with pytest.raises(VoxmillError, match="this weights file does not exist"):
         models.read_card(weights)
+
+
+@pytest.mark.parametrize("which", ["weights", "card"])
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_a_pipe_in_place_of_a_model_is_refused_and_not_waited_for(weights, which, kind):
+    path = weights if which == "weights" else models.card_path(weights)
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    for read in (models.read_card, models.load):
+        with pytest.raises(VoxmillError, match=rf"{path.name}: expected .*, found no plain file"):
+            read(weights)
 
 
 def test_every_registered_network_can_be_built():

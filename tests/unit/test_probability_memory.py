@@ -85,6 +85,14 @@ def level(path):
     )
 
 
+def mode(path):
+    build_level(
+        plan_path=f"{path}.json", manifest_paths=[f"{path}.0.json", f"{path}.1.json"],
+        image_path=path, storage=STORAGE, level=1, row=0, output_path=f"{path}.level.json",
+        how="mode",
+    )
+
+
 def overview(path):
     # What is shown is 512 voxels a side at most, in both images.
     Path(f"{path}.csv").write_text("z_vox,y_vox,x_vox\\n250,250,250\\n")
@@ -113,7 +121,7 @@ def run(code):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")
-@pytest.mark.parametrize("job", ["cells", "level", "overview", "windows"])
+@pytest.mark.parametrize("job", ["cells", "level", "mode", "overview", "windows"])
 def test_the_peak_is_that_of_a_block(job):
     edge = 514 if job == "overview" else 258
     said = run(

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.workflow.conftest import Project
+from voxmill.checking.check import check_run
 from voxmill.slurm import table
 
 PHANTOM = {"shape_vox": [12, 13, 12], "voxel_size_mm": 8, "seed": 1}
@@ -69,6 +70,13 @@ def test_every_scan_has_its_products(denoised):
 
 def test_a_good_run_leaves_no_checkpoint(denoised):
     assert list(denoised.path("").rglob(".denoising*")) == []
+
+
+def test_every_file_of_denoising_has_a_checksum(denoised, monkeypatch):
+    monkeypatch.chdir(denoised.folder)
+    found = check_run(["results"])
+    assert (found.broken, found.unchecked) == ([], [])
+    assert found.whole > 20
 
 
 def test_derivatives_that_are_deleted_or_damaged_come_back(denoised, tmp_path):

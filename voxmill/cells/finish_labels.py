@@ -12,7 +12,7 @@ from voxmill.cells.colours import listed_colours
 from voxmill.cells.label_slab import LISTED, STORAGE, read_seeds
 from voxmill.runtime.files import read_json, write_text
 from voxmill.runtime.jobs import job, logger
-from voxmill.runtime.receipts import write_receipts
+from voxmill.runtime.receipts import remove_receipts, write_receipts
 from voxmill.tiles.plan import read_plan
 from voxmill.tiles.predicted import PlannedImage, check_complete, read_row_manifest
 from voxmill.volumes.multiscale import ROOT, write_image
@@ -94,10 +94,12 @@ def _list_labels(probability: Path, labels: Path, count: int) -> None:
     The group holds a folder of links. Its metadata are a file of their own beside the labels',
     as the way to the image is another one from there.
     """
+    folder = probability / "labels" / NAME
+    listing = [labels / LISTED, folder.with_name(ROOT)]
+    remove_receipts(listing)
     content = read_json(labels / ROOT, "metadata of labels")
     content["attributes"]["ome"]["image-label"]["source"] = {"image": "../../"}
     write_text(labels / LISTED, json.dumps(content, indent=1) + "\n")
-    folder = probability / "labels" / NAME
     if folder.is_symlink():
         folder.unlink()
     folder.mkdir(parents=True, exist_ok=True)
@@ -112,4 +114,4 @@ def _list_labels(probability: Path, labels: Path, count: int) -> None:
         "attributes": {"ome": {"version": "0.5", "labels": [NAME]}},
     }
     write_text(folder.with_name(ROOT), json.dumps(group, indent=1) + "\n")
-    write_receipts([labels / LISTED, folder.with_name(ROOT)], "finish_labels", "")
+    write_receipts(listing, "finish_labels", "")

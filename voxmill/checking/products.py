@@ -129,6 +129,7 @@ def _shards(path: Path) -> list[dict[str, Any]]:
 
 def _check_shards(path: Path) -> None:
     read_checked_json(path)
+    receipts.check_file(path)
     for entry in _shards(path):
         _check_shard(_image_of(path) / entry["key"], entry)
 
@@ -154,7 +155,8 @@ def _with_shards(path: Path) -> tuple[Path, ...]:
         except (VoxmillError, OSError):
             lost.append(shard)
     # Without the metadata the image is made whole again, whatever of it is there.
-    return path, _image_of(path).with_name("zarr.json"), *lost
+    root = _image_of(path).with_name("zarr.json")
+    return path, receipts.receipt_path(path), root, *lost
 
 
 def _is_json(path: Path) -> bool:
@@ -214,9 +216,10 @@ def _is_container(path: Path) -> bool:
 KINDS: tuple[
     tuple[Callable[[Path], bool], Callable[[Path], object], Callable[[Path], tuple[Path, ...]]], ...
 ] = (
+    # A list has a receipt where a job looks for its own: its shards have to be whole too.
+    (_lists_shards, _check_shards, _with_shards),
     (_has_receipt, receipts.check_file, _with_receipt),
     (_is_tile, _check_tile, _alone),
-    (_lists_shards, _check_shards, _with_shards),
     (_is_json, read_checked_json, _alone),
     (_is_container, read_checked, _alone),
 )

@@ -13,7 +13,7 @@ from voxmill import __version__
 from voxmill.denoising.bids import DEFAULT_SUFFIXES, BidsScan, find_scans
 from voxmill.runtime.files import read_json, write_json, writing
 from voxmill.runtime.jobs import job
-from voxmill.runtime.receipts import write_receipts
+from voxmill.runtime.receipts import remove_receipts, write_receipts
 
 BIDS_VERSION = "1.10.0"
 
@@ -52,20 +52,21 @@ def write_derivatives(
     root = Path(output_path).parent
     scans = find_scans(source, suffixes)
     starts = np.cumsum([0, *(counts or [1] * len(scans))])
-    written: list[str | Path] = []
+    written: list[Path] = []
     for scan, start, stop in zip(scans, starts[:-1], starts[1:], strict=True):
         image = root / scan.derivative
+        stem = str(image).removesuffix(".nii.gz")
+        files = [image, *(Path(stem + kind) for kind in (".json", ".bval", ".bvec"))]
+        remove_receipts(files)
         with writing(image) as scratch:
             _put(denoised_paths[start:stop], scratch)
-        stem = str(image).removesuffix(".nii.gz")
         write_json(f"{stem}.json", sidecar(scan, record_paths[start:stop]))
-        written += [image, f"{stem}.json"]
         # The gradients of a diffusion series belong to the image, not to its denoising.
         for kind in (".bval", ".bvec"):
             raw = scan.path.with_name(f"{scan.stem}_{scan.suffix}{kind}")
             if raw.exists():
                 shutil.copyfile(raw, stem + kind)
-                written.append(stem + kind)
+        written += [file for file in files if file.exists()]
     # By these a file that is deleted or damaged is missed, though Snakemake knows of one alone.
     write_receipts(written, "write_derivatives", "")
     write_json(output_path, description(source))

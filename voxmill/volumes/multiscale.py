@@ -81,6 +81,9 @@ def write_image(
     origin_um : (3,) float
         Place of level 0's first voxel, where that of the volume's file is 0.
     """
+    root = Path(path, ROOT)
+    # A file of another content has no receipt meanwhile: it would count as damaged.
+    remove_receipts([root, *(Path(array.path, ROOT) for array in arrays)])
     written = [array.write_metadata() for array in arrays]
     placed = [_placed(level, voxel_size_um, origin_um) for level in levels]
     multiscale = {
@@ -103,12 +106,8 @@ def write_image(
         "node_type": "group",
         "attributes": {"ome": ome, "voxmill": extra},
     }
-    write_receipts(written, f"the job that made {Path(path).name}", "")
-    # Last of all, and its receipt before it: a file of another content has no receipt meanwhile.
-    root = Path(path, ROOT)
-    remove_receipts([root])
     write_text(root, json.dumps(group, indent=1) + "\n")
-    write_receipts([root], f"the job that made {Path(path).name}", "")
+    write_receipts([*written, root], f"the job that made {Path(path).name}", "")
 
 
 def _placed(

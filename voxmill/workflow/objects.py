@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from voxmill.config.objects import ObjectSettings
-from voxmill.geometry import VoxelSize
+from voxmill.config.seams import SeamSettings
+from voxmill.geometry import Triple, VoxelSize
 from voxmill.networks.heads import MASK_THRESHOLD, parts_objects
 from voxmill.workflow.configuration import Config
 from voxmill.workflow.volumes import Volumes
@@ -64,17 +65,25 @@ class Objects:
 
     def slab_memory_mb(self, wildcards: Wildcards, attempt: int = 1) -> int:
         """Memory of the labelling of a slab: a window for each thread."""
+        window_mb = self._window_mb(wildcards, self.config.tile_shape_vox)
+        return attempt * (1000 + LABEL_THREADS * window_mb)
+
+    def seam_memory_mb(self, wildcards: Wildcards, attempt: int = 1) -> int:
+        """Memory of the look at the seams of labels: one window."""
+        edge = SeamSettings().window_vox
+        return attempt * (1000 + self._window_mb(wildcards, (edge, edge, edge)))
+
+    def _window_mb(self, wildcards: Wildcards, core_vox: Triple) -> int:
+        """Memory of a core with what its labels depend on."""
         from voxmill.cells.label_slab import needed_margin  # slow to import
 
         checked = ObjectSettings.from_dict(self.settings(wildcards))
         volume = self.config.volumes[wildcards.volume]
         by = needed_margin(checked, VoxelSize.of(volume.voxel_size_um))
-        edges = zip(self.config.tile_shape_vox, by, volume.shape, strict=True)
         voxels = 1
-        for core, around, edge in edges:
+        for core, around, edge in zip(core_vox, by, volume.shape, strict=True):
             voxels *= min(core + 2 * around, edge)
-        per_window = voxels * _BYTES[checked.foreground]
-        return attempt * (1000 + LABEL_THREADS * per_window // 1_000_000)
+        return voxels * _BYTES[checked.foreground] // 1_000_000
 
     def truth(self, wildcards: Wildcards) -> str:
         """The ground truth of labels of a volume: the user's, or the phantom's."""
