@@ -91,6 +91,6 @@ def test_the_card_holds_what_several_volumes_looked_like():
     card = ModelCard("m", "msdnet", {}, seen=seen)
     assert dataclasses.asdict(card)["seen"] == seen
     with pytest.raises(
-        SettingError, match=r"seen\.contrast: expected numbers .2 or 2 of them., found 3"
+        SettingError, match=r"seen\.contrast: expected numbers .2 of them., found 3"
     ):
         ModelCard("m", "msdnet", {}, seen={"contrast": 3})

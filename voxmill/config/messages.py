@@ -91,6 +91,8 @@ def _phrase_of_list(schema: Mapping[str, Any]) -> str:
     least, most = schema.get("minItems", 0), schema.get("maxItems")
     if least == most == 3:
         return f"three {words}"
+    if most and least == most:
+        return f"{words} ({most} of them)"
     if most:
         between = "or" if most == least + 1 else "to"
         return f"{words} ({least} {between} {most} of them)"
