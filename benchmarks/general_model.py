@@ -7,9 +7,9 @@ Volumes of c-Fos and microglia (`benchmarks/real_data.py`), of nuclei, and phant
 that their cells have a diameter of 8 voxels. `lovo` leaves each stain out in turn: a network is
 trained on all else, and finds the cells of the stain's volumes. Its threshold is the best one on
 eighths of its training volumes that were kept out of the training, so that nothing of the stain is
-used but the diameter of its cells. The difference of Gaussians (scale and threshold, on the same
-resampled and normalised grey values) is tuned on the volumes of the other stain. `train` trains on
-all and writes `models/cells.safetensors`.
+used but the diameter of its cells. The difference of Gaussians (scale and threshold, on grey values
+with the general model's normalisation) is tuned on the volumes of the other stain. `train` trains
+on all and writes `models/cells.safetensors`.
 """
 
 import argparse
@@ -199,7 +199,7 @@ def rivals_of(options) -> tuple[dict[str, dict[str, left_out.Volume]], dict[str,
     for stain, names in real_data.VOLUMES.items():
         own = {name: real_data.read_source(name, options.data) for name in names}
         volumes[stain] = {name: real_data.truth_of(source) for name, source in own.items()}
-        grey = real_data.SETTINGS[stain].normalisation
+        grey = SETTINGS.normalisation
         runs[stain] = rivals.dog(volumes[stain], own, grey, ("local",), DOG_SCALES)
     return volumes, runs
 

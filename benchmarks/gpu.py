@@ -10,8 +10,9 @@ Each step takes under ten minutes (`--minutes`). Each row is measured by a proce
 time limit, and appended to OUTPUT/rows.jsonl before the next one begins, so that a later fault
 loses nothing; a step that is run again goes on with the rows that are missing. `--rows` and
 `--sizes` select rows. The machine needs a checkout of this repository and torch, triton, numpy,
-scipy, scikit-image, tifffile, pandas, pyyaml, safetensors, tqdm, pytest and pydantic. `pack`
-unpacks pydantic into benchmarks/.packages for a machine that lacks it. `--mini` runs all of this in
+scipy, scikit-image, tifffile, pandas, pyyaml, safetensors, tqdm, pytest, pydantic and, for one file
+of tests, hypothesis. `pack` unpacks the last two into benchmarks/.packages for a machine that lacks
+them. `--mini` runs all of this in
 miniature on a CPU (Triton's kernels in its interpreter): it shows that the program works.
 """
 
@@ -29,10 +30,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import gpu_table
 
 ROOT = Path(__file__).resolve().parent.parent
-# What checks the settings, in versions that go together; torch brings an older typing_extensions.
+# What checks the settings and what draws cases of tests, in versions that go together (torch brings
+# an older typing_extensions).
 PACKED = (
-    "pydantic", "pydantic_core", "annotated-types", "typing-inspection", "typing_extensions",
-)  # fmt: skip
+    "pydantic",
+    "pydantic_core",
+    "annotated-types",
+    "typing-inspection",
+    "typing_extensions",
+    "hypothesis",
+    "sortedcontainers",
+)
 ROWS = (
     "gpu-fourier:float32",
     "gpu-fourier:float16",
@@ -201,7 +209,8 @@ def packages_folder() -> Path:
 
 def pack(python: str) -> None:
     """Unpack what the other machine may lack, in the locked versions, for its Python."""
-    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    files = ("requirements.lock", "requirements-dev.lock")
+    lines = [line for name in files for line in (ROOT / name).read_text().splitlines()]
     locked = {line.split("==")[0].lower(): line for line in lines if "==" in line}
     wanted = [locked[name.lower()] for name in PACKED]
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade"]

@@ -203,6 +203,7 @@ def main() -> None:
         command.add_argument("--data", type=Path, default=nuclei_data.DATA)
         command.add_argument("--work", type=Path, default=Path("results/nuclei"))
         command.add_argument("--map", choices=sorted(HEADS), default=nuclei_networks.TOUCHING)
+        command.add_argument("--volumes", nargs="+", help="masks: only these")
         command.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     options.run(options)

@@ -103,7 +103,8 @@ def masks(options) -> None:
         "Dice of these | median volume error | of it, absolute |\n" + "|---" * 8 + "|"
     )
     rows = []
-    for name in (name for names in real_data.VOLUMES.values() for name in names):
+    every = [name for names in real_data.VOLUMES.values() for name in names]
+    for name in options.volumes or every:
         truth, found, _ = shipped_objects(name, options)
         overlaps = count_overlaps(ArrayVolume(truth), ArrayVolume(found), 512)
         pairs, ratios = match_objects(overlaps, 0.1)

@@ -153,7 +153,7 @@ METHODS = {
             "threshold": (0.55, 0.6, 0.65),
         },
     ),
-    "StarDist's suppression": Method(stardist, {"least": (0.5,), "overlap": (0.2, 0.4)}),
+    "StarDist's suppression": Method(stardist, {"least": (0.2, 0.5), "overlap": (0.4,)}),
     "Cellpose's dynamics": Method(cellpose, {"min_size": (15, 100, 400)}),
     "watershed of the learnt map": Method(watershed_of_inside, {"height": (0.05, 0.1, 0.15, 0.2)}),
     "watershed of the distance": Method(watershed_of_distance, {"height_um": (0.1, 0.2, 0.3, 0.4)}),

@@ -2,7 +2,6 @@
 
 import argparse
 import importlib.metadata
-import importlib.util
 import json
 import os
 import re
@@ -26,7 +25,6 @@ INSTALLED = (
     "torch", "triton", "numpy", "scipy", "scikit-image", "tifffile", "pandas", "pyyaml",
     "safetensors", "tqdm", "pytest",
 )  # fmt: skip
-BROUGHT = ("pydantic", "pydantic_core", "annotated_types", "typing_inspection")
 
 
 def needed(names):
@@ -45,21 +43,23 @@ def needed(names):
     return found
 
 
+def link(distribution, folder):
+    """Put what a distribution installs into a folder."""
+    tops = {file.parts[0] for file in distribution.files or ()} - {"..", "__pycache__"}
+    for top in tops:
+        if not top.endswith(".pth") and not (folder / top).exists():
+            (folder / top).symlink_to(Path(distribution.locate_file(top)))
+
+
 @pytest.fixture(scope="module")
 def box(tmp_path_factory):
     """A Python in which nothing else can be imported, and the environment of its processes."""
     folder, packages = tmp_path_factory.mktemp("box"), tmp_path_factory.mktemp("packages")
     venv.create(folder, symlinks=True, with_pip=False)
     (site,) = folder.glob("lib/python3*/site-packages")
-    for name in needed(INSTALLED):
-        distribution = importlib.metadata.distribution(name)
-        tops = {file.parts[0] for file in distribution.files or ()} - {"..", "__pycache__"}
-        for top in tops:
-            if not top.endswith(".pth") and not (site / top).exists():
-                (site / top).symlink_to(Path(distribution.locate_file(top)))
-    for name in BROUGHT:
-        (source,) = importlib.util.find_spec(name).submodule_search_locations
-        (packages / name).symlink_to(source)
+    for names, place in ((needed(INSTALLED), site), (gpu.PACKED, packages)):
+        for name in names:
+            link(importlib.metadata.distribution(name), place)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     environment |= {"OMP_NUM_THREADS": "1", "VOXMILL_GPU_PACKAGES": str(packages)}
     return str(folder / "bin" / "python"), environment
@@ -88,7 +88,10 @@ def test_the_box_can_collect_all_tests_for_gpus(box):
     done = subprocess.run(
         [python, "-m", "pytest", "--noconftest", "--collect-only", "-q", "-m", "gpu", *files],
         capture_output=True, text=True, cwd=ROOT,
-        env=environment | {"PYTHONPATH": environment["VOXMILL_GPU_PACKAGES"]},
+        env=environment | {
+            "PYTHONPATH": environment["VOXMILL_GPU_PACKAGES"],
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        },
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
     assert all(Path(name).name in done.stdout for name in files)
@@ -260,6 +263,7 @@ def test_packed_packages_have_the_locked_versions(monkeypatch):
     gpu.pack("3.12")
     (command,) = commands
     assert command[command.index("--python-version") + 1] == "3.12"
-    locked = (ROOT / "requirements.lock").read_text().splitlines()
+    names = ("requirements.lock", "requirements-dev.lock")
+    locked = [line for name in names for line in (ROOT / name).read_text().splitlines()]
     packed = command[command.index("--target") + 2 :]
     assert len(packed) == len(gpu.PACKED) and set(packed) <= set(locked)

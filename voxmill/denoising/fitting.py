@@ -6,14 +6,13 @@ recorrupted pairs as in T. Pang et al., "Recorrupted-to-Recorrupted", CVPR 2021.
 """
 
 import math
-from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from voxmill.config.denoising import DenoiseSettings
-from voxmill.denoising.precision import DTYPES, Stepper, mean_square
+from voxmill.denoising.precision import DTYPES, Stepper, kernels, mean_square
 from voxmill.denoising.stopping import make_rule
 from voxmill.networks.skip3d import Skip3D
 from voxmill.runtime.errors import VoxmillError
@@ -284,17 +283,6 @@ def total_variation(volume: Tensor) -> Tensor:
     """Compute the mean absolute difference of neighbouring voxels, summed over the three axes."""
     z, y, x = (volume.diff(dim=axis).abs().mean() for axis in range(3))
     return z + y + x
-
-
-def kernels(deterministic: bool) -> AbstractContextManager:
-    """Choose kernels of cuDNN that repeat bit for bit, or the fastest; no TF32 for float32.
-
-    It has no effect on the CPU. The choice holds for the whole process: fits in several threads
-    need one around all of them, so that none of them takes it back while another one computes.
-    """
-    return torch.backends.cudnn.flags(
-        enabled=True, benchmark=not deterministic, deterministic=deterministic, allow_tf32=False
-    )
 
 
 def _generator(

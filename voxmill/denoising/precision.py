@@ -5,6 +5,7 @@ P. Micikevicius et al., "Mixed precision training", 2017, https://arxiv.org/abs/
 convolutions in the type of the input, norms and the output in float32.
 """
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -108,3 +109,14 @@ def mean_square(output: Tensor, target: Tensor, weight: Tensor | None = None) ->
         return squares.mean()
     weight = weight.float()
     return (squares * weight).sum() / weight.sum().clamp(min=1)
+
+
+def kernels(deterministic: bool) -> AbstractContextManager:
+    """Choose kernels of cuDNN that repeat bit for bit, or the fastest; no TF32 for float32.
+
+    It has no effect on the CPU. The choice holds for the whole process: fits in several threads
+    need one around all of them, so that none of them takes it back while another one computes.
+    """
+    return torch.backends.cudnn.flags(
+        enabled=True, benchmark=not deterministic, deterministic=deterministic, allow_tf32=False
+    )

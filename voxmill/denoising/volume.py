@@ -16,10 +16,11 @@ from voxmill.denoising import checkpoint
 from voxmill.denoising.detail import restore_detail
 from voxmill.denoising.devices import of_each_fit
 from voxmill.denoising.domain import Domain, make_domain
-from voxmill.denoising.fitting import Fit, kernels
+from voxmill.denoising.fitting import Fit
 from voxmill.denoising.loop import RunOptions, run
 from voxmill.denoising.metrics import compare
 from voxmill.denoising.placement import place_units, unit_names
+from voxmill.denoising.precision import kernels
 from voxmill.runtime.digests import source_digest
 
 log = logging.getLogger(__name__)
