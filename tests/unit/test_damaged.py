@@ -36,6 +36,11 @@ def test_nothing_is_said_of_what_is_whole(run):
     for path in run.rglob("*"):
         os.utime(path)
     assert notice() == [], "the content counts"
+    path = run / "v/cells.csv"
+    os.utime(path, (4_000_000_000, 4_000_000_000))
+    before = receipts.receipt_path(path).stat().st_mtime_ns
+    assert notice() == []
+    assert receipts.receipt_path(path).stat().st_mtime_ns >= before
 
 
 @pytest.mark.parametrize("change", ["flip", "cut", "foreign", "old"])

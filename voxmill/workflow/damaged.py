@@ -17,6 +17,8 @@ SUFFIX = ".damaged"
 
 # Folders of many files that other lists vouch for.
 _PASSED = ("tiles", "predictions", "batches", "slabs", "levels", "label_levels")
+# Of larger files the size decides; `python -m voxmill check` reads them.
+_MOST_BYTES = 1 << 30
 # The output that Snakemake knows of, where a job writes others behind it.
 _WRITTEN_LAST = ("zarr.json", "dataset_description.json")
 
@@ -41,6 +43,9 @@ def set_damaged_aside(names: Iterable[str]) -> list[str]:
                 if not _suspicious(path):
                     continue
                 receipts.check_file(path)
+                # Snakemake touches outputs behind their jobs: each is read once, not at each start.
+                with contextlib.suppress(OSError):
+                    os.utime(receipts.receipt_path(path))
             except DamagedFileError as error:
                 told += _set_aside(path, error)
             except OSError:
@@ -88,9 +93,10 @@ def _suspicious(path: Path) -> bool:
     if not path.exists():
         return written_last(path) is not None
     files = [path, *path.rglob("*")] if path.is_dir() else [path]
-    if any(file.lstat().st_mtime_ns > receipt.st_mtime_ns for file in files):
+    if receipts.size_differs(path):
         return True
-    return receipts.size_differs(path)
+    younger = any(file.lstat().st_mtime_ns > receipt.st_mtime_ns for file in files)
+    return younger and path.stat().st_size <= _MOST_BYTES
 
 
 def _set_aside(path: Path, error: DamagedFileError) -> list[str]:
