@@ -11,12 +11,14 @@ also shows what Snakemake takes for each job. Printed are seconds, CPU seconds a
 
 import argparse
 import itertools
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -25,6 +27,7 @@ import zarr
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from voxmill.runtime.checked import CHECKSUM, json_checksum
 from voxmill.runtime.files import write_text
 from voxmill.tiles.batches import Batches, tiles_per_cut, tiles_per_job
 from voxmill.tiles.grid import Grid
@@ -63,7 +66,7 @@ def write_config(folder: Path, tile, per_job) -> None:
 
 
 def stub_results(folder: Path, grid: Grid, per_job: int) -> None:
-    """STUB: an empty file for each tile, prediction, manifest and later product."""
+    """STUB: an empty file for each tile, prediction and later product; lists with a checksum."""
     batches, cuts = Batches(grid, per_job), Batches(grid, tiles_per_cut(len(grid), per_job))
     made = folder / "results" / VOLUME
     names = {
@@ -86,6 +89,16 @@ def stub_results(folder: Path, grid: Grid, per_job: int) -> None:
         place.mkdir(parents=True, exist_ok=True)
         for name in files:
             (place / name).touch()
+    for place, of in ((made, cuts), (made / NETWORK, batches)):
+        for name in of.names if (place / "batches").is_dir() else ():
+            (place / "batches" / f"{name}.json").write_text(_list_of(of.tiles(name)))
+
+
+def _list_of(tiles: Sequence[str]) -> str:
+    """A list as a job writes it, which Snakemake's start reads."""
+    entry = {"bytes": 10**8, "crc32": 10**9, "tile": "0" * 16, "made_with": "0" * 16}
+    content = {"tiles": [{"name": tile} | entry for tile in tiles]}
+    return json.dumps(content | {CHECKSUM: json_checksum(content)})
 
 
 def snakemake(folder: Path, *arguments: str) -> tuple[str, dict[str, float]]:

@@ -1,5 +1,6 @@
 """`make resume` on a machine without SLURM: all of the recovery after a killed Snakemake."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -38,16 +39,31 @@ def killed(project, whole_group):
     return project
 
 
+def without_squeue(folder):
+    """A PATH with all programs but SLURM's: links to those of folders that hold `squeue` too."""
+    path = []
+    for number, programs in enumerate(os.get_exec_path()):
+        if not os.access(f"{programs}/squeue", os.X_OK):
+            path.append(programs)
+            continue
+        links = folder / f"programs{number}"
+        links.mkdir(exist_ok=True)
+        for name in os.listdir(programs):
+            if name not in ("squeue", "sinfo", "sacct", "scontrol", "scancel", "sbatch"):
+                with contextlib.suppress(FileExistsError):
+                    (links / name).symlink_to(f"{programs}/{name}")
+        path.append(str(links))
+    return os.pathsep.join(path)
+
+
 def resume(project, *options):
     """As `make resume` does, where `squeue` is not found."""
     arguments = ["--snakefile", str(ROOT / "Snakefile"), "--configfile", "my.yaml", "--cores", "2"]
-    folders = [
-        folder for folder in os.get_exec_path() if not os.access(f"{folder}/squeue", os.X_OK)
-    ]
+    path = without_squeue(project.folder.parent)
     return subprocess.run(
         [sys.executable, "-m", "voxmill.slurm", "resume", *options, TARGET, "--", *arguments],
         cwd=project.folder, capture_output=True, text=True, timeout=600, check=False,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "PATH": os.pathsep.join(folders)},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PATH": path},
     )  # fmt: skip
 
 
