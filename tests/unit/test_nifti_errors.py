@@ -145,3 +145,14 @@ def test_other_images_are_named(tmp_path):
         (tmp_path / name).write_bytes(content + bytes(400))
         with pytest.raises(VoxmillError, match=match):
             read_header(tmp_path / name)
+
+
+def test_an_extension_that_asks_for_all_memory_is_an_error_of_the_file(tmp_path, monkeypatch):
+    def load(path):
+        raise MemoryError
+
+    monkeypatch.setattr(nibabel, "load", load)
+    with pytest.raises(
+        VoxmillError, match="v.nii: expected a NIfTI image.*a size in it is no size"
+    ):
+        read_scan(write(tmp_path / "v.nii"))

@@ -31,6 +31,8 @@ _NIBABEL_ERRORS = (
     *(nibabel.filebasedimages.ImageFileError, HeaderDataError, HeaderTypeError, WrapStructError),
     *(OSError, EOFError, zlib.error, ArithmeticError, LookupError, TypeError, ValueError),
 )
+# An extension whose size is no size: nibabel asks for as much memory.
+_OPENING_ERRORS = (*_NIBABEL_ERRORS, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -186,6 +188,10 @@ def write_like(path: str | Path, data: np.ndarray, scan: Scan) -> None:
         nibabel.save(image, scratch)
 
 
+def _said(error: BaseException) -> str:
+    return str(error) or f"{type(error).__name__}: a size in it is no size"
+
+
 def _open(path: Path) -> Nifti1Pair:
     reason = why_not_here(path)
     if reason is None and not path.exists():
@@ -194,9 +200,10 @@ def _open(path: Path) -> Nifti1Pair:
         raise VoxmillError(f"{path}: this scan can't be read: {reason}.")
     try:
         image = nibabel.load(path)
-    except _NIBABEL_ERRORS as error:
+    except _OPENING_ERRORS as error:
         raise VoxmillError(
-            f"{path}: expected a NIfTI image (.nii, .nii.gz): {error}. {_remedy(path)}".rstrip()
+            f"{path}: expected a NIfTI image (.nii, .nii.gz): {_said(error)}. "
+            f"{_remedy(path)}".rstrip()
         ) from None
     if not isinstance(image, nibabel.Nifti1Pair):
         found = type(image).__name__
