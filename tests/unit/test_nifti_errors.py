@@ -152,7 +152,5 @@ def test_an_extension_that_asks_for_all_memory_is_an_error_of_the_file(tmp_path,
         raise MemoryError
 
     monkeypatch.setattr(nibabel, "load", load)
-    with pytest.raises(
-        VoxmillError, match="v.nii: expected a NIfTI image.*a size in it is no size"
-    ):
+    with pytest.raises(VoxmillError, match=r"expected a NIfTI image.*a size in it is no size"):
         read_scan(write(tmp_path / "v.nii"))
