@@ -12,7 +12,7 @@ from tests.faults.runs import environment
 from voxmill.checking.check import check_run
 from voxmill.checking.products import Broken, check, products
 from voxmill.engine.build import compiler
-from voxmill.workflow.damaged import set_damaged_aside
+from voxmill.workflow.damaged import set_damaged_aside, written_last
 
 NAMES = ("v", "made", "study_sub-01", "study_sub-02", "study", "training/mine")
 
@@ -168,10 +168,12 @@ def test_each_damaged_product_is_made_anew(copied, everything, fault):
         for path in map(str, products(Path("results")))
         if path not in others and Path(path).parent.name not in ("tiles", "predictions", "slabs")
     ]
+    # What is written last goes with the first damaged file of its folder, and without a word.
+    gone_with = {str(written_last(Path(path))) for path in damaged}
     for path in damaged:
         Damaged(Path(path), fault).__enter__()
     said = rerun(copied)
-    assert [path for path in damaged if f"{path}: " not in said] == []
+    assert {path for path in damaged if f"{path}: " not in said} <= gone_with
     assert contents(copied) == contents(everything)
     assert set_damaged_aside(NAMES) == []
 
