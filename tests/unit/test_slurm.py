@@ -2,6 +2,9 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -198,3 +201,21 @@ def test_prefix_comes_from_the_profile(tmp_path, monkeypatch):
     (tmp_path / "slurm").mkdir()
     (tmp_path / "slurm" / "config.yaml").write_text("slurm-jobname-prefix: brain\n")
     assert commands.profile_prefix("slurm") == "brain"
+
+
+def test_a_job_that_does_not_end_when_asked_is_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr(resume, "GRACE_S", 0.2)
+    script = tmp_path / ".snakemake/scripts/job.py"
+    script.parent.mkdir(parents=True)
+    script.write_text(
+        "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "open('deaf', 'w').close()\nsignal.pause()\nsignal.pause()\n"
+    )
+    job = subprocess.Popen([sys.executable, str(script)], cwd=tmp_path)
+    while not (tmp_path / "deaf").exists():
+        time.sleep(0.01)
+    told = []
+    settings = resume.Resume(tmp_path, [], [], profile="", cancel="all", poll_s=0.1)
+    resume._wait_for_local_jobs(settings, told.append)
+    assert job.wait() == -signal.SIGKILL
+    assert told == ["1 job(s) of the killed run still run on this machine; stopping them ..."]

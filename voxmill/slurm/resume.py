@@ -25,6 +25,8 @@ from voxmill.slurm.dag import PlannedJob, planned_jobs
 from voxmill.slurm.processes import live_schedulers, local_jobs
 
 CODE = ("Snakefile", "rules/**/*.smk", "scripts/**/*.py", "voxmill/**/*.py", "schemas/*.yaml")
+GRACE_S = 60
+"""What a job that is asked to end has for its checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -248,17 +250,27 @@ def _in_order(directory: Path, job: PlannedJob) -> bool:
 
 def _wait_for_local_jobs(settings: Resume, say: Callable[[str], None]) -> None:
     """Wait for scripts of a killed run on this machine, which continue as well, or stop them."""
-    last = 0
+    last, asked = 0, dict[int, float]()
     while jobs := local_jobs(settings.directory):
         if settings.cancel == "all":
-            for job in jobs:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(job, signal.SIGTERM)
+            _stop(jobs, asked)
         if len(jobs) != last:
             doing = "stopping them" if settings.cancel == "all" else "waiting"
             say(f"{len(jobs)} job(s) of the killed run still run on this machine; {doing} ...")
             last = len(jobs)
         time.sleep(min(settings.poll_s, 2))
+
+
+def _stop(jobs: list[int], asked: dict[int, float]) -> None:
+    """Ask each job once to end, and kill it where it does not: a job leaves no half file."""
+    now = time.monotonic()
+    for job in jobs:
+        with contextlib.suppress(ProcessLookupError):
+            if job not in asked:
+                asked[job] = now
+                os.kill(job, signal.SIGTERM)
+            elif now - asked[job] > GRACE_S:
+                os.kill(job, signal.SIGKILL)
 
 
 def _latest_edit(directory: Path, arguments: list[str]) -> float:
