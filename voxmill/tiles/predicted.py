@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from voxmill.geometry import Triple
-from voxmill.runtime.checked import read_checked_json, verified, write_checked_json
+from voxmill.runtime.checked import read_checked_json, write_checked_json
 from voxmill.runtime.errors import VoxmillError
-from voxmill.runtime.files import read_json
 from voxmill.tiles.grid import tile_name
 from voxmill.tiles.plan import REMAKE, Plan
 from voxmill.tiles.records import Record
@@ -153,14 +152,13 @@ def read_row_manifest(
     VoxmillError
         If the file is missing, damaged, or of another array.
     """
-    content = read_json(path, "list of shards")
+    content = read_checked_json(path, "list of shards", REMAKE_ROW)
     record = Record(content, str(path), REMAKE_ROW)
     shards = [_stored(entry) for entry in record.objects("shards")]
     digest = record.text("array")
     of = {array.digest: array for array in arrays}
     if digest not in of:
         raise record.error(f"array: expected {' or '.join(of)}, found {digest}")
-    verified(content, path, "list of shards", REMAKE_ROW)
     return of[digest], shards
 
 
