@@ -115,7 +115,7 @@ def test_a_lost_tile_is_cut_again_alone(copy):
     assert copy.jobs() == {}
 
 
-@pytest.mark.parametrize("keep", ["until-predicted", "none"])
+@pytest.mark.parametrize("keep", [pytest.param("until-predicted", marks=pytest.mark.slow), "none"])
 def test_tiles_that_are_not_kept_give_the_same(batched, tmp_path, keep):
     project = make_project(tmp_path / "project")
     project.configure(

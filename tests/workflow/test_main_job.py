@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 import pandas as pd
+import pytest
 import tifffile
 
 from tests.workflow.conftest import (
@@ -224,6 +225,7 @@ def test_report_holds_the_figures(project):
     assert "comparison.html" in page
 
 
+@pytest.mark.slow  # tests/faults stops runs in more ways
 def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, finished):
     project = make_project(tmp_path / "interrupted")
     process = project.start("predict")
