@@ -131,16 +131,16 @@ READ_NO_MORE = {
 
 
 def contents(project):
-    """Content of every visible file of the results, but for how long something took."""
+    """Content of every visible file of the results, but for what a machine took for it."""
     results = project.folder / "results"
     return {
-        path.relative_to(project.folder).as_posix(): _untimed(path)
+        path.relative_to(project.folder).as_posix(): _comparable(path)
         for path in results.rglob("*")
         if path.is_file() and not any(part[0] == "." for part in path.relative_to(results).parts)
     }
 
 
-def _untimed(path):
+def _comparable(path):
     if path.suffix == ".csv":
         header, *lines = path.read_text().splitlines()
         names = header.split(",")
@@ -148,16 +148,20 @@ def _untimed(path):
             place = names.index("seconds")
             return [line.split(",")[:place] + line.split(",")[place + 1 :] for line in lines]
     if path.suffix == ".json" and "seconds" in path.read_text():
-        return _without_seconds(json.loads(path.read_text()))
+        return _of_any_machine(json.loads(path.read_text()))
     return path.read_bytes()
 
 
-def _without_seconds(content):
+def _of_any_machine(content):
     if isinstance(content, list):
-        return [_without_seconds(item) for item in content]
+        return [_of_any_machine(item) for item in content]
     if isinstance(content, dict):
-        kept = {key: value for key, value in content.items() if "seconds" not in key}
-        return {key: _without_seconds(kept[key]) for key in kept if key != CHECKSUM}
+        of_the_machine = {"seconds", "peak_bytes", CHECKSUM}
+        return {
+            key: _of_any_machine(value)
+            for key, value in content.items()
+            if key not in of_the_machine
+        }
     return content
 
 
