@@ -1,6 +1,5 @@
 """The image of labels and its pyramid, made by its jobs, in readers and validators of others."""
 
-import json
 import logging
 
 import numpy as np
@@ -11,6 +10,7 @@ from voxmill.cells.colours import MOST_LISTED, colour_of, listed_colours
 from voxmill.cells.finish_labels import finish_labels
 from voxmill.cells.label_slab import STORAGE, label_slab
 from voxmill.engine.build import compiler
+from voxmill.runtime.checked import read_checked_json, write_checked_json
 from voxmill.runtime.errors import VoxmillError
 from voxmill.tiles.build_level import build_level
 from voxmill.tiles.plan import PlannedVolume, make_plan, write_plan
@@ -146,8 +146,8 @@ def test_colours_are_listed_of_all_cells_or_of_none():
 def test_a_row_of_a_level_that_is_in_no_list_is_named(folder):
     with pytest.raises(VoxmillError, match=r"labels.ome.zarr/2: expected 2 shards, .* c/1/0/0"):
         finish(folder, ROWS | {2: [0]})
-    content = json.loads(listed(folder, 1, 0).read_text())
-    listed(folder, 1, 0).write_text(json.dumps(content | {"array": "another"}))
+    content = read_checked_json(listed(folder, 1, 0))
+    write_checked_json(listed(folder, 1, 0), content | {"array": "another"})
     with pytest.raises(VoxmillError, match="array: expected"):
         finish(folder)
     build(folder, 1, 0)
