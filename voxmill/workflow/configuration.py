@@ -60,9 +60,11 @@ class Config:
         """Names of a volume's tiles, z slowest."""
         return self.grid(volume).names
 
-    def slabs(self, volume: str) -> list[str]:
-        """Names of a volume's slabs of tiles."""
-        return self.grid(volume).slabs
+    @property
+    def probability_storage(self) -> dict[str, Any]:
+        """How probabilities are stored."""
+        section = self.settings["stitching"]
+        return {key: section[key] for key in ("dtype", "compression")}
 
     def tiles_per_job(self, volume: str) -> int:
         """How many tiles of a volume one prediction job predicts."""

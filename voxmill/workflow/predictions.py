@@ -66,8 +66,7 @@ class Predictions:
 
     def storage(self, wildcards: Wildcards) -> Settings:
         """How probabilities are stored."""
-        section = self.config.settings["stitching"]
-        return {key: section[key] for key in ("dtype", "compression")}
+        return self.config.probability_storage
 
     def is_pilot(self, wildcards: Wildcards) -> bool:
         """Whether no more than a part of a volume is predicted."""

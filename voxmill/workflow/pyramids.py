@@ -31,8 +31,7 @@ class Pyramids:
             from voxmill.cells.label_slab import STORAGE  # slow to import
 
             return dict(STORAGE)
-        section = self.config.settings["stitching"]
-        return {key: section[key] for key in ("dtype", "compression")}
+        return self.config.probability_storage
 
     def how(self, wildcards: Wildcards) -> str:
         """How voxels of the level below become one: the mean of labels is another label."""
