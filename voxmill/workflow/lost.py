@@ -21,10 +21,6 @@ from voxmill.workflow.predictions import made_by_jobs, many
 def set_aside(config: Config) -> list[str]:
     """Rename the manifests of batches and slabs that lack files.
 
-    Parameters
-    ----------
-    config : Config
-
     Returns
     -------
     list of str

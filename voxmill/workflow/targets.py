@@ -19,14 +19,7 @@ _OF_A_SCAN = (
 
 @dataclass(frozen=True)
 class Targets:
-    """Files that the rules without output ask for.
-
-    Parameters
-    ----------
-    config : Config
-    scans : Scans
-    cutting : Cutting
-    """
+    """Files that the rules without output ask for."""
 
     config: Config
     scans: Scans
