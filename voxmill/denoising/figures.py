@@ -45,7 +45,8 @@ def draw_planes(
     title : str
         Above all planes.
     """
-    low, high = _grey_range(list(volumes.values())[-1])
+    low, high = np.percentile(list(volumes.values())[-1], (0.5, 99.8))
+    high = high if high > low else low + 1
     columns = [(caption, volume, "gray", low, high) for caption, volume in volumes.items()]
     if residual is not None:
         limit = 3 * (sigma or float(residual.std()) or 1.0)
@@ -111,11 +112,6 @@ def draw_curves(path: str | Path, rows: list[dict], best: tuple[int, ...], rule:
         panel.legend(fontsize=8)
         panel.spines[["top", "right"]].set_visible(False)
     _save(figure, path)
-
-
-def _grey_range(volume: np.ndarray) -> tuple[float, float]:
-    low, high = np.percentile(volume, (0.5, 99.8))
-    return (low, high) if high > low else (low, low + 1)
 
 
 def _canonical(volume: np.ndarray, affine: np.ndarray) -> np.ndarray:

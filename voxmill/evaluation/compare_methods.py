@@ -39,9 +39,11 @@ def compare_methods(*, evaluation_paths: list[str], methods: list[str], output_p
     output_path : path
     """
     evaluations = read_evaluations(methods, evaluation_paths)
+    names, *rows = table_rows(evaluations)
+    lines = ["<table>", _html_row("th", names), *(_html_row("td", row) for row in rows)]
     page = PAGE.format(
         title="Evaluation",
-        table=_html_table(table_rows(evaluations)) + _remarks(evaluations),
+        table="\n".join([*lines, "</table>"]) + _remarks(evaluations),
         image=base64.b64encode(_curves(evaluations)).decode(),
         alt=ALT,
     )
@@ -58,11 +60,6 @@ def _remarks(evaluations: dict[str, dict]) -> str:
     shares = {e["tissue"]["share"] for e in evaluations.values() if "tissue" in e}
     lines += [f"{share:.1%} of the volume is tissue." for share in shares if share < 1]
     return "".join(f"\n<p>{html.escape(line)}</p>" for line in lines)
-
-
-def _html_table(rows: list[list[str]]) -> str:
-    lines = [_html_row("th", rows[0]), *(_html_row("td", row) for row in rows[1:])]
-    return "\n".join(["<table>", *lines, "</table>"])
 
 
 def _html_row(tag: str, cells: list[str]) -> str:

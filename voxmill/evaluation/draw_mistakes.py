@@ -18,7 +18,7 @@ from voxmill.volumes.protocols import ReadableVolume
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
 
 COLUMNS, ROWS = 10, 3
 """Of each of the two parts of the sheet."""
@@ -130,7 +130,8 @@ def _draw(
     total: int,
 ) -> Figure:
     figure = plt.figure(figsize=(15, 10.5), layout="constrained")
-    for part, (kind, mistakes) in zip(_halves(figure), found.items(), strict=True):
+    halves = figure.subfigures(2, 1, squeeze=False)[:, 0]
+    for part, (kind, mistakes) in zip(halves, found.items(), strict=True):
         part.suptitle(f"{len(mistakes)} {KINDS[kind]}", x=0.005, ha="left", fontsize="medium")
         for panel in part.subplots(ROWS, COLUMNS).flat:
             panel.axis("off")
@@ -141,11 +142,6 @@ def _draw(
         f"crops of {6 * reach_um:g} µm"
     )
     return figure
-
-
-def _halves(figure: Figure) -> list[SubFigure]:
-    upper, lower = figure.subfigures(2, 1, squeeze=False)[:, 0]
-    return [upper, lower]
 
 
 def _show(

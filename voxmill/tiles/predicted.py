@@ -191,13 +191,7 @@ def check_complete(array: ShardedArray, shards: Iterable[StoredShard], pilot: bo
             f"{array.path}: expected {len(wanted)} shards, found none of {missing[0]}{more}. "
             f"{REMAKE_LIST}"
         )
-    _remove_strays(array, listed, there, pilot)
-
-
-def _remove_strays(
-    array: ShardedArray, listed: Mapping[str, StoredShard], there: set[str], pilot: bool
-) -> None:
-    """Remove files of shards that an array has not, such as those of an older grid."""
+    # Those of an older grid go.
     for key in there & set(listed) if pilot else there:
         if key not in listed or listed[key].is_empty:
             Path(array.path, key).unlink(missing_ok=True)
