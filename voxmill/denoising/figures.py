@@ -2,15 +2,10 @@
 
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from nibabel import orientations
 
-from voxmill.runtime.files import writing
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
+from voxmill.runtime.figures import plt, save_figure
 
 # Name, axis and relative position of each plane; the sagittal one goes through a hemisphere.
 PLANES = (("sagittal", 0, 0.4), ("coronal", 1, 0.5), ("axial", 2, 0.5))
@@ -69,7 +64,7 @@ def draw_planes(
                 axes[row][column].set_ylabel(name)
         axes[0][column].set_title(caption, fontsize=10)
     figure.suptitle(title, fontsize=11)
-    _save(figure, path)
+    save_figure(figure, path, dpi=100)
 
 
 def draw_curves(path: str | Path, rows: list[dict], best: tuple[int, ...], rule: str) -> None:
@@ -111,7 +106,7 @@ def draw_curves(path: str | Path, rows: list[dict], best: tuple[int, ...], rule:
         panel.set(xlabel="iteration", ylabel=label)
         panel.legend(fontsize=8)
         panel.spines[["top", "right"]].set_visible(False)
-    _save(figure, path)
+    save_figure(figure, path, dpi=100)
 
 
 def _canonical(volume: np.ndarray, affine: np.ndarray) -> np.ndarray:
@@ -126,9 +121,3 @@ def _canonical_sizes(affine: np.ndarray) -> list[float]:
     ordered = np.empty(3)
     ordered[order] = sizes
     return ordered.tolist()
-
-
-def _save(figure: Figure, path: str | Path) -> None:
-    with writing(path) as scratch:
-        figure.savefig(scratch, dpi=100, metadata={"Software": "voxmill"})
-    plt.close(figure)

@@ -75,10 +75,7 @@ def read_evaluations(methods: list[str], paths: list) -> dict[str, dict]:
 
 def _curves(evaluations: dict[str, dict]) -> bytes:
     """A PNG with the curves of all methods."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    from voxmill.runtime.figures import plt
 
     figure, panels = plt.subplots(1, 3, figsize=(14, 4), layout="constrained")
     specs = (
