@@ -79,14 +79,11 @@ def usual_profile() -> str:
 def resume(settings: Resume) -> int:
     """Wait for the killed run's jobs or cancel them, keep their tiles, and start a new run.
 
+    Returns the exit status of the new run, 0 without one.
+
     Parameters
     ----------
     settings : Resume
-
-    Returns
-    -------
-    int
-        Exit status of the new run; 0 without one.
 
     Raises
     ------

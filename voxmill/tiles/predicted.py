@@ -202,7 +202,7 @@ def _stored(record: Record) -> StoredShard:
 
 
 def lost_tiles(folder: str | Path, starts: Sequence[Triple], core_vox: Triple) -> list[str]:
-    """Tiles whose prediction is known but whose shard is gone.
+    """Names of tiles whose prediction is known but whose shard is gone, in order.
 
     Folders are listed, no tile is looked at on its own, but for those without a shard: they may be
     empty, which their own files say.
@@ -215,11 +215,6 @@ def lost_tiles(folder: str | Path, starts: Sequence[Triple], core_vox: Triple) -
         First voxels of the cores.
     core_vox : (3,) int
         The largest core.
-
-    Returns
-    -------
-    list of str
-        Names, in the order of `starts`.
     """
     known = names_in(Path(folder, "predictions"))
     shards = shards_in(Path(folder, "probability.ome.zarr", "0"))
