@@ -21,10 +21,7 @@ class _Here:
 def folders_and_targets(configuration: str | None) -> tuple[list[str], list[str]]:
     """Folders to check, and files that should be there.
 
-    Parameters
-    ----------
-    configuration : path or None
-        None: everything in `results`, and nothing is asked for.
+    Without a configuration: everything in `results`, and nothing is asked for.
 
     Raises
     ------

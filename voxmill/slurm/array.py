@@ -86,12 +86,7 @@ class Stages:
 
 
 def submit(run: ArrayRun) -> list[str]:
-    """Submit all jobs that are left to do; returns their job numbers.
-
-    Parameters
-    ----------
-    run : ArrayRun
-        Its `name` and `attempt` are set here.
+    """Submit all jobs of a run that are left to do; sets its name, returns the job numbers.
 
     Raises
     ------
@@ -118,13 +113,7 @@ def submit(run: ArrayRun) -> list[str]:
 
 
 def go_on(folder: str | Path) -> int:
-    """Do the work of the job after the arrays; returns its exit status.
-
-    Parameters
-    ----------
-    folder : path
-        The run's folder, made by `submit`.
-    """
+    """Do the work of the job after the arrays; returns its exit status."""
     run = ArrayRun(**json.loads((Path(folder) / "run.json").read_text(encoding="utf-8")))
     stages = left_to_do(run)
     if stages.before:

@@ -81,10 +81,6 @@ def resume(settings: Resume) -> int:
 
     Returns the exit status of the new run, 0 without one.
 
-    Parameters
-    ----------
-    settings : Resume
-
     Raises
     ------
     VoxmillError
