@@ -94,7 +94,7 @@ def of_each_fit(devices: Sequence[torch.device], at_once: int) -> list[tuple[tor
 
 
 def resolve_precision(precision: FitPrecision, devices: Sequence[torch.device]) -> FitPrecision:
-    """Choose the precision of a fit on these devices.
+    """Choose the precision of a fit on these devices, a key of `precision.DTYPES`.
 
     Parameters
     ----------
@@ -104,11 +104,6 @@ def resolve_precision(precision: FitPrecision, devices: Sequence[torch.device]) 
         float32: it is kept, with a warning in the log.
     devices : sequence of torch.device
         From `resolve_devices`.
-
-    Returns
-    -------
-    str
-        A key of `voxmill.denoising.precision.DTYPES`.
     """
     on_cpu = any(device.type == "cpu" for device in devices)
     instructions = not _BFLOAT16.isdisjoint(cpu_flags().split())
