@@ -253,6 +253,7 @@ def _parse(path: Path, packed: bool, channel: int | None) -> _Nifti:
             LookupError,
             ValueError,
             ArithmeticError,
+            MemoryError,  # an extension that claims to be larger than the memory
         ) as error:
             raise VoxmillError(
                 f"{path}: damaged or truncated NIfTI header ({error}). Copy the file again."
