@@ -122,9 +122,9 @@ def resolve_precision(precision: FitPrecision, devices: Sequence[torch.device]) 
             "precision bfloat16: this CPU has no instructions for it and takes many times as long "
             "as with float32; use `precision: auto` or float32."
         )
-    if precision != "float32" and any(device.type == "cuda" for device in devices):
-        if problem := cudnn_problem(torch.backends.cudnn.version()):
-            log.warning("%s.", problem)
+    half_on_gpu = precision != "float32" and not on_cpu
+    if half_on_gpu and (problem := cudnn_problem(torch.backends.cudnn.version())):
+        log.warning("%s.", problem)
     return precision
 
 
