@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 # Voxels in a row: at most 32 times 63, so that a program's matrices fit its registers.
 _MOST = (32, 63)
-# What costs as much as a byte to or from memory, in operations: on paper, an H100 copies 2.7e12
-# bytes a second, and half of its 5e14 operations in TensorFloat-32 are a usual share.
+# Operations that cost as much as a byte to or from memory: on paper, an H100 copies 2.7e12 bytes a
+# second and does 5e14 operations in TensorFloat-32, of which half are counted on.
 _FLOP_PER_BYTE = 90
 _BYTES_PER_VOXEL = 80  # that all kernels together move for a feature map
 _TILE = 1024  # frequencies that a program of 4 warps computes at once without spilling registers
@@ -49,7 +49,7 @@ def split_length(least: int) -> tuple[int, int] | None:
 
     Examples
     --------
-    >>> split_length(490), split_length(522), split_length(1034), split_length(9000)
+    >>> split_length(490), split_length(1034), split_length(2017)
     """
     found = [
         (first, second)
