@@ -256,7 +256,7 @@ class Trainer:
         self.progress["history"].append(
             {
                 "step": number,
-                "loss": float(np.mean(self._losses)) if self._losses else math.nan,
+                "loss": float(np.mean(self._losses)) if self._losses else None,
                 "learning_rate": learning_rate(max(number - 1, 0), self.settings),
                 **{k: result[k] for k in ("f1", "precision", "recall", "threshold")},
                 "seconds": seconds,
