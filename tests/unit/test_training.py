@@ -398,6 +398,10 @@ def test_common_threshold_by_hand():
     assert result["f1"] == result["precision"] == result["recall"] == 1.0
     assert result["threshold"] == pytest.approx(0.4)
     assert result["volumes"] == {"a": 1.0, "b": 1.0}
+    given = summarise(runs, 0.6)
+    assert (given["threshold"], given["precision"], given["recall"]) == (0.6, 1.0, 2 / 3)
+    assert given["volumes"] == {"a": pytest.approx(2 / 3), "b": 1.0}
+    assert summarise(runs, 0.95)["f1"] == 0 and summarise(runs, 0.95)["threshold"] == 0.95
 
 
 def test_f1_without_detections_is_zero():
@@ -409,8 +413,13 @@ def test_common_threshold_that_changes_the_cells_by_hand():
     matched = np.zeros(len(THRESHOLDS), int)
     # The 5th to the 9th threshold find all three cells and a false one; the 7th is in the middle.
     found[4:9], matched[4:9] = 4, 3
-    result = summarise_thresholds([("a", 2, found - 1, matched - 1), ("b", 1, found * 0 + 1,
-        (matched > 0).astype(int))])  # fmt: skip
+    runs = [
+        ("a", 2, found - 1, matched - 1),
+        ("b", 1, found * 0 + 1, (matched > 0).astype(int)),
+    ]
+    assert summarise_thresholds(runs, 0.34)["threshold"] == 0.34
+    assert summarise_thresholds(runs, 0.34)["f1"] == summarise_thresholds(runs)["f1"]
+    result = summarise_thresholds(runs)
     assert result["threshold"] == THRESHOLDS[6]
     assert result["precision"] == 0.75 and result["recall"] == 1.0
     assert result["f1"] == pytest.approx(6 / 7)
@@ -775,10 +784,10 @@ def test_the_model_to_start_from_is_kept_unless_the_training_is_better(caplog):
     start = train([source], dataclasses.replace(TINY, steps=60, validate_every=60), "cpu", 1)
     weights = start.network.state_dict()
     ruin = dataclasses.replace(TINY, learning_rate=5.0, gradient_norm=1e6, average=0)
-    kept = train([source], ruin, "cpu", 1, initial=weights)
+    kept = train([source], ruin, "cpu", 1, initial=weights, threshold=0.123)
     assert [row["step"] for row in kept.history] == [0, 3, 6]
     assert kept.history[0]["loss"] is None
-    assert kept.validation["step"] == 0 and kept.validation["f1"] == start.validation["f1"]
+    assert kept.validation["step"] == 0 and kept.validation["threshold"] == 0.123
     assert all(torch.equal(v, weights[k]) for k, v in kept.network.state_dict().items())
     assert "no validation was better than the model to start from" in caplog.text
     caplog.clear()

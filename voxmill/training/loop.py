@@ -47,6 +47,7 @@ def train(
     threads: int = 1,
     checkpoint_path: str | Path | None = None,
     initial: Mapping[str, torch.Tensor] | None = None,
+    threshold: float | None = None,
 ) -> TrainingResult:
     """Train a network.
 
@@ -63,6 +64,8 @@ def train(
         The training resumes from it if it exists, and writes to it.
     initial : dict of str to tensor, optional
         Weights to start from. They are validated first, and kept unless the training finds better.
+    threshold : float, optional
+        Of the model to start from; by default the best one on the validation data.
 
     Returns
     -------
@@ -79,7 +82,8 @@ def train(
         trainer.resume(checkpoint_path)
     begun, progress = time.perf_counter(), trainer.progress
     if initial is not None and not progress["history"]:
-        logger.info("before the training: validation F1 %.4f", trainer.validate(0.0)["f1"])
+        before = trainer.validate(0.0, threshold)
+        logger.info("before the training: validation F1 %.4f", before["f1"])
     earlier = progress["history"][-1]["seconds"] if progress["history"] else 0.0
     stopped = "all steps done"
     bar = tqdm(
@@ -123,8 +127,7 @@ def _compare(progress: dict) -> None:
         logger.info("validation F1 %.4f before the training, %.4f after", before, best["f1"])
         return
     logger.warning(
-        "no validation was better than the model to start from (F1 %.4f): its weights are kept, "
-        "with the threshold of this validation. Label more cells, above all in the validation box, "
-        "or lower the learning rate.",
+        "no validation was better than the model to start from (F1 %.4f), which is kept as it is. "
+        "Label more cells, above all in the validation box, or lower the learning rate.",
         before,
     )
