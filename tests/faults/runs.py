@@ -32,11 +32,25 @@ STAGES = {
 
 
 def products(project, rules=STAGES):
-    """Files that some rules made, by name."""
+    """Files that some rules made, by name; hidden ones are no results."""
     results = project.folder / "results"
     found = [path for rule in rules for name in STAGES[rule] for path in results.glob(name)]
-    found = [path for path in found if path.is_file()]
-    return {path.relative_to(results).as_posix(): path for path in sorted(found)}
+    names = {path.relative_to(results).as_posix(): path for path in found if path.is_file()}
+    return {name: names[name] for name in sorted(names) if not is_hidden(name)}
+
+
+def is_hidden(name):
+    return name.startswith(".") or "/." in name
+
+
+def left_over(project):
+    """What writers have or left, by name: scratch files, their folders, and locks."""
+    results, host = project.folder / "results", f".{os.uname().nodename}-"
+    return sorted(
+        path.relative_to(results).as_posix()
+        for path in results.rglob(".*")
+        if path.name.startswith(host) or path.name.endswith(".lock")
+    )
 
 
 def differing(project, finished):

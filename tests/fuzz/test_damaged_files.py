@@ -44,7 +44,7 @@ def of(kind, files):
     return [file for file in files if kind in file[0].name]
 
 
-@pytest.mark.parametrize(("kind", "number"), [(".tif", 500), (".nii", 300), (".h5", 100)])
+@pytest.mark.parametrize(("kind", "number"), [(".tif", 250), (".nii", 150), (".h5", 60)])
 def test_volumes(kind, number, folder, volumes):
     chosen = of(kind, volumes) + (of(".ims", volumes) if kind == ".h5" else [])
 
@@ -62,7 +62,7 @@ def test_volumes(kind, number, folder, volumes):
 def test_scans(folder, volumes):
     plain = [file for file in of(".nii", volumes) if not file[0].name.endswith(".gz")]
 
-    @cases(200)
+    @cases(100)
     @given(st.integers(0, len(plain) - 1), st.booleans(), edits())
     def check(index, packed, changes):
         _, content, hot = plain[index]
@@ -82,7 +82,7 @@ def test_ome_xml(folder):
     values = [re.escape(v) for v in dict.fromkeys(re.findall(r'"([^"]*)"', subjects.OME))]
     bad = ["", "0", "-1", "nan", "inf", "1e400", "99999999999", "a", LONG, "&#0;", "&amp;", "<"]
 
-    @cases(150)
+    @cases(80)
     @given(st.lists(st.tuples(st.sampled_from(values), st.sampled_from(bad)), max_size=3), edits())
     def check(replaced, changes):
         text = subjects.OME
@@ -99,7 +99,7 @@ def test_zarr_metadata(folder):
     stores = list(subjects.zarr_stores(folder).values())
     files = [p for s in stores for p in sorted(s.rglob("*")) if p.name.startswith((".z", "zarr."))]
 
-    @cases(200)
+    @cases(100)
     @given(st.integers(0, len(files) - 1), st.booleans(), value_edits(), edits())
     def check(index, as_json, values, changes):
         file = files[index]
@@ -121,7 +121,7 @@ def test_weights(folder):
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])
 
-    @cases(200)
+    @cases(100)
     @given(st.booleans(), value_edits(), edits())
     def check(as_json, values, changes):
         if as_json:
@@ -140,7 +140,7 @@ def test_cards(folder):
     path = subjects.write_model(folder)
     card = json.loads(path.with_suffix(".json").read_text())
 
-    @cases(250)
+    @cases(120)
     @given(value_edits())
     def check(values):
         path.with_suffix(".json").write_text(json_text(changed(card, values)))
@@ -152,7 +152,7 @@ def test_cards(folder):
 def test_configurations(folder, monkeypatch):
     monkeypatch.chdir(subjects.ROOT)
 
-    @cases(300)
+    @cases(150)
     @given(value_edits(), st.booleans(), edits())
     def check(values, as_json, changes):
         path = folder / "my.yaml"
@@ -173,7 +173,7 @@ def test_tables(name, folder):
     elif name == "cells":
         text, reader = subjects.CELLS, subjects.read_cells
 
-    @cases(50)
+    @cases(30)
     @given(edits(), st.sampled_from(["utf-8", "utf-16", "cp1252"]))
     def check(changes, encoding):
         path = folder / f"table{suffix}"
@@ -189,7 +189,7 @@ def test_files_of_jobs(name, tmp_path):
     path = tmp_path / name
     content = {k: v for k, v in json.loads(path.read_text()).items() if k != CHECKSUM}
 
-    @cases(80)
+    @cases(50)
     @given(value_edits(), st.booleans())
     def check(values, with_checksum):
         mutated = changed(content, values)
@@ -209,7 +209,7 @@ def test_tiles(folder):
     end = content.index(b"\0", start)
     description = json.loads(content[start:end])
 
-    @cases(150)
+    @cases(80)
     @given(st.booleans(), value_edits(), edits())
     def check(as_json, values, changes):
         text = json.dumps(changed(description, values)).encode()

@@ -28,7 +28,7 @@ def finished(shared_cluster, tmp_path_factory) -> Workspace:
     """A complete run in which every job is a job of SLURM."""
     project = make_project(tmp_path_factory.mktemp("cluster") / "project")
     # On a cluster, `auto` asks for a GPU.
-    project.configure(prediction={"device": "auto"})
+    project.configure(prediction={"device": "auto"}, evaluation={"baseline": False})
     work = workspace(project.folder.resolve(), shared_cluster)
     work.snakemake(timeout_s=900)
     return work
@@ -39,7 +39,7 @@ def test_everything_is_made(finished):
     assert sorted(path.stem for path in (results / "predictions").glob("*.json")) == TILES
     assert json.loads((results / "evaluation.json").read_text())["f1"] == 1.0
     assert "Nothing to be done" in finished.snakemake().stderr
-    assert {row["JobState"] for row in finished.jobs()} == {"COMPLETED"}
+    assert [row for row in finished.jobs() if row["JobState"] != "COMPLETED"] == []
 
 
 def test_no_two_tiles_use_a_gpu_at_the_same_time(finished):
@@ -79,21 +79,6 @@ def test_the_table_after_the_run(finished, tmp_path):
     rows = path.read_text().splitlines()
     assert rows[0].startswith("task,status,node,devices,seconds,wait_s,gpu_seconds,retries")
     assert len(rows) == 5
-
-
-def test_arrays_make_the_same_tiles(finished, tmp_path, cluster):
-    shutil.copytree(finished.folder, tmp_path / "copy", symlinks=True)
-    work = workspace((tmp_path / "copy").resolve(), cluster)
-    folder = work.folder / "results/v/identity/predictions"
-    before = {path.name: path.read_bytes() for path in folder.glob("*.json")}
-    shutil.rmtree(folder)
-    work.voxmill("array")
-    wait_until(lambda: not work.cluster.run("squeue", "--noheader").strip(), 180, "the array")
-    assert {path.name: path.read_bytes() for path in folder.glob("*.json")} == before
-    tasks = [row for row in work.predictions() if "_" in row["id"]]
-    assert [row["gpus"] for row in tasks] == ["1"] * 4
-    assert {row["JobState"] for row in work.jobs()} == {"COMPLETED"}
-    assert "Nothing to be done" in work.snakemake().stderr
 
 
 def test_batches_of_tiles_share_a_job_and_its_gpu(finished, tmp_path, cluster):

@@ -48,10 +48,14 @@ def test_imports_are_followed_everywhere(library):
 
 
 def test_digests_of_the_same_sources_are_computed_once(library, monkeypatch):
+    (library.parent / "scripts").mkdir()
+    (library.parent / "scripts" / "e.py").write_text("")
     before = digest("voxmill.a")
     with monkeypatch.context() as patch:
         patch.setattr(digests, "_source_digest", lambda modules: pytest.fail("computed again"))
         assert digest("voxmill.a") == before
+        # That of a rule was computed with the first that was asked for.
+        assert digest("voxmill.engine.e")
     (library / "d.py").write_text("import scipy\n")
     assert digest("voxmill.a") != before
 

@@ -121,6 +121,21 @@ def test_the_same_files_have_the_same_fingerprint(volume):
     assert mark(path) == before
 
 
+def test_two_jobs_that_look_at_once_find_the_same(volume, monkeypatch):
+    """The other one keeps its note between the two looks of this one."""
+    path, _ = volume
+    listed = fingerprints._alike
+    others = []
+
+    def alike(stamp, shape):
+        monkeypatch.setattr(fingerprints, "_alike", listed)
+        others.append(mark(path))
+        return listed(stamp, shape)
+
+    monkeypatch.setattr(fingerprints, "_alike", alike)
+    assert [mark(path)] == others
+
+
 def test_a_touched_volume_keeps_its_fingerprint_once_it_was_read_as_a_whole(volume, caplog):
     path, _ = volume
     before = mark(path)

@@ -10,9 +10,15 @@ from voxmill.config.normalisation import Normalisation
 from voxmill.runtime.errors import VoxmillError
 from voxmill.volumes.blocks import ArrayVolume
 from voxmill.volumes.grey_blocks import BlockPass, block_edges, measure_blocks
-from voxmill.volumes.grey_maps import GreyMaps, cell_contrast, make_maps, measure_maps
+from voxmill.volumes.grey_maps import GreyMaps, cell_contrast, make_maps
 
 LOCAL = {"kind": "local"}
+
+
+def measure_maps(array, voxel_size_um, card):
+    """Maps of a volume for the settings of a card."""
+    blocks = measure_blocks(ArrayVolume(array), voxel_size_um)
+    return make_maps(blocks, Normalisation.from_dict(card))
 
 
 def test_levels_of_blocks_by_hand():
@@ -60,9 +66,7 @@ def test_background_goes_and_one_contrast_stays():
     rng = np.random.default_rng(0)
     array = rng.normal(0, 5, (32, 32, 256)).astype(np.float32) + 100
     array[..., 128:] += 900
-    found = measure_maps(ArrayVolume(array), None, LOCAL | {"scale": 1.0}).normalise(
-        array, (0,) * 3
-    )
+    found = measure_maps(array, None, LOCAL | {"scale": 1.0}).normalise(array, (0,) * 3)
     left, right = found[..., :96], found[..., 160:]
     assert abs(np.median(left)) < 0.05 and abs(np.median(right)) < 0.05
     # The contrast is the 95th percentile less the median.
@@ -76,7 +80,7 @@ def test_contrast_of_the_place(follow):
     array = rng.normal(0, 5, (32, 32, 256)).astype(np.float32)
     array[..., 128:] *= 4
     settings = LOCAL | {"follow": follow, "floor": 0.0}
-    found = measure_maps(ArrayVolume(array), None, settings).normalise(array, (0, 0, 0))
+    found = measure_maps(array, None, settings).normalise(array, (0, 0, 0))
     ratio = found[..., 176:].std() / found[..., :80].std()
     np.testing.assert_allclose(ratio, 4 ** (1 - follow), rtol=0.03)
 
@@ -86,7 +90,7 @@ def test_the_floor_keeps_empty_places_quiet():
     array = rng.normal(0, 20, (16, 16, 320)).astype(np.float32)
     array[..., :64] *= 0.01
     settings = LOCAL | {"follow": 1.0, "floor": 0.5, "scale": 1.0}
-    found = measure_maps(ArrayVolume(array), None, settings).normalise(array, (0, 0, 0))
+    found = measure_maps(array, None, settings).normalise(array, (0, 0, 0))
     assert found[..., :32].std() < 0.02 < 0.4 < found[..., 128:].std()
 
 
@@ -97,7 +101,7 @@ def test_a_voxel_is_the_same_in_any_window(data):
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
     array = rng.integers(0, 5000, shape).astype(np.uint16)
     card = LOCAL | {"follow": data.draw(st.sampled_from([0.0, 0.5])), "background_um": 30.0}
-    maps = measure_maps(ArrayVolume(array), (1.5, 3.0, 2.0), card)
+    maps = measure_maps(array, (1.5, 3.0, 2.0), card)
     whole = maps.normalise(array, (0, 0, 0))
     start = [data.draw(st.integers(0, n - 1)) for n in shape]
     stop = [data.draw(st.integers(a + 1, n)) for a, n in zip(start, shape, strict=True)]
@@ -117,7 +121,7 @@ def test_blocks_outside_of_the_tissue_do_not_count_near_it():
 
 def test_constant_tissue_is_refused():
     with pytest.raises(VoxmillError, match=r"most blocks .* constant. Choose kind global"):
-        measure_maps(ArrayVolume(np.full((20, 20, 20), 7, np.uint8)), None, LOCAL)
+        measure_maps(np.full((20, 20, 20), 7, np.uint8), None, LOCAL)
 
 
 def test_keys_of_the_other_kind_are_refused():
@@ -158,8 +162,7 @@ def test_cells_set_the_contrast_and_texture_does_not():
     for kind in ("texture", "cells"):
         settings = LOCAL | {"contrast": kind}
         first, second = (
-            measure_maps(ArrayVolume(a), (4.0, 4.0, 4.0), settings).contrast
-            for a in (array, brighter)
+            measure_maps(a, (4.0, 4.0, 4.0), settings).contrast for a in (array, brighter)
         )
         scales.append(second / first)
     assert scales[0] == pytest.approx(1.0, abs=0.05)

@@ -9,7 +9,7 @@ from voxmill.evaluation.matches import tile_of_points
 from voxmill.geometry import Box
 from voxmill.runtime.errors import VoxmillError
 from voxmill.tiles.batches import MOST_JOBS, Batches, missing, tiles_per_cut, tiles_per_job
-from voxmill.tiles.grid import Grid, plan_tiles, tile_name
+from voxmill.tiles.grid import Grid, tile_name
 from voxmill.tiles.plan import PlannedVolume, make_plan
 
 shapes = st.tuples(*[st.integers(1, 16)] * 3)
@@ -19,6 +19,10 @@ halos = st.tuples(*[st.integers(0, 12)] * 3)
 
 def volume_of(shape):
     return PlannedVolume(shape, "uint16", (1, 1, 1))
+
+
+def plan_tiles(shape, tile_shape, halo):
+    return make_plan(volume_of(shape), "f", tile_shape, halo).tiles
 
 
 def test_the_original_volume_is_thirty_tiles():
@@ -100,7 +104,7 @@ def test_a_region_that_is_empty_or_outside_is_refused(text):
 @pytest.mark.parametrize("tile_shape", [(0, 1, 1), (1, 1), (1, 1, 1.5), (True, 1, 1)])
 def test_a_tile_not_larger_than_zero_is_refused(tile_shape):
     with pytest.raises(VoxmillError, match=r"tiles\.shape_vox: expected three integers >= 1"):
-        plan_tiles((4, 4, 4), tile_shape, (0, 0, 0))
+        Grid((4, 4, 4), tile_shape)
 
 
 def test_a_negative_halo_is_refused():

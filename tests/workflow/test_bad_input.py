@@ -78,4 +78,4 @@ def test_a_broken_prediction_is_named_and_mended_by_deleting_it(project):
     assert f"{victim.relative_to(project.folder)}: damaged" in output
     assert "Delete results/v/identity/predictions/z0000_y0000_x0012.json and run again" in output
     project.path("v/identity/predictions/z0000_y0000_x0012.json").unlink()
-    project.snakemake()
+    project.snakemake("stitch")

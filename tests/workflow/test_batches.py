@@ -93,11 +93,11 @@ def test_a_lost_identity_or_shard_is_made_again_by_its_job_which_keeps_the_other
     identity(copy, TILES[0]).unlink()
     prediction(copy, TILES[1]).unlink()
     assert copy.jobs("predict") == {"predict": 1, "predict_batch": 1}
-    copy.snakemake()
+    copy.snakemake("predict", "stitch")
     assert "1 of 3 tiles are predicted already" in log(copy, BATCHES[0])
     assert prediction(copy, TILES[1]).read_bytes() == before
     assert times_of(copy, TILES[2:]) == [kept[tile] for tile in TILES[2:]]
-    assert copy.jobs() == {}
+    assert copy.jobs("predict", "stitch") == {}
 
 
 def test_a_lost_tile_is_cut_again_alone(copy):
@@ -107,12 +107,12 @@ def test_a_lost_tile_is_cut_again_alone(copy):
     (folder / f"{TILES[1]}.tif").unlink()
     jobs = copy.jobs()
     assert (jobs["cut_tiles"], jobs["predict_batch"]) == (1, 1)
-    said = copy.snakemake()
+    said = copy.snakemake("tiles", "stitch")
     assert "results/v/tiles" not in said  # was told by the dry run
     after = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert {name for name in kept if after[name] != kept[name]} == {f"{TILES[1]}.tif"}
     assert times(copy) == predictions
-    assert copy.jobs() == {}
+    assert copy.jobs("tiles", "stitch") == {}
 
 
 @pytest.mark.parametrize("keep", [pytest.param("until-predicted", marks=pytest.mark.slow), "none"])
@@ -122,16 +122,16 @@ def test_tiles_that_are_not_kept_give_the_same(batched, tmp_path, keep):
         tiles={"per_job": 3, "keep": keep}, evaluation={"baseline": False},
         prediction={"device": "cpu"},
     )  # fmt: skip
-    said = project.snakemake()
+    said = project.snakemake("stitch")
     assert ("cut_tiles" in said) == (keep == "until-predicted")
     for tile in TILES:
         assert prediction(project, tile).read_bytes() == prediction(batched, tile).read_bytes()
         assert known(project, tile) == known(batched, tile)
     assert not project.path("v/tiles").exists()
     assert [*project.path("v").glob("cut/*")] == []
-    assert project.jobs() == {}
+    assert project.jobs("stitch") == {}
     prediction(project, TILES[3]).unlink()
-    assert project.jobs().get("cut_tiles", 0) == (keep == "until-predicted")
+    assert project.jobs("stitch").get("cut_tiles", 0) == (keep == "until-predicted")
     project.snakemake("predict")
     assert prediction(project, TILES[3]).exists()
 
@@ -141,28 +141,26 @@ def test_a_stopped_job_goes_on_at_the_first_tile_that_is_not_whole(copy):
     kept = times(copy)
     flip_a_bit(prediction(copy, TILES[1]))
     prediction(copy, TILES[2]).unlink()
-    copy.snakemake()
+    copy.snakemake("stitch")
     assert "1 of 3 tiles are predicted already" in log(copy, BATCHES[0])
     assert {t: times(copy)[t] == kept[t] for t in TILES} == dict(
         zip(TILES, [True, False, False, True], strict=True)
     )
-    assert copy.jobs() == {}
+    assert copy.jobs("stitch") == {}
 
 
 def test_tiles_predicted_one_by_one_are_kept_in_batches(finished, tmp_path):
     project = finished.copy(tmp_path / "one-by-one")
     kept = times(project)
     project.configure(tiles={"per_job": 2})
-    project.snakemake()
+    project.snakemake("predict")
     assert times(project) == kept
 
 
 def test_forced_all_are_kept_and_with_other_settings_made_anew(copy):
     kept = times(copy)
-    copy.snakemake("--forcerun", "predict_batch", "--", "predict")
-    assert times(copy) == kept
     copy.configure(prediction={"backend": "torch"})
-    copy.snakemake("predict")
+    copy.snakemake("--forcerun", "predict_batch", "--", "predict")
     # All backends give the same numbers in single precision.
     assert times(copy) == kept
     copy.configure(prediction={"backend": "torch", "precision": "bfloat16"})
@@ -185,6 +183,6 @@ def test_a_failed_job_keeps_the_tiles_before_the_failure(copy):
     assert f"{TILES[2]}.tif: damaged" in said
     kept = times_of(copy, TILES[:2])
     third.write_bytes(whole)
-    copy.snakemake()
+    copy.snakemake("predict")
     assert times_of(copy, TILES[:2]) == kept
     assert "2 of 3 tiles are predicted already" in log(copy, BATCHES[0])

@@ -14,7 +14,7 @@ from voxmill.runtime.files import read_json
 
 @pytest.fixture(scope="module")
 def run(lightsheet, tmp_path_factory):
-    """Two tile sizes on a microglia volume with its mask as truth, and c-Fos with its points."""
+    """A microglia volume with its mask as truth, and c-Fos with its points."""
     project = make_project(tmp_path_factory.mktemp("real") / "project")
     microglia = {
         "path": str(lightsheet / "microglia_1874.tif"),
@@ -37,7 +37,7 @@ def run(lightsheet, tmp_path_factory):
     content["cells"] = {"min_distance_um": 6, "smoothing_um": 2, "threshold": 0.3}
     content["evaluation"] = {"max_distance_um": 6, "bootstrap_samples": 20, "baseline": False}
     (project.folder / "my.yaml").write_text(json.dumps(content))
-    project.snakemake()
+    project.snakemake("evaluate")
     return project
 
 

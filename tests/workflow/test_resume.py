@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tests.faults.runs import products
+from tests.faults.runs import left_over, products
 from tests.workflow.conftest import ROOT
 from voxmill.runtime.records import RECORD_SUFFIX
 from voxmill.slurm.processes import local_jobs
@@ -79,6 +79,7 @@ def test_a_killed_run_is_resumed_and_no_tile_predicted_twice(whole_group, projec
     here, there = products(project, rules), products(finished, rules)
     assert here.keys() == there.keys()
     assert [name for name in here if here[name].read_bytes() != there[name].read_bytes()] == []
+    assert left_over(project) == []
     assert project.jobs(TARGET) == {}
     # What orphans finished is kept; what was killed with its group is begun again.
     counts = tries(project)

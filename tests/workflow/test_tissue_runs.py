@@ -86,7 +86,7 @@ def test_a_changed_card_of_an_old_date_and_another_mask_predict_anew(run, tmp_pa
     content["volumes"]["v"]["tissue"] = "none"
     (project.folder / "my.yaml").write_text(yaml.safe_dump(content))
     assert {"measure_volume", "predict_tile"} <= set(project.jobs())
-    project.snakemake()
+    project.snakemake("predict")
     stored = project.path(f"v/identity/predictions/{AIR}.json").read_text()
     assert (
         json.loads(stored)["identity"]["statistics"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from voxmill.checking.check import check_run, report
 from voxmill.checking.configured import folders_and_targets
 from voxmill.commands.check import add_shared_arguments
+from voxmill.runtime.files import remove_leftovers
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,9 +28,12 @@ def run(options: argparse.Namespace) -> int:
     VoxmillError
         If there are no results, or the configuration is wrong.
     """
-    found = check_run(*folders_and_targets(options.configuration), threads=options.threads)
+    folders, targets = folders_and_targets(options.configuration)
+    found = check_run(folders, targets, threads=options.threads)
     print(report(found))
     status = 0
+    for path in [] if options.dry_run else [p for each in folders for p in remove_leftovers(each)]:
+        print(f"removed  {path}")
     for path in [path for item in found.broken for path in item.remove]:
         try:
             if not options.dry_run:

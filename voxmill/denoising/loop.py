@@ -65,11 +65,6 @@ class RunOptions:
 def run(fit: Fit, options: RunOptions) -> list[dict]:
     """Iterate until the stopping rule or a signal ends the fit, or its last iteration is done.
 
-    Parameters
-    ----------
-    fit : Fit
-    options : RunOptions
-
     Returns
     -------
     list of dict

@@ -30,10 +30,6 @@ def draw_phantom(settings: PhantomSettings) -> tuple[np.ndarray, np.ndarray]:
 def draw_labelled(settings: PhantomSettings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw a phantom, the positions of its cells and their voxels.
 
-    Parameters
-    ----------
-    settings : PhantomSettings
-
     Returns
     -------
     volume : (z, y, x) uint16 array

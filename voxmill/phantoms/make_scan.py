@@ -16,10 +16,6 @@ WHITE, GREY, DEEP_GREY, FLUID = 400.0, 270.0, 310.0, 90.0
 def draw_scan(settings: ScanPhantomSettings) -> tuple[np.ndarray, np.ndarray]:
     """Draw white matter, a folded cortex, ventricles and deep nuclei in an uneven coil field.
 
-    Parameters
-    ----------
-    settings : ScanPhantomSettings
-
     Returns
     -------
     reference : float32 array of the settings' shape

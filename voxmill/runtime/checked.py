@@ -25,13 +25,7 @@ class DamagedFileError(VoxmillError):
 
 
 def write_checked(path: str | Path, content: bytes) -> None:
-    """Write bytes with their checksum, whole or not at all.
-
-    Parameters
-    ----------
-    path : path
-    content : bytes
-    """
+    """Write bytes with their checksum, whole or not at all."""
     front = MAGIC + len(content).to_bytes(_LENGTH_BYTES, "little")
     digest = hashlib.sha256(front)
     digest.update(content)

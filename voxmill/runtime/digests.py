@@ -55,9 +55,18 @@ def source_digest(*modules: str) -> str:
     known = _kept()
     key = " ".join(modules)
     if key not in known:
-        known[key] = _source_digest(modules)
+        # Those of all rules at once, which are asked for one by one: they are kept by one write.
+        wanted = {key: modules} | {name: (name,) for name in _of_rules() if name not in known}
+        known |= {name: _source_digest(parts) for name, parts in wanted.items()}
         _keep(known)
     return known[key]
+
+
+def _of_rules() -> list[str]:
+    """Modules that have the name of a script."""
+    scripts = {path.name for path in (ROOT / "scripts").glob("*.py")}
+    paths = (ROOT / PACKAGE).glob("*/*.py")
+    return [f"{PACKAGE}.{p.parent.name}.{p.stem}" for p in paths if p.name in scripts]
 
 
 def _source_digest(modules: tuple[str, ...]) -> str:

@@ -6,9 +6,10 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from voxmill.runtime import disk, locks
 from voxmill.runtime.errors import VoxmillError
@@ -20,8 +21,9 @@ def writing(path: str | Path, needed_bytes: int = 0) -> Iterator[Path]:
     """Yield a scratch path beside `path`; rename it to `path` if the block raises nothing.
 
     A lock beside the output prevents a second writer: when a scheduler is killed its jobs go on,
-    and a rerun would write the same tile. The lock ends with its process. The content is on the
-    disk before the file gets its name, so that a power cut leaves no half file.
+    and a rerun would write the same tile. The lock ends with its process, and names the scratch
+    path: the next writer of the output removes what a killed one left. The content is on the disk
+    before the file gets its name, so that a power cut leaves no half file.
 
     Parameters
     ----------
@@ -33,7 +35,7 @@ def writing(path: str | Path, needed_bytes: int = 0) -> Iterator[Path]:
     Yields
     ------
     Path
-        The scratch file to write.
+        The scratch file to write. `scratch_folder` of it is free for the writer, too.
 
     Raises
     ------
@@ -47,14 +49,17 @@ def writing(path: str | Path, needed_bytes: int = 0) -> Iterator[Path]:
     lock_path = path.with_name(f".{path.name}.lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(lock_path) as free:
-            if not free:
+        with _locked(lock_path) as lock:
+            if lock is None:
                 raise VoxmillError(
                     f"{path}: another process is writing this file (it holds {lock_path}). "
                     "Wait for it or stop it, then run again."
                 )
             try:
+                _clear(lock, path)
                 disk.check_space(path, needed_bytes)
+                lock.truncate(0)
+                lock.write(os.fsencode(scratch.name))
                 yield scratch
                 disk.replace(scratch, path)
             except Exception as error:
@@ -71,19 +76,71 @@ def writing(path: str | Path, needed_bytes: int = 0) -> Iterator[Path]:
         raise
 
 
+def scratch_folder(scratch: Path) -> Path:
+    """The folder beside a scratch file, for writers that need one; it goes with the file."""
+    return scratch.with_name(f"{scratch.name}.folder")
+
+
+def remove_leftovers(folder: str | Path) -> list[Path]:
+    """Remove what killed writers left below a folder; what a living one holds stays.
+
+    Parameters
+    ----------
+    folder : path
+
+    Returns
+    -------
+    list of Path
+        The scratch files and folders.
+    """
+    removed = []
+    for root, _, names in os.walk(folder):
+        for name in names:
+            if not (name.startswith(".") and name.endswith(".lock")):
+                continue
+            lock_path = Path(root, name)
+            # Somebody else's results may be looked at, but not changed.
+            with contextlib.suppress(OSError), _locked(lock_path) as lock:
+                if lock is not None and not locks.are_missing():
+                    removed += _clear(lock, lock_path.with_name(name[1 : -len(".lock")]))
+                    lock_path.unlink()
+    return removed
+
+
+def _clear(lock: BinaryIO, path: Path) -> list[Path]:
+    """Remove what the last holder of the lock of an output left, if it was killed.
+
+    Whoever has the lock knows that the writer is dead, on this machine or on another one.
+    """
+    lock.seek(0)
+    name = os.fsdecode(lock.read())
+    ours = name.startswith(".") and name.endswith(f".{path.name}") and "/" not in name
+    # Without locks a living writer may have written the name.
+    if not ours or "\0" in name or locks.are_missing():
+        return []
+    scratch = path.with_name(name)
+    left = [each for each in (scratch, scratch_folder(scratch)) if os.path.lexists(each)]
+    for each in left:
+        if each.is_dir() and not each.is_symlink():
+            shutil.rmtree(each)
+        else:
+            each.unlink()
+    return left
+
+
 @contextlib.contextmanager
-def _locked(lock_path: Path) -> Iterator[bool]:
-    """Yield whether this process now holds the lock file."""
+def _locked(lock_path: Path) -> Iterator[BinaryIO | None]:
+    """Yield the lock file, open, if this process now holds it; else None."""
     while True:
-        with open(lock_path, "a") as file:
+        with open(lock_path, "a+b", buffering=0) as file:
             if not locks.lock(file.fileno(), lock_path):
-                yield False
+                yield None
                 return
             # The last holder may have removed the file between our open and our lock; a lock on a
             # removed file prevents nothing.
             with contextlib.suppress(FileNotFoundError):
                 if os.fstat(file.fileno()).st_ino == os.stat(lock_path).st_ino:
-                    yield True
+                    yield file
                     return
 
 

@@ -50,6 +50,11 @@ def lock(handle: int, path: str | os.PathLike[str], wait: bool = False) -> bool:
     return True
 
 
+def are_missing() -> bool:
+    """Whether this process found a file system without locks."""
+    return bool(_warned)
+
+
 def _warn(path: str | os.PathLike[str], error: OSError) -> None:
     if "locks" not in _warned:
         _warned.add("locks")

@@ -27,10 +27,6 @@ def shipped(path: str) -> str:
     (`--directory`, `--snakefile`, a workflow that uses this one as a module), the shipped models
     and the demo's configuration are found all the same.
 
-    Parameters
-    ----------
-    path : str
-
     Returns
     -------
     str

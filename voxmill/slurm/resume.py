@@ -3,8 +3,8 @@
 The scheduler is the `snakemake` process that starts jobs, here or on a cluster. When it is killed,
 its jobs continue and finish their files, but no record says with which settings these were made: a
 later change of the settings would not make them again. `resume` waits for the jobs (or stops
-them), records the files that they finished, removes the dead scheduler's lock, and starts a new
-run.
+them), removes what killed ones left half written, records the files that they finished, removes the
+dead scheduler's lock, and starts a new run.
 """
 
 import base64
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.files import remove_leftovers
 from voxmill.slurm import commands
 from voxmill.slurm.dag import PlannedJob, planned_jobs
 from voxmill.slurm.processes import live_schedulers, local_jobs
@@ -105,6 +106,7 @@ def resume(settings: Resume, say: Callable[[str], None] = print) -> int:
     if settings.profile:
         settle(settings, say)
     _wait_for_local_jobs(settings, say)
+    remove_leftovers(settings.directory / "results")
     base = settings.for_snakemake()
     kept, removed = adopt(settings.directory, base, settings.targets, not settings.profile)
     say(f"Kept {len(kept)} file(s) that jobs finished after the scheduler's end.")

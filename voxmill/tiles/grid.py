@@ -183,38 +183,6 @@ class Grid:
         return slabs
 
 
-def plan_tiles(
-    shape: Sequence[int], tile_shape: Sequence[int], halo_vox: Sequence[int]
-) -> list[Tile]:
-    """Cut a volume into tiles.
-
-    Parameters
-    ----------
-    shape : (3,) int
-        The volume, voxels.
-    tile_shape : (3,) int
-        The largest core, voxels; cores at the far edges are smaller where the volume's shape is
-        not a multiple of it.
-    halo_vox : (3,) int
-        Halo on each side of a core, voxels, clipped at the volume's border.
-
-    Returns
-    -------
-    list of Tile
-        z slowest.
-
-    Raises
-    ------
-    VoxmillError
-        If a tile is not larger than zero, a halo is negative, or the volume is empty.
-    """
-    check_halo(halo_vox)
-    _check_shape("tiles.shape_vox", tile_shape, least=1)
-    volume, grid = Box.from_shape(shape), Grid(_three(shape), _three(tile_shape))
-    cores = map(grid.core, range(len(grid)))
-    return [Tile(core, core.grow(halo_vox, within=volume)) for core in cores]
-
-
 def check_halo(halo_vox: Sequence[int]) -> None:
     """Refuse a halo that is not three whole numbers from 0."""
     _check_shape("tiles.halo_vox", halo_vox, least=0)

@@ -64,13 +64,7 @@ class TileFiles:
 
 
 class VolumeWindows:
-    """Windows of an open volume, of which no tiles are cut.
-
-    Parameters
-    ----------
-    windows : Windows
-    header : VolumeHeader
-    """
+    """Windows of an open volume, of which no tiles are cut."""
 
     def __init__(self, windows: Windows, header: VolumeHeader):
         self.windows, self.header = windows, header

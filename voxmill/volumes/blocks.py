@@ -41,12 +41,7 @@ class ArrayVolume:
 
 
 class SerialReader:
-    """A volume read by one thread at a time, as a file handle has one position.
-
-    Parameters
-    ----------
-    volume : ReadableVolume
-    """
+    """A volume read by one thread at a time, as a file handle has one position."""
 
     def __init__(self, volume: ReadableVolume) -> None:
         self._volume = volume

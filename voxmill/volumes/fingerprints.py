@@ -95,6 +95,9 @@ def fingerprint(
     if known := _read(_entry(stamp)):
         return str(known["fingerprint"])
     alike = _alike(stamp, list(header.shape))
+    # Another job may have kept it meanwhile; then it is among those that are alike.
+    if known := _read(_entry(stamp)):
+        return str(known["fingerprint"])
     read = [entry for entry in alike if entry["content"]]
     if not read:
         found = _variant(stamp, stamp.mark) if alike else stamp.pieces

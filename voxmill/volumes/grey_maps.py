@@ -14,8 +14,7 @@ from scipy import ndimage
 
 from voxmill.config.normalisation import Normalisation
 from voxmill.runtime.errors import VoxmillError
-from voxmill.volumes.grey_blocks import GreyBlocks, measure_blocks
-from voxmill.volumes.protocols import ReadableVolume
+from voxmill.volumes.grey_blocks import GreyBlocks
 
 # What a Gaussian reaches, in standard deviations.
 _TRUNCATE = 3.0
@@ -187,22 +186,3 @@ def _smooth(values: np.ndarray, weights: np.ndarray, sigmas: list[float]) -> np.
 
     result: np.ndarray = gaussian(values * weights) / gaussian(weights)
     return result.astype(np.float32)
-
-
-def measure_maps(
-    volume: ReadableVolume,
-    voxel_size_um: Sequence[float] | None,
-    normalisation: dict[str, Any],
-) -> GreyMaps:
-    """Maps of a volume for the settings of a card, in one pass over the volume.
-
-    Parameters
-    ----------
-    volume : ReadableVolume
-    voxel_size_um : (3,) float or None
-        None: unknown; lengths are then in voxels.
-    normalisation : dict
-        As in a model's card, of kind local.
-    """
-    settings = Normalisation.from_dict(normalisation)
-    return make_maps(measure_blocks(volume, voxel_size_um), settings)

@@ -12,13 +12,7 @@ UNITS_UM = {1: 1e6, 2: 1e3, 3: 1.0}
 
 
 def voxel_size(header: Any, axes: VolumeAxes) -> tuple[VoxelSizeUm | None, str]:
-    """Voxel size (z, y, x) in micrometres, or None, and where it is from or why it is unknown.
-
-    Parameters
-    ----------
-    header : Nifti1Header or Nifti2Header
-    axes : VolumeAxes
-    """
+    """Voxel size (z, y, x) in micrometres, or None, and where it is from or why it is unknown."""
     unit = int(header["xyzt_units"]) & 7
     zooms = [float(header["pixdim"][1 + axis]) for axis in axes.zyx]
     if unit not in UNITS_UM or not all(math.isfinite(z) and z > 0 for z in zooms):

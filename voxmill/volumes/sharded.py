@@ -31,7 +31,7 @@ from voxmill.geometry import Box, Triple
 from voxmill.runtime import disk
 from voxmill.runtime.checked import DamagedFileError
 from voxmill.runtime.errors import VoxmillError
-from voxmill.runtime.files import sha256, write_text, writing
+from voxmill.runtime.files import scratch_folder, sha256, write_text, writing
 from voxmill.volumes.arrays import shorten
 from voxmill.volumes.shard_files import StoredShard, shard_key
 
@@ -238,7 +238,7 @@ class ShardedArray:
         """Write a shard to a file that has another name yet, and have it on the disk."""
         import tensorstore
 
-        folder = path.with_name(f"{path.name}.folder")
+        folder = scratch_folder(path)
         kvstore = {"driver": "file", "path": str(folder.absolute()) + "/"}
         context = tensorstore.Context({"file_io_sync": False})
         one = self.metadata | {"shape": list(self.shard_vox)}

@@ -16,10 +16,6 @@ class Windows:
     """An opened volume; a context manager. Memory is the window plus one plane.
 
     A format derives from this class and supplies `_plane`.
-
-    Parameters
-    ----------
-    header : VolumeHeader
     """
 
     def __init__(self, header: VolumeHeader):

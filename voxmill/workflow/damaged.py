@@ -56,10 +56,6 @@ def set_damaged_aside(names: Iterable[str]) -> list[str]:
 def written_last(path: Path) -> Path | None:
     """What a job writes behind a file and Snakemake knows of: of an image or of a data set.
 
-    Parameters
-    ----------
-    path : Path
-
     Returns
     -------
     Path or None

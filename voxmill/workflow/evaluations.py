@@ -12,12 +12,7 @@ _OF_LABELS = ("rois", "meshes")
 
 @dataclass(frozen=True)
 class Evaluations:
-    """What rules ask about cells and their evaluation.
-
-    Parameters
-    ----------
-    config : Config
-    """
+    """What rules ask about cells and their evaluation."""
 
     config: Config
 

@@ -11,19 +11,15 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from voxmill.runtime.checked import DamagedFileError, read_checked_json
-from voxmill.tiles.batches import MOST_JOBS, Batches, missing
+from voxmill.tiles.batches import Batches, missing
 from voxmill.tiles.predicted import forget, lost_tiles
 from voxmill.volumes.shard_files import names_in
 from voxmill.workflow.configuration import Config
-from voxmill.workflow.predictions import made_by_jobs
+from voxmill.workflow.predictions import made_by_jobs, many
 
 
 def set_aside(config: Config) -> list[str]:
     """Rename the manifests of batches and slabs that lack files.
-
-    Parameters
-    ----------
-    config : Config
 
     Returns
     -------
@@ -41,7 +37,7 @@ def set_aside(config: Config) -> list[str]:
             if batches.size > 1:
                 made = folder / network
                 told += _of_batches(made / "batches", made / "predictions", batches, ".json")
-            if len(batches.names) > MOST_JOBS:
+            if many(config, name):
                 _of_slabs(config, name, network)
     return told
 

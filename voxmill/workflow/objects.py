@@ -19,13 +19,7 @@ LABEL_THREADS = 4
 
 @dataclass(frozen=True)
 class Objects:
-    """What rules ask about labels.
-
-    Parameters
-    ----------
-    config : Config
-    volumes : Volumes
-    """
+    """What rules ask about labels."""
 
     config: Config
     volumes: Volumes

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voxmill.geometry import Triple
+from voxmill.tiles.batches import MOST_JOBS
 from voxmill.workflow.configuration import Config
 from voxmill.workflow.wildcards import Mark, Settings, Wildcards
 
@@ -79,6 +80,16 @@ def made_by_jobs(config: Config, volume: str, network: str, numbers: range) -> l
     if batches.size == 1:
         return [f"{folder}/predictions/{batches.grid.name(number)}.json" for number in numbers]
     return [f"{folder}/batches/{name}.json" for name in batches.meeting(numbers)]
+
+
+def many(config: Config, volume: str) -> bool:
+    """Whether targets ask for the slabs of a volume, not for what each job makes of it.
+
+    Together with the lists of its tiles, that would be more files than a target should have.
+    """
+    networks = len(config.volumes[volume].networks)
+    jobs = len(config.cuts(volume).names) + networks * len(config.batches(volume).names)
+    return jobs > MOST_JOBS
 
 
 def slab_manifests(config: Config, volume: str, network: str) -> list[str]:

@@ -11,12 +11,7 @@ PROBABILITY, LABELS = "levels", "label_levels"
 
 @dataclass(frozen=True)
 class Pyramids:
-    """What rules ask about the levels of an image.
-
-    Parameters
-    ----------
-    config : Config
-    """
+    """What rules ask about the levels of an image."""
 
     config: Config
 

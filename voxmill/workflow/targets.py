@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 
-from voxmill.tiles.batches import MOST_JOBS
 from voxmill.workflow.configuration import Config
 from voxmill.workflow.cutting import Cutting
 from voxmill.workflow.evaluations import methods_of
-from voxmill.workflow.predictions import made_by_jobs, slab_manifests
+from voxmill.workflow.predictions import made_by_jobs, many, slab_manifests
 from voxmill.workflow.scans import Scans
 
 _OF_A_SCAN = (
@@ -20,14 +19,7 @@ _OF_A_SCAN = (
 
 @dataclass(frozen=True)
 class Targets:
-    """Files that the rules without output ask for.
-
-    Parameters
-    ----------
-    config : Config
-    scans : Scans
-    cutting : Cutting
-    """
+    """Files that the rules without output ask for."""
 
     config: Config
     scans: Scans
@@ -143,5 +135,6 @@ class Targets:
 
         Predictions that were lost behind a manifest are noticed by `voxmill.workflow.lost`.
         """
-        files = made_by_jobs(self.config, volume, network, range(len(self.config.grid(volume))))
-        return files if len(files) <= MOST_JOBS else slab_manifests(self.config, volume, network)
+        if many(self.config, volume):
+            return slab_manifests(self.config, volume, network)
+        return made_by_jobs(self.config, volume, network, range(len(self.config.grid(volume))))
