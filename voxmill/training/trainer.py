@@ -240,8 +240,8 @@ class Trainer:
     def validate(self, seconds: float, threshold: float | None = None) -> dict[str, Any]:
         """Validate the averaged weights and keep them if they are the best so far.
 
-        Weights to start from (step 0) are beaten only by more than the standard error of their F1:
-        few cells tell little, and what they tell of the threshold is as uncertain.
+        Weights to start from (step 0) are beaten only by more than chance: few cells tell little,
+        and what they tell of the threshold is as uncertain.
 
         Parameters
         ----------
@@ -277,9 +277,15 @@ class Trainer:
         return result
 
     def _chance(self, best: Mapping[str, Any]) -> float:
-        """By how much a training must be better than the weights to start from."""
+        """By how much a training must be better than the weights to start from.
+
+        Half the standard error of their F1, taken as a share of the cells: both are judged by the
+        same cells, most of which both find or both miss.
+        """
+        if best["step"]:
+            return 0.0
         cells = sum(len(points_in(s.points, s.validation)) for s in self.sources if s.validation)
-        return 0.0 if best["step"] else math.sqrt(best["f1"] * (1 - best["f1"]) / cells)
+        return 0.5 * math.sqrt(best["f1"] * (1 - best["f1"]) / cells)
 
     def save(self, path: str | Path) -> None:
         """Write a checkpoint."""
