@@ -279,13 +279,14 @@ class Trainer:
     def _chance(self, best: Mapping[str, Any]) -> float:
         """By how much a training must be better than the weights to start from.
 
-        Half the standard error of their F1, taken as a share of the cells: both are judged by the
-        same cells, most of which both find or both miss.
+        The standard error of their F1, taken as a share of the cells. For differences between two
+        networks on the same cells that is cautious, and meant to be: the training also had the
+        choice of step and threshold on these cells.
         """
         if best["step"]:
             return 0.0
         cells = sum(len(points_in(s.points, s.validation)) for s in self.sources if s.validation)
-        return 0.5 * math.sqrt(best["f1"] * (1 - best["f1"]) / cells)
+        return math.sqrt(best["f1"] * (1 - best["f1"]) / cells)
 
     def save(self, path: str | Path) -> None:
         """Write a checkpoint."""
