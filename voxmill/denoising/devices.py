@@ -95,7 +95,7 @@ def of_each_fit(devices: Sequence[torch.device], at_once: int) -> list[tuple[tor
 
 
 def resolve_precision(precision: FitPrecision, devices: Sequence[torch.device]) -> FitPrecision:
-    """Choose the precision of a fit on these devices.
+    """Choose the precision of a fit on these devices, a key of `precision.DTYPES`.
 
     Parameters
     ----------
@@ -106,11 +106,6 @@ def resolve_precision(precision: FitPrecision, devices: Sequence[torch.device]) 
         should not compute in it.
     devices : sequence of torch.device
         From `resolve_devices`.
-
-    Returns
-    -------
-    str
-        A key of `voxmill.denoising.precision.DTYPES`.
     """
     on_cpu = any(device.type == "cpu" for device in devices)
     instructions = not _BFLOAT16.isdisjoint(cpu_flags().split())

@@ -77,13 +77,7 @@ def in_cuda_order() -> tuple[Card, ...]:
 
 
 def names_of_all(number: int) -> list[str]:
-    """What jobs of this machine may take: each card by its number, or its slices by their UUIDs.
-
-    Parameters
-    ----------
-    number : int
-        How many cards there are, by their device files.
-    """
+    """What jobs of this machine may take: each card by its number, or its slices by their UUIDs."""
     cards = in_cuda_order() if number else ()
     if len(cards) != number or not any(card.slices for card in cards):
         return [str(index) for index in range(number)]

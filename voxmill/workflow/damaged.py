@@ -24,17 +24,9 @@ _WRITTEN_LAST = ("zarr.json", "dataset_description.json")
 
 
 def set_damaged_aside(names: Iterable[str]) -> list[str]:
-    """Rename the damaged products of some volumes, scans or data sets.
+    """Rename the damaged products of some volumes, scans or data sets; a warning for each.
 
-    Parameters
-    ----------
-    names : iterable of str
-        Of folders in `results`.
-
-    Returns
-    -------
-    list of str
-        A warning for each file.
+    The names are those of folders in `results`.
     """
     told = []
     for name in names:
@@ -97,13 +89,15 @@ def _suspicious(path: Path) -> bool:
 
 def _set_aside(path: Path, error: DamagedFileError) -> list[str]:
     aside = path.with_name(f".{path.name}{SUFFIX}")
-    # Somebody else's results may be looked at, but not changed.
-    with contextlib.suppress(PermissionError):
+    # Somebody else's results, or a read-only disk, may be looked at, but not changed.
+    with contextlib.suppress(OSError):
         if path.exists():
             path.replace(aside)
         receipts.receipt_path(path).unlink(missing_ok=True)
         if (last := written_last(path)) is not None:
             last.unlink(missing_ok=True)
+    if path.exists():
+        return [str(error)]
     what = f" What was there is {aside.name} now." if aside.exists() else ""
     return [f"{str(error).removesuffix(receipts.REMAKE)}It is made anew.{what}"]
 

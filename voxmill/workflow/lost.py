@@ -19,13 +19,7 @@ from voxmill.workflow.predictions import made_by_jobs, many
 
 
 def set_aside(config: Config) -> list[str]:
-    """Rename the manifests of batches and slabs that lack files.
-
-    Returns
-    -------
-    list of str
-        A warning for each folder that lacks some.
-    """
+    """Rename the manifests of batches and slabs that lack files; a warning for each folder."""
     told = []
     for name, volume in config.volumes.items():
         folder = Path("results") / name
@@ -115,6 +109,6 @@ def _listing() -> Callable[[str], bool]:
 
 def _rename(paths: Iterable[Path]) -> None:
     for path in paths:
-        # Somebody else's results may be looked at, but not changed.
-        with contextlib.suppress(FileNotFoundError, PermissionError):
+        # Somebody else's results, or a read-only disk, may be looked at, but not changed.
+        with contextlib.suppress(OSError):
             path.replace(path.with_name(f".{path.name}.lost"))
