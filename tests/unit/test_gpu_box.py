@@ -99,7 +99,7 @@ def test_the_box_can_collect_all_tests_for_gpus(box):
 
 def test_all_steps_run_in_miniature(box, tmp_path):
     steps = {
-        "A": ("gpu-fourier:float16", "torch:float32"),
+        "A": ("gpu-fused:float16", "torch:float32"),
         "B": ("torch:float32",),
         "C": ("torch:float32",),
     }
