@@ -91,6 +91,17 @@ def test_a_flipped_bit_is_named_and_repaired(run, capsys, file, at, removed):
     assert main(["check"]) == 0
 
 
+def test_what_a_killed_job_left_is_removed_by_repair(run, capsys):
+    lock, scratch = (run / NETWORK / name for name in (".cells.csv.lock", ".node-7.cells.csv"))
+    scratch.write_text("id,z_")
+    lock.write_text(scratch.name)
+    assert main(["repair", "--dry-run"]) == 0
+    assert lock.exists() and scratch.exists()
+    assert main(["repair"]) == 0
+    assert f"removed  {scratch.relative_to(run)}" in capsys.readouterr().out
+    assert not lock.exists() and not scratch.exists()
+
+
 def test_a_truncated_tile_and_one_of_another_place(run):
     first, second = (run / "results/v/tiles" / f"{tile.name}.tif" for tile in PLAN.tiles)
     first.write_bytes(second.read_bytes())

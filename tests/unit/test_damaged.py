@@ -1,5 +1,6 @@
 """Products that are not what was written, noticed when a run starts."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -95,6 +96,18 @@ def test_a_folder_of_an_export_is_one_product(run):
     (warning,) = notice()
     assert warning.startswith("results/v/net/export/napari: damaged")
     assert not (run / "v/net/export/napari").exists()
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_where_nothing_can_be_written_the_remedy_is_told(run, monkeypatch, number):
+    def refused(path, target):
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(Path, "replace", refused)
+    (run / "v/cells.csv").write_text("cut")
+    (warning,) = notice()
+    assert warning.startswith("results/v/cells.csv: damaged") and warning.endswith(receipts.REMAKE)
+    assert receipts.receipt_path(run / "v/cells.csv").exists()
 
 
 def test_a_damaged_receipt_is_no_reason_to_lose_a_product(run):

@@ -1,5 +1,7 @@
 """Tiles and predictions that were lost behind a manifest, by the listing of their folders."""
 
+import errno
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -106,9 +108,12 @@ def test_of_more_than_1000_jobs_the_manifest_of_the_slab_is_set_aside(tmp_path, 
     assert len(left(made / "slabs")) == 1099
 
 
-def test_in_a_folder_of_somebody_else_nothing_is_changed(folder, monkeypatch):
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_where_nothing_can_be_written_nothing_is_changed(folder, monkeypatch, number):
+    """Results of somebody else, or on a disk that is read-only."""
+
     def refused(path, target):
-        raise PermissionError(13, "Permission denied", str(path))
+        raise OSError(number, os.strerror(number), str(path))
 
     monkeypatch.setattr(Path, "replace", refused)
     (folder / "tiles" / f"{TILES[1]}.tif").unlink()

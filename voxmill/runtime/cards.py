@@ -176,6 +176,7 @@ def cudnn_problem(version: int | None) -> str | None:
     number = f"{version // 10000}.{version // 100 % 100}.{version % 100}"
     return (
         f"cuDNN {number} computes 3D convolutions in half precision slowly, with several times the "
-        "memory, and in 9.8 to 9.12 sometimes wrongly. Use precision float32 or the backend "
-        "gpu-fourier, or install cuDNN 9.15 or newer (for a V100 there is none)"
+        "memory, and in 9.8 to 9.12 sometimes wrongly. Use precision float32, in "
+        "predictions also the backend gpu-fourier, or install cuDNN 9.15 or newer (for a V100 "
+        "there is none)"
     )

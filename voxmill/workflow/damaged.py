@@ -89,13 +89,15 @@ def _suspicious(path: Path) -> bool:
 
 def _set_aside(path: Path, error: DamagedFileError) -> list[str]:
     aside = path.with_name(f".{path.name}{SUFFIX}")
-    # Somebody else's results may be looked at, but not changed.
-    with contextlib.suppress(PermissionError):
+    # Somebody else's results, or a read-only disk, may be looked at, but not changed.
+    with contextlib.suppress(OSError):
         if path.exists():
             path.replace(aside)
         receipts.receipt_path(path).unlink(missing_ok=True)
         if (last := written_last(path)) is not None:
             last.unlink(missing_ok=True)
+    if path.exists():
+        return [str(error)]
     what = f" What was there is {aside.name} now." if aside.exists() else ""
     return [f"{str(error).removesuffix(receipts.REMAKE)}It is made anew.{what}"]
 

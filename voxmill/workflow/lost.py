@@ -109,6 +109,6 @@ def _listing() -> Callable[[str], bool]:
 
 def _rename(paths: Iterable[Path]) -> None:
     for path in paths:
-        # Somebody else's results may be looked at, but not changed.
-        with contextlib.suppress(FileNotFoundError, PermissionError):
+        # Somebody else's results, or a read-only disk, may be looked at, but not changed.
+        with contextlib.suppress(OSError):
             path.replace(path.with_name(f".{path.name}.lost"))
