@@ -7,9 +7,10 @@ Volumes of c-Fos and microglia (`benchmarks/real_data.py`), of nuclei, and phant
 that their cells have a diameter of 8 voxels. `lovo` leaves each stain out in turn: a network is
 trained on all else, and finds the cells of the stain's volumes. Its threshold is the best one on
 eighths of its training volumes that were kept out of the training, so that nothing of the stain is
-used but the diameter of its cells. The difference of Gaussians (scale and threshold, on grey values
-with the general model's normalisation) is tuned on the volumes of the other stain. `train` trains
-on all and writes `models/cells.safetensors`.
+used but the diameter of its cells; the model becomes `without-STAIN.safetensors` in the work folder
+(`hundred_clicks.py` starts from it). The difference of Gaussians (scale and threshold, on grey
+values with the general model's normalisation) is tuned on the volumes of the other stain. `train`
+trains on all and writes `models/cells.safetensors`.
 """
 
 import argparse
@@ -206,7 +207,7 @@ def rivals_of(options) -> tuple[dict[str, dict[str, left_out.Volume]], dict[str,
 
 def run_lovo(options) -> None:
     """Leave each stain out in turn."""
-    sources, _ = in_memory(stained(options.data) | prepared(options.work, options.nuclei))
+    sources, records = in_memory(stained(options.data) | prepared(options.work, options.nuclei))
     whole = {s.name.removesuffix("-1"): s for s in sources}
     volumes, dogs = rivals_of(options)
     rows: dict[str, dict[str, dict]] = {}
@@ -215,6 +216,10 @@ def run_lovo(options) -> None:
         trained = network_without(stain, sources, options)
         threshold = trained.validation["threshold"]
         logging.info("without %s: threshold %.2f", stain, threshold)
+        others = [s for s in sources if not s.name.startswith(stain)]
+        seen = {name: record for name, record in records.items() if not name.startswith(stain)}
+        card = make_card(f"without-{stain}", SETTINGS, trained, others, {"volumes": seen})
+        models.save(options.work / f"{card.name}.safetensors", trained.network, card)
         for name, volume in volumes[stain].items():
             find = finder_of(name, whole[name], trained, options)
             run = left_out.Run(

@@ -44,6 +44,7 @@ PACKED = (
 ROWS = (
     "gpu-fourier:float32",
     "gpu-fourier:float16",
+    "gpu-fused:float16",
     "gpu-direct:float32",
     "gpu-direct:float16",
     "torch-fast:float32",
@@ -51,7 +52,7 @@ ROWS = (
     "torch:float16",
 )
 # The fastest on paper is run on the whole volume.
-BLOCK_ROWS = ("gpu-fourier:float16", "gpu-fourier:float32")
+BLOCK_ROWS = ("gpu-fused:float16", "gpu-fourier:float16", "gpu-fourier:float32")
 KERNEL_TESTS = "test_engine_gpu.py"
 FULL = {
     "device": "cuda", "sizes": [64, 128, 256], "depth": 100, "halo": 48, "largest": 704,

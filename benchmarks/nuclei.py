@@ -204,6 +204,7 @@ def main() -> None:
         command.add_argument("--work", type=Path, default=Path("results/nuclei"))
         command.add_argument("--map", choices=sorted(HEADS), default=nuclei_networks.TOUCHING)
         command.add_argument("--volumes", nargs="+", help="masks: only these")
+        command.add_argument("--foreground", choices=("probability", "image"), help="masks: by")
         command.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     options.run(options)

@@ -6,7 +6,9 @@
 `methods`: a phantom's cells (tilted ellipsoids, half of them placed against another one) as a
 blurred, noisy map, as a network that learned masks gives one, and their places a voxel off as
 seeds; every method gets the same map and seeds. `foreground`: the phantom model, which learned
-centroids, on a phantom: objects from its probability, and from the image.
+centroids, on a phantom: objects from its probability, from the image and, with `--masks`, from a
+model that learned masks: `python benchmarks/phantom_model.py train --settings '{"target": "mask",
+"touching": "centre"}' --output results/masks.safetensors`.
 """
 
 import argparse
@@ -115,6 +117,14 @@ def not_balls(labels) -> int:
     return count
 
 
+def volume_errors(overlaps, left_out=()) -> np.ndarray:
+    """Relative errors of the volumes of matched cells of more than 200 voxels."""
+    rows, _ = match_objects(overlaps, 0.3)
+    true, got = overlaps.truth.counts[rows[:, 0]], overlaps.found.counts[rows[:, 1]]
+    kept = (true > 200) & ~np.isin(overlaps.truth.labels[rows[:, 0]], left_out)
+    return got[kept] / true[kept] - 1
+
+
 def line(name, truth, found, size, seconds):
     volumes = ArrayVolume(truth), ArrayVolume(found)
     overlaps = count_overlaps(*volumes, block_vox=512)
@@ -125,11 +135,8 @@ def line(name, truth, found, size, seconds):
         f"{values.mean():.2f}" if len(values) else "-"
         for values in (pairs.mean_surface_um, pairs.hausdorff95_um)
     )
-    rows, _ = match_objects(overlaps, 0.3)
-    true, got = overlaps.truth.counts[rows[:, 0]], overlaps.found.counts[rows[:, 1]]
-    large = true > 200
-    error = np.median(np.abs(got / true - 1)[large]) if large.any() else np.nan
-    bias = np.median((got / true - 1)[large]) if large.any() else np.nan
+    errors = volume_errors(overlaps)
+    error, bias = (np.median(e) if len(e) else np.nan for e in (np.abs(errors), errors))
     counts = splits_and_merges(overlaps)
     print(
         f"| {name} | {at_half['average_precision']:.3f} | {mean:.3f} | "
@@ -137,6 +144,29 @@ def line(name, truth, found, size, seconds):
         f"{farthest} | {bias:+.1%} | {error:.1%} | "
         f"{counts['split_objects']} / {counts['merged_objects']} | {not_balls(found)} | "
         f"{seconds:.1f} |",
+        flush=True,
+    )
+
+
+VOLUMES = (
+    "| foreground | AP 0.5 | PQ | cells of more than 200 voxels | volume | of it, abs. | "
+    "90th percentile | within a tenth |\n" + 8 * "|---" + "|"
+)
+
+
+def volume_line(name, truth, found) -> None:
+    """Volumes of cells that the border does not cut."""
+    overlaps = count_overlaps(ArrayVolume(truth), ArrayVolume(found), block_vox=512)
+    scores = scores_at(overlaps, 0.5)
+    inside = np.pad(truth[1:-1, 1:-1, 1:-1], 1)
+    errors = volume_errors(overlaps, np.unique(truth[truth != inside]))
+    if not len(errors):
+        errors = np.array([np.nan])
+    sizes = np.abs(errors)
+    print(
+        f"| {name} | {scores['average_precision']:.3f} | {scores['panoptic_quality']:.3f} | "
+        f"{np.isfinite(errors).sum()} | {np.median(errors):+.1%} | {np.median(sizes):.1%} | "
+        f"{np.percentile(sizes, 90):.1%} | {(sizes < 0.1).mean():.0%} |",
         flush=True,
     )
 
@@ -175,31 +205,35 @@ def run_foreground(options) -> None:
 
     from voxmill.config.training import TrainingSettings
     from voxmill.networks import models
+    from voxmill.networks.heads import cell_map
     from voxmill.phantoms.make_phantom import draw_labelled
 
-    card, network = models.load("models/phantom.safetensors")
-    training = TrainingSettings.from_dict(card.training["settings"])
     phantom = PhantomSettings(seed=options.seed, shape_vox=(64, 192, 192))
     volume, _, truth = draw_labelled(phantom)
+    size, whole = VoxelSize.of(phantom.voxel_size_um), Box.from_shape(volume.shape)
     source = phantom_model.phantom_source(phantom, held=True)
-    probability = phantom_model.predict_box(
-        network, source, source.region, card.normalisation, "cpu", options.threads
-    )[0]
-    size = VoxelSize.of(phantom.voxel_size_um)
-    places, _ = phantom_model.find_points(probability, training, size, card.threshold)
-    print(f"{truth.max()} cells, {len(places)} found, seed {options.seed}\n\n{HEAD}")
-    for threshold in (0.1, 0.3, 0.5):
-        found, seconds = timed(
-            lambda t=threshold: ours(outline_block, probability, places, size, threshold=t)
+    found_by = {}
+    for path in filter(None, ("models/phantom.safetensors", options.masks)):
+        card, network = models.load(path)
+        training = TrainingSettings.from_dict(card.training["settings"])
+        maps = phantom_model.predict_box(
+            network, source, source.region, card.normalisation, "cpu", options.threads
         )
-        line(f"probability from {threshold}", truth, found, size, seconds)
+        probability = cell_map(card.outputs, maps)
+        places, _ = phantom_model.find_points(probability, training, size, card.threshold)
+        found_by[path] = probability, places
+    probability, places = found_by["models/phantom.safetensors"]
+    print(f"{truth.max()} cells, {len(places)} found, seed {options.seed}\n\n{VOLUMES}")
+    for threshold in (0.1, 0.3, 0.5):
+        found = ours(outline_block, probability, places, size, threshold=threshold)
+        volume_line(f"probability of centroids from {threshold}", truth, found)
     for threshold in (0.4, 0.45, 0.5):
         settings = ObjectSettings(foreground="image", threshold=threshold)
-        values = read_foreground(ArrayVolume(volume), Box.from_shape(volume.shape), size, settings)
-        found, seconds = timed(
-            lambda t=threshold, v=values: ours(outline_block, v, places, size, threshold=t)
-        )
-        line(f"image from {threshold}", truth, found, size, seconds)
+        values = read_foreground(ArrayVolume(volume), whole, size, settings)
+        found = ours(outline_block, values, places, size, threshold=threshold)
+        volume_line(f"image from {threshold}", truth, found)
+    if options.masks:
+        volume_line("learnt masks", truth, ours(outline_block, *found_by[options.masks], size))
 
 
 def main() -> None:
@@ -212,6 +246,7 @@ def main() -> None:
     methods.set_defaults(run=run_methods)
     foreground = commands.add_parser("foreground")
     foreground.add_argument("--seed", type=int, default=3001)
+    foreground.add_argument("--masks", help="a model that learned masks of phantoms")
     foreground.set_defaults(run=run_foreground)
     for command in (methods, foreground):
         command.add_argument("--threads", type=int, default=1)

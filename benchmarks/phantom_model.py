@@ -25,7 +25,7 @@ from voxmill.evaluation.baselines import DogSettings, find_cells_oracle
 from voxmill.evaluation.matching import match_points
 from voxmill.geometry import Box
 from voxmill.networks import models
-from voxmill.phantoms.make_phantom import PhantomSettings, draw_phantom
+from voxmill.phantoms.make_phantom import PhantomSettings, draw_labelled
 from voxmill.runtime.files import write_json
 from voxmill.training.loop import train
 from voxmill.training.sources import Source, grey_of
@@ -77,7 +77,7 @@ def varied(seed: int, **fixed) -> PhantomSettings:
 
 def phantom_source(settings: PhantomSettings, held: bool) -> Source:
     """Make a phantom as a training or validation volume."""
-    volume, truth = draw_phantom(settings)
+    volume, truth, labels = draw_labelled(settings)
     box = Box.from_shape(volume.shape)
     return Source(
         name=f"phantom-{settings.seed}",
@@ -87,6 +87,7 @@ def phantom_source(settings: PhantomSettings, held: bool) -> Source:
         grey=grey_of(volume, settings.voxel_size_um),
         region=box,
         validation=box if held else None,
+        mask=ArrayVolume(labels),
     )
 
 
@@ -107,6 +108,7 @@ def run_training(options) -> None:
     card = models.ModelCard(
         name=Path(options.output).stem,
         network=settings.network["kind"],
+        outputs=settings.output_names,
         settings=shape,
         normalisation=settings.normalisation,
         threshold=round(trained.validation["threshold"], 4),

@@ -205,6 +205,15 @@ def test_auto_is_the_fast_precision_of_the_device(
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
 
 
+@pytest.mark.parametrize(
+    ("asked", "warned"), [("auto", True), ("bfloat16", True), ("float32", False)]
+)
+def test_a_cudnn_that_should_not_compute_in_half_precision(monkeypatch, caplog, asked, warned):
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91002)
+    resolve_precision(asked, [torch.device("cuda:0")])
+    assert ("cuDNN 9.10.2 computes 3D convolutions in half precision" in caplog.text) == warned
+
+
 def test_bfloat16_on_a_cpu_without_it_is_kept_with_a_warning(monkeypatch, caplog):
     monkeypatch.setattr(denoising_devices, "cpu_flags", lambda: "x86_64 avx2")
     assert resolve_precision("bfloat16", [CPU]) == "bfloat16"

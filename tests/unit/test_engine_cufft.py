@@ -7,10 +7,16 @@ import pytest
 import torch
 
 from voxmill.engine import cufft
-from voxmill.engine.cufft import CufftTransforms, TorchTransforms, real_view
+from voxmill.engine.cufft import (
+    CufftPlanes,
+    CufftTransforms,
+    TorchPlanes,
+    TorchTransforms,
+    real_view,
+)
 from voxmill.runtime.free_memory import is_out_of_memory
 
-C2R, R2C = 0x2C, 0x2A
+C2C, R2C, C2R = 0x29, 0x2A, 0x2C
 
 
 def numbers(address, count, kind):
@@ -46,9 +52,15 @@ class HostCufft:
     def cufftMakePlanMany64(
         self, plan, rank, n, inembed, istride, idist, onembed, ostride, odist, kind, batch, size
     ):
-        assert (rank.value, istride.value, ostride.value, batch.value) == (3, 1, 1, 1)
         about = self.plans[plan.value]
-        about |= {"n": tuple(n), "kind": kind.value}
+        about |= {"n": tuple(n), "kind": kind.value, "batch": batch.value}
+        if kind.value == C2C:  # neighbours belong to different transforms
+            assert (rank.value, istride.value, ostride.value) == (2, batch.value, batch.value)
+            assert tuple(n) == tuple(inembed) == tuple(onembed)
+            assert idist.value == odist.value == 1
+            size._obj.value = 300
+            return 0
+        assert (rank.value, istride.value, ostride.value, batch.value) == (3, 1, 1, 1)
         half, whole = (onembed, inembed) if kind.value == R2C else (inembed, onembed)
         assert tuple(half) == (n[0], n[1], n[2] // 2 + 1)
         assert tuple(whole) == (n[0], n[1], 2 * half[2])
@@ -82,6 +94,16 @@ class HostCufft:
         complexes[:] = np.fft.rfftn(reals[..., : shape[2]].copy())
         return 0
 
+    def cufftExecC2C(self, plan, source, target, direction):
+        assert source.value == target.value
+        about = self.plans[plan.value]
+        count = int(np.prod(about["n"])) * about["batch"]
+        values = numbers(source, count, np.complex64).reshape(*about["n"], about["batch"])
+        transform = {-1: np.fft.fft2, 1: np.fft.ifft2}[direction.value]
+        norm = {-1: "backward", 1: "forward"}[direction.value]
+        values[:] = transform(values, axes=(0, 1), norm=norm)
+        return 0
+
     def cufftDestroy(self, plan):
         self.destroyed.append(plan.value)
         return 0
@@ -106,6 +128,22 @@ def test_both_ways_in_place(shape, kind):
     back = both.inverse(spectrum)
     assert back.data_ptr() == spectrum.data_ptr()
     torch.testing.assert_close(back[..., : shape[2]], volume * volume.numel(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 8), (4, 1, 6)])
+@pytest.mark.parametrize("kind", ["cuFFT", "torch"])
+def test_planes_both_ways_in_place(shape, kind):
+    both = (
+        TorchPlanes() if kind == "torch" else CufftPlanes(shape, torch.device("cpu"), HostCufft())
+    )
+    volume = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    spectrum = torch.fft.rfft(volume)
+    both.forward(spectrum)
+    torch.testing.assert_close(spectrum, torch.fft.rfftn(volume), rtol=1e-5, atol=1e-5)
+    rows = both.inverse(spectrum)
+    assert rows.data_ptr() == spectrum.data_ptr()
+    expected = torch.fft.rfft(volume) * shape[0] * shape[1]
+    torch.testing.assert_close(rows, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_one_workspace_for_both_plans_and_none_left_behind():
@@ -170,3 +208,10 @@ def test_cufft_itself(shape):
     torch.testing.assert_close(spectrum, torch.fft.rfftn(volume), rtol=1e-4, atol=1e-3)
     back = both.inverse(spectrum)[..., : shape[2]]
     torch.testing.assert_close(back / volume.numel(), volume, rtol=1e-4, atol=1e-4)
+    planes = cufft.plane_transforms(shape, device)
+    assert isinstance(planes, CufftPlanes)
+    rows = torch.fft.rfft(volume)
+    planes.forward(rows)
+    torch.testing.assert_close(rows, torch.fft.rfftn(volume), rtol=1e-4, atol=1e-3)
+    back = planes.inverse(rows) / (shape[0] * shape[1])
+    torch.testing.assert_close(back, torch.fft.rfft(volume), rtol=1e-4, atol=1e-4)

@@ -5,20 +5,29 @@ import subprocess
 import sys
 import textwrap
 import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from test_engine_backends import random_network, random_volume
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from voxmill.config.networks import MSDNetSettings
-from voxmill.engine import gpu_direct, gpu_fourier, gpu_spectra
+from voxmill.engine import gpu_direct, gpu_fourier, gpu_rows, gpu_spectra
 from voxmill.engine.backends import BACKENDS, choose, forward
+from voxmill.engine.torch_memory import IMPOSSIBLE
 from voxmill.runtime.errors import VoxmillError
 
 ENGINES = [gpu_fourier, gpu_direct]
+FUSED = SimpleNamespace(
+    run=gpu_fourier.fused_run,
+    logits=gpu_fourier.fused_logits,
+    predict_bytes=gpu_fourier.fused_predict_bytes,
+)
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 # The largest error of each precision, in probability.
 ALLOWED = {"float32": 1e-4, "float16": 2e-3}
@@ -64,6 +73,80 @@ def test_kernels_give_the_numbers_of_the_reference(interpreter, engine, settings
     np.testing.assert_allclose(found, expected, atol=ALLOWED[precision])
 
 
+@pytest.mark.parametrize(
+    ("settings", "shape", "precision", "allowed"),
+    [
+        (*SHARED[5], "float32", 1e-5),
+        ({"depth": 2, "width": 2, "inputs": 2, "outputs": 2}, (2, 2, 3), "float16", 1e-3),
+    ],
+)
+def test_the_fused_pass_gives_the_numbers_of_the_reference(
+    interpreter, settings, shape, precision, allowed
+):
+    network = random_network(**settings)
+    volume = torch.from_numpy(random_volume(network.settings.inputs, shape))
+    expected = reference(network, volume)
+    found = gpu_fourier.fused_logits(network, volume, precision)
+    assert (found - expected).abs().max() <= allowed * expected.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("factors", "box", "padded"),
+    [
+        ((3, 7), (2, 2, 15), (2, 3)),
+        ((18, 29), (2, 3, 500), (3, 4)),
+        ((4, 10), (3, 3, 40), (3, 3)),
+        ((9, 58), (1, 2, 512), (2, 2)),  # both sums over n2 / 2 and its mirror
+        ((1, 1), (2, 2, 1), (2, 3)),
+    ],
+)
+@pytest.mark.parametrize(("rounded", "allowed"), [(False, 1e-6), (True, 1e-3)])
+def test_a_row_there_and_back(interpreter, factors, box, padded, rounded, allowed):
+    """Against numpy in float64; products of TensorFloat-32 numbers lose three digits."""
+    from voxmill.engine import triton_rows
+
+    generator = np.random.default_rng(0)
+    length, (z, y, x) = int(np.prod(factors)), box
+    spectrum = np.fft.rfft(generator.normal(0.5, 1.0, (*padded, length))).astype(np.complex64)
+    voxels = np.maximum(np.fft.irfft(spectrum, length) + 0.1, 0.0)
+    inside = np.zeros_like(voxels)
+    inside[:z, :y, :x] = voxels[:z, :y, :x]
+    shape = gpu_rows.shape(factors)
+    found = torch.from_numpy(spectrum)
+    logits = torch.ones(2, *box)
+    weights = torch.tensor([[1.0, 9.0], [-2.0, 9.0]])
+    for to_logits in (True, False):
+        triton_rows.activate_rows[(-(-int(np.prod(padded)) // shape["ROWS"]),)](
+            torch.view_as_real(found), logits, torch.tensor([0.1]), weights,
+            gpu_rows.tables(factors, torch.device("cpu")), 1 / length, *factors,
+            int(np.prod(padded)), padded[1], length // 2 + 1, *box, int(np.prod(box)), 2, 2,
+            ACTIVATE=True, TO_LOGITS=to_logits, ROUND=rounded, **shape,
+        )  # fmt: skip
+    most = np.abs(voxels).max()
+    for output, weight in zip(logits, (1.0, -2.0), strict=True):
+        np.testing.assert_allclose(
+            output, 1.0 + weight * inside[:z, :y, :x], atol=4 * allowed * most
+        )
+    expected = np.fft.rfft(inside)
+    np.testing.assert_allclose(found, expected, atol=allowed * np.abs(expected).max())
+
+
+@given(st.integers(1, 2016))
+def test_rows_of_any_length_are_split(least):
+    first, second = gpu_rows.split_length(least)
+    assert least <= first * second <= max(1.1 * least, least + 4)
+    edges = gpu_rows.shape((first, second))
+    assert first <= edges["N1"] <= 32 and second <= 2 * edges["K2"] - 1 <= 63
+    assert edges["N1"] * edges["K2"] * edges["ROWS"] <= 2048
+
+
+def test_rows_that_are_too_long_are_cut():
+    assert gpu_rows.split_length(2017) is None
+    settings = MSDNetSettings(depth=2, dilations=(1,))
+    assert BACKENDS["gpu-fused"].predict_bytes(settings, (4, 4, 2016), "float16") == IMPOSSIBLE
+    assert BACKENDS["gpu-fused"].predict_bytes(settings, (4, 4, 2015), "float16") < 1e7
+
+
 def test_slabs_of_lines_give_the_whole(interpreter, monkeypatch):
     network = random_network(depth=2, width=2, dilations=(1, 2))
     volume = torch.from_numpy(random_volume(1, (2, 3, 5)))
@@ -84,7 +167,7 @@ def test_float16_spectra_do_not_overflow(interpreter):
     np.testing.assert_allclose(found, expected, atol=1e-3 * float(expected.abs().max()))
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", [*ENGINES, FUSED])
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 def test_nan_is_not_hidden(interpreter, engine, precision):
     volume = torch.zeros(1, 2, 3, 4)
@@ -135,22 +218,27 @@ class NoKernel:
         return lambda *args, **kwargs: None
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 @pytest.mark.parametrize(
-    ("settings", "shape"),
+    ("engine", "settings", "shape"),
     [
-        ({"depth": 30}, (60, 64, 68)),
-        ({"depth": 12, "width": 3, "inputs": 2, "outputs": 2}, (64, 64, 64)),
-        ({"depth": 100}, (28, 28, 28)),
-    ],
+        (engine, *case)
+        for engine in ENGINES
+        for case in (
+            ({"depth": 30}, (60, 64, 68)),
+            ({"depth": 12, "width": 3, "inputs": 2, "outputs": 2}, (64, 64, 64)),
+            ({"depth": 100}, (28, 28, 28)),
+        )
+    ]
+    + [(FUSED, {"depth": 12, "width": 3, "inputs": 2, "outputs": 2}, (64, 64, 64))],
 )
 def test_predicted_bytes_are_those_of_the_tensors(
     monkeypatch, interpreter, engine, precision, settings, shape
 ):
-    from voxmill.engine import triton_direct, triton_fourier
+    from voxmill.engine import triton_direct, triton_fourier, triton_rows
 
     for module, names in (
+        (triton_rows, ("activate_rows",)),
         (triton_fourier, ("kernel_table", "pull", "activate", "store_spectrum")),
         (triton_direct, ("push", "finish")),
     ):
@@ -189,16 +277,16 @@ COMPILE = """
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
-    from voxmill.engine import triton_direct, triton_fourier
+    from voxmill.engine import gpu_rows, triton_direct, triton_fourier, triton_rows
     from voxmill.engine.gpu import DOT_PRECISION
 
     FLOATS = {
         "sums", "cosine_x", "sine_x", "cosine_y", "sine_y", "cosine_z", "sine_z", "scales", "real",
-        "logits", "bias", "final_weights", "spectrum", "unit",
+        "logits", "bias", "final_weights", "spectrum", "unit", "tables",
     }
     STORED = {"spectra", "table", "panel"}
 
-    def tensor_instructions(kernel, stored, **constants):
+    def tensor_instructions(kernel, stored, num_warps=4, **constants):
         def kind(name):
             if name in constants:
                 return "constexpr"
@@ -212,12 +300,16 @@ COMPILE = """
 
         signature = {name: kind(name) for name in kernel.arg_names}
         source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
-        done = triton.compile(source, target=GPUTarget("cuda", 90, 32))
+        options = {"num_warps": num_warps}
+        done = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
         assert done.asm["cubin"]
         return done.asm["ptx"].count("mma")
 
     rows = {"ROWS": 16, "COLUMNS": 128}
     tensor_instructions(triton_fourier.activate, "fp32", **rows)
+    row = {"ACTIVATE": True, "ROUND": True, **gpu_rows.shape((16, 31))}
+    for to_logits in (False, True):
+        assert tensor_instructions(triton_rows.activate_rows, "", TO_LOGITS=to_logits, **row)
     for stored, dot in (("fp32", "float32"), ("fp16", "float16")):
         dot = {"PRECISION": DOT_PRECISION[dot]}
         tensor_instructions(triton_fourier.store_spectrum, stored, **rows)
@@ -255,7 +347,12 @@ def test_on_the_cpu_they_say_no(name):
 
 def test_without_triton_plain_torch_is_chosen_with_one_reason(monkeypatch, caplog):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    for name in ("triton", "voxmill.engine.triton_fourier", "voxmill.engine.triton_direct"):
+    for name in (
+        "triton",
+        "voxmill.engine.triton_fourier",
+        "voxmill.engine.triton_direct",
+        "voxmill.engine.triton_rows",
+    ):
         monkeypatch.setitem(sys.modules, name, None)
     for name in ("torch-fast", "openvino", "onnxruntime"):
         monkeypatch.delitem(BACKENDS, name)
@@ -266,11 +363,16 @@ def test_without_triton_plain_torch_is_chosen_with_one_reason(monkeypatch, caplo
 
 # --- on a GPU ----------------------------------------------------------------------------------
 
+ON_A_GPU = [
+    (name, precision)
+    for name in ("gpu-fourier", "gpu-fused", "gpu-direct")
+    for precision in BACKENDS[name].precisions
+]
+
 
 @pytest.mark.gpu
 @CUDA
-@pytest.mark.parametrize("name", ["gpu-fourier", "gpu-direct"])
-@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize(("name", "precision"), ON_A_GPU)
 @pytest.mark.parametrize(
     ("settings", "shape"),
     [
@@ -292,8 +394,7 @@ def test_gpu_agrees_with_the_reference(name, precision, settings, shape):
 
 @pytest.mark.gpu
 @CUDA
-@pytest.mark.parametrize("name", ["gpu-fourier", "gpu-direct"])
-@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize(("name", "precision"), ON_A_GPU)
 def test_gpu_peak_is_near_the_predicted(name, precision):
     settings, shape = MSDNetSettings(depth=100), (192, 200, 208)
     network = random_network(depth=100)
@@ -315,5 +416,5 @@ def test_gpu_peak_is_near_the_predicted(name, precision):
 def test_auto_on_a_gpu_is_one_of_the_tried(caplog):
     caplog.set_level("INFO")
     chosen = choose("auto", random_network(depth=30), "cuda", "float32", (96, 96, 96))
-    assert chosen.name in ("gpu-fourier", "gpu-direct", "torch-fast", "torch")
+    assert chosen.name in ("gpu-fourier", "gpu-fused", "gpu-direct", "torch-fast", "torch")
     assert "by trials of up to" in caplog.text

@@ -1,5 +1,6 @@
 """Which content a volume has, found again without reading it."""
 
+import dataclasses
 import os
 import shutil
 import uuid
@@ -280,6 +281,15 @@ def test_a_source_that_changed_is_refused_by_name(place):
     with pytest.raises(VoxmillError, match=r"v\.tif: expected the volume .*Let it rest.*run again"):
         check_source(header, planned)
     check_source(header, "phantom of these settings")
+
+
+def test_a_name_that_no_file_can_have_is_passed_over(place):
+    write_tiff(place / "v.tif", voxels())
+    header = read_header(place / "v.tif")
+    named = '<OME><UUID FileName="%s.ome.tif"/></OME>' % ("x" * 300)
+    tifffile.imwrite(place / "v.ome.tif", voxels(), description=named, metadata=None)
+    header = dataclasses.replace(header, path=str(place / "v.ome.tif"), format="OME-TIFF")
+    assert fingerprints._files(header) == [place / "v.ome.tif"]
 
 
 def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(place):

@@ -214,9 +214,9 @@ def test_the_real_steps():
     a, b, c = (gpu.STEPS[step](real) for step in "ABC")
     files = [row["file"] for row in a if row["kind"] == "tests"]
     assert files[0] == "test_engine_gpu.py" and "test_denoising_memory.py" in files
-    assert [row["edge"] for row in a[len(files) :]] == [64] * 7 + [128] * 7 + [256] * 7
+    assert [row["edge"] for row in a[len(files) :]] == [64] * 8 + [128] * 8 + [256] * 8
     assert [(row["kind"], row["precision"]) for row in b] == [
-        ("profile", "float16"), ("whole", "float16"), ("profile", "float32"),
+        ("profile", "float16"), ("whole", "float16"), ("profile", "float16"), ("profile", "float32"),
     ]  # fmt: skip
     assert {row["kind"] for row in c} == {"fit", "block"}
     assert {"torch", "gpu-fourier"} <= {row.get("backend") for row in c}

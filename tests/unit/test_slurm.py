@@ -203,7 +203,7 @@ def test_prefix_comes_from_the_profile(tmp_path, monkeypatch):
     assert commands.profile_prefix("slurm") == "brain"
 
 
-def test_a_job_that_does_not_end_when_asked_is_killed(tmp_path, monkeypatch):
+def test_a_job_that_does_not_end_when_asked_is_killed(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(resume, "GRACE_S", 0.2)
     script = tmp_path / ".snakemake/scripts/job.py"
     script.parent.mkdir(parents=True)
@@ -214,8 +214,8 @@ def test_a_job_that_does_not_end_when_asked_is_killed(tmp_path, monkeypatch):
     job = subprocess.Popen([sys.executable, str(script)], cwd=tmp_path)
     while not (tmp_path / "deaf").exists():
         time.sleep(0.01)
-    told = []
     settings = resume.Resume(tmp_path, [], [], profile="", cancel="all", poll_s=0.1)
-    resume._wait_for_local_jobs(settings, told.append)
+    resume._wait_for_local_jobs(settings)
     assert job.wait() == -signal.SIGKILL
-    assert told == ["1 job(s) of the killed run still run on this machine; stopping them ..."]
+    told = "1 job(s) of the killed run still run on this machine; stopping them ...\n"
+    assert capsys.readouterr().out == told

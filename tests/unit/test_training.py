@@ -331,6 +331,19 @@ def test_the_mask_as_the_first_target():
         assert targets.dtype == np.float32
 
 
+def test_clicks_for_a_model_of_masks():
+    # A cell of 8 um on voxels of 2 x 1 x 1: mask to 2 um from its centroid, none from 4.8 um.
+    source = make_source(points=np.array([[6.0, 6.0, 6.0]]), voxel_size_um=(2.0, 1.0, 1.0))
+    settings = dataclasses.replace(
+        TINY, target="mask", cell_diameter_um=8.0, patch_vox=(24, 24, 28), margin_vox=0, detector={}
+    )
+    _, (counts, mask), _ = PatchSampler([source], settings).draw(np.random.default_rng(0))
+    assert mask[6, 6, 3:10].tolist() == [0, 1, 1, 1, 1, 1, 0]
+    assert mask[4:9, 6, 6].tolist() == [0, 1, 1, 1, 0]
+    assert counts[6, 6, :9].tolist() == [1, 1, 0, 0, 1, 1, 1, 1, 1]
+    assert counts[3:6, 6, 6].tolist() == [1, 0, 1]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -360,9 +373,10 @@ def test_voxel_sizes_must_agree():
 
 
 def test_foreground_needs_masks():
-    for key, value in (("foreground", True), ("target", "mask")):
+    for changes in ({"foreground": True}, {"target": "mask", "touching": "centre"}):
+        key = list(changes)[-1]
         with pytest.raises(VoxmillError, match=rf"training\.{key} needs a mask or labels as truth"):
-            check_sources([make_source()], dataclasses.replace(TINY, **{key: value}))
+            check_sources([make_source()], dataclasses.replace(TINY, detector={}, **changes))
 
 
 def test_no_room_beside_the_validation_box():
@@ -384,6 +398,10 @@ def test_common_threshold_by_hand():
     assert result["f1"] == result["precision"] == result["recall"] == 1.0
     assert result["threshold"] == pytest.approx(0.4)
     assert result["volumes"] == {"a": 1.0, "b": 1.0}
+    given = summarise(runs, 0.6)
+    assert (given["threshold"], given["precision"], given["recall"]) == (0.6, 1.0, 2 / 3)
+    assert given["volumes"] == {"a": pytest.approx(2 / 3), "b": 1.0}
+    assert summarise(runs, 0.95)["f1"] == 0 and summarise(runs, 0.95)["threshold"] == 0.95
 
 
 def test_f1_without_detections_is_zero():
@@ -395,8 +413,13 @@ def test_common_threshold_that_changes_the_cells_by_hand():
     matched = np.zeros(len(THRESHOLDS), int)
     # The 5th to the 9th threshold find all three cells and a false one; the 7th is in the middle.
     found[4:9], matched[4:9] = 4, 3
-    result = summarise_thresholds([("a", 2, found - 1, matched - 1), ("b", 1, found * 0 + 1,
-        (matched > 0).astype(int))])  # fmt: skip
+    runs = [
+        ("a", 2, found - 1, matched - 1),
+        ("b", 1, found * 0 + 1, (matched > 0).astype(int)),
+    ]
+    assert summarise_thresholds(runs, 0.34)["threshold"] == 0.34
+    assert summarise_thresholds(runs, 0.34)["f1"] == summarise_thresholds(runs)["f1"]
+    result = summarise_thresholds(runs)
     assert result["threshold"] == THRESHOLDS[6]
     assert result["precision"] == 0.75 and result["recall"] == 1.0
     assert result["f1"] == pytest.approx(6 / 7)
@@ -733,6 +756,46 @@ def test_fine_tuning_uses_the_network_of_the_model(tmp_path):
     card = models.read_card(tmp_path / "fine.safetensors")
     assert card.settings["depth"] == 3 and card.cell_diameter_um == 6.0
     assert card.training["started_from"]["model"] == "net"
+
+
+def test_fine_tuning_learns_what_the_model_has_learnt(tmp_path):
+    learnt = dataclasses.asdict(dataclasses.replace(TINY, positive_weight=1.0))
+    trained = train([make_source()], dataclasses.replace(TINY, steps=1), "cpu", 1)
+    detector = {"method": "components", "min_volume_um3": 9.0}
+    card = models.ModelCard(
+        name="start", network="msdnet", outputs=("mask",), cell_diameter_um=6.0, detector=detector,
+        settings={k: v for k, v in learnt["network"].items() if k != "kind"},
+        training={"settings": learnt},
+    )  # fmt: skip
+    start = tmp_path / "start.safetensors"
+    models.save(start, trained.network, card)
+    filled = fine_tuning_settings({}, start)
+    assert filled["target"] == "mask" and filled["positive_weight"] == 1.0
+    assert filled["detector"]["min_volume_um3"] == 9.0
+    assert filled["augmentation"] == learnt["augmentation"]
+    # Lengths of the detector are for cells of the model's diameter.
+    assert "detector" not in fine_tuning_settings({"cell_diameter_um": 9.0}, start)
+    assert "detector" not in fine_tuning_settings({"touching": "centre"}, start)
+    assert "positive_weight" not in fine_tuning_settings({"target": "centroid"}, start)
+
+
+def test_the_model_to_start_from_is_kept_unless_the_training_is_better(caplog):
+    source = make_source()
+    start = train([source], dataclasses.replace(TINY, steps=60, validate_every=60), "cpu", 1)
+    weights = start.network.state_dict()
+    ruin = dataclasses.replace(TINY, learning_rate=5.0, gradient_norm=1e6, average=0)
+    kept = train([source], ruin, "cpu", 1, initial=weights, threshold=0.123)
+    assert [row["step"] for row in kept.history] == [0, 3, 6]
+    assert kept.history[0]["loss"] is None
+    assert kept.validation["step"] == 0 and kept.validation["threshold"] == 0.123
+    assert all(torch.equal(v, weights[k]) for k, v in kept.network.state_dict().items())
+    assert "no validation was better than the model to start from" in caplog.text
+    caplog.clear()
+    # What was bright is dark: worse than anything that is learnt.
+    worse = weights | {"final_weight": -weights["final_weight"]}
+    longer = dataclasses.replace(TINY, steps=60, validate_every=60)
+    better = train([source], longer, "cpu", 1, initial=worse)
+    assert better.validation["step"] > 0 and not caplog.text
 
 
 def test_initial_weights_gain_and_lose_the_foreground_output(tmp_path):

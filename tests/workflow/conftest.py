@@ -1,6 +1,7 @@
 """Whole runs of Snakemake on a volume small enough to know each cell by name."""
 
 import dataclasses
+import fcntl
 import os
 import re
 import shutil
@@ -151,9 +152,15 @@ def make_project(folder, root=ROOT):
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
-    """A project that ran to its end once; tests work on copies."""
-    project = make_project(tmp_path_factory.mktemp("finished") / "project")
-    project.output = project.snakemake()
+    """A project that ran to its end once, for all processes of the tests; tests work on copies."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    project, output = Project(base / "finished" / "project"), base / "finished" / "output.txt"
+    with open(base / "finished.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not output.exists():
+            output.write_text(make_project(project.folder).snakemake())
+    project.output = output.read_text()
     return project
 
 

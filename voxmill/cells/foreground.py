@@ -19,7 +19,7 @@ from voxmill.runtime.errors import VoxmillError
 from voxmill.volumes.protocols import ReadableVolume
 
 # In largest radii (about a cell's diameter), by `python benchmarks/outlines.py foreground`.
-SMOOTHING, AROUND = 1 / 8, 1 / 2
+SMOOTHING, AROUND = 1 / 16, 1 / 2
 _TRUNCATE = 3.0
 
 

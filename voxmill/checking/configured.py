@@ -19,16 +19,9 @@ class _Here:
 
 
 def folders_and_targets(configuration: str | None) -> tuple[list[str], list[str]]:
-    """What to check.
+    """Folders to check, and files that should be there.
 
-    Parameters
-    ----------
-    configuration : path or None
-        None: everything in `results`, and nothing is asked for.
-
-    Returns
-    -------
-    folders, targets : list of str
+    Without a configuration: everything in `results`, and nothing is asked for.
 
     Raises
     ------

@@ -65,12 +65,7 @@ def products(folder: Path) -> Iterator[Path]:
 
 
 def check(path: Path) -> Broken | None:
-    """Verify one file.
-
-    Returns
-    -------
-    Broken or None
-        None where it is whole.
+    """Verify one file; None where it is whole.
 
     Raises
     ------

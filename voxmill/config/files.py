@@ -77,7 +77,8 @@ def check_text(text: str, source: str) -> None:
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
-        raise VoxmillError(f"{source}: expected YAML, found {_in_one_line(error)}.") from None
+        found = " ".join(str(error).split())
+        raise VoxmillError(f"{source}: expected YAML, found {found}.") from None
     except RecursionError:
         raise VoxmillError(f"{source}: sections are nested too deep.") from None
     for problem in _problems(root, (), set()):
@@ -99,10 +100,6 @@ def _twice(key: str, section: Sequence[str], first: str) -> str:
         f"the key {key!r} stands twice{where}{first}: only the last would count. Give each its own "
         "name, or remove one."
     )
-
-
-def _in_one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def _problems(node: Any, section: tuple[str, ...], seen: set[int]) -> Iterator[str]:

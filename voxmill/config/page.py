@@ -52,7 +52,8 @@ def _sections(key: str, schema: dict[str, Any]) -> Iterator[tuple[str, dict[str,
 def _section_text(key: str, schema: dict[str, Any]) -> str:
     needed = schema.get("required", ())
     rows = [
-        f"| `{name}` | {_kind(part)} | {_default(part, name in needed)} | {_cell(part)} |"
+        f"| `{name}` | {_kind(part)} | {_default(part, name in needed)} "
+        f"| {_escaped(part.get('description', ''))} |"
         for name, part in schema["properties"].items()
     ]
     level = "##" if "." not in key.removesuffix(".NAME") else "###"
@@ -77,10 +78,6 @@ def _default(schema: dict[str, Any], needed: bool) -> str:
     value = schema["default"]
     text = {True: "true", False: "false"}.get(value) if isinstance(value, bool) else str(value)
     return f"`{text}`"
-
-
-def _cell(schema: dict[str, Any]) -> str:
-    return _escaped(schema.get("description", ""))
 
 
 def _escaped(text: str) -> str:

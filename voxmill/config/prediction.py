@@ -17,6 +17,7 @@ class PredictionSettings(Section):
         "stencil",
         "fourier",
         "gpu-fourier",
+        "gpu-fused",
         "gpu-direct",
         "torch-fast",
         "openvino",

@@ -92,7 +92,9 @@ class TrainingSettings(Section):
     target: Literal["centroid", "mask"] = "centroid"
     """What the first output map learns. centroid: a Gaussian around each centroid. mask: the
     cells' masks, for cells whose centroid is no place of its own in the image, such as whole cells
-    with processes; its cells are connected components."""
+    with processes; its cells are connected components. Where the ground truth is centroids, the
+    mask is a ball of half a cell diameter around each, and what lies between that and 0.6 diameters
+    from it does not count: for adapting a model that has learnt masks."""
     foreground: Flag = False
     """Learn a second output map, the cells' masks; every volume then needs a mask or labels, as
     with target mask."""
@@ -201,8 +203,13 @@ class TrainingSettings(Section):
 
     @property
     def needs_mask(self) -> bool:
-        """Whether every training volume needs a mask."""
+        """Whether masks are learnt."""
         return self.foreground or self.target == "mask"
+
+    @property
+    def outlines(self) -> bool:
+        """Whether centroids alone are no ground truth."""
+        return self.foreground or self.touching != "none"
 
     def _fill(self, key: str, value: float) -> None:
         if getattr(self, key) is None:

@@ -83,7 +83,8 @@ def denoise_scan(
         together (before the fit), or if the fit diverges.
     """
     chosen = DenoiseSettings.from_dict(settings)
-    _set_threads(threads)
+    if threads:
+        torch.set_num_threads(threads)
     held = held_devices(
         devices, chosen.precision, job_record_path, str(output_path), chosen.fits_at_once
     )
@@ -203,8 +204,3 @@ def _draw(
         title=f"{scan.path.name}: iteration {_iterations(denoised)}",
     )  # fmt: skip
     figures.draw_curves(curves_path, denoised.rows, denoised.best_iterations, settings.stop.rule)
-
-
-def _set_threads(threads: int | None) -> None:
-    if threads:
-        torch.set_num_threads(threads)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from voxmill.config.denoising import FitPrecision
+from voxmill.runtime.cards import cudnn_problem
 from voxmill.runtime.cpu import cpu_flags
 from voxmill.runtime.devices import claim
 from voxmill.runtime.errors import VoxmillError
@@ -94,21 +95,17 @@ def of_each_fit(devices: Sequence[torch.device], at_once: int) -> list[tuple[tor
 
 
 def resolve_precision(precision: FitPrecision, devices: Sequence[torch.device]) -> FitPrecision:
-    """Choose the precision of a fit on these devices.
+    """Choose the precision of a fit on these devices, a key of `precision.DTYPES`.
 
     Parameters
     ----------
     precision : str
         One of `voxmill.config.denoising.PRECISIONS`. `auto` is float16 on GPUs, bfloat16 on a
         CPU that has instructions for it, else float32. On other CPUs bfloat16 is far slower than
-        float32: it is kept, with a warning in the log.
+        float32: it is kept, with a warning in the log; so is half precision on GPUs where cuDNN
+        should not compute in it.
     devices : sequence of torch.device
         From `resolve_devices`.
-
-    Returns
-    -------
-    str
-        A key of `voxmill.denoising.precision.DTYPES`.
     """
     on_cpu = any(device.type == "cpu" for device in devices)
     instructions = not _BFLOAT16.isdisjoint(cpu_flags().split())
@@ -120,6 +117,9 @@ def resolve_precision(precision: FitPrecision, devices: Sequence[torch.device]) 
             "precision bfloat16: this CPU has no instructions for it and takes many times as long "
             "as with float32; use `precision: auto` or float32."
         )
+    half_on_gpu = precision != "float32" and not on_cpu
+    if half_on_gpu and (problem := cudnn_problem(torch.backends.cudnn.version())):
+        log.warning("%s.", problem)
     return precision
 
 

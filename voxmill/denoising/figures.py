@@ -2,15 +2,10 @@
 
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from nibabel import orientations
 
-from voxmill.runtime.files import writing
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
+from voxmill.runtime.figures import plt, save_figure
 
 # Name, axis and relative position of each plane; the sagittal one goes through a hemisphere.
 PLANES = (("sagittal", 0, 0.4), ("coronal", 1, 0.5), ("axial", 2, 0.5))
@@ -45,7 +40,8 @@ def draw_planes(
     title : str
         Above all planes.
     """
-    low, high = _grey_range(list(volumes.values())[-1])
+    low, high = np.percentile(list(volumes.values())[-1], (0.5, 99.8))
+    high = high if high > low else low + 1
     columns = [(caption, volume, "gray", low, high) for caption, volume in volumes.items()]
     if residual is not None:
         limit = 3 * (sigma or float(residual.std()) or 1.0)
@@ -68,7 +64,7 @@ def draw_planes(
                 axes[row][column].set_ylabel(name)
         axes[0][column].set_title(caption, fontsize=10)
     figure.suptitle(title, fontsize=11)
-    _save(figure, path)
+    save_figure(figure, path, dpi=100)
 
 
 def draw_curves(path: str | Path, rows: list[dict], best: tuple[int, ...], rule: str) -> None:
@@ -110,12 +106,7 @@ def draw_curves(path: str | Path, rows: list[dict], best: tuple[int, ...], rule:
         panel.set(xlabel="iteration", ylabel=label)
         panel.legend(fontsize=8)
         panel.spines[["top", "right"]].set_visible(False)
-    _save(figure, path)
-
-
-def _grey_range(volume: np.ndarray) -> tuple[float, float]:
-    low, high = np.percentile(volume, (0.5, 99.8))
-    return (low, high) if high > low else (low, low + 1)
+    save_figure(figure, path, dpi=100)
 
 
 def _canonical(volume: np.ndarray, affine: np.ndarray) -> np.ndarray:
@@ -130,9 +121,3 @@ def _canonical_sizes(affine: np.ndarray) -> list[float]:
     ordered = np.empty(3)
     ordered[order] = sizes
     return ordered.tolist()
-
-
-def _save(figure: Figure, path: str | Path) -> None:
-    with writing(path) as scratch:
-        figure.savefig(scratch, dpi=100, metadata={"Software": "voxmill"})
-    plt.close(figure)

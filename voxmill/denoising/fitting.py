@@ -121,11 +121,6 @@ class Fit:
     def loss(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
         """Run the forward pass of an iteration.
 
-        Parameters
-        ----------
-        number : int
-            Of the iteration, from 1.
-
         Returns
         -------
         loss : () float32 tensor

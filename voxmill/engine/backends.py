@@ -20,6 +20,7 @@ _ALL = (
     Backend("stencil", "voxmill.engine.stencil", 5, stored=True, sometimes=True),
     Backend("fourier", "voxmill.engine.fourier", 10, ("float32", "shared16"), stored=True),
     Backend("gpu-fourier", "voxmill.engine.gpu_fourier", 20, ("float32", "float16")),
+    Backend("gpu-fused", "voxmill.engine.gpu_fourier", 25, ("float16",), "fused_"),
     Backend("gpu-direct", "voxmill.engine.gpu_direct", 30, ("float32", "float16")),
     Backend(
         "torch-fast",

@@ -1,4 +1,4 @@
-"""Transforms of real volumes in place: by cuFFT itself on a GPU, by torch.fft elsewhere.
+"""Transforms of volumes in place: by cuFFT itself on a GPU, by torch.fft elsewhere.
 
 `torch.fft.irfftn` copies its input each time, because cuFFT overwrites it; here it may. cuFFT is
 the library that PyTorch has loaded already. A feature map and its spectrum share their memory: a
@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import logging
+import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -18,18 +19,18 @@ import torch
 
 logger = logging.getLogger(__name__)
 
-_R2C, _C2R = 0x2A, 0x2C
+_C2C, _R2C, _C2R = 0x29, 0x2A, 0x2C
 _PROBLEMS = {2: "CUFFT_ALLOC_FAILED", 5: "CUFFT_INTERNAL_ERROR", 8: "CUFFT_INVALID_SIZE"}
 
 
 class Transforms(Protocol):
     """Transforms of one shape; neither divides by the size."""
 
-    def inverse(self, spectrum: torch.Tensor) -> torch.Tensor:
+    def inverse(self, spectrum: torch.Tensor, /) -> torch.Tensor:
         """The spectrum (z, y, columns) becomes a volume (z, y, 2 * columns) in its memory."""
         ...
 
-    def forward(self, real: torch.Tensor) -> None:
+    def forward(self, real: torch.Tensor, /) -> None:
         """A volume as of `inverse` becomes its spectrum again."""
         ...
 
@@ -38,6 +39,15 @@ def transforms(shape: tuple[int, int, int], device: torch.device) -> Transforms:
     """The transforms of volumes of a shape on a device."""
     found = library(torch.version.cuda) if device.type == "cuda" else None
     return TorchTransforms(shape) if found is None else CufftTransforms(shape, device, found)
+
+
+def plane_transforms(shape: tuple[int, int, int], device: torch.device) -> Transforms:
+    """The transforms along z and y alone, of spectra (z, y, columns) on a device.
+
+    `inverse` returns the spectra of rows along x, and `forward` takes these.
+    """
+    found = library(torch.version.cuda) if device.type == "cuda" else None
+    return TorchPlanes() if found is None else CufftPlanes(shape, device, found)
 
 
 @functools.cache
@@ -83,13 +93,23 @@ class TorchTransforms:
         real.copy_(real_view(found.contiguous()))
 
 
-class CufftTransforms:
-    """By cuFFT, in place; both directions share one workspace.
+class TorchPlanes:
+    """Along z and y by torch.fft, through copies."""
+
+    def inverse(self, spectrum: torch.Tensor) -> torch.Tensor:
+        """See `plane_transforms`."""
+        return spectrum.copy_(torch.fft.ifft2(spectrum, dim=(0, 1), norm="forward"))
+
+    def forward(self, rows: torch.Tensor) -> None:
+        """See `plane_transforms`."""
+        rows.copy_(torch.fft.fft2(rows, dim=(0, 1)))
+
+
+class _Cufft:
+    """Plans of cuFFT that share one workspace.
 
     Parameters
     ----------
-    shape : (3,) int
-        Lengths z, y, x.
     device : torch.device
     library : CDLL
         cuFFT.
@@ -100,51 +120,98 @@ class CufftTransforms:
         If cuFFT refuses; where its memory does not suffice, the message has "ALLOC_FAILED".
     """
 
-    def __init__(self, shape: tuple[int, int, int], device: torch.device, library: Any) -> None:
-        self._library = library
+    def __init__(self, device: torch.device, library: Any) -> None:
+        self._library, self._device = library, device
         self._plans: dict[int, ctypes.c_int] = {}
-        stream = torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
-        sizes = {kind: self._plan(kind, shape, stream) for kind in (_R2C, _C2R)}
-        self._workspace = torch.empty(max(sizes.values()), dtype=torch.uint8, device=device)
+        self._bytes = 0
+
+    def _plan(
+        self, kind: int, lengths: Sequence[int], layouts: Sequence[Sequence[int]], batch: int = 1
+    ) -> None:
+        """Make a plan for one array, or for `batch` that alternate number by number.
+
+        `layouts` are the lengths that the arrays before and after have in memory.
+        """
+        plan, size, rank = ctypes.c_int(), ctypes.c_size_t(), len(lengths)
+        self._call("Create", ctypes.byref(plan))
+        self._plans[kind] = plan
+        cuda = self._device.type == "cuda"
+        stream = torch.cuda.current_stream(self._device).cuda_stream if cuda else 0
+        self._call("SetAutoAllocation", plan, ctypes.c_int(0))
+        self._call("SetStream", plan, ctypes.c_void_p(stream))
+        axes = ctypes.c_longlong * rank
+        described: list[Any] = []
+        for layout in layouts:
+            distance = math.prod(layout) if batch == 1 else 1
+            described += [axes(*layout), ctypes.c_longlong(batch), ctypes.c_longlong(distance)]
+        self._call(
+            "MakePlanMany64", plan, ctypes.c_int(rank), axes(*lengths), *described,
+            ctypes.c_int(kind), ctypes.c_longlong(batch), ctypes.byref(size),
+        )  # fmt: skip
+        self._bytes = max(self._bytes, size.value)
+
+    def _allocate(self) -> None:
+        """Make the workspace, once all plans are made."""
+        self._workspace = torch.empty(self._bytes, dtype=torch.uint8, device=self._device)
         for plan in self._plans.values():
             self._call("SetWorkArea", plan, ctypes.c_void_p(self._workspace.data_ptr()))
 
-    def _plan(self, kind: int, shape: Sequence[int], stream: int) -> int:
-        """Make a plan; returns the bytes of its workspace."""
-        plan, size = ctypes.c_int(), ctypes.c_size_t()
-        self._call("Create", ctypes.byref(plan))
-        self._plans[kind] = plan
-        z, y, x = shape
-        columns = x // 2 + 1
-        layouts = {True: (z, y, columns), False: (z, y, 2 * columns)}
-        embedded = [(ctypes.c_longlong * 3)(*layouts[c]) for c in (kind == _C2R, kind == _R2C)]
-        distances = [z * y * layouts[c][2] for c in (kind == _C2R, kind == _R2C)]
-        self._call("SetAutoAllocation", plan, ctypes.c_int(0))
-        self._call("SetStream", plan, ctypes.c_void_p(stream))
-        self._call(
-            "MakePlanMany64", plan, ctypes.c_int(3), (ctypes.c_longlong * 3)(*shape),
-            embedded[0], ctypes.c_longlong(1), ctypes.c_longlong(distances[0]),
-            embedded[1], ctypes.c_longlong(1), ctypes.c_longlong(distances[1]),
-            ctypes.c_int(kind), ctypes.c_longlong(1), ctypes.byref(size),
-        )  # fmt: skip
-        return size.value
+    def _in_place(self, name: str, kind: int, numbers: torch.Tensor, *arguments: Any) -> None:
+        address = ctypes.c_void_p(numbers.data_ptr())
+        self._call(name, self._plans[kind], address, address, *arguments)
 
     def _call(self, name: str, *arguments: Any) -> None:
         code = getattr(self._library, f"cufft{name}")(*arguments)
         if code:
             raise RuntimeError(f"cufft{name}: {_PROBLEMS.get(code, 'error')} ({code})")
 
+    def __del__(self) -> None:
+        for plan in self._plans.values():
+            self._library.cufftDestroy(plan)
+
+
+class CufftTransforms(_Cufft):
+    """By cuFFT, in place; parameters and errors as of `_Cufft`.
+
+    `shape` has the lengths z, y, x.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], device: torch.device, library: Any) -> None:
+        super().__init__(device, library)
+        z, y, x = shape
+        columns = x // 2 + 1
+        real, spectrum = (z, y, 2 * columns), (z, y, columns)
+        self._plan(_R2C, shape, (real, spectrum))
+        self._plan(_C2R, shape, (spectrum, real))
+        self._allocate()
+
     def inverse(self, spectrum: torch.Tensor) -> torch.Tensor:
         """See `Transforms`."""
-        address = ctypes.c_void_p(spectrum.data_ptr())
-        self._call("ExecC2R", self._plans[_C2R], address, address)
+        self._in_place("ExecC2R", _C2R, spectrum)
         return real_view(spectrum)
 
     def forward(self, real: torch.Tensor) -> None:
         """See `Transforms`."""
-        address = ctypes.c_void_p(real.data_ptr())
-        self._call("ExecR2C", self._plans[_R2C], address, address)
+        self._in_place("ExecR2C", _R2C, real)
 
-    def __del__(self) -> None:
-        for plan in self._plans.values():
-            self._library.cufftDestroy(plan)
+
+class CufftPlanes(_Cufft):
+    """Along z and y by cuFFT, in place; parameters and errors as of `_Cufft`.
+
+    `shape` has the lengths z, y, x of the volume. There are as many planes as a row has
+    frequencies; neighbours along x belong to different ones.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], device: torch.device, library: Any) -> None:
+        super().__init__(device, library)
+        self._plan(_C2C, shape[:2], (shape[:2], shape[:2]), shape[2] // 2 + 1)
+        self._allocate()
+
+    def inverse(self, spectrum: torch.Tensor) -> torch.Tensor:
+        """See `plane_transforms`."""
+        self._in_place("ExecC2C", _C2C, spectrum, ctypes.c_int(1))
+        return spectrum
+
+    def forward(self, rows: torch.Tensor) -> None:
+        """See `plane_transforms`."""
+        self._in_place("ExecC2C", _C2C, rows, ctypes.c_int(-1))

@@ -23,14 +23,15 @@ from torch import nn
 from voxmill.config.networks import MSDNetSettings
 from voxmill.engine import gpu
 from voxmill.engine.backend import Shape
-from voxmill.engine.cufft import real_view, transforms
 from voxmill.engine.gpu import filled_up
+from voxmill.engine.gpu_passes import TILE, Fused, Passes, Separate, tiles
 from voxmill.engine.gpu_spectra import VECTOR, SpectrumSizes
+from voxmill.engine.torch_memory import IMPOSSIBLE
 from voxmill.networks.msdnet import MSDNet
 
 KERNELS = "voxmill.engine.triton_fourier"
+ROW_KERNELS = "voxmill.engine.triton_rows"
 _LARGEST = 2.0**14  # the largest number of a float16 spectrum, in its unit; float16 ends at 2^16
-_TILE = (16, 128)  # rows and columns of a feature map or spectrum that one program handles
 _PRODUCT = 8192  # numbers in the result of one program's matrix product
 
 
@@ -39,22 +40,32 @@ def available(network: nn.Module, device: str) -> str | None:
     return gpu.available(network, device, KERNELS)
 
 
-def _tiles(rows: int, columns: int) -> tuple[int, int]:
-    return -(-rows // _TILE[0]), -(-columns // _TILE[1])
+def fused_available(network: nn.Module, device: str) -> str | None:
+    """As `available`, with the pass along x as one kernel."""
+    return gpu.available(network, device, ROW_KERNELS) or available(network, device)
 
 
-def predict_bytes(settings: MSDNetSettings, box_shape: Shape, precision: str) -> int:
+def predict_bytes(
+    settings: MSDNetSettings, box_shape: Shape, precision: str, fused: bool = False
+) -> int:
     """Peak bytes of `run` on the device: spectra, a panel's sums, a table, input and logits.
 
     Transforms are in place; the scratch of cuFFT is counted as one spectrum.
     """
     z, y, x = box_shape
-    sizes = SpectrumSizes(settings, (z, y, x), precision)
+    sizes = SpectrumSizes(settings, (z, y, x), precision, fused)
+    if fused and sizes.factors is None:
+        return IMPOSSIBLE
     size = gpu.SIZES[precision]
     total = size * (2 * sizes.lines * sizes.row_stride * sizes.stored_maps)
     total += (sizes.panel_maps + 1) * 8 * sizes.lines * sizes.columns
     total += size * sizes.table_numbers()
-    return total + 4 * (settings.outputs + settings.inputs) * int(np.prod(box_shape))
+    return total + 4 * (settings.outputs + settings.inputs) * sizes.voxels
+
+
+def fused_predict_bytes(settings: MSDNetSettings, box_shape: Shape, precision: str) -> int:
+    """As `predict_bytes`, or `IMPOSSIBLE` where a row is too long for the kernel."""
+    return predict_bytes(settings, box_shape, precision, fused=True)
 
 
 def run(
@@ -62,6 +73,13 @@ def run(
 ) -> np.ndarray:
     """Probabilities; see `voxmill.engine.backends.forward`."""
     return gpu.probabilities(logits, network, volume, device, precision)
+
+
+def fused_run(
+    network: MSDNet, volume: np.ndarray, device: str, precision: str, threads: int
+) -> np.ndarray:
+    """As `run`, with the pass along x as one kernel."""
+    return gpu.probabilities(fused_logits, network, volume, device, precision)
 
 
 def logits(network: MSDNet, volume: torch.Tensor, precision: str = "float32") -> torch.Tensor:
@@ -81,16 +99,23 @@ def logits(network: MSDNet, volume: torch.Tensor, precision: str = "float32") ->
     return _Evaluation(network, volume, precision).logits()
 
 
+def fused_logits(network: MSDNet, volume: torch.Tensor, precision: str = "float32") -> torch.Tensor:
+    """As `logits`, with the pass along x as one kernel."""
+    return _Evaluation(network, volume, precision, fused=True).logits()
+
+
 class _Evaluation:
     """The evaluation of one box, layer by layer."""
 
-    def __init__(self, network: MSDNet, volume: torch.Tensor, precision: str) -> None:
+    def __init__(
+        self, network: MSDNet, volume: torch.Tensor, precision: str, fused: bool = False
+    ) -> None:
         from voxmill.engine import triton_fourier
 
         self.kernels = triton_fourier
         self.volume, self.device = volume, volume.device
         z, y, x = volume.shape[1:]
-        self.sizes = SpectrumSizes(network.settings, (z, y, x), precision)
+        self.sizes = SpectrumSizes(network.settings, (z, y, x), precision, fused)
         self.settings = network.settings
         self.precision, self.kind = precision, getattr(torch, precision)
         self.weights = [self._moved(weight) for weight in network.weights]
@@ -104,7 +129,7 @@ class _Evaluation:
         sums = (sizes.panel_maps, *sizes.padded[:2], sizes.columns)
         self.sums = self._empty(sums, torch.complex64)
         self.table = self._empty((sizes.table_numbers(),), self.kind)
-        self.transforms = transforms(sizes.padded, self.device)
+        self.passes: Passes = (Fused if fused else Separate)(sizes, self.device)
         self.waves = [self._waves(axis) for axis in range(3)]
         # The row of `waves` for each feature map. Made once: a copy to a GPU waits for all work
         # before it.
@@ -150,44 +175,33 @@ class _Evaluation:
 
     def _take_input(self, number: int) -> None:
         """Store the spectrum of an input."""
-        volume, (z, y, x) = self.volume[number], self.sizes.box
+        volume = self.volume[number]
         largest = volume.abs().sum(dtype=torch.float64).float()
-        real = real_view(self.sums[0].zero_())
-        real[:z, :y, :x] = volume
-        self.transforms.forward(real)
+        self.passes.take(volume, self.sums[0])
         self._store(self.sums[0], number, largest)
 
     def _finish(self, layer: int, place: int, sums: torch.Tensor) -> None:
         """Turn the sums of a feature map into its spectrum, or in the last layer into logits."""
-        sizes, settings = self.sizes, self.settings
-        number, outputs = settings.channels_before(layer) + place, 0
-        if number == sizes.stored_maps:  # the first one of the last layer
-            self.result = self.final_bias[:, None, None, None].repeat(1, *sizes.box)
-        real = self.transforms.inverse(sums)
-        logits = real
-        if number >= sizes.stored_maps:
-            logits, outputs = self.result, settings.outputs
-        self.kernels.activate[_tiles(sizes.lines, sizes.padded[2])](
-            real, logits, self.biases[layer][place:], self.final_weight[:, number:],
-            1.0 / np.prod(sizes.padded), *sizes.padded, 2 * sizes.columns, *sizes.box,
-            int(np.prod(sizes.box)), self.final_weight.stride(0), outputs,
-            ROWS=_TILE[0], COLUMNS=_TILE[1],
-        )  # fmt: skip
-        if number < sizes.stored_maps:
-            self.transforms.forward(real)
+        number = self.settings.channels_before(layer) + place
+        bias = self.biases[layer][place:]
+        if number < self.sizes.stored_maps:
+            self.passes.activate(sums, bias)
             self._store(sums, number, sums[0, 0, 0].real)
+            return
+        if number == self.sizes.stored_maps:  # the first one of the last layer
+            self.result = self.final_bias[:, None, None, None].repeat(1, *self.sizes.box)
+        self.passes.finish(sums, bias, self.final_weight[:, number:], self.result)
 
     def _add_stored_maps(self) -> None:
         """Add to the logits what they get from all feature maps but the last layer's."""
-        sizes, (z, y, x) = self.sizes, self.sizes.box
+        sizes = self.sizes
         weights = self.final_weight.new_zeros((*self.final_weight.shape, 3, 3, 3))
         weights[:, :, 1, 1, 1] = self.final_weight
         for first in range(0, self.settings.outputs, sizes.panel_maps):
             some = weights[first : first + sizes.panel_maps, : sizes.stored_maps]
             self._pull(some, self.phases.new_zeros(len(some)), 0, self.sums, add=False)
             for place in range(len(some)):
-                real = self.transforms.inverse(self.sums[place])[:z, :y, :x]
-                self.result[first + place].add_(real, alpha=float(1.0 / np.prod(sizes.padded)))
+                self.passes.add(self.sums[place], self.result[first + place])
 
     def _store(self, spectrum: torch.Tensor, number: int, largest: torch.Tensor) -> None:
         """Keep a spectrum of which no number exceeds `largest`."""
@@ -195,10 +209,10 @@ class _Evaluation:
         if self.precision == "float16":
             # A feature map that is zero everywhere, or NaN, has a unit of one.
             self.units[number] = torch.where(largest > 0, largest / _LARGEST, 1.0)
-        self.kernels.store_spectrum[_tiles(sizes.lines, sizes.columns)](
+        self.kernels.store_spectrum[tiles(sizes.lines, sizes.columns)](
             self.spectra[number], torch.view_as_real(spectrum), self.units[number:],
             sizes.lines, sizes.columns, sizes.row_stride, sizes.lines * sizes.row_stride,
-            ROWS=_TILE[0], COLUMNS=_TILE[1],
+            ROWS=TILE[0], COLUMNS=TILE[1],
         )  # fmt: skip
 
     def _pull_layers(

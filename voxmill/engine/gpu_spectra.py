@@ -1,11 +1,13 @@
 """Sizes in the Fourier engine for GPUs: of the padded box, of its spectra and of its tables."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
 from voxmill.config.networks import MSDNetSettings
 from voxmill.engine.gpu import SIZES, filled_up
-from voxmill.engine.transforms import lengths
+from voxmill.engine.gpu_rows import split_length
+from voxmill.engine.transforms import least_lengths, lengths
 
 PANEL_MAPS = 8
 # A slab's table is written and read at once: it stays in the L2 cache (50 MB on an H100, 40 MB on
@@ -25,16 +27,25 @@ class SpectrumSizes:
         Voxels, z, y, x.
     precision : str
         Storage of the spectra, "float32" or "float16".
+    fused : bool
+        The pass along x is one kernel, which wants other lengths.
     """
 
     settings: MSDNetSettings
     box: tuple[int, int, int]
     precision: str
+    fused: bool = False
+
+    @cached_property
+    def factors(self) -> tuple[int, int] | None:
+        """Of the length along x for the fused kernel; None where the box is too long for it."""
+        return split_length(least_lengths(self.settings, self.box)[2])
 
     @cached_property
     def padded(self) -> tuple[int, int, int]:
         """Lengths of the transforms."""
-        return lengths(self.settings, self.box, lanes=1, even_x=True)
+        z, y, x = lengths(self.settings, self.box, lanes=1, even_x=True)
+        return (z, y, math.prod(self.factors)) if self.fused and self.factors else (z, y, x)
 
     @cached_property
     def columns(self) -> int:
@@ -50,6 +61,16 @@ class SpectrumSizes:
     def lines(self) -> int:
         """Pairs of frequencies along z and y."""
         return self.padded[0] * self.padded[1]
+
+    @cached_property
+    def scale(self) -> float:
+        """What makes up for two transforms, neither of which divides by the size."""
+        return 1.0 / math.prod(self.padded)
+
+    @cached_property
+    def voxels(self) -> int:
+        """Of the box."""
+        return math.prod(self.box)
 
     @cached_property
     def panel_layers(self) -> int:

@@ -16,7 +16,9 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-BUFFER_NUMBERS = 2**24  # float32: 64 MiB for each of four buffers
+# float32: 16 MiB for each of four buffers. Small blocks are several pieces, which overlap, and two
+# buffers stay in the processor's cache.
+BUFFER_NUMBERS = 2**22
 
 
 def pieces(shape: Sequence[int], most: int) -> Iterator[tuple[slice, ...]]:

@@ -48,13 +48,24 @@ def _odd_factors(n: int) -> int:
     return count
 
 
+def least_lengths(settings: MSDNetSettings, box_shape: Shape) -> tuple[int, int, int]:
+    """Voxels of a box (z, y, x) with the margins that its transforms need.
+
+    A tap whose dilation is at least the box's edge only reads zeros, so that it needs no margin:
+    the margin is less than the edge.
+    """
+    margins = [
+        max((d for d in settings.dilations[: settings.depth] if d < n), default=0)
+        for n in box_shape
+    ]
+    z, y, x = (n + margin for n, margin in zip(box_shape, margins, strict=True))
+    return z, y, x
+
+
 def lengths(
     settings: MSDNetSettings, box_shape: Shape, lanes: int = 16, even_x: bool = False
 ) -> tuple[int, int, int]:
     """Lengths of the transforms along z, y, x.
-
-    A tap whose dilation is at least the box's edge only reads zeros, so that it needs no margin:
-    the margin is less than the edge.
 
     Parameters
     ----------
@@ -66,10 +77,6 @@ def lengths(
     even_x : bool
         Whether the length along x is to be even, where real transforms are half as long.
     """
-    margins = [
-        max((d for d in settings.dilations[: settings.depth] if d < n), default=0)
-        for n in box_shape
-    ]
-    z, y, x = (n + margin for n, margin in zip(box_shape, margins, strict=True))
+    z, y, x = least_lengths(settings, box_shape)
     along_x = 2 * fft_length(-(-x // 2)) if even_x else fft_length(x)
     return fft_length(z), fft_length(y, lanes), along_x

@@ -39,9 +39,11 @@ def compare_methods(*, evaluation_paths: list[str], methods: list[str], output_p
     output_path : path
     """
     evaluations = read_evaluations(methods, evaluation_paths)
+    names, *rows = table_rows(evaluations)
+    lines = ["<table>", _html_row("th", names), *(_html_row("td", row) for row in rows)]
     page = PAGE.format(
         title="Evaluation",
-        table=_html_table(table_rows(evaluations)) + _remarks(evaluations),
+        table="\n".join([*lines, "</table>"]) + _remarks(evaluations),
         image=base64.b64encode(_curves(evaluations)).decode(),
         alt=ALT,
     )
@@ -60,11 +62,6 @@ def _remarks(evaluations: dict[str, dict]) -> str:
     return "".join(f"\n<p>{html.escape(line)}</p>" for line in lines)
 
 
-def _html_table(rows: list[list[str]]) -> str:
-    lines = [_html_row("th", rows[0]), *(_html_row("td", row) for row in rows[1:])]
-    return "\n".join(["<table>", *lines, "</table>"])
-
-
 def _html_row(tag: str, cells: list[str]) -> str:
     return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
@@ -78,10 +75,7 @@ def read_evaluations(methods: list[str], paths: list) -> dict[str, dict]:
 
 def _curves(evaluations: dict[str, dict]) -> bytes:
     """A PNG with the curves of all methods."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    from voxmill.runtime.figures import plt
 
     figure, panels = plt.subplots(1, 3, figsize=(14, 4), layout="constrained")
     specs = (

@@ -4,21 +4,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from voxmill.evaluation.evaluate_instances import compared
 from voxmill.evaluation.instances import Overlaps, count_overlaps
 from voxmill.geometry import Box, VoxelSize
-from voxmill.runtime.files import read_json, writing
+from voxmill.runtime.figures import plt, save_figure
+from voxmill.runtime.files import read_json
 from voxmill.runtime.jobs import job
 from voxmill.volumes import LABEL_DTYPES, open_volume, read_header
 from voxmill.volumes.protocols import ReadableVolume
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 PLANES = (1 / 4, 1 / 2, 3 / 4)
 """Where planes across z are shown, as shares of the depth; one across y goes through the middle."""
@@ -65,10 +62,7 @@ def draw_instances(
         found, size = compared(opened, voxel_size_um, own_grid)
         overlaps = count_overlaps(truth, found, threads=threads, names=(truth_path, labels_path))
         figure = _draw(source, truth, found, size, overlaps, results)
-    with writing(output_path) as scratch:
-        # A fixed name of the program keeps the bytes the same from run to run.
-        figure.savefig(scratch, dpi=110, metadata={"Software": "voxmill"})
-    plt.close(figure)
+    save_figure(figure, output_path)
 
 
 def planes_of(shape: tuple[int, int, int]) -> list[Box]:

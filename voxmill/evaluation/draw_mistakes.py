@@ -3,22 +3,18 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from voxmill.cells.table import PLACE
 from voxmill.geometry import Box, VoxelSize
-from voxmill.runtime.files import writing
+from voxmill.runtime.figures import plt, save_figure
 from voxmill.runtime.jobs import job
 from voxmill.volumes import check_source, open_volume, read_header
 from voxmill.volumes.probability import Probabilities
 from voxmill.volumes.protocols import ReadableVolume
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
 
 COLUMNS, ROWS = 10, 3
 """Of each of the two parts of the sheet."""
@@ -86,10 +82,7 @@ def draw_mistakes(
         }
         figure = _draw(found, source, size, max_distance_um, len(matches))
     check_source(header, fingerprint)
-    with writing(output_path) as scratch:
-        # A fixed name of the program keeps the bytes the same from run to run.
-        figure.savefig(scratch, dpi=110, metadata={"Software": "voxmill"})
-    plt.close(figure)
+    save_figure(figure, output_path)
 
 
 def _worst(
@@ -130,7 +123,8 @@ def _draw(
     total: int,
 ) -> Figure:
     figure = plt.figure(figsize=(15, 10.5), layout="constrained")
-    for part, (kind, mistakes) in zip(_halves(figure), found.items(), strict=True):
+    halves = figure.subfigures(2, 1, squeeze=False)[:, 0]
+    for part, (kind, mistakes) in zip(halves, found.items(), strict=True):
         part.suptitle(f"{len(mistakes)} {KINDS[kind]}", x=0.005, ha="left", fontsize="medium")
         for panel in part.subplots(ROWS, COLUMNS).flat:
             panel.axis("off")
@@ -141,11 +135,6 @@ def _draw(
         f"crops of {6 * reach_um:g} µm"
     )
     return figure
-
-
-def _halves(figure: Figure) -> list[SubFigure]:
-    upper, lower = figure.subfigures(2, 1, squeeze=False)[:, 0]
-    return [upper, lower]
 
 
 def _show(

@@ -3,25 +3,21 @@
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from voxmill.cells.table import PLACE
 from voxmill.geometry import Box, Triple, VoxelSize
 from voxmill.networks import models
-from voxmill.runtime.files import writing
+from voxmill.runtime.figures import plt, save_figure
 from voxmill.runtime.jobs import job
 from voxmill.volumes import check_source, open_volume, read_header
 from voxmill.volumes.grey_values import read_grey_values
 from voxmill.volumes.normalisation import Normaliser
 from voxmill.volumes.probability import Probabilities
 from voxmill.volumes.protocols import ReadableVolume
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 Plane = tuple[str, int, tuple[int, int]]
 """A plane's name, the axis across it, and the axes of its rows and columns."""
@@ -104,10 +100,7 @@ def draw_overview(
     figure.suptitle(
         f"Middle planes (maximum over {depth_um:g} µm) and the cells centred within {reach_um:g} µm"
     )
-    with writing(output_path) as scratch:
-        # A fixed name of the program keeps the bytes the same from run to run.
-        figure.savefig(scratch, dpi=110, metadata={"Software": "voxmill"})
-    plt.close(figure)
+    save_figure(figure, output_path)
 
 
 def _points(cells_path: str, matches_path: str | None) -> pd.DataFrame:

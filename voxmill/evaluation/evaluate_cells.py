@@ -242,17 +242,12 @@ TABLE_COLUMNS = (
 
 
 def table_rows(evaluations: dict[str, dict]) -> list[list[str]]:
-    """Evaluations side by side: a head, and a row for each method.
+    """Evaluations side by side: a head, and a row for each method; "-" where one is undefined.
 
     Parameters
     ----------
     evaluations : dict of str to dict
         `Evaluation.results`, or what was read from evaluation.json, by the method's name.
-
-    Returns
-    -------
-    list of list of str
-        "-" where something is not defined.
     """
     lines = [
         ["method", *(title for title, _, _ in TABLE_COLUMNS), "F1 95 %", "F1 seams / interior"]

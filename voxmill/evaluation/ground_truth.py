@@ -141,12 +141,8 @@ def check_inside(path: str | Path, points: np.ndarray, frame: Box, size: VoxelSi
     )
 
 
-def _read_table(path: str | Path, frame: Box, size: VoxelSize, reading: TruthReading) -> np.ndarray:
-    return read_points(path, size, reading)
-
-
 TRUTH: dict[str, Callable[[str | Path, Box, VoxelSize, TruthReading], np.ndarray]] = {
-    "points": _read_table,
+    "points": lambda path, _, size, reading: read_points(path, size, reading),
     "voxels": read_voxels,
     "labels": read_labels,
     "mask": read_mask,

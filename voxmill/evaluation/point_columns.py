@@ -71,7 +71,7 @@ class Choice:
 
 
 def choose(origin: str, names: Sequence[str], line: str, reading: TruthReading) -> Choice | None:
-    """Find the columns of the points in a header.
+    """Find the columns of the points in a header; None where the line is none.
 
     Parameters
     ----------
@@ -82,11 +82,6 @@ def choose(origin: str, names: Sequence[str], line: str, reading: TruthReading) 
     line : str
         The line itself.
     reading : TruthReading
-
-    Returns
-    -------
-    Choice or None
-        None where the line is no header of points.
 
     Raises
     ------

@@ -219,17 +219,12 @@ class Box:
         return Box(_add(self.start, by), _add(self.stop, by))
 
     def blocks(self, edges: int | Integers) -> "list[Box]":
-        """Cut the box into blocks of given edges; the last of an axis may be smaller.
+        """Cut the box, z slowest, into blocks of given edges; the last of an axis may be smaller.
 
         Parameters
         ----------
         edges : int or (3,) int
             Edge of a block, voxels, the same for every axis or z, y, x.
-
-        Returns
-        -------
-        list of Box
-            They partition the box, z slowest.
 
         Examples
         --------

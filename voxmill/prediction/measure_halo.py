@@ -58,7 +58,7 @@ def random_starts(shape: Sequence[int], size: Sequence[int], number: int, seed: 
 def richest_boxes(
     read_box: Callable[[Box], np.ndarray], starts: np.ndarray, size: Sequence[int], number: int
 ) -> list[Box]:
-    """Of boxes with given corners those with the most contrast.
+    """Of boxes with given corners those with the most contrast, the richest first.
 
     A network's output depends on the halo where there is bright structure; on empty background any
     halo gives the same.
@@ -72,11 +72,6 @@ def richest_boxes(
     size : (3,) int
     number : int
         How many are kept.
-
-    Returns
-    -------
-    list of Box
-        The one with the most contrast first.
     """
     boxes = [Box.from_shape(size, start) for start in starts]
     spread = [float(np.std(read_box(box))) for box in boxes]

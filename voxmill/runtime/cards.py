@@ -77,13 +77,7 @@ def in_cuda_order() -> tuple[Card, ...]:
 
 
 def names_of_all(number: int) -> list[str]:
-    """What jobs of this machine may take: each card by its number, or its slices by their UUIDs.
-
-    Parameters
-    ----------
-    number : int
-        How many cards there are, by their device files.
-    """
+    """What jobs of this machine may take: each card by its number, or its slices by their UUIDs."""
     cards = in_cuda_order() if number else ()
     if len(cards) != number or not any(card.slices for card in cards):
         return [str(index) for index in range(number)]
@@ -182,6 +176,7 @@ def cudnn_problem(version: int | None) -> str | None:
     number = f"{version // 10000}.{version // 100 % 100}.{version % 100}"
     return (
         f"cuDNN {number} computes 3D convolutions in half precision slowly, with several times the "
-        "memory, and in 9.8 to 9.12 sometimes wrongly. Use precision float32 or the backend "
-        "gpu-fourier, or install cuDNN 9.15 or newer (for a V100 there is none)"
+        "memory, and in 9.8 to 9.12 sometimes wrongly. Use precision float32, in "
+        "predictions also the backend gpu-fourier, or install cuDNN 9.15 or newer (for a V100 "
+        "there is none)"
     )

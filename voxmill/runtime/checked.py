@@ -101,15 +101,7 @@ def write_checked_json(path: str | Path, content: dict[str, Any]) -> None:
 def read_checked_json(
     path: str | Path, what: str = "JSON file", remake: str = "Delete it and run again."
 ) -> dict[str, Any]:
-    """Read what `write_checked_json` wrote, without the checksum.
-
-    Parameters
-    ----------
-    path : path
-    what : str
-        The role of the file, for messages.
-    remake : str
-        What to do about a broken file; the end of the message.
+    """Read what `write_checked_json` wrote, without the checksum; arguments as of `read_checked`.
 
     Raises
     ------
@@ -123,12 +115,7 @@ def read_checked_json(
     return verified(content, path, what, remake)
 
 
-def verified(
-    content: dict[str, Any],
-    path: str | Path,
-    what: str = "JSON file",
-    remake: str = "Delete it and run again.",
-) -> dict[str, Any]:
+def verified(content: dict[str, Any], path: str | Path, what: str, remake: str) -> dict[str, Any]:
     """Content of a JSON file without its checksum, which must fit; see `read_checked_json`.
 
     Raises

@@ -31,7 +31,7 @@ _CPP_TOKEN = re.compile(rf"{_CPP_TEXT}|\w+|[^\w\s]")
 
 @functools.cache
 def source_digest(*modules: str) -> str:
-    """Digest of the sources of modules, their scripts, and all voxmill modules that they import.
+    """Digest, 16 digits, of modules, their scripts, and all voxmill modules that they import.
 
     Imports are followed in the syntax tree, those inside functions too; nothing is executed. What
     is digested are the syntax trees without docstrings, and the tokens of C++ without comments. An
@@ -41,11 +41,6 @@ def source_digest(*modules: str) -> str:
     ----------
     modules : str
         Full names such as "voxmill.tiles.cut_tiles".
-
-    Returns
-    -------
-    str
-        16 hexadecimal digits.
 
     Raises
     ------

@@ -46,10 +46,7 @@ def take_back(path: str | Path, fits: Callable[[Path], bool]) -> None:
 def remove_finished(paths: Iterable[str | Path]) -> None:
     """Remove the checkpoints of finished jobs, by the names that they had while they ran.
 
-    Parameters
-    ----------
-    paths : iterable of path
-        A name may hold `*`.
+    A name may hold `*`.
     """
     for path in map(finished_path, paths):
         for kept in path.parent.glob(path.name):

@@ -27,7 +27,8 @@ def free_bytes(device: str = "cpu") -> int:
     free = [_meminfo("MemAvailable"), *_cgroup_free()]
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     if soft != resource.RLIM_INFINITY:
-        free.append(soft - _address_space())
+        mapped = int(Path("/proc/self/statm").read_text().split()[0])
+        free.append(soft - resource.getpagesize() * mapped)
     return max(0, min(free))
 
 
@@ -47,10 +48,6 @@ def _meminfo(key: str) -> int:
         if line.startswith(key + ":"):
             return 1024 * int(line.split()[1])
     raise VoxmillError(f"/proc/meminfo: expected a line {key}, found none. Voxmill needs Linux.")
-
-
-def _address_space() -> int:
-    return resource.getpagesize() * int(Path("/proc/self/statm").read_text().split()[0])
 
 
 def _cgroup_free(

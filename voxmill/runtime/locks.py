@@ -15,7 +15,7 @@ _warned: set[str] = set()
 
 
 def lock(handle: int, path: str | os.PathLike[str], wait: bool = False) -> bool:
-    """Lock an open file for this process alone.
+    """Lock an open file for this process alone; False if another process holds the lock.
 
     On a file system without locks, a warning is logged once a process and the work goes on: each
     writer has a scratch file of its own, so two of them cost time but mix nothing.
@@ -28,11 +28,6 @@ def lock(handle: int, path: str | os.PathLike[str], wait: bool = False) -> bool:
         The file, for the warning.
     wait : bool
         Whether to wait while another process holds the lock.
-
-    Returns
-    -------
-    bool
-        False if another process holds the lock.
 
     Raises
     ------

@@ -43,11 +43,6 @@ def advice(path: str | Path) -> str:
     voxmill expands neither `~` nor `$NAME`: jobs on other machines would expand them to something
     else. The advice is the whole path to write.
 
-    Parameters
-    ----------
-    path : path
-        As the user wrote it.
-
     Examples
     --------
     >>> advice("file:///data/v.tif")

@@ -18,7 +18,6 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -86,15 +85,8 @@ class Stages:
     after: list[PlannedJob]
 
 
-def submit(run: ArrayRun, say: Callable[[str], None] = print) -> list[str]:
-    """Submit all jobs that are left to do; returns their job numbers.
-
-    Parameters
-    ----------
-    run : ArrayRun
-        Its `name` and `attempt` are set here.
-    say : callable
-        Gets each line of progress.
+def submit(run: ArrayRun) -> list[str]:
+    """Submit all jobs of a run that are left to do; sets its name, returns the job numbers.
 
     Raises
     ------
@@ -114,40 +106,33 @@ def submit(run: ArrayRun, say: Callable[[str], None] = print) -> list[str]:
     run = replace(run, name=f"{prefix}_array_{stamp}_{os.getpid()}", attempt=1)
     stages = left_to_do(run)
     if not stages.predictions:
-        say("No tile is left to predict: run `snakemake --profile slurm` for the rest.")
+        print("No tile is left to predict: run `snakemake --profile slurm` for the rest.")
         return []
-    before = _submit_before(run, stages, say)
-    return before + _submit_round(run, stages, before, say)
+    before = _submit_before(run, stages)
+    return before + _submit_round(run, stages, before)
 
 
-def go_on(folder: str | Path, say: Callable[[str], None] = print) -> int:
-    """Do the work of the job after the arrays; returns its exit status.
-
-    Parameters
-    ----------
-    folder : path
-        The run's folder, made by `submit`.
-    say : callable
-        Gets each line of progress.
-    """
+def go_on(folder: str | Path) -> int:
+    """Do the work of the job after the arrays; returns its exit status."""
     run = ArrayRun(**json.loads((Path(folder) / "run.json").read_text(encoding="utf-8")))
     stages = left_to_do(run)
     if stages.before:
-        say(f"Input of the predictions is missing: {', '.join(stages.before[0].output)} and more.")
-        say(f"See the log of the job before the arrays, {run.folder}/before.log")
+        missing = ", ".join(stages.before[0].output)
+        print(f"Input of the predictions is missing: {missing} and more.")
+        print(f"See the log of the job before the arrays, {run.folder}/before.log")
         return 1
     if stages.predictions and run.attempt <= run.retries:
         run = replace(run, attempt=run.attempt + 1)
-        say(f"{len(stages.predictions)} tile(s) failed: try {run.attempt} of {run.retries + 1}.")
-        _submit_round(run, left_to_do(run), [], say)
+        print(f"{len(stages.predictions)} tile(s) failed: try {run.attempt} of {run.retries + 1}.")
+        _submit_round(run, left_to_do(run), [])
         return 0
     if stages.predictions:
-        say(f"{len(stages.predictions)} tile(s) failed in all {run.attempt} tries:")
+        print(f"{len(stages.predictions)} tile(s) failed in all {run.attempt} tries:")
         for job in stages.predictions:
-            say(f"  {job.output[0]}  (log: {', '.join(job.log) or 'none'})")
-        say(f"SLURM's logs are in {run.folder}. The other tiles are kept: submit again.")
+            print(f"  {job.output[0]}  (log: {', '.join(job.log) or 'none'})")
+        print(f"SLURM's logs are in {run.folder}. The other tiles are kept: submit again.")
         return 1
-    say("All tiles are done; the rest of the workflow follows.")
+    print("All tiles are done; the rest of the workflow follows.")
     limits = _stage_limits(run, stages.after)
     rest = ["-m", "snakemake", *_common(run), *limits, "--", *run.targets]
     return subprocess.call([sys.executable, *rest])
@@ -165,7 +150,7 @@ def left_to_do(run: ArrayRun) -> Stages:
     return Stages(before, predictions, after)
 
 
-def _submit_before(run: ArrayRun, stages: Stages, say: Callable[[str], None]) -> list[str]:
+def _submit_before(run: ArrayRun, stages: Stages) -> list[str]:
     if not stages.before:
         return []
     limits = _stage_limits(run, stages.before)
@@ -174,13 +159,11 @@ def _submit_before(run: ArrayRun, stages: Stages, say: Callable[[str], None]) ->
         [*_stage_options(run, stages.before), f"--output={run.folder}/before.log"],
         _script(run, ["-m", "snakemake", *arguments, "--", STAGE]),
     )
-    say(f"{job_id}: {len(stages.before)} job(s) before the predictions")
+    print(f"{job_id}: {len(stages.before)} job(s) before the predictions")
     return [job_id]
 
 
-def _submit_round(
-    run: ArrayRun, stages: Stages, before: list[str], say: Callable[[str], None]
-) -> list[str]:
+def _submit_round(run: ArrayRun, stages: Stages, before: list[str]) -> list[str]:
     """Submit the arrays of one attempt and the job that follows them."""
     arrays: list[str] = []
     jobs = sorted(stages.predictions, key=lambda job: job.output)
@@ -195,7 +178,7 @@ def _submit_round(
             waits = [f"afterok:{job}" for job in before]
             waits += [f"afterany:{arrays[-1]}"] if arrays and run.limit else []
             arrays.append(_submit_array(run, part, tasks, start, ",".join(waits)))
-            say(f"{arrays[-1]}: array of {len(part)} task(s), try {run.attempt}")
+            print(f"{arrays[-1]}: array of {len(part)} task(s), try {run.attempt}")
         last = commands.submit(
             [
                 *_stage_options(run, stages.after or stages.before or jobs),
@@ -208,7 +191,7 @@ def _submit_round(
         # Without the job that follows them, nothing would check the result of the arrays.
         commands.run(["scancel", "--quiet", *before, *arrays])
         raise
-    say(f"{last}: the job that follows; its log is {run.folder}/after-{run.attempt}.log")
+    print(f"{last}: the job that follows; its log is {run.folder}/after-{run.attempt}.log")
     return [*arrays, last]
 
 

@@ -101,7 +101,8 @@ def jobs_of(directory: Path, prefix: str = PREFIX) -> list[QueuedJob]:
         if len(fields) != 4:
             continue
         job = QueuedJob(*fields)
-        if job.name.startswith(f"{prefix}_") and _same_folder(job.workdir, directory):
+        ours = job.name.startswith(f"{prefix}_")
+        if ours and os.path.realpath(job.workdir) == os.path.realpath(directory):
             found.append(job)
     return found
 
@@ -168,7 +169,3 @@ def profile_prefix(profile: str) -> str:
             settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
             return str(settings.get("slurm-jobname-prefix", PREFIX))
     return PREFIX
-
-
-def _same_folder(one: str | Path, other: str | Path) -> bool:
-    return os.path.realpath(one) == os.path.realpath(other)

@@ -6,13 +6,7 @@ from pathlib import Path
 
 
 def live_schedulers(directory: Path) -> list[int]:
-    """List processes that run snakemake in a folder and are not jobs themselves.
-
-    Parameters
-    ----------
-    directory : path
-        Working directory of the workflow.
-    """
+    """List processes that run snakemake in a folder and are not jobs themselves."""
     found = []
     own = os.environ.get("SLURM_JOB_ID", "")
     for process, words in _inside(directory):
@@ -30,13 +24,7 @@ def live_schedulers(directory: Path) -> list[int]:
 
 
 def local_jobs(directory: Path) -> list[int]:
-    """List processes that do a job of a folder: scripts, and what starts them.
-
-    Parameters
-    ----------
-    directory : path
-        Working directory of the workflow.
-    """
+    """List processes that do a job of a folder: scripts, and what starts them."""
     return [
         int(process.name)
         for process, words in _inside(directory)

@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,19 +76,10 @@ def usual_profile() -> str:
     return "slurm" if shutil.which("squeue") else ""
 
 
-def resume(settings: Resume, say: Callable[[str], None] = print) -> int:
+def resume(settings: Resume) -> int:
     """Wait for the killed run's jobs or cancel them, keep their tiles, and start a new run.
 
-    Parameters
-    ----------
-    settings : Resume
-    say : callable
-        Gets each line of progress.
-
-    Returns
-    -------
-    int
-        Exit status of the new run; 0 without one.
+    Returns the exit status of the new run, 0 without one.
 
     Raises
     ------
@@ -104,25 +94,25 @@ def resume(settings: Resume, say: Callable[[str], None] = print) -> int:
         )
     # Nothing to wait for in a queue where a run had no profile of a cluster.
     if settings.profile:
-        settle(settings, say)
-    _wait_for_local_jobs(settings, say)
+        settle(settings)
+    _wait_for_local_jobs(settings)
     remove_leftovers(settings.directory / "results")
     base = settings.for_snakemake()
     kept, removed = adopt(settings.directory, base, settings.targets, not settings.profile)
-    say(f"Kept {len(kept)} file(s) that jobs finished after the scheduler's end.")
+    print(f"Kept {len(kept)} file(s) that jobs finished after the scheduler's end.")
     if removed:
-        say(
+        print(
             f"Removed {len(removed)} such file(s), the first {removed[0]}: code or configuration "
             "was edited after the killed run began, so either version may have made them."
         )
     _snakemake([*base, "--unlock"])
     if not settings.run:
         return 0
-    say("The new run starts.")
+    print("The new run starts.")
     return subprocess.call([sys.executable, "-m", "snakemake", *base, "--", *settings.targets])
 
 
-def settle(settings: Resume, say: Callable[[str], None] = print) -> None:
+def settle(settings: Resume) -> None:
     """Wait until no job of the working directory is in SLURM's queue; cancel jobs as set."""
     prefix = commands.profile_prefix(settings.profile)
     last = ""
@@ -133,7 +123,7 @@ def settle(settings: Resume, say: Callable[[str], None] = print) -> None:
             commands.cancel(cancelled)
         now = f"{len(jobs) - len(pending)} running, {len(pending)} waiting"
         if now != last:
-            say(f"Jobs of the killed run: {now}{', cancelling' if cancelled else ''} ...")
+            print(f"Jobs of the killed run: {now}{', cancelling' if cancelled else ''} ...")
             last = now
         time.sleep(min(settings.poll_s, 1) if cancelled else settings.poll_s)
 
@@ -250,7 +240,7 @@ def _in_order(directory: Path, job: PlannedJob) -> bool:
     return max(read, default=0) <= min(made)
 
 
-def _wait_for_local_jobs(settings: Resume, say: Callable[[str], None]) -> None:
+def _wait_for_local_jobs(settings: Resume) -> None:
     """Wait for scripts of a killed run on this machine, which continue as well, or stop them."""
     last, asked = 0, dict[int, float]()
     while jobs := local_jobs(settings.directory):
@@ -258,7 +248,7 @@ def _wait_for_local_jobs(settings: Resume, say: Callable[[str], None]) -> None:
             _stop(jobs, asked)
         if len(jobs) != last:
             doing = "stopping them" if settings.cancel == "all" else "waiting"
-            say(f"{len(jobs)} job(s) of the killed run still run on this machine; {doing} ...")
+            print(f"{len(jobs)} job(s) of the killed run still run on this machine; {doing} ...")
             last = len(jobs)
         time.sleep(min(settings.poll_s, 2))
 

@@ -191,13 +191,7 @@ def check_complete(array: ShardedArray, shards: Iterable[StoredShard], pilot: bo
             f"{array.path}: expected {len(wanted)} shards, found none of {missing[0]}{more}. "
             f"{REMAKE_LIST}"
         )
-    _remove_strays(array, listed, there, pilot)
-
-
-def _remove_strays(
-    array: ShardedArray, listed: Mapping[str, StoredShard], there: set[str], pilot: bool
-) -> None:
-    """Remove files of shards that an array has not, such as those of an older grid."""
+    # Those of an older grid go.
     for key in there & set(listed) if pilot else there:
         if key not in listed or listed[key].is_empty:
             Path(array.path, key).unlink(missing_ok=True)
@@ -208,7 +202,7 @@ def _stored(record: Record) -> StoredShard:
 
 
 def lost_tiles(folder: str | Path, starts: Sequence[Triple], core_vox: Triple) -> list[str]:
-    """Tiles whose prediction is known but whose shard is gone.
+    """Names of tiles whose prediction is known but whose shard is gone, in order.
 
     Folders are listed, no tile is looked at on its own, but for those without a shard: they may be
     empty, which their own files say.
@@ -221,11 +215,6 @@ def lost_tiles(folder: str | Path, starts: Sequence[Triple], core_vox: Triple) -
         First voxels of the cores.
     core_vox : (3,) int
         The largest core.
-
-    Returns
-    -------
-    list of str
-        Names, in the order of `starts`.
     """
     known = names_in(Path(folder, "predictions"))
     shards = shards_in(Path(folder, "probability.ome.zarr", "0"))

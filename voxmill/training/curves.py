@@ -1,5 +1,6 @@
 """The course of a training as a table and as a figure."""
 
+import math
 from pathlib import Path
 
 from voxmill.runtime.files import write_text, writing
@@ -19,12 +20,14 @@ def write_curves(csv_path: str | Path, png_path: str | Path, history: list[dict]
     from matplotlib.figure import Figure
 
     lines = [",".join(COLUMNS)]
-    lines += [",".join(f"{row[key]:.6g}" for key in COLUMNS) for row in history]
+    # Before the first step there is no loss.
+    known = [{k: v for k, v in row.items() if v is not None} for row in history]
+    lines += [",".join(f"{row[k]:.6g}" if k in row else "" for k in COLUMNS) for row in known]
     write_text(csv_path, "\n".join(lines) + "\n")
     steps = [row["step"] for row in history]
     figure = Figure(figsize=(7, 5), layout="constrained")
     loss, score = figure.subplots(2, sharex=True)
-    loss.plot(steps, [row["loss"] for row in history], ".-", color="tab:gray")
+    loss.plot(steps, [row.get("loss", math.nan) for row in known], ".-", color="tab:gray")
     loss.set_yscale("log")
     loss.set_ylabel("training loss")
     for key, colour in (("f1", "tab:blue"), ("precision", "tab:green"), ("recall", "tab:orange")):

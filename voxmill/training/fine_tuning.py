@@ -8,6 +8,7 @@ import torch
 
 from voxmill.config.training import TrainingSettings
 from voxmill.networks import models
+from voxmill.networks.heads import parts_objects
 from voxmill.runtime.errors import VoxmillError
 
 
@@ -48,7 +49,10 @@ def initial_weights(path: str | Path, settings: TrainingSettings) -> dict[str, t
 
 
 def fine_tuning_settings(settings: dict[str, Any], initial_path: str | Path) -> dict[str, Any]:
-    """Add the network, normalisation and cell diameter of the model to start from.
+    """Add what a training has in common with the model to start from.
+
+    Network, normalisation and cell diameter are the model's; so are target, detector, augmentation
+    and weight of cells where the training learns what the model has learnt.
 
     Parameters
     ----------
@@ -67,4 +71,12 @@ def fine_tuning_settings(settings: dict[str, Any], initial_path: str | Path) -> 
         filled["cell_diameter_vox"] = card.cell_diameter_vox
     if card.cell_diameter_um:
         filled["cell_diameter_um"] = card.cell_diameter_um
+    target = settings.get("target", card.outputs[0])
+    if target == card.outputs[0]:
+        learnt = card.training.get("settings", {})
+        kept = {key: learnt.get(key) for key in ("augmentation", "positive_weight")}
+        filled |= {"target": target} | {k: v for k, v in kept.items() if v is not None}
+        alike = settings.get("cell_diameter_um", card.cell_diameter_um) == card.cell_diameter_um
+        if alike and parts_objects(card.outputs) == (settings.get("touching", "none") != "none"):
+            filled["detector"] = card.detector or {}
     return filled | settings

@@ -47,6 +47,7 @@ def train(
     threads: int = 1,
     checkpoint_path: str | Path | None = None,
     initial: Mapping[str, torch.Tensor] | None = None,
+    threshold: float | None = None,
 ) -> TrainingResult:
     """Train a network.
 
@@ -62,7 +63,9 @@ def train(
     checkpoint_path : path, optional
         The training resumes from it if it exists, and writes to it.
     initial : dict of str to tensor, optional
-        Weights to start from.
+        Weights to start from. They are validated first, and kept unless the training finds better.
+    threshold : float, optional
+        Of the model to start from; by default the best one on the validation data.
 
     Returns
     -------
@@ -78,6 +81,9 @@ def train(
     if checkpoint_path:
         trainer.resume(checkpoint_path)
     begun, progress = time.perf_counter(), trainer.progress
+    if initial is not None and not progress["history"]:
+        before = trainer.validate(0.0, threshold)
+        logger.info("before the training: validation F1 %.4f", before["f1"])
     earlier = progress["history"][-1]["seconds"] if progress["history"] else 0.0
     stopped = "all steps done"
     bar = tqdm(
@@ -106,7 +112,22 @@ def train(
         trainer.validate(earlier + time.perf_counter() - begun)
     trainer.network.load_state_dict(trainer.best)
     progress = trainer.progress
+    if initial is not None:
+        _compare(progress)
     return TrainingResult(
         trainer.network.cpu().eval(), progress["best"], progress["history"], progress["step"],
         stopped,
     )  # fmt: skip
+
+
+def _compare(progress: dict) -> None:
+    """Say what a training made of the model that it started from."""
+    before, best = progress["history"][0]["f1"], progress["best"]
+    if best["step"]:
+        logger.info("validation F1 %.4f before the training, %.4f after", before, best["f1"])
+        return
+    logger.warning(
+        "no validation was better than the model to start from (F1 %.4f), which is kept as it is. "
+        "Label more cells, above all in the validation box, or lower the learning rate.",
+        before,
+    )

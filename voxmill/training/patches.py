@@ -11,7 +11,7 @@ from voxmill.networks.heads import MASKS
 from voxmill.runtime.errors import VoxmillError
 from voxmill.training.object_targets import TARGETS, objects_in
 from voxmill.training.sources import Source, training_points
-from voxmill.training.targets import centroid_target
+from voxmill.training.targets import ball_target, centroid_target
 from voxmill.volumes.protocols import ReadableVolume
 
 # After this many draws of a patch, a volume counts as too small beside its validation box.
@@ -159,6 +159,12 @@ class PatchSampler:
             )
         if self._settings.needs_mask and source.mask is not None:
             targets += self._of_objects(source, box)
+        elif self._settings.target == "mask":
+            diameter = self._settings.cell_diameter_um
+            mask, known = ball_target(
+                source.points, start, box.shape, source.voxel_size_um, diameter
+            )
+            targets = [targets[0] * known, mask]
         return patch, np.stack(targets), source.voxel_size_um
 
     def _of_objects(self, source: Source, box: Box) -> list[np.ndarray]:

@@ -152,8 +152,8 @@ def _check_source(
             f"{where}: expected a region of at least a patch, {list(settings.patch_vox)} voxels, "
             f"found {list(source.region.shape)}. Make training.patch_vox smaller."
         )
-    if settings.needs_mask and source.mask is None:
-        key = "foreground" if settings.foreground else "target"
+    if settings.outlines and source.mask is None:
+        key = "foreground" if settings.foreground else "touching"
         raise VoxmillError(
             f"{where}: training.{key} needs a mask or labels as truth, found only points."
         )

@@ -1,10 +1,12 @@
-"""The target of a network that learns centroids, and the weight of its cells in the loss."""
+"""Targets made of centroids, and the weight of cells in the loss."""
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 # A Gaussian counts as 0 beyond this many standard deviations.
 REACH = 3.5
+# Of a cell that was only clicked, cell diameters: surely mask, and surely none of it.
+CORE, OUTSIDE = 0.25, 0.6
 
 
 def centroid_target(
@@ -56,6 +58,43 @@ def centroid_target(
         box = target[low[0] : high[0], low[1] : high[1], low[2] : high[2]]
         np.maximum(box, z[:, None, None] * y[:, None] * x, out=box)
     return target
+
+
+def ball_target(
+    points: ArrayLike,
+    start: ArrayLike,
+    shape: tuple[int, int, int],
+    voxel_size_um: ArrayLike,
+    diameter_um: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mask of cells of which only the centroids are known, and where it is known.
+
+    A ball around each centroid is mask. Where the cell ends is not known: the shell around the ball
+    says nothing, so that a network keeps what it has learnt of outlines.
+
+    Parameters
+    ----------
+    points, start, shape, voxel_size_um
+        As in `centroid_target`.
+    diameter_um : float
+        Typical diameter of a cell.
+
+    Returns
+    -------
+    mask, known : (z, y, x) float32 arrays
+        0 or 1.
+
+    Examples
+    --------
+    >>> mask, known = ball_target([[0, 0, 0]], (0, 0, 0), (1, 1, 5), (1, 1, 1), 4.0)
+    >>> mask.tolist(), known.tolist()
+    ([[[1.0, 1.0, 0.0, 0.0, 0.0]]], [[[1.0, 1.0, 0.0, 1.0, 1.0]]])
+    """
+    near = centroid_target(points, start, shape, voxel_size_um, CORE * diameter_um)
+    # Rounding must not lose a voxel at exactly the radius.
+    mask = near >= np.exp(-0.5) - 1e-4
+    outside = near < np.exp(-0.5 * (OUTSIDE / CORE) ** 2)
+    return mask.astype(np.float32), (mask | outside).astype(np.float32)
 
 
 def balanced_weight(number: int, volume_um3: float, sigma_um: float) -> float:

@@ -128,8 +128,11 @@ def train_network(
         # The device's number is the claim's business: the job sees no other.
         device = held.devices[0].partition(":")[0]
         logger.info("%d volumes, device %s, settings %s", len(opened), device, checked)
-        initial = initial_weights(initial_path, checked) if initial_path else None
-        trained = train(sources, checked, device, threads, checkpoint_path, initial)
+        initial, threshold = None, None
+        if initial_path:
+            initial = initial_weights(initial_path, checked)
+            threshold = models.read_card(initial_path).threshold
+        trained = train(sources, checked, device, threads, checkpoint_path, initial, threshold)
     check_planned(volumes, fingerprints)
     logger.info("%s after %d steps: %s", trained.stopped, trained.steps, trained.validation)
     training: dict[str, Any] = {"volumes": {name: record for name, (_, record) in opened.items()}}

@@ -237,13 +237,15 @@ class Trainer:
             for key, value in self.network.state_dict().items():
                 self.average[key].lerp_(value.cpu(), 1 - decay)
 
-    def validate(self, seconds: float) -> dict[str, Any]:
+    def validate(self, seconds: float, threshold: float | None = None) -> dict[str, Any]:
         """Validate the averaged weights and keep them if they are the best so far.
 
         Parameters
         ----------
         seconds : float
             Time of the training so far, for the history.
+        threshold : float, optional
+            See `voxmill.training.validation.validate`.
 
         Returns
         -------
@@ -251,12 +253,14 @@ class Trainer:
             As `voxmill.training.validation.validate`.
         """
         with self._averaged() as network:
-            result = validate(network, self.sources, self.settings, self.device, self.threads)
+            result = validate(
+                network, self.sources, self.settings, self.device, self.threads, threshold
+            )
         number = self.progress["step"]
         self.progress["history"].append(
             {
                 "step": number,
-                "loss": float(np.mean(self._losses)) if self._losses else math.nan,
+                "loss": float(np.mean(self._losses)) if self._losses else None,
                 "learning_rate": learning_rate(max(number - 1, 0), self.settings),
                 **{k: result[k] for k in ("f1", "precision", "recall", "threshold")},
                 "seconds": seconds,

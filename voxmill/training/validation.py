@@ -108,8 +108,9 @@ def validate(
     settings: TrainingSettings,
     device: str,
     threads: int,
+    threshold: float | None = None,
 ) -> dict[str, Any]:
-    """Compute F1 of all validation boxes together, at their best common threshold.
+    """Compute F1 of all validation boxes together, by default at their best common threshold.
 
     Cells are found and matched in a box that is grown by 1.5 cell diameters, so that the box cuts
     no cell; those whose centroid lies in the box itself count.
@@ -123,6 +124,8 @@ def validate(
     device : str
         "cpu" or "cuda".
     threads : int
+    threshold : float, optional
+        Of a model that has one.
 
     Returns
     -------
@@ -139,7 +142,7 @@ def validate(
         score = score_by_threshold if by_threshold else _score_by_candidate
         found = cell_map(settings.output_names, outputs)
         runs.append((source.name, *score(found, source, outer, settings)))
-    return (summarise_thresholds if by_threshold else summarise)(runs)
+    return (summarise_thresholds if by_threshold else summarise)(runs, threshold)
 
 
 def _score_by_candidate(
@@ -197,13 +200,17 @@ def score_by_threshold(
     return len(points_in(truth, box)), found_counts, matched_counts
 
 
-def summarise_thresholds(runs: list[tuple[str, int, np.ndarray, np.ndarray]]) -> dict[str, Any]:
+def summarise_thresholds(
+    runs: list[tuple[str, int, np.ndarray, np.ndarray]], threshold: float | None = None
+) -> dict[str, Any]:
     """Choose the best common threshold of several volumes where it changes the cells themselves.
 
     Parameters
     ----------
     runs : list of (name, true cells, found, matched)
         Counts at each of `THRESHOLDS`.
+    threshold : float, optional
+        A chosen one; the counts are those of the nearest that was tried.
 
     Returns
     -------
@@ -217,8 +224,10 @@ def summarise_thresholds(runs: list[tuple[str, int, np.ndarray, np.ndarray]]) ->
     # The middle of the best thresholds is the safest choice.
     best = np.flatnonzero(curve.f1 >= curve.f1.max() - 1e-9)
     at = int(best[len(best) // 2])
+    if threshold is not None:
+        at = int(np.argmin(np.abs(THRESHOLDS - threshold)))
     return {
-        "threshold": float(THRESHOLDS[at]),
+        "threshold": float(THRESHOLDS[at]) if threshold is None else threshold,
         "f1": float(curve.f1[at]),
         "precision": float(matched[at] / max(found[at], 1)),
         "recall": float(matched[at] / max(true, 1)),
@@ -226,13 +235,17 @@ def summarise_thresholds(runs: list[tuple[str, int, np.ndarray, np.ndarray]]) ->
     }
 
 
-def summarise(runs: list[tuple[str, int, np.ndarray, np.ndarray]]) -> dict[str, Any]:
+def summarise(
+    runs: list[tuple[str, int, np.ndarray, np.ndarray]], threshold: float | None = None
+) -> dict[str, Any]:
     """Choose the best common threshold of several volumes where it only selects cells.
 
     Parameters
     ----------
     runs : list of (name, true cells, scores, gained)
         Scores in descending order, and whether each detection raised the number of pairs.
+    threshold : float, optional
+        A chosen one.
 
     Returns
     -------
@@ -244,17 +257,21 @@ def summarise(runs: list[tuple[str, int, np.ndarray, np.ndarray]]) -> dict[str, 
     true = sum(r[1] for r in runs)
     order = np.argsort(-scores, kind="stable")
     curve = ThresholdCurve.of_detections(scores[order], gained[order], true)
-    if not gained.any():
+    kept = len(scores) if threshold is None else int((scores >= threshold).sum())
+    if not kept or not gained.any():
         zero = dict.fromkeys(("f1", "precision", "recall"), 0.0)
-        return {"threshold": 0.5, **zero, "volumes": {r[0]: 0.0 for r in runs}}
-    best = curve.best
-    # Half-way to the next candidate: the threshold should not be exactly one cell's score.
-    following = curve.thresholds[best + 1] if best + 1 < len(scores) else LEAST_SCORE
-    threshold = float((curve.thresholds[best] + following) / 2)
+        chosen = 0.5 if threshold is None else threshold
+        return {"threshold": chosen, **zero, "volumes": {r[0]: 0.0 for r in runs}}
+    best = kept - 1
+    if threshold is None:
+        best = curve.best
+        # Half-way to the next candidate: the threshold should not be exactly one cell's score.
+        following = curve.thresholds[best + 1] if best + 1 < len(scores) else LEAST_SCORE
+        threshold = float((curve.thresholds[best] + following) / 2)
     volumes = {}
     for name, count, own, own_gained in runs:
-        kept = own >= threshold
-        volumes[name] = float(2 * own_gained[kept].sum() / max(kept.sum() + count, 1))
+        above = own >= threshold
+        volumes[name] = float(2 * own_gained[above].sum() / max(above.sum() + count, 1))
     return {
         "threshold": threshold,
         "f1": float(curve.f1[best]),

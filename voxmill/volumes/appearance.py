@@ -43,7 +43,7 @@ def seen_in(
     cells: int | None = None,
     region: Box | None = None,
 ) -> dict[str, Any]:
-    """What a training volume looks like, as a model's card keeps it.
+    """What a training volume looks like, as a model's card keeps it (`Seen`).
 
     Parameters
     ----------
@@ -54,11 +54,6 @@ def seen_in(
         Cells in the region.
     region : Box, optional
         Where all cells are known; the whole volume by default.
-
-    Returns
-    -------
-    dict
-        See `voxmill.config.model_range.Seen`.
     """
     found: dict[str, Any] = {
         name: [round(float(p), 4) for p in np.percentile(values, (5, 95))]
@@ -97,7 +92,7 @@ def unlike(
     normalisation: Mapping[str, Any],
     cells: int | None = None,
 ) -> list[str]:
-    """What of a volume the model has not seen in its training; empty where all is usual.
+    """Sentences on what of a volume the model has not seen in its training.
 
     Parameters
     ----------
@@ -108,11 +103,6 @@ def unlike(
         Of the card.
     cells : int, optional
         Cells that the model found.
-
-    Returns
-    -------
-    list of str
-        Sentences for the log and the report.
     """
     checked = Seen.from_dict(seen)
     values = block_values(grey, normalisation)

@@ -202,7 +202,7 @@ def _files(header: VolumeHeader) -> list[Path]:
         text = tif.ome_metadata or ""
     names = {html.unescape(name) for name in _NAMED_FILE.findall(text)}
     beside = {path.with_name(Path(name).name) for name in names}
-    return [path, *sorted(file for file in beside if file != path and file.is_file())]
+    return [path, *sorted(file for file in beside if file != path and os.path.isfile(file))]
 
 
 def _content(header: VolumeHeader) -> str:

@@ -20,7 +20,7 @@ from voxmill.volumes import (
 )
 from voxmill.volumes.fingerprints import Content, remember
 from voxmill.volumes.grey_blocks import BlockPass, GreyBlocks, block_edges
-from voxmill.volumes.grey_summaries import PERCENTILES, BlockSample, Histogram, Sample
+from voxmill.volumes.grey_summaries import PERCENTILES, BlockSample, Histogram, Sample, Unrelated
 from voxmill.volumes.grey_values import GreyValues, write_grey_values
 from voxmill.volumes.header import check_dtype
 from voxmill.volumes.sources import MADE
@@ -121,7 +121,7 @@ def _read(
         summary = Histogram(np.dtype(header.dtype))
     blocks = BlockPass(header.shape, block_edges(header.shape, counted_um))
     sample = BlockSample(max_samples, blocks.samples, np.random.default_rng(seed))
-    content = Content(header)
+    content, unrelated = Content(header), Unrelated(np.dtype(header.dtype))
     with open_volume(header) as volume:
         for z in progress(range(depth), depth, "plane", "measuring grey values"):
             plane = volume.read_window((z, 0, 0), (z + 1, *header.shape[1:]))
@@ -129,11 +129,14 @@ def _read(
             if not (z in counted or blocks.wants(z)):
                 continue
             check_finite(plane, header.path, (z, 0, 0))
+            unrelated.add(plane[0])
             values = plane.ravel()
             for start in range(0, len(values) if z in counted else 0, _PIECE):
                 summary.add(values[start : start + _PIECE])
             if (layer := blocks.add(z, plane[0])) is not None:
                 sample.add(layer)
+    if warning := unrelated.warning():
+        logger.warning("%s: %s", header.path, warning)
     statistics = summary.result()
     read = "every plane" if step == 1 else f"planes 0, {step}, {2 * step}, ..."
     statistics |= {

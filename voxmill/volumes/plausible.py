@@ -44,7 +44,7 @@ def read_configured(section: Mapping[str, Any]) -> tuple[VolumeHeader, list[str]
 
 
 def check_plausible(header: VolumeHeader, given_um: Sequence[float] | None = None) -> list[str]:
-    """Refuse or doubt the voxel size of a volume.
+    """Refuse or doubt the voxel size of a volume; returns warnings.
 
     Parameters
     ----------
@@ -52,10 +52,6 @@ def check_plausible(header: VolumeHeader, given_um: Sequence[float] | None = Non
         As the file says it, without a given voxel size.
     given_um : (3,) floats, optional
         The voxel size of the configuration (z, y, x), micrometres.
-
-    Returns
-    -------
-    warnings : list of str
 
     Raises
     ------

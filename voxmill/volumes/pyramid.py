@@ -146,7 +146,7 @@ REDUCE: dict[str, Reduce] = {
 def write_row(
     below: ShardedArray, array: ShardedArray, level: Level, row: int, how: str
 ) -> list[StoredShard]:
-    """Write one row along z of the shards of a level.
+    """Write one row along z of the shards of a level, in the order of `array.indices(row)`.
 
     Memory is one shard of the level, and the part of the level below that one layer of its chunks
     is made from.
@@ -159,11 +159,6 @@ def write_row(
     row : int
     how : str
         "mean" or "mode".
-
-    Returns
-    -------
-    list of StoredShard
-        In the order of `array.indices(row)`.
 
     Raises
     ------

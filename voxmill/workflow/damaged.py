@@ -25,17 +25,9 @@ _WRITTEN_LAST = ("zarr.json", "dataset_description.json")
 
 
 def set_damaged_aside(names: Iterable[str]) -> list[str]:
-    """Rename the damaged products of some volumes, scans or data sets.
+    """Rename the damaged products of some volumes, scans or data sets; a warning for each.
 
-    Parameters
-    ----------
-    names : iterable of str
-        Of folders in `results`.
-
-    Returns
-    -------
-    list of str
-        A warning for each file.
+    The names are those of folders in `results`.
     """
     told = []
     for name in names:

@@ -19,13 +19,7 @@ from voxmill.workflow.predictions import made_by_jobs, many
 
 
 def set_aside(config: Config) -> list[str]:
-    """Rename the manifests of batches and slabs that lack files.
-
-    Returns
-    -------
-    list of str
-        A warning for each folder that lacks some.
-    """
+    """Rename the manifests of batches and slabs that lack files; a warning for each folder."""
     told = []
     for name, volume in config.volumes.items():
         folder = Path("results") / name
