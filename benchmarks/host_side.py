@@ -6,8 +6,9 @@ The device computes a block by waiting as long as one of that speed would take; 
 (through the same buffers, into the same arrays as with a GPU). Printed are the seconds of computing
 alone, of copying alone, of both as predictions run them, and of both in turn. The aim is a total
 within 10 % of the larger of the first two. The first block's arrival and the last one's departure
-overlap with nothing: with n equal blocks, of `u` seconds to arrive, `c` to compute and `d` to leave,
-the best is `u + c + d + (n - 1) max(u, c, d)`, which is printed too (from the copies made in turn).
+overlap with nothing: with n equal blocks, of `u` seconds to arrive, `c` to compute and `d` to
+leave, the best is `u + c + d + (n - 1) max(u, c, d)`, which is printed too (from the copies made in
+turn).
 """
 
 import argparse

@@ -41,7 +41,7 @@ from voxmill.training.validation import find_points, predict_box
 SETTINGS = {"patch_vox": (32, 48, 48), "steps": 120, "average": 0.98, "validate_every": 40}
 # The volumes that are clicked, and the ones that are judged beside.
 PAIRS = {
-    "cfos": (("cfos_753", "cfos_695"), ("cfos_695", "cfos_753"), ("cfos_1147", "cfos_695")),
+    "cfos": (("cfos_753", "cfos_695"), ("cfos_695", "cfos_753")),
     "microglia": (("microglia_1874", "microglia_6506"), ("microglia_3941", "microglia_6506")),
 }
 
@@ -156,7 +156,9 @@ def row_of(of: Read, other: Read, cells: int, judge: Judge, options) -> dict:
     for key, volume, truth in (("rest", of, rest(of, few)), ("other", other, other.truth)):
         name = volume.source.name
         before = judge(volume, truth, start, settings, card.threshold, name)
-        after = judge(volume, truth, trained.network, settings, row["thresholds"][1])
+        after = before
+        if row["best_step"]:
+            after = judge(volume, truth, trained.network, settings, row["thresholds"][1])
         row[key] = {k: [before[k], after[k]] for k in ("f1", "precision", "recall")}
     return row
 

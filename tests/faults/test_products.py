@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -134,13 +135,13 @@ def contents(project):
     """Content of every visible file of the results, but for what a machine took for it."""
     results = project.folder / "results"
     return {
-        path.relative_to(project.folder).as_posix(): _comparable(path, project.folder)
+        path.relative_to(project.folder).as_posix(): _comparable(path)
         for path in results.rglob("*")
         if path.is_file() and not any(part[0] == "." for part in path.relative_to(results).parts)
     }
 
 
-def _comparable(path, folder):
+def _comparable(path):
     if path.suffix == ".csv":
         header, *lines = path.read_text().splitlines()
         names = header.split(",")
@@ -149,8 +150,8 @@ def _comparable(path, folder):
             return [line.split(",")[:place] + line.split(",")[place + 1 :] for line in lines]
     if path.suffix == ".json" and "seconds" in path.read_text():
         return _of_any_machine(json.loads(path.read_text()))
-    # Derivatives name the folder of their scans.
-    return path.read_bytes().replace(str(folder).encode(), b"")
+    # Derivatives name the folder of their scans: in a copy it is that of the original, or its own.
+    return re.sub(rb'"file://[^"]*/raw"', b"", path.read_bytes())
 
 
 def _of_any_machine(content):

@@ -21,7 +21,7 @@ from voxmill.evaluation.ground_truth import read_truth
 from voxmill.networks.models import ModelCard, load_stored, read_card
 from voxmill.runtime.checked import write_checked_json
 from voxmill.runtime.files import sha256
-from voxmill.tiles.plan import PlannedVolume, make_plan, read_plan, write_plan
+from voxmill.tiles.plan import Plan, PlannedVolume, read_plan, write_plan
 from voxmill.tiles.plan_volume import _largest_halo
 from voxmill.tiles.predicted import (
     PlannedImage,
@@ -97,7 +97,7 @@ def read_statistics(path):
         make_normaliser(values.statistics, values.blocks, settings, values.tissue.blocks)
 
 
-PLAN = make_plan(PlannedVolume(SHAPE, "uint16", (2.0, 1.0, 1.0)), "f", (3, 10, 12), (1, 1, 1))
+PLAN = Plan(PlannedVolume(SHAPE, "uint16", (2.0, 1.0, 1.0)), "f", (3, 10, 12), (1, 1, 1))
 
 
 def stored_arrays():

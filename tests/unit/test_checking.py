@@ -11,10 +11,10 @@ from voxmill.checking import products
 from voxmill.checking.check import check_run
 from voxmill.runtime import receipts
 from voxmill.runtime.checked import write_checked, write_checked_json
-from voxmill.tiles.plan import PlannedVolume, make_plan, write_plan
+from voxmill.tiles.plan import Plan, PlannedVolume, write_plan
 from voxmill.volumes import write_tile
 
-PLAN = make_plan(PlannedVolume((4, 5, 6), "uint16", (1.0, 1.0, 1.0)), "f", (4, 5, 3), (0, 0, 0))
+PLAN = Plan(PlannedVolume((4, 5, 6), "uint16", (1.0, 1.0, 1.0)), "f", (4, 5, 3), (0, 0, 0))
 NETWORK = "results/v/net"
 
 

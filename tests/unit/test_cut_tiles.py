@@ -8,14 +8,14 @@ import pytest
 import tifffile
 
 from voxmill.tiles.cut_tiles import cut_tiles
-from voxmill.tiles.plan import PlannedVolume, make_plan, write_plan
+from voxmill.tiles.plan import Plan, PlannedVolume, write_plan
 from voxmill.tiles.tile_source import open_tiles
 from voxmill.volumes import fingerprint, read_header, read_tile
 from voxmill.volumes.tiles import write_tile
 
 SHAPE = (3, 4, 7)
 SIZE_UM = (2.0, 1.0, 1.0)
-PLAN = make_plan(PlannedVolume(SHAPE, "uint16", SIZE_UM), "phantom of a test", (3, 4, 3), (0, 0, 1))
+PLAN = Plan(PlannedVolume(SHAPE, "uint16", SIZE_UM), "phantom of a test", (3, 4, 3), (0, 0, 1))
 NAMES = list(PLAN.grid.names)
 VOLUME = np.arange(84, dtype=np.uint16).reshape(SHAPE)
 

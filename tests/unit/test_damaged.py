@@ -92,10 +92,15 @@ def test_a_deleted_output_is_snakemakes_to_miss(run):
 
 
 def test_a_folder_of_an_export_is_one_product(run):
-    (run / "v/net/export/napari/cells.csv").write_text("another")
-    (warning,) = notice()
-    assert warning.startswith("results/v/net/export/napari: damaged")
-    assert not (run / "v/net/export/napari").exists()
+    folder = run / "v/net/export/napari"
+    for content in ("another", "the next time"):
+        folder.mkdir(exist_ok=True)
+        receipts.write_receipts([folder], "a job", "")
+        (folder / "cells.csv").write_text(content)
+        (warning,) = notice()
+        assert warning.startswith("results/v/net/export/napari: damaged")
+        assert not folder.exists()
+        assert (folder.with_name(".napari.damaged") / "cells.csv").read_text() == content
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])

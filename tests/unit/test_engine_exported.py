@@ -15,7 +15,7 @@ from voxmill.prediction.flips import over_flips
 from voxmill.prediction.memory import predict_in_blocks
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import sha256, write_json
-from voxmill.tiles.plan import PlannedVolume, make_plan
+from voxmill.tiles.plan import Plan, PlannedVolume
 
 
 class UNet(nn.Module):
@@ -88,7 +88,7 @@ def test_tiles_anywhere_give_the_whole(model):
     volume = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
     whole = forward(loaded, volume)
     planned = PlannedVolume(shape, "float32", (1, 1, 1))
-    tiles = make_plan(planned, "f", (5, 4, 9), halo).tiles
+    tiles = Plan(planned, "f", (5, 4, 9), halo).tiles
     assert any(n % 2 for tile in tiles for n in tile.window.start)
     for tile in tiles:
         window, core = volume[:, *tile.window.slices], tile.core_in_window

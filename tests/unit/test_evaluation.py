@@ -17,11 +17,11 @@ from voxmill.geometry import Box, VoxelSize
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import read_json
 from voxmill.tiles.grid import Tile
-from voxmill.tiles.plan import PlannedVolume, make_plan, write_plan
+from voxmill.tiles.plan import Plan, PlannedVolume, write_plan
 
 SHAPE = (20, 20, 40)
 UNIT = (1.0, 1.0, 1.0)
-PLAN = make_plan(PlannedVolume(SHAPE, "uint16", (2.0, 1.0, 1.0)), "f", (20, 20, 20), (0, 0, 0))
+PLAN = Plan(PlannedVolume(SHAPE, "uint16", (2.0, 1.0, 1.0)), "f", (20, 20, 20), (0, 0, 0))
 TILES = PLAN.tiles
 A, B = (tile.name for tile in TILES)
 

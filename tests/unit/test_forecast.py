@@ -18,7 +18,7 @@ from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.rates import predicted_as, recall, remember
 from voxmill.tiles.forecast import forecast, needed_bytes, report, told, window_voxels
 from voxmill.tiles.grid import Grid
-from voxmill.tiles.plan import PlannedVolume, make_plan
+from voxmill.tiles.plan import Plan, PlannedVolume
 from voxmill.tiles.plan_volume import plan_volume
 
 PREDICTION = {"device": "auto", "backend": "auto", "precision": "float32", "flips": False}
@@ -43,7 +43,7 @@ def wanted(**changes):
 @given(triples, triples, st.tuples(*[st.integers(0, 4)] * 3))
 def test_voxels_of_all_windows_are_those_of_the_tiles_one_by_one(shape, tile_shape, halo):
     volume = PlannedVolume(shape, "uint16", (1, 1, 1))
-    tiles = make_plan(volume, "f", tile_shape, halo).tiles
+    tiles = Plan(volume, "f", tile_shape, halo).tiles
     grid = Grid(shape, tile_shape)
     assert window_voxels(grid, halo) == sum(tile.window.size for tile in tiles)
     assert window_voxels(grid, (0, 0, 0)) == np.prod(shape)

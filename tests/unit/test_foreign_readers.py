@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from voxmill.tiles.export_tiff import export_tiff
-from voxmill.tiles.plan import PlannedVolume, make_plan, write_plan
+from voxmill.tiles.plan import Plan, PlannedVolume, write_plan
 from voxmill.tiles.predicted import PlannedImage, write_row_manifest
 from voxmill.tiles.stitch_volume import stitch_volume
 from voxmill.volumes.pyramid import reduce_mean, write_row
@@ -26,7 +26,7 @@ def voxels():
 def image(tmp_path_factory, voxels):
     """A stitched image of three levels."""
     folder = tmp_path_factory.mktemp("image")
-    plan = make_plan(PlannedVolume(SHAPE, "uint16", SIZE_UM), "f", (4, 40, 256), (0, 0, 0))
+    plan = Plan(PlannedVolume(SHAPE, "uint16", SIZE_UM), "f", (4, 40, 256), (0, 0, 0))
     write_plan(folder / "plan.json", plan)
     path = folder / "probability.ome.zarr"
     planned = PlannedImage.planned(path, plan, STORAGE)

@@ -99,7 +99,7 @@ def test_the_box_can_collect_all_tests_for_gpus(box):
 
 def test_all_steps_run_in_miniature(box, tmp_path):
     steps = {
-        "A": ("gpu-fourier:float16", "torch:float32"),
+        "A": ("gpu-fused:float16", "torch:float32"),
         "B": ("torch:float32",),
         "C": ("torch:float32",),
     }
@@ -216,7 +216,8 @@ def test_the_real_steps():
     assert files[0] == "test_engine_gpu.py" and "test_denoising_memory.py" in files
     assert [row["edge"] for row in a[len(files) :]] == [64] * 8 + [128] * 8 + [256] * 8
     assert [(row["kind"], row["precision"]) for row in b] == [
-        ("profile", "float16"), ("whole", "float16"), ("profile", "float16"), ("profile", "float32"),
+        ("profile", "float16"), ("whole", "float16"),
+        ("profile", "float16"), ("profile", "float32"),
     ]  # fmt: skip
     assert {row["kind"] for row in c} == {"fit", "block"}
     assert {"torch", "gpu-fourier"} <= {row.get("backend") for row in c}

@@ -35,7 +35,7 @@ from voxmill.prediction.measure_halo import (
 from voxmill.prediction.memory import SHARE, box_bytes
 from voxmill.prediction.volume_predictor import VolumePredictor
 from voxmill.runtime.errors import VoxmillError
-from voxmill.tiles.plan import PlannedVolume, make_plan, read_plan
+from voxmill.tiles.plan import Plan, PlannedVolume, read_plan
 from voxmill.tiles.plan_volume import plan_volume
 from voxmill.volumes import fingerprint, open_volume, read_header, write_planes
 from voxmill.volumes.blocks import ArrayVolume
@@ -55,7 +55,7 @@ def test_a_tile_with_the_exact_halo_is_the_core_of_the_whole_volume():
     whole = predict(network, voxels, settings, 1)[0]
     radius = SETTINGS.receptive_radius_vox
     volume = PlannedVolume(SHAPE, "float32", (1, 1, 1))
-    for tile in make_plan(volume, "f", (10, 22, 16), (radius,) * 3).tiles:
+    for tile in Plan(volume, "f", (10, 22, 16), (radius,) * 3).tiles:
         part = voxels[tile.window.slices]
         core = predict(network, part, settings, 1)[0][tile.core_in_window.slices]
         expected = whole[tile.core.slices]

@@ -21,7 +21,7 @@ from voxmill.cells.table import write_cells
 from voxmill.geometry import Box, VoxelSize
 from voxmill.runtime.errors import VoxmillError
 from voxmill.tiles.export_tiff import export_tiff
-from voxmill.tiles.plan import PlannedVolume, make_plan
+from voxmill.tiles.plan import Plan, PlannedVolume
 from voxmill.tiles.predicted import PlannedImage
 from voxmill.volumes import fingerprint, read_header
 from voxmill.volumes.blocks import ArrayVolume
@@ -56,7 +56,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def store(labels, size, origin_um=(0.0, 0.0, 0.0)):
-    plan = make_plan(PlannedVolume(labels.shape, "uint16", size), "f", (6, 30, 128), (0, 0, 0))
+    plan = Plan(PlannedVolume(labels.shape, "uint16", size), "f", (6, 30, 128), (0, 0, 0))
     image = PlannedImage.planned("labels.ome.zarr", plan, STORAGE)
     for index in image.arrays[0].indices(0):
         image.arrays[0].write_shard(index, labels[image.arrays[0].box(index).slices])

@@ -13,7 +13,7 @@ from voxmill.engine.build import compiler
 from voxmill.runtime.checked import read_checked_json, write_checked_json
 from voxmill.runtime.errors import VoxmillError
 from voxmill.tiles.build_level import build_level
-from voxmill.tiles.plan import PlannedVolume, make_plan, write_plan
+from voxmill.tiles.plan import Plan, PlannedVolume, write_plan
 from voxmill.tiles.predicted import PlannedImage
 from voxmill.volumes.multiscale import write_image
 from voxmill.volumes.pyramid import reduce_mode
@@ -29,7 +29,7 @@ ROWS = {0: ["z0000", "z0004", "z0008"], 1: [0, 1, 2], 2: [0, 1]}
 def folder(tmp_path_factory):
     """A probability of four balls, their cells, and labels of three levels made by their jobs."""
     folder = tmp_path_factory.mktemp("labels")
-    plan = make_plan(PlannedVolume(SHAPE, "uint16", SIZE_UM), "f", (4, 40, 256), (0, 0, 0))
+    plan = Plan(PlannedVolume(SHAPE, "uint16", SIZE_UM), "f", (4, 40, 256), (0, 0, 0))
     write_plan(folder / "plan.json", plan)
     balls = np.zeros(SHAPE, bool)
     for place in PLACES:

@@ -18,7 +18,7 @@ from voxmill.evaluation.matches import tile_of_points
 from voxmill.evaluation.measure_seams import compare_window
 from voxmill.geometry import Box, Resampling, VoxelSize
 from voxmill.tiles.own_tiles import own_tiles
-from voxmill.tiles.plan import PlannedVolume, make_plan, read_plan, write_plan
+from voxmill.tiles.plan import Plan, PlannedVolume, read_plan, write_plan
 from voxmill.volumes.blocks import ArrayVolume
 from voxmill.volumes.part import PartOfVolume
 
@@ -103,7 +103,7 @@ def test_the_baseline_of_a_region_counts_what_lies_in_it():
 @pytest.fixture
 def resampled_plan(tmp_path):
     volume = PlannedVolume(GRID.shape, "uint16", (2, 1, 1), GRID.own_shape, tuple(OWN))
-    write_plan(tmp_path / "plan.json", make_plan(volume, "f", (10, 8, 16), (1, 1, 1)))
+    write_plan(tmp_path / "plan.json", Plan(volume, "f", (10, 8, 16), (1, 1, 1)))
     return read_plan(tmp_path / "plan.json")
 
 
@@ -111,7 +111,7 @@ def test_a_plan_keeps_both_grids(resampled_plan, tmp_path):
     assert resampled_plan.volume.resampling == GRID
     content = json.loads((tmp_path / "plan.json").read_text())
     assert content["source"]["own_shape"] == [20, 40, 60]
-    plain = make_plan(PlannedVolume((10, 20, 30), "uint16", (2, 1, 1)), "f", (10, 8, 16), (1, 1, 1))
+    plain = Plan(PlannedVolume((10, 20, 30), "uint16", (2, 1, 1)), "f", (10, 8, 16), (1, 1, 1))
     assert plain.volume.resampling is None
     assert "own_shape" not in plain.to_json()["source"]
     # Tiles of the two never mix.

@@ -10,10 +10,10 @@ from voxmill.geometry import Box
 from voxmill.runtime.checked import json_checksum
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import write_json
-from voxmill.tiles.plan import PlannedVolume, make_plan, read_plan, write_plan
+from voxmill.tiles.plan import Plan, PlannedVolume, read_plan, write_plan
 
 VOLUME = PlannedVolume((2, 3, 5), "uint16", (2.0, 1.0, 0.5))
-PLAN = make_plan(VOLUME, "fingerprint", (2, 3, 3), (1, 0, 2))
+PLAN = Plan(VOLUME, "fingerprint", (2, 3, 3), (1, 0, 2))
 CONTENT = {
     "fingerprint": "fingerprint",
     "halo_vox": [1, 0, 2],
@@ -58,7 +58,7 @@ def test_a_plan_that_was_edited_is_refused(tmp_path):
 )
 def test_a_plan_is_read_as_it_was_written(tmp_path_factory, shape, tile_shape, halo):
     path = tmp_path_factory.mktemp("plan") / "plan.json"
-    plan = make_plan(PlannedVolume(shape, "uint8", (1.0, 1.0, 1.0)), "f", tile_shape, halo)
+    plan = Plan(PlannedVolume(shape, "uint8", (1.0, 1.0, 1.0)), "f", tile_shape, halo)
     write_plan(path, plan)
     assert read_plan(path) == plan
     assert all(plan.tile(tile.name) == tile for tile in plan.tiles)

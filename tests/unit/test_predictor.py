@@ -15,7 +15,7 @@ from voxmill.config.prediction import PredictionSettings
 from voxmill.networks import build, models
 from voxmill.prediction.identity import identity, numerical_class
 from voxmill.prediction.predictor import Predictor, Written
-from voxmill.tiles.plan import PlannedVolume, make_plan, write_plan
+from voxmill.tiles.plan import Plan, PlannedVolume, write_plan
 from voxmill.volumes import read_header, write_tile
 from voxmill.volumes.grey_values import write_grey_values
 from voxmill.volumes.measure_volume import measure_grey_values
@@ -35,7 +35,7 @@ def volume(tmp_path):
     tifffile.imwrite(tmp_path / "v.tif", array, photometric="minisblack")
     header = read_header(tmp_path / "v.tif", voxel_size_um=SIZE_UM)
     write_grey_values(measure_grey_values(header), tmp_path / "s.json", tmp_path / "blocks.npz")
-    plan = make_plan(PlannedVolume(SHAPE, "uint16", SIZE_UM), "phantom f", (16, 16, 48), (2, 2, 2))
+    plan = Plan(PlannedVolume(SHAPE, "uint16", SIZE_UM), "phantom f", (16, 16, 48), (2, 2, 2))
     write_plan(tmp_path / "plan.json", plan)
     for tile in plan.tiles:
         voxels = array[tile.window.slices]

@@ -19,7 +19,7 @@ import numpy as np
 from voxmill.cells.find_cells import find_cells
 from voxmill.evaluation.draw_overview import draw_overview
 from voxmill.tiles.build_level import build_level
-from voxmill.tiles.plan import PlannedVolume, make_plan, write_plan
+from voxmill.tiles.plan import Plan, PlannedVolume, write_plan
 from voxmill.tiles.predicted import PlannedImage, write_row_manifest
 from voxmill.volumes.multiscale import write_image
 from voxmill.volumes.probability import Probabilities
@@ -33,7 +33,7 @@ os.chdir(sys.argv[1])
 def make_image(edge, path):
     '''An image of edge^3 voxels; shards without cells are one file under many names.'''
     volume = PlannedVolume((edge,) * 3, "uint8", (2.0, 2.0, 2.0))
-    plan = make_plan(volume, "f", (CORE,) * 3, (0, 0, 0))
+    plan = Plan(volume, "f", (CORE,) * 3, (0, 0, 0))
     write_plan(f"{path}.json", plan)
     image = PlannedImage.planned(path, plan, STORAGE)
     array, rows = image.arrays[0], {}

@@ -19,7 +19,7 @@ from voxmill.tiles.build_level import build_level
 from voxmill.tiles.check_slab import check_slab
 from voxmill.tiles.cut_tiles import cut_tiles
 from voxmill.tiles.export_tiff import export_tiff
-from voxmill.tiles.plan import PlannedVolume, make_plan, read_plan, write_plan
+from voxmill.tiles.plan import Plan, PlannedVolume, read_plan, write_plan
 from voxmill.tiles.plan_volume import plan_volume
 from voxmill.tiles.predicted import PlannedImage, PredictedTile, forget, lost_tiles
 from voxmill.tiles.stitch_volume import stitch_volume
@@ -41,7 +41,7 @@ STORAGE = {"dtype": "float32", "compression": "zstd"}
     st.tuples(*[st.integers(0, 4)] * 3),
 )
 def test_every_core_is_one_shard(shape, tile_shape, halo):
-    plan = make_plan(PlannedVolume(shape, "uint8", SIZE_UM), "f", tile_shape, halo)
+    plan = Plan(PlannedVolume(shape, "uint8", SIZE_UM), "f", tile_shape, halo)
     array = PlannedImage.planned("p.zarr", plan, STORAGE).arrays[0]
     indices = [array.index_of(tile.core.start) for tile in plan.tiles]
     assert [array.box(index) for index in indices] == [tile.core for tile in plan.tiles]
@@ -240,7 +240,7 @@ def test_a_manifest_changes_with_a_prediction(run):
 def test_levels_are_made_row_by_row(tmp_path, capsys):
     """A long volume of which the middle level is made from two rows and from one."""
     shape = (9, 3, 300)
-    plan = make_plan(PlannedVolume(shape, "uint8", (1.0, 1.0, 1.0)), "f", (4, 3, 200), (0, 0, 0))
+    plan = Plan(PlannedVolume(shape, "uint8", (1.0, 1.0, 1.0)), "f", (4, 3, 200), (0, 0, 0))
     write_plan(tmp_path / "plan.json", plan)
     storage = {"dtype": "uint8", "compression": "zstd"}
     image = PlannedImage.planned(tmp_path / IMAGE, plan, storage)
@@ -279,14 +279,14 @@ def test_levels_are_made_row_by_row(tmp_path, capsys):
 def test_keys_change_with_volume_grid_and_halo():
     source = PlannedVolume((4, 4, 4), "uint8", (1, 1, 1))
     plans = [
-        make_plan(source, "f", (2, 2, 2), (1, 1, 1)),
-        make_plan(source, "g", (2, 2, 2), (1, 1, 1)),
-        make_plan(source, "f", (2, 2, 3), (1, 1, 1)),
-        make_plan(source, "f", (2, 2, 2), (1, 1, 2)),
-        make_plan(dataclasses.replace(source, dtype="int16"), "f", (2, 2, 2), (1, 1, 1)),
+        Plan(source, "f", (2, 2, 2), (1, 1, 1)),
+        Plan(source, "g", (2, 2, 2), (1, 1, 1)),
+        Plan(source, "f", (2, 2, 3), (1, 1, 1)),
+        Plan(source, "f", (2, 2, 2), (1, 1, 2)),
+        Plan(dataclasses.replace(source, dtype="int16"), "f", (2, 2, 2), (1, 1, 1)),
     ]
     first = [plan.tiles[0].key for plan in plans]
-    assert plans[0] == make_plan(source, "f", (2, 2, 2), (1, 1, 1))
+    assert plans[0] == Plan(source, "f", (2, 2, 2), (1, 1, 1))
     assert len(set(first)) == len(plans)
 
 

@@ -10,7 +10,7 @@ from voxmill.geometry import Box
 from voxmill.runtime.errors import VoxmillError
 from voxmill.tiles.batches import MOST_JOBS, Batches, missing, tiles_per_cut, tiles_per_job
 from voxmill.tiles.grid import Grid, tile_name
-from voxmill.tiles.plan import PlannedVolume, make_plan
+from voxmill.tiles.plan import Plan, PlannedVolume
 
 shapes = st.tuples(*[st.integers(1, 16)] * 3)
 tile_shapes = st.tuples(*[st.integers(1, 20)] * 3)
@@ -22,7 +22,7 @@ def volume_of(shape):
 
 
 def plan_tiles(shape, tile_shape, halo):
-    return make_plan(volume_of(shape), "f", tile_shape, halo).tiles
+    return Plan(volume_of(shape), "f", tile_shape, halo).tiles
 
 
 def test_the_original_volume_is_thirty_tiles():
@@ -68,14 +68,14 @@ def test_windows_are_cores_with_halo_clipped_at_the_border(shape, tile_shape, ha
 
 @given(shapes, tile_shapes)
 def test_every_voxel_has_the_tile_of_its_core_as_owner(shape, tile_shape):
-    tiles = make_plan(volume_of(shape), "f", tile_shape, (0, 0, 0)).tiles
+    tiles = Plan(volume_of(shape), "f", tile_shape, (0, 0, 0)).tiles
     points = np.array([t.core.start for t in tiles] + [np.array(t.core.stop) - 1 for t in tiles])
     expected = [*range(len(tiles)), *range(len(tiles))]
     np.testing.assert_array_equal(tile_of_points(points, tiles), expected)
 
 
 def test_a_point_between_two_voxels_has_one_owner():
-    tiles = make_plan(volume_of((1, 1, 8)), "f", (1, 1, 4), (0, 0, 0)).tiles
+    tiles = Plan(volume_of((1, 1, 8)), "f", (1, 1, 4), (0, 0, 0)).tiles
     points = np.array([[0, 0, 3.49], [0, 0, 3.5], [0, 0, -0.5], [0, 0, 7.49]])
     np.testing.assert_array_equal(tile_of_points(points, tiles), [0, 1, 0, 1])
 

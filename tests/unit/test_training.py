@@ -789,8 +789,13 @@ def test_the_model_to_start_from_is_kept_unless_the_training_is_better(caplog):
     assert kept.history[0]["loss"] is None
     assert kept.validation["step"] == 0 and kept.validation["threshold"] == 0.123
     assert all(torch.equal(v, weights[k]) for k, v in kept.network.state_dict().items())
-    assert "no validation was better than the model to start from" in caplog.text
+    assert "no validation was better by more than chance than the model to" in caplog.text
     caplog.clear()
+    # The standard error of 0.6 of 24 cells is 0.1.
+    held = make_source(1, cells=24, validation=Box.from_shape((24, 24, 40)))
+    trainer = Trainer([make_source(validation=None), held], TINY, "cpu", 1)
+    assert trainer._chance({"step": 0, "f1": 0.6}) == pytest.approx(0.1)
+    assert trainer._chance({"step": 3, "f1": 0.6}) == 0
     # What was bright is dark: worse than anything that is learnt.
     worse = weights | {"final_weight": -weights["final_weight"]}
     longer = dataclasses.replace(TINY, steps=60, validate_every=60)

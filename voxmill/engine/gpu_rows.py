@@ -50,6 +50,7 @@ def split_length(least: int) -> tuple[int, int] | None:
     Examples
     --------
     >>> split_length(490), split_length(1034), split_length(2017)
+    ((16, 31), (22, 47), None)
     """
     found = [
         (first, second)

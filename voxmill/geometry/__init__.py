@@ -6,8 +6,8 @@ Volumes read boxes, tiles and cells are made of them: this package lies below al
 imports nothing of voxmill but its error.
 """
 
-from voxmill.geometry.box import Box, Triple
+from voxmill.geometry.box import Box, Triple, three
 from voxmill.geometry.resampling import Resampling
 from voxmill.geometry.voxel_size import VoxelSize
 
-__all__ = ["Box", "Resampling", "Triple", "VoxelSize"]
+__all__ = ["Box", "Resampling", "Triple", "VoxelSize", "three"]

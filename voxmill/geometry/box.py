@@ -3,8 +3,9 @@
 import itertools
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,15 @@ Slices = tuple[slice, slice, slice]
 Integers = Sequence[int] | npt.NDArray[np.integer]
 """Three whole numbers z, y, x, as a tuple, a list or an array."""
 
+_Value = TypeVar("_Value")
+
 _REGION = re.compile(r"\s*,\s*".join([r"(\d+)\s*:\s*(\d+)"] * 3))
+
+
+def three(values: Iterable[_Value]) -> tuple[_Value, _Value, _Value]:
+    """Values of z, y, x as a tuple."""
+    z, y, x = values
+    return z, y, x
 
 
 @dataclass(frozen=True)
@@ -105,7 +114,7 @@ class Box:
                 f"box: expected a part of the volume of shape {tuple(shape)} (z, y, x) that is "
                 f"not empty, found {text!r}"
             )
-        return cls(_triple(numbers[::2]), _triple(numbers[1::2]))
+        return cls(three(numbers[::2]), three(numbers[1::2]))
 
     def __iter__(self) -> Iterator[Triple]:
         return iter((self.start, self.stop))
@@ -120,7 +129,7 @@ class Box:
     @property
     def shape(self) -> Triple:
         """Voxels along z, y, x."""
-        return _triple([b - a for a, b in zip(*self, strict=True)])
+        return three([b - a for a, b in zip(*self, strict=True)])
 
     @property
     def size(self) -> int:
@@ -130,8 +139,7 @@ class Box:
     @property
     def slices(self) -> Slices:
         """Index of the box in an array whose first voxel is (0, 0, 0)."""
-        z, y, x = (slice(a, b) for a, b in zip(*self, strict=True))
-        return z, y, x
+        return three(slice(a, b) for a, b in zip(*self, strict=True))
 
     def grow(self, by: int | Integers, within: "Box | None" = None) -> "Box":
         """The box with a margin on every side.
@@ -162,7 +170,7 @@ class Box:
         """
         start = [max(a, b) for a, b in zip(self.start, other.start, strict=True)]
         stop = [min(a, b) for a, b in zip(self.stop, other.stop, strict=True)]
-        return Box(_triple(start), _triple([max(a, b) for a, b in zip(start, stop, strict=True)]))
+        return Box(three(start), three([max(a, b) for a, b in zip(start, stop, strict=True)]))
 
     def overlaps(self, other: "Box") -> bool:
         """Whether both boxes have a voxel in common.
@@ -196,7 +204,7 @@ class Box:
         """
         first, last = list(self.start), list(self.stop)
         first[axis], last[axis] = start, stop
-        return Box(_triple(first), _triple(last))
+        return Box(three(first), three(last))
 
     def aligned(self, multiple: int | Integers) -> "Box":
         """The smallest box around this one whose corners are multiples of a number, or of three.
@@ -211,7 +219,7 @@ class Box:
         edges = (multiple,) * 3 if isinstance(multiple, int) else _whole_numbers("edges", multiple)
         start = [a // edge * edge for a, edge in zip(self.start, edges, strict=True)]
         stop = [b + -b % edge for b, edge in zip(self.stop, edges, strict=True)]
-        return Box(_triple(start), _triple(stop))
+        return Box(three(start), three(stop))
 
     def shifted_by(self, offset: Integers) -> "Box":
         """The box moved by so many voxels along z, y, x; the inverse of `relative_to`."""
@@ -308,7 +316,7 @@ class Box:
 def _product(edges: list[list[int]]) -> list[Box]:
     """Boxes between neighbouring edges of each axis, z slowest."""
     parts = itertools.product(*(itertools.pairwise(axis) for axis in edges))
-    return [Box(_triple([a for a, _ in part]), _triple([b for _, b in part])) for part in parts]
+    return [Box(three([a for a, _ in part]), three([b for _, b in part])) for part in parts]
 
 
 def _whole_numbers(name: str, values: Integers) -> Triple:
@@ -316,11 +324,6 @@ def _whole_numbers(name: str, values: Integers) -> Triple:
     if len(found) != 3 or any(a != b for a, b in zip(found, values, strict=True)):
         raise VoxmillError(f"box: expected {name} as three whole numbers (z, y, x), found {values}")
     return found
-
-
-def _triple(values: Sequence[int]) -> Triple:
-    z, y, x = values
-    return z, y, x
 
 
 def _add(a: Triple, b: Triple) -> Triple:

@@ -4,12 +4,12 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
-from voxmill.geometry.box import Box, Triple
+from voxmill.geometry.box import Box, Triple, three
 from voxmill.geometry.voxel_size import VoxelSize
 
 # Of a voxel: what two faces may differ by, from rounding alone, and still be one.
@@ -71,8 +71,7 @@ class Resampling:
     def shape(self) -> Triple:
         """New voxels along z, y, x: all whose centres lie in the file's volume, at least one."""
         sizes = zip(self.own_shape, self.factors.tolist(), strict=True)
-        z, y, x = (max(1, math.ceil(n / f - 0.5 - _ROUNDING)) for n, f in sizes)
-        return z, y, x
+        return three(max(1, math.ceil(n / f - 0.5 - _ROUNDING)) for n, f in sizes)
 
     @property
     def origin_um(self) -> npt.NDArray[np.float64]:
@@ -108,7 +107,7 @@ class Resampling:
         """
         corners = zip(*box, self.factors.tolist(), self.shape, self.own_shape, strict=True)
         pairs = [(_first(a, f, m, n), _first(b, f, m, n)) for a, b, f, m, n in corners]
-        return Box(_triple([a for a, _ in pairs]), _triple([b for _, b in pairs]))
+        return Box(three([a for a, _ in pairs]), three([b for _, b in pairs]))
 
     def covering(self, own: Box) -> Box:
         """The smallest box of new voxels around a box of the file's; at least one voxel.
@@ -124,7 +123,7 @@ class Resampling:
             first = min(math.floor(a / f + _ROUNDING), n - 1)
             starts.append(first)
             stops.append(min(max(math.ceil(b / f - _ROUNDING), first + 1), n))
-        return Box(_triple(starts), _triple(stops))
+        return Box(three(starts), three(stops))
 
 
 def _first(face: int, factor: float, shape: int, own_shape: int) -> int:
@@ -132,8 +131,3 @@ def _first(face: int, factor: float, shape: int, own_shape: int) -> int:
     if face >= shape:
         return own_shape
     return min(math.ceil(face * factor - 0.5 - _ROUNDING), own_shape)
-
-
-def _triple(values: Any) -> Triple:
-    z, y, x = (int(value) for value in values)
-    return z, y, x

@@ -2,11 +2,11 @@
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from voxmill.geometry import Box, Triple
+from voxmill.geometry import Box, Triple, three
 from voxmill.runtime.errors import VoxmillError
 
 MOST_IN_SLAB = 1000
@@ -91,13 +91,13 @@ class Grid:
     @cached_property
     def first(self) -> Triple:
         """Place in the grid of the first core, z, y, x; zero without a box."""
-        return _three(a // edge for a, edge in zip(self._box.start, self.tile_shape, strict=True))
+        return three(a // edge for a, edge in zip(self._box.start, self.tile_shape, strict=True))
 
     @cached_property
     def counts(self) -> Triple:
         """Number of cores along z, y, x."""
         limits = zip(self._box.stop, self.first, self.tile_shape, strict=True)
-        return _three(-(-b // edge) - first for b, first, edge in limits)
+        return three(-(-b // edge) - first for b, first, edge in limits)
 
     @property
     def _box(self) -> Box:
@@ -111,13 +111,13 @@ class Grid:
         _, rows, columns = self.counts
         places = (number // columns // rows, number // columns % rows, number % columns)
         axes = zip(self.first, places, self.tile_shape, strict=True)
-        return _three((first + place) * edge for first, place, edge in axes)
+        return three((first + place) * edge for first, place, edge in axes)
 
     def core(self, number: int) -> Box:
         """A core by its number, from 0 to `len(grid) - 1`."""
         start = self.start(number)
         limits = zip(start, self.tile_shape, self.shape, strict=True)
-        return Box(start, _three(min(a + edge, n) for a, edge, n in limits))
+        return Box(start, three(min(a + edge, n) for a, edge, n in limits))
 
     def name(self, number: int) -> str:
         """Name of the tile of a number."""
@@ -140,9 +140,9 @@ class Grid:
         match = _TILE_NAME.fullmatch(name)
         if match is None:
             return None
-        start = _three(int(part) for part in match.groups())
+        start = three(int(part) for part in match.groups())
         axes = zip(start, self.tile_shape, self.first, strict=True)
-        places = _three(a // edge - first for a, edge, first in axes)
+        places = three(a // edge - first for a, edge, first in axes)
         if any(not 0 <= place < n for place, n in zip(places, self.counts, strict=True)):
             return None
         number = (places[0] * self.counts[1] + places[1]) * self.counts[2] + places[2]
@@ -191,8 +191,3 @@ def check_halo(halo_vox: Sequence[int]) -> None:
 def _check_shape(key: str, values: Sequence[int], least: int) -> None:
     if len(values) != 3 or any(isinstance(v, bool) or int(v) != v or v < least for v in values):
         raise VoxmillError(f"{key}: expected three integers >= {least} (z, y, x), found {values}")
-
-
-def _three(values: Iterable[int]) -> Triple:
-    z, y, x = values
-    return z, y, x

@@ -104,7 +104,7 @@ class Plan:
     ----------
     volume : PlannedVolume
     fingerprint : str
-        Of the volume's content; part of every tile's key.
+        Of the volume's content, see `voxmill.volumes.fingerprint`; part of every tile's key.
     tile_shape_vox, halo_vox : (3,) int
         The largest core, and the halo on each side.
     origin : str
@@ -189,35 +189,6 @@ class Plan:
     def _source(self) -> str:
         volume = json.dumps(self.volume.to_json(), sort_keys=True)
         return f"{volume}, {json.dumps(self.fingerprint)}"
-
-
-def make_plan(
-    volume: PlannedVolume,
-    fingerprint: str,
-    tile_shape_vox: Sequence[int],
-    halo_vox: Sequence[int],
-) -> Plan:
-    """Plan the tiles of a volume.
-
-    Parameters
-    ----------
-    volume : PlannedVolume
-    fingerprint : str
-        Of the volume's content, see `voxmill.volumes.fingerprint`.
-    tile_shape_vox, halo_vox : (3,) int
-        The largest core, and the halo on each side.
-
-    Raises
-    ------
-    VoxmillError
-        As of `Plan`.
-    """
-    return Plan(volume, fingerprint, _triple(tile_shape_vox), _triple(halo_vox))
-
-
-def _triple(values: Sequence[int]) -> Triple:
-    z, y, x = values
-    return z, y, x
 
 
 def write_plan(path: str | Path, plan: Plan) -> None:

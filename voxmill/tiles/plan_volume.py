@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from voxmill.geometry import Triple
+from voxmill.geometry import Triple, three
 from voxmill.runtime.checked import verified
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.files import read_json
 from voxmill.runtime.jobs import job, logger
 from voxmill.tiles.forecast import forecast as forecast_of
 from voxmill.tiles.forecast import needed_bytes, report, told
-from voxmill.tiles.plan import Plan, PlannedVolume, make_plan, write_plan
+from voxmill.tiles.plan import Plan, PlannedVolume, write_plan
 from voxmill.tiles.records import Record
 from voxmill.volumes import read_header
 
@@ -63,7 +63,7 @@ def plan_volume(
     planned = PlannedVolume(
         header.shape, header.dtype, size_um, header.own_shape, header.own_voxel_size_um
     )
-    plan = make_plan(planned, fingerprint, tile_shape_vox, halo)
+    plan = Plan(planned, fingerprint, three(tile_shape_vox), three(halo))
     write_plan(output_path, plan)
     logger.info(
         "%s: %d tiles of up to %s voxels with a halo of %s in a volume of %s",
@@ -87,8 +87,7 @@ def _log_forecast(plan: Plan, wanted: dict[str, Any], folder: Path) -> None:
 def _largest_halo(paths: Sequence[str], fingerprint: str) -> Triple:
     """The largest halo along each axis of those in files that `measure_halo` wrote."""
     measured = [_halo(path, fingerprint) for path in paths]
-    z, y, x = (max(values) for values in zip(*measured, strict=True))
-    return z, y, x
+    return three(max(values) for values in zip(*measured, strict=True))
 
 
 def _halo(path: str, fingerprint: str) -> Triple:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from voxmill.geometry import Box, Triple
+from voxmill.geometry import Box, Triple, three
 from voxmill.runtime.errors import VoxmillError
 
 
@@ -36,13 +36,11 @@ class Record:
 
     def triple(self, key: str) -> Triple:
         """The three whole numbers z, y, x at a key."""
-        z, y, x = self._checked(key, "three whole numbers (z, y, x)", _is_triple)
-        return z, y, x
+        return three(self._checked(key, "three whole numbers (z, y, x)", _is_triple))
 
     def lengths(self, key: str) -> tuple[float, float, float]:
         """The three numbers z, y, x above 0 at a key, just as they stand in the file."""
-        z, y, x = self._checked(key, "three numbers above 0 (z, y, x)", _are_lengths)
-        return z, y, x
+        return three(self._checked(key, "three numbers above 0 (z, y, x)", _are_lengths))
 
     def box(self, start: str, stop: str) -> Box:
         """The box whose corners stand at two keys."""

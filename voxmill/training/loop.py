@@ -63,7 +63,8 @@ def train(
     checkpoint_path : path, optional
         The training resumes from it if it exists, and writes to it.
     initial : dict of str to tensor, optional
-        Weights to start from. They are validated first, and kept unless the training finds better.
+        Weights to start from. They are validated first, and kept unless the training is better
+        by more than chance (`voxmill.training.trainer.Trainer.validate`).
     threshold : float, optional
         Of the model to start from; by default the best one on the validation data.
 
@@ -127,7 +128,7 @@ def _compare(progress: dict) -> None:
         logger.info("validation F1 %.4f before the training, %.4f after", before, best["f1"])
         return
     logger.warning(
-        "no validation was better than the model to start from (F1 %.4f), which is kept as it is. "
-        "Label more cells, above all in the validation box, or lower the learning rate.",
+        "no validation was better by more than chance than the model to start from (F1 %.4f), "
+        "which is kept as it is. Label more cells, above all in the validation box.",
         before,
     )

@@ -31,7 +31,7 @@ from voxmill.training.checkpoints import (
 from voxmill.training.losses import loss_of
 from voxmill.training.mistakes import find_mistakes
 from voxmill.training.patches import PatchSampler
-from voxmill.training.sources import Source, check_sources, default_weight
+from voxmill.training.sources import Source, check_sources, default_weight, points_in
 from voxmill.training.validation import validate
 
 
@@ -240,6 +240,9 @@ class Trainer:
     def validate(self, seconds: float, threshold: float | None = None) -> dict[str, Any]:
         """Validate the averaged weights and keep them if they are the best so far.
 
+        Weights to start from (step 0) are beaten only by more than chance: few cells tell little,
+        and what they tell of the threshold is as uncertain.
+
         Parameters
         ----------
         seconds : float
@@ -268,10 +271,22 @@ class Trainer:
         )
         self._losses = []
         best = self.progress["best"]
-        if best is None or result["f1"] > best["f1"]:
+        if best is None or result["f1"] > best["f1"] + self._chance(best):
             self.progress["best"] = {**result, "step": number}
             self.best = {k: v.clone() for k, v in self.average.items()}
         return result
+
+    def _chance(self, best: Mapping[str, Any]) -> float:
+        """By how much a training must be better than the weights to start from.
+
+        The standard error of their F1, taken as a share of the cells. For differences between two
+        networks on the same cells that is cautious, and meant to be: the training also had the
+        choice of step and threshold on these cells.
+        """
+        if best["step"]:
+            return 0.0
+        cells = sum(len(points_in(s.points, s.validation)) for s in self.sources if s.validation)
+        return math.sqrt(best["f1"] * (1 - best["f1"]) / cells)
 
     def save(self, path: str | Path) -> None:
         """Write a checkpoint."""

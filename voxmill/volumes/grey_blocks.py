@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from voxmill.geometry import Triple
+from voxmill.geometry import Triple, three
 from voxmill.volumes.protocols import ReadableVolume
 
 BLOCK_UM = 16.0
@@ -58,8 +58,7 @@ def block_edges(shape: Sequence[int], voxel_size_um: Sequence[float] | None) -> 
     needed = math.prod(n / e for n, e in zip(shape, edges, strict=True)) / MOST_BLOCKS
     if needed > 1:
         edges = [math.ceil(e * needed ** (1 / 3)) for e in edges]
-    z, y, x = (min(e, n) for e, n in zip(edges, shape, strict=True))
-    return z, y, x
+    return three(min(e, n) for e, n in zip(edges, shape, strict=True))
 
 
 class BlockPass:

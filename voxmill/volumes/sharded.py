@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from voxmill.geometry import Box, Triple
+from voxmill.geometry import Box, Triple, three
 from voxmill.runtime import disk
 from voxmill.runtime.checked import DamagedFileError
 from voxmill.runtime.errors import VoxmillError
@@ -108,8 +108,7 @@ class ShardedArray:
     @property
     def shards(self) -> Triple:
         """Number of shards along z, y, x."""
-        z, y, x = (-(-n // s) for n, s in zip(self.shape, self.shard_vox, strict=True))
-        return z, y, x
+        return three(-(-n // s) for n, s in zip(self.shape, self.shard_vox, strict=True))
 
     def indices(self, row: int) -> Iterator[Triple]:
         """Indices of the shards of one row along z."""
@@ -118,8 +117,7 @@ class ShardedArray:
 
     def index_of(self, voxel: Triple) -> Triple:
         """Index of the shard that holds a voxel."""
-        z, y, x = (v // s for v, s in zip(voxel, self.shard_vox, strict=True))
-        return z, y, x
+        return three(v // s for v, s in zip(voxel, self.shard_vox, strict=True))
 
     def box(self, index: Triple) -> Box:
         """The voxels of a shard, those within the array."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from voxmill.geometry import Box, Triple
+from voxmill.geometry import Box, Triple, three
 from voxmill.runtime.errors import VoxmillError
 from voxmill.volumes.grey_blocks import GreyBlocks
 from voxmill.volumes.plausible import check_mask
@@ -66,11 +66,10 @@ class Tissue:
         return float(found.sum()) / max(box.size, 1)
 
     def _slices(self, box: Box) -> tuple[slice, slice, slice]:
-        z, y, x = (
+        return three(
             slice(start // edge, -(-stop // edge))
             for start, stop, edge in zip(*box, self.edge_vox, strict=True)
         )
-        return z, y, x
 
 
 @dataclass(frozen=True)

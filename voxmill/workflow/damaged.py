@@ -7,6 +7,7 @@ renamed, so that Snakemake misses it and its job makes it anew.
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -92,6 +93,8 @@ def _set_aside(path: Path, error: DamagedFileError) -> list[str]:
     # Somebody else's results, or a read-only disk, may be looked at, but not changed.
     with contextlib.suppress(OSError):
         if path.exists():
+            if aside.is_dir():  # a folder that was damaged before; it would stay in the way
+                shutil.rmtree(aside)
             path.replace(aside)
         receipts.receipt_path(path).unlink(missing_ok=True)
         if (last := written_last(path)) is not None:

@@ -42,7 +42,7 @@ def _shards(folder: Path, batches: Batches) -> list[str]:
     starts = [grid.start(number) for number in range(len(grid))]
     lost = lost_tiles(folder, starts, grid.tile_shape)
     for name in lost:
-        with contextlib.suppress(PermissionError):
+        with contextlib.suppress(OSError):
             forget(folder, name, batches.of_tile(name) if batches.size > 1 else None)
     return [
         f"{folder}/probability.ome.zarr: {len(lost)} shards are gone, of tile {name} first: they "

@@ -13,7 +13,7 @@ import numpy as np
 
 from voxmill.config.networks import MSDNetSettings
 from voxmill.denoising.scans import Denoising
-from voxmill.geometry import Triple
+from voxmill.geometry import Triple, three
 from voxmill.networks import check_settings
 from voxmill.networks.models import ModelCard
 from voxmill.prediction.volume_predictor import HALOS_VOX
@@ -186,8 +186,7 @@ class Resources:
         halo = self.config.halo_vox(wildcards.volume) or ASSUMED_HALO_VOX
         shape = self.config.volumes[wildcards.volume].shape
         sizes = zip(shape, self.config.tile_shape_vox, halo, strict=True)
-        z, y, x = (min(n, t + 2 * h) for n, t, h in sizes)
-        return z, y, x
+        return three(min(n, t + 2 * h) for n, t, h in sizes)
 
     def _window_voxels(self, wildcards: Wildcards) -> int:
         return math.prod(self._window_vox(wildcards))
