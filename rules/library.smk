@@ -19,7 +19,9 @@ def from_git(folder):
             with open(packed, "wb") as file:
                 repository.archive(file, commit)
             with tarfile.open(packed) as archive:
-                archive.extractall(copy, filter="data")
+                # Python 3.11.2, Debian's, has no filters yet, and takes no argument for one.
+                archive.extraction_filter = getattr(tarfile, "data_filter", None)
+                archive.extractall(copy)
             try:
                 copy.rename(library)
             except OSError:

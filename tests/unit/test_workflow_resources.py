@@ -145,7 +145,7 @@ def test_an_exported_network_declares_its_memory():
 def test_on_a_gpu_the_host_holds_windows_and_results_alone():
     on_gpu = resources(CLUSTER, prediction={"device": "cuda"})
     a, b = (on_gpu.prediction_memory_mb(w, 1) for w in (OF_A, OF_B))
-    assert a == b == 4000 + 256 + (14 * VOXELS + 6 * math.prod(TILE)) // MB
+    assert a == b == 4000 + 64 + (14 * VOXELS + 6 * math.prod(TILE)) // MB
     assert a < 4256 + 20 * VOXELS / MB
 
 
