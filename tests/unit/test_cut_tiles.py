@@ -121,7 +121,9 @@ def test_tiles_of_a_volume_that_is_replaced_meanwhile_are_removed(cut, tmp_path,
     write_plan(tmp_path / "plan.json", dataclasses.replace(PLAN, fingerprint=planned))
 
     def replaced(path, *arguments):
-        tifffile.imwrite(tmp_path / "v.tif", VOLUME + 1, photometric="minisblack")
+        # At once: the next tile is read while this one is written.
+        tifffile.imwrite(tmp_path / "new.tif", VOLUME + 1, photometric="minisblack")
+        (tmp_path / "new.tif").replace(tmp_path / "v.tif")
         write_tile(path, *arguments)
 
     monkeypatch.setattr("voxmill.tiles.cut_tiles.write_tile", replaced)
