@@ -167,11 +167,19 @@ def in_memory(sections: dict[str, dict]) -> tuple[list[Source], dict[str, dict]]
     return opened, records
 
 
-def network_without(stain: str, sources: list[Source], options) -> TrainingResult:
-    """A network trained on all volumes but those of a stain ("" for none)."""
-    chosen = [s for s in sources if not stain or not s.name.startswith(stain)]
-    checkpoint = options.work / f"without-{stain or 'nothing'}.checkpoint"
-    return train(chosen, SETTINGS, "cpu", options.threads, checkpoint)
+def network_of(name: str, sources: list[Source], options) -> TrainingResult:
+    """A network trained on some volumes; a stopped training goes on by its name."""
+    checkpoint = options.work / f"{name}.checkpoint"
+    return train(sources, SETTINGS, "cpu", options.threads, checkpoint)
+
+
+def resampled_grid(name: str) -> Resampling:
+    """How voxels of a light-sheet volume became those of the model.
+
+    Shapes have no part in this: the first faces of the two grids are one.
+    """
+    edge_um = DIAMETERS_UM[name.partition("_")[0]] / SETTINGS.cell_diameter_vox
+    return Resampling((1, 1, 1), VoxelSize.of(LIGHT_SHEET_UM), VoxelSize.of([edge_um] * 3))
 
 
 def finder_of(name: str, source: Source, trained: TrainingResult, options) -> Callable:
@@ -183,9 +191,7 @@ def finder_of(name: str, source: Source, trained: TrainingResult, options) -> Ca
         with writing(path) as scratch, open(scratch, "wb") as file:
             np.save(file, maps[0].astype(np.float16))
     probability = np.load(path).astype(np.float32)
-    edge_um = DIAMETERS_UM[name.partition("_")[0]] / SETTINGS.cell_diameter_vox
-    # Shapes have no part in this: the first faces of the two grids are one.
-    grid = Resampling((1, 1, 1), VoxelSize.of(LIGHT_SHEET_UM), VoxelSize.of([edge_um] * 3))
+    grid = resampled_grid(name)
 
     def find(threshold: float) -> np.ndarray:
         found, _ = find_points(probability, SETTINGS, source.voxel_size_um, threshold)
@@ -213,10 +219,10 @@ def run_lovo(options) -> None:
     rows: dict[str, dict[str, dict]] = {}
     for stain, other in (("microglia", "cfos"), ("cfos", "microglia")):
         setting, dog_threshold, _ = left_out.choose(dogs[other], None)
-        trained = network_without(stain, sources, options)
+        others = [s for s in sources if not s.name.startswith(stain)]
+        trained = network_of(f"without-{stain}", others, options)
         threshold = trained.validation["threshold"]
         logging.info("without %s: threshold %.2f", stain, threshold)
-        others = [s for s in sources if not s.name.startswith(stain)]
         seen = {name: record for name, record in records.items() if not name.startswith(stain)}
         card = make_card(f"without-{stain}", SETTINGS, trained, others, {"volumes": seen})
         models.save(options.work / f"{card.name}.safetensors", trained.network, card)
@@ -254,7 +260,7 @@ def run_training(options) -> None:
     """Train on all volumes."""
     sections = stained(options.data) | prepared(options.work, options.nuclei)
     sources, records = in_memory(sections)
-    trained = network_without("", sources, options)
+    trained = network_of("without-nothing", sources, options)
     training = {
         "command": "python benchmarks/general_model.py train",
         "source": f"{real_data.SOURCE}; {NUCLEI_SOURCE}; synthetic volumes of voxmill.phantoms",

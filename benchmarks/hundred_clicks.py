@@ -30,7 +30,7 @@ import real_data
 from left_out import Volume, scores_of
 
 from voxmill.config.training import TrainingSettings
-from voxmill.geometry import Box, Resampling, VoxelSize
+from voxmill.geometry import Box
 from voxmill.networks import models
 from voxmill.runtime.files import sha256, write_json
 from voxmill.training.fine_tuning import fine_tuning_settings, initial_weights
@@ -71,11 +71,8 @@ def read(name: str, card: models.ModelCard, folder: Path) -> Read:
         return Read(dataclasses.replace(own, mask=None), real_data.truth_of(own), lambda p: p)
     section = general_model.stained(folder)[name] | {"validation": None, "region": None}
     (source,), _ = general_model.in_memory({name: section})
-    diameter_um = section["cell_diameter_um"]
-    edge_um = diameter_um / general_model.SETTINGS.cell_diameter_vox
-    size = VoxelSize.of(general_model.LIGHT_SHEET_UM)
-    grid = Resampling((1, 1, 1), size, VoxelSize.of([edge_um] * 3))
-    return Read(dataclasses.replace(source, mask=None), real_data.truth_of(own), grid.to_own)
+    to_own = general_model.resampled_grid(name).to_own
+    return Read(dataclasses.replace(source, mask=None), real_data.truth_of(own), to_own)
 
 
 def clicks(source: Source, cells: int) -> Source:
@@ -149,7 +146,7 @@ def row_of(of: Read, other: Read, cells: int, judge: Judge, options) -> dict:
     settings = TrainingSettings.from_dict(fine_tuning_settings(own, options.start))
     weights = initial_weights(options.start, settings)
     trained = train([few], settings, "cpu", options.threads, None, weights, card.threshold)
-    row = {"volume": of.source.name, "cells": len(few.points), "best_step": 0}
+    row = {"volume": of.source.name, "cells": len(few.points)}
     row["best_step"] = trained.validation["step"]
     row["f1_validation"] = [trained.history[0]["f1"], trained.validation["f1"]]
     row["thresholds"] = [card.threshold, trained.validation["threshold"]]

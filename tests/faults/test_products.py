@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.everything import FILES, TARGETS, make_everything
-from tests.faults.runs import environment
+from tests.faults.runs import environment, is_hidden
 from voxmill.checking.check import check_run
 from voxmill.checking.products import Broken, check, products
 from voxmill.engine.build import compiler
@@ -137,7 +137,7 @@ def contents(project):
     return {
         path.relative_to(project.folder).as_posix(): _comparable(path)
         for path in results.rglob("*")
-        if path.is_file() and not any(part[0] == "." for part in path.relative_to(results).parts)
+        if path.is_file() and not is_hidden(path.relative_to(results).as_posix())
     }
 
 

@@ -32,8 +32,9 @@ def run(options: argparse.Namespace) -> int:
     found = check_run(folders, targets, threads=options.threads)
     print(report(found))
     status = 0
-    for path in [] if options.dry_run else [p for each in folders for p in remove_leftovers(each)]:
-        print(f"removed  {path}")
+    if not options.dry_run:
+        for path in (path for folder in folders for path in remove_leftovers(folder)):
+            print(f"removed  {path}")
     for path in [path for item in found.broken for path in item.remove]:
         try:
             if not options.dry_run:

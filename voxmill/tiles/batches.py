@@ -32,6 +32,9 @@ class Batches:
     grid: Grid
     size: int
 
+    def __len__(self) -> int:
+        return -(-len(self.grid) // self.size)
+
     @property
     def names(self) -> list[str]:
         """Names of all batches."""

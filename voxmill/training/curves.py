@@ -3,7 +3,7 @@
 import math
 from pathlib import Path
 
-from voxmill.runtime.files import write_text, writing
+from voxmill.runtime.files import write_text
 
 COLUMNS = ("step", "loss", "learning_rate", "f1", "precision", "recall", "threshold", "seconds")
 
@@ -17,7 +17,7 @@ def write_curves(csv_path: str | Path, png_path: str | Path, history: list[dict]
     history : list of dict
         See `voxmill.training.loop.TrainingResult`.
     """
-    from matplotlib.figure import Figure
+    from voxmill.runtime.figures import plt, save_figure
 
     lines = [",".join(COLUMNS)]
     # Before the first step there is no loss.
@@ -25,7 +25,7 @@ def write_curves(csv_path: str | Path, png_path: str | Path, history: list[dict]
     lines += [",".join(f"{row[k]:.6g}" if k in row else "" for k in COLUMNS) for row in known]
     write_text(csv_path, "\n".join(lines) + "\n")
     steps = [row["step"] for row in history]
-    figure = Figure(figsize=(7, 5), layout="constrained")
+    figure = plt.figure(figsize=(7, 5), layout="constrained")
     loss, score = figure.subplots(2, sharex=True)
     loss.plot(steps, [row.get("loss", math.nan) for row in known], ".-", color="tab:gray")
     loss.set_yscale("log")
@@ -37,5 +37,4 @@ def write_curves(csv_path: str | Path, png_path: str | Path, history: list[dict]
     score.set_xlabel("step")
     score.legend(loc="lower right")
     score.grid(alpha=0.3)
-    with writing(png_path) as scratch:
-        figure.savefig(scratch, dpi=130)
+    save_figure(figure, png_path, dpi=130)

@@ -74,8 +74,8 @@ def fine_tuning_settings(settings: dict[str, Any], initial_path: str | Path) -> 
     target = settings.get("target", card.outputs[0])
     if target == card.outputs[0]:
         learnt = card.training.get("settings", {})
-        kept = {key: learnt.get(key) for key in ("augmentation", "positive_weight")}
-        filled |= {"target": target} | {k: v for k, v in kept.items() if v is not None}
+        kept = [k for k in ("augmentation", "positive_weight") if learnt.get(k) is not None]
+        filled |= {"target": target} | {key: learnt[key] for key in kept}
         alike = settings.get("cell_diameter_um", card.cell_diameter_um) == card.cell_diameter_um
         if alike and parts_objects(card.outputs) == (settings.get("touching", "none") != "none"):
             filled["detector"] = card.detector or {}

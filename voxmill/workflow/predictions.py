@@ -88,7 +88,7 @@ def many(config: Config, volume: str) -> bool:
     Together with the lists of its tiles, that would be more files than a target should have.
     """
     networks = len(config.volumes[volume].networks)
-    jobs = len(config.cuts(volume).names) + networks * len(config.batches(volume).names)
+    jobs = len(config.cuts(volume)) + networks * len(config.batches(volume))
     return jobs > MOST_JOBS
 
 
