@@ -10,6 +10,7 @@ import pytest
 import tifffile
 
 from tests.unit import zarr_files
+from voxmill.runtime import disk
 from voxmill.runtime.checked import write_checked_json
 from voxmill.runtime.errors import VoxmillError
 from voxmill.volumes import check_source, fingerprint, fingerprints, open_volume, read_header
@@ -135,6 +136,21 @@ def test_two_jobs_that_look_at_once_find_the_same(volume, monkeypatch):
 
     monkeypatch.setattr(fingerprints, "_alike", alike)
     assert [mark(path)] == others
+
+
+def test_a_note_that_another_job_is_writing_counts_as_none(volume, monkeypatch):
+    """This one looks while the other one's note has its content, but not its name yet."""
+    path, _ = volume
+    rename = disk.replace
+    found = []
+
+    def look_first(scratch, note):
+        monkeypatch.setattr(disk, "replace", rename)
+        found.append(mark(path))
+        rename(scratch, note)
+
+    monkeypatch.setattr(disk, "replace", look_first)
+    assert [mark(path)] == found
 
 
 def test_a_touched_volume_keeps_its_fingerprint_once_it_was_read_as_a_whole(volume, caplog):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.fetched import why_not_here
-from voxmill.runtime.files import read_json
+from voxmill.runtime.files import read_json, visible
 from voxmill.runtime.paths import advice
 
 _ENTITIES = re.compile(r"^(sub-[A-Za-z0-9]+)(_[a-z]+-[A-Za-z0-9]+)*_[A-Za-z0-9]+\.nii(\.gz)?$")
@@ -98,8 +98,7 @@ def _of_suffix(root: Path, suffix: str) -> list[BidsScan]:
     found = [
         _scan(root, path, suffix)
         for pattern in ("sub-*/*", "sub-*/ses-*/*")
-        for path in root.glob(f"{pattern}/*_{suffix}.nii*")
-        if not path.name.startswith(".")  # macOS leaves ._ files beside copied ones
+        for path in visible(root, f"{pattern}/*_{suffix}.nii*")
     ]
     if not found:
         raise VoxmillError(

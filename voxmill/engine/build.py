@@ -24,7 +24,7 @@ from voxmill.engine.backend import Shape
 from voxmill.runtime import disk, locks
 from voxmill.runtime.cpu import cpu_flags
 from voxmill.runtime.errors import VoxmillError
-from voxmill.runtime.files import sha256, write_text
+from voxmill.runtime.files import sha256, visible, write_text
 from voxmill.runtime.owned import open_own, own_folder
 from voxmill.runtime.paths import cache_folder
 
@@ -69,7 +69,7 @@ def build(source: str, compiler_path: str, folder: Path | None = None) -> Path:
         [compiler_path, "--version"], capture_output=True, text=True, check=True
     ).stdout
     digest = hashlib.sha256("\0".join([compiler_path, version, cpu_flags(), *_FLAGS]).encode())
-    for path in sorted(_FOLDER.glob("*.[ch]pp")):
+    for path in visible(_FOLDER, "*.[ch]pp"):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     library = folder / f"{source}-{digest.hexdigest()[:16]}.so"
     own_folder(folder, _REMEDY, trusted())
@@ -184,5 +184,5 @@ def native_dilations(settings: MSDNetSettings) -> ctypes.Array[ctypes.c_int32]:
 
 
 if __name__ == "__main__":
-    for name in sorted(path.stem for path in _FOLDER.glob("*.cpp")):
+    for name in [path.stem for path in visible(_FOLDER, "*.cpp")]:
         load(name)

@@ -17,6 +17,7 @@ from typing import Any
 
 from voxmill.runtime.checked import read_checked_json, write_checked_json
 from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.files import visible
 from voxmill.runtime.paths import cache_folder
 
 _KEPT = "digests.json"
@@ -59,8 +60,8 @@ def source_digest(*modules: str) -> str:
 
 def _of_rules() -> list[str]:
     """Modules that have the name of a script."""
-    scripts = {path.name for path in (ROOT / "scripts").glob("*.py")}
-    paths = (ROOT / PACKAGE).glob("*/*.py")
+    scripts = {path.name for path in visible(ROOT / "scripts", "*.py")}
+    paths = visible(ROOT / PACKAGE, "*/*.py")
     return [f"{PACKAGE}.{p.parent.name}.{p.stem}" for p in paths if p.name in scripts]
 
 
@@ -96,7 +97,7 @@ def _all_sources() -> str:
     """Digest of every byte of all sources, and of the Python that parses them."""
     digest = hashlib.sha256(sys.version.encode())
     for folder, suffixes in ((PACKAGE, NATIVE_SUFFIXES | {".py"}), ("scripts", {".py"})):
-        for path in sorted(p for p in (ROOT / folder).rglob("*") if p.suffix in suffixes):
+        for path in [p for p in visible(ROOT / folder, "**/*") if p.suffix in suffixes]:
             content = path.read_bytes()
             digest.update(f"{path.relative_to(ROOT)} {len(content)} ".encode() + content)
     return digest.hexdigest()
@@ -119,7 +120,7 @@ def _closure(module: str) -> set[Path]:
             seen.add(path)
             waiting.extend(_imports(path))
             if path.parent != ROOT / PACKAGE:
-                seen.update(p for p in path.parent.rglob("*") if p.suffix in NATIVE_SUFFIXES)
+                seen.update(p for p in visible(path.parent, "**/*") if p.suffix in NATIVE_SUFFIXES)
     return seen
 
 

@@ -144,6 +144,16 @@ def _locked(lock_path: Path) -> Iterator[BinaryIO | None]:
                     return
 
 
+def visible(folder: str | Path, pattern: str) -> list[Path]:
+    """Paths below a folder that match, in order, without those of hidden names.
+
+    A file that is being written has a hidden name with the same end, which `glob` finds; so have
+    the files that macOS leaves beside copied ones.
+    """
+    found = Path(folder).glob(pattern)
+    return sorted(path for path in found if not path.name.startswith("."))
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write `text` to `path`, whole or not at all."""
     with writing(path) as scratch:

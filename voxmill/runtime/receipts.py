@@ -15,7 +15,7 @@ from typing import Any
 
 from voxmill.runtime.checked import DamagedFileError, read_checked_json, write_checked_json
 from voxmill.runtime.errors import VoxmillError
-from voxmill.runtime.files import sha256
+from voxmill.runtime.files import sha256, visible
 
 FOLDER = ".made"
 REMAKE = "Delete it and run again: it is made anew, with what depends on it."
@@ -123,11 +123,7 @@ def _measured(path: str | Path, expected: int | None = None) -> tuple[int, str |
         size = os.path.getsize(path)
         return size, sha256(path) if expected in (None, size) else None
     # Snakemake leaves a hidden file in folders that it knows of.
-    files = sorted(
-        file
-        for file in Path(path).rglob("*")
-        if file.name[0] != "." and (file.is_symlink() or file.is_file())
-    )
+    files = [file for file in visible(path, "**/*") if file.is_symlink() or file.is_file()]
     size = sum(file.lstat().st_size for file in files)
     listed = [
         [file.relative_to(path).as_posix(), _content_of(file)]
@@ -194,7 +190,7 @@ def _digest(path: Path) -> Any:
     if path.is_dir():
         return sorted(
             (file.relative_to(path).as_posix(), *_stamp(file))
-            for file in path.rglob("*")
+            for file in visible(path, "**/*")
             if file.is_file()
         )
     if not path.is_file():

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 
 from voxmill.runtime.errors import VoxmillError
-from voxmill.runtime.files import writing
+from voxmill.runtime.files import visible, writing
 from voxmill.runtime.records import RECORD_SUFFIX
 
 MOST_ROWS = 200
@@ -63,7 +63,7 @@ def read(directory: Path) -> list[Row]:
     VoxmillError
         If there are no records.
     """
-    paths = sorted((Path(directory) / "logs").rglob(f"*{RECORD_SUFFIX}"))
+    paths = visible(Path(directory) / "logs", f"**/*{RECORD_SUFFIX}")
     if not paths:
         raise VoxmillError(
             f"{Path(directory) / 'logs'}: expected records of jobs (*{RECORD_SUFFIX}), found none. "

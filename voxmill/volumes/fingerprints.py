@@ -25,7 +25,7 @@ import tifffile
 from voxmill.runtime.checked import read_checked_json, write_checked_json
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.fetched import is_no_file
-from voxmill.runtime.files import sha256, update_with_pieces
+from voxmill.runtime.files import sha256, update_with_pieces, visible
 from voxmill.volumes import folder
 from voxmill.volumes.arrays import file_stamp
 from voxmill.volumes.header import LABEL_DTYPES, VolumeHeader
@@ -226,9 +226,10 @@ def _variant(stamp: Stamp, by: str) -> str:
 
 def _alike(stamp: Stamp, shape: list[int]) -> list[dict[str, Any]]:
     """What is known of volumes with the same pieces, also from the statistics of a run."""
-    paths = sorted((KNOWN / stamp.facts[:16]).glob("*.json"))
+    # Another job's note that is being written is none yet: it may be of this very volume.
+    paths = visible(KNOWN / stamp.facts[:16], "*.json")
     # Notes may be gone, where results were copied without hidden folders.
-    paths += sorted(KNOWN.parent.glob("*/statistics.json"))
+    paths += visible(KNOWN.parent, "*/statistics.json")
     entries = [entry for path in paths if (entry := _read(path))]
     return [
         entry

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from voxmill.runtime import receipts
 from voxmill.runtime.checked import DamagedFileError
+from voxmill.runtime.files import visible
 
 SUFFIX = ".damaged"
 
@@ -67,7 +68,7 @@ def _with_receipts(folder: Path) -> Iterator[Path]:
     for root, folders, _ in os.walk(folder):
         if receipts.FOLDER in folders:
             kept = Path(root, receipts.FOLDER)
-            for receipt in sorted(kept.rglob("*.json")):
+            for receipt in visible(kept, "**/*.json"):
                 yield Path(root, receipt.relative_to(kept).with_suffix(""))
         folders[:] = sorted(
             name
