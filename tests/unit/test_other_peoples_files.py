@@ -61,7 +61,9 @@ def test_previews_and_other_files_beside_the_planes_are_left_out(planes):
 @pytest.mark.parametrize("size", ["2,1,1", [2, 1], [2, -1, 1], {"z": 2}, True])
 def test_a_foreign_voxel_size_in_a_description_is_no_voxel_size(tmp_path, size):
     text = json.dumps({"shape": PLANES.shape, "voxel_size_um": size})
-    tifffile.imwrite(tmp_path / "v.tif", PLANES, description=text, metadata=None, photometric="minisblack")
+    tifffile.imwrite(
+        tmp_path / "v.tif", PLANES, description=text, metadata=None, photometric="minisblack"
+    )
     header, _ = read_configured({"path": str(tmp_path / "v.tif")})
     assert header.voxel_size_um is None
     assert "voxel_size_um is" in header.voxel_size_source
