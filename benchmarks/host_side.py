@@ -14,6 +14,7 @@ turn).
 import argparse
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from voxmill.engine.transfer import Lane
 from voxmill.geometry import Box
 from voxmill.prediction.blocks import plan_blocks
 from voxmill.prediction.streams import DeviceRunner
+from voxmill.runtime.jobs import overlapped
 
 
 class HostMemory:
@@ -80,14 +82,38 @@ class MadeUp:
 
 def seconds(device, volume, blocks, core, in_turn=False) -> float:
     """Of all blocks of a fresh result."""
-    runner = DeviceRunner(device, volume, np.empty((1, *core.shape), np.float32), core.start)
-    runner.run(blocks[:1])  # makes the buffers
+    result = np.empty((1, *core.shape), np.float32)
+    runner = DeviceRunner(device, result, core.start)
+    runner.run(volume, blocks[:1])  # makes the buffers
     device.spent = dict.fromkeys(device.spent, 0.0)
     start = time.perf_counter()
     result = np.empty((1, *core.shape), np.float32)
-    runner = DeviceRunner(device, volume, result, core.start)
+    runner = DeviceRunner(device, result, core.start)
     for some in [[block] for block in blocks] if in_turn else [blocks]:
-        runner.run(some)
+        runner.run(volume, some)
+        runner.fetch()
+    return time.perf_counter() - start
+
+
+def seconds_of_tiles(device, volume, blocks, in_turn=False) -> float:
+    """The same of tiles of one block each, every one with a result of its own."""
+
+    def send(block):
+        result = np.empty((1, *block.core.shape), np.float32)
+        runner = DeviceRunner(device, result, block.core.start)
+        runner.send(volume, block)
+        return runner
+
+    def compute(block, runner):
+        runner.run(volume, [block])
+        return runner
+
+    def fetch(block, runner):
+        runner.fetch()
+
+    start = time.perf_counter()
+    for some in [[block] for block in blocks] if in_turn else [blocks]:
+        overlapped(some, send, compute, fetch)
     return time.perf_counter() - start
 
 
@@ -106,25 +132,29 @@ def main() -> None:
         given.blocks
     ):
         most = int(0.9 * most)
-    print(f"{len(blocks)} blocks of {volume.nbytes / 2**30:.2f} GiB, halo {given.halo} voxels")
-    print(
-        "| device, Mvoxel/s | computing, s | copying, s | both, s | to the larger | at best "
-        "| in turn, s |"
-    )
-    print("|---|---|---|---|---|---|---|")
-    for speed in given.speeds:
-        computing = seconds(MadeUp(speed, copies=False), volume, blocks, core)
-        copying = seconds(MadeUp(0.0), volume, blocks, core)
-        both = seconds(MadeUp(speed), volume, blocks, core)
-        device = MadeUp(speed)
-        turns = seconds(device, volume, blocks, core, in_turn=True)
-        larger, stages = max(computing, copying), [computing, *device.spent.values()]
-        best = (sum(stages) + (len(blocks) - 1) * max(stages)) / len(blocks)
+    for what, measure in (
+        ("blocks of one tile", partial(seconds, core=core)),
+        ("tiles of one block", seconds_of_tiles),
+    ):
+        print(f"\n{len(blocks)} {what}, {volume.nbytes / 2**30:.2f} GiB in all, halo {given.halo}")
         print(
-            f"| {speed / 1e6:g} | {computing:.2f} | {copying:.2f} | {both:.2f} "
-            f"| {both / larger:.2f} | {best / larger:.2f} | {turns:.2f} |",
-            flush=True,
+            "| device, Mvoxel/s | computing, s | copying, s | both, s | to the larger | at best "
+            "| in turn, s |"
         )
+        print("|---|---|---|---|---|---|---|")
+        for speed in given.speeds:
+            computing = measure(MadeUp(speed, copies=False), volume, blocks)
+            copying = measure(MadeUp(0.0), volume, blocks)
+            both = measure(MadeUp(speed), volume, blocks)
+            device = MadeUp(speed)
+            turns = measure(device, volume, blocks, in_turn=True)
+            larger, stages = max(computing, copying), [computing, *device.spent.values()]
+            best = (sum(stages) + (len(blocks) - 1) * max(stages)) / len(blocks)
+            print(
+                f"| {speed / 1e6:g} | {computing:.2f} | {copying:.2f} | {both:.2f} "
+                f"| {both / larger:.2f} | {best / larger:.2f} | {turns:.2f} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -133,9 +133,11 @@ def test_the_next_block_arrives_and_the_last_one_leaves_while_one_is_computed():
     volume, blocks = row_of_blocks(5)
     waits = {i: [("upload", i + 1)] * (i < 4) + [("download", i - 1)] * (i > 0) for i in range(5)}
     device, result = Recorder(waits), np.full((1, 1, 1, 20), np.nan, np.float32)
-    runner = DeviceRunner(device, volume, result, (0, 0, 0))
-    runner.run(blocks)
+    runner = DeviceRunner(device, result, (0, 0, 0))
+    runner.run(volume, blocks)
     assert runner.done == 5
+    assert ("download", 4) not in device.log, "the last one stays until it is fetched"
+    runner.fetch()
     for number, block in enumerate(blocks):
         assert (result[:, *block.core.slices] == 10 * number).all()
     for stage in ("upload", "compute", "download"):
@@ -145,7 +147,7 @@ def test_the_next_block_arrives_and_the_last_one_leaves_while_one_is_computed():
 def test_at_most_two_blocks_are_on_the_device():
     volume, blocks = row_of_blocks(6)
     device = Recorder({})
-    DeviceRunner(device, volume, np.empty((1, 1, 1, 24), np.float32), (0, 0, 0)).run(blocks)
+    DeviceRunner(device, np.empty((1, 1, 1, 24), np.float32), (0, 0, 0)).run(volume, blocks)
     for number in range(2, 6):
         sent, begun = ("upload", number), ("compute", number - 2)
         assert device.log.index(sent) > device.log.index(begun)
@@ -158,7 +160,7 @@ def test_pages_are_touched_before_results_arrive(monkeypatch):
     device = Recorder({})
     device.log = log
     result = np.empty((1, 1, 1, 8), np.float32)
-    DeviceRunner(device, volume, result, (0, 0, 0)).run(blocks)
+    DeviceRunner(device, result, (0, 0, 0)).run(volume, blocks)
     assert log.index("touch") < log.index(("download", 0))
     assert log.count("touch") == 1
 

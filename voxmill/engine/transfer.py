@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +97,7 @@ class Lane:
 
     def __init__(self, cuda: Cuda) -> None:
         self.cuda = cuda
+        self._held = threading.Lock()  # two tiles may be on their way at once
         self._buffers: list[torch.Tensor] = []
 
     def _buffer(self, number: int, shape: Sequence[int]) -> torch.Tensor:
@@ -108,6 +110,10 @@ class Lane:
 
     def to_device(self, source: np.ndarray) -> torch.Tensor:
         """A float32 array as a tensor on the device."""
+        with self._held:
+            return self._to_device(source)
+
+    def _to_device(self, source: np.ndarray) -> torch.Tensor:
         target = self.cuda.empty(source.shape)
         flying: list[Any] = []
         for number, part in enumerate(pieces(source.shape, BUFFER_NUMBERS)):
@@ -122,6 +128,10 @@ class Lane:
 
     def to_host(self, source: torch.Tensor, target: np.ndarray) -> None:
         """Copy a contiguous float32 tensor on the device into an array."""
+        with self._held:
+            self._to_host(source, target)
+
+    def _to_host(self, source: torch.Tensor, target: np.ndarray) -> None:
         flying: list[tuple[Any, tuple[slice, ...], torch.Tensor]] = []
 
         def land() -> None:

@@ -39,6 +39,11 @@ def _aligned(
     return np.pad(volume, [(0, 0), *pads]), core.shifted_by(front)
 
 
+def budget_of(device: str) -> int:
+    """Bytes that blocks may use on a device, of those that are free now."""
+    return int(SHARE * free_bytes(device))
+
+
 def box_bytes(
     backend: Any, settings: Any, precision: str, box_shape: Shape, device: str = "cpu"
 ) -> int:
@@ -100,30 +105,86 @@ def predict_in_blocks(
     VoxmillError
         If no block fits, or as `choose`.
     """
-    chosen = choose(backend, network, device, precision, volume.shape[1:])
-    needed = partial(box_bytes, chosen, network.settings, precision, device=device)
-    budget = int(SHARE * free_bytes(device)) if budget_bytes is None else budget_bytes
-    multiple = shape_multiple(network)
-    if multiple > 1:
-        volume, core = _aligned(volume, core, origin, multiple)
-    blocks = plan_blocks(volume.shape[1:], core, halo, needed, budget, multiple)
-    largest = max((block.box for block in blocks), key=lambda box: box.size).shape
-    logger.info(
-        "memory: %d block(s) of up to %s voxels, %s of %s",
-        len(blocks), "x".join(map(str, largest)), gib(needed(largest)), gib(budget),
+    tile = InBlocks(
+        network, volume, core, halo, backend, device, precision, threads, budget_bytes, flip_axes,
+        origin,
     )  # fmt: skip
-    result = np.empty((network.settings.outputs, *core.shape), np.float32)
-    runner = _runner(chosen, network, device, precision, threads, flip_axes, volume, result, core)
-    cut = partial(block_around, halo=halo, window_shape=volume.shape[1:], multiple=multiple)
-    again, done = False, 0
-    while blocks := _left_of(blocks, runner):
-        again = (runner.done > done or not again) and device.startswith("cuda")
-        done = runner.done
-        _make_room(blocks[0], device, again)
-        if not again:
-            limit = needed(blocks[0].box.shape) // 2
-            blocks = halved(blocks, cut, needed, limit)
-    return result
+    tile.compute()
+    return tile.result()
+
+
+class InBlocks:
+    """A tile in the largest blocks that fit the memory; arguments as of `predict_in_blocks`.
+
+    Sending, computing and fetching may each run beside another part of another tile, so that a
+    device need not wait for the copies of a tile that is one block.
+
+    Raises
+    ------
+    VoxmillError
+        If no block fits, or as `choose`.
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        volume: np.ndarray,
+        core: Box,
+        halo: Triple,
+        backend: str,
+        device: str,
+        precision: str,
+        threads: int,
+        budget_bytes: int | None,
+        flip_axes: tuple[int, ...],
+        origin: Triple,
+    ) -> None:
+        self._device = device
+        chosen = choose(backend, network, device, precision, volume.shape[1:], budget_bytes)
+        self._needed = partial(box_bytes, chosen, network.settings, precision, device=device)
+        budget = budget_of(device) if budget_bytes is None else budget_bytes
+        multiple = shape_multiple(network)
+        if multiple > 1:
+            volume, core = _aligned(volume, core, origin, multiple)
+        window = volume.shape[1:]
+        self._cut = partial(block_around, halo=halo, window_shape=window, multiple=multiple)
+        self._blocks = plan_blocks(window, core, halo, self._needed, budget, multiple)
+        largest = max((block.box for block in self._blocks), key=lambda box: box.size).shape
+        logger.info(
+            "memory: %d block(s) of up to %s voxels, %s of %s",
+            len(self._blocks), "x".join(map(str, largest)), gib(self._needed(largest)), gib(budget),
+        )  # fmt: skip
+        self._volume = volume
+        self._result = np.empty((network.settings.outputs, *core.shape), np.float32)
+        self._runner = _runner(
+            chosen, network, device, precision, threads, flip_axes, self._result, core
+        )
+
+    def send(self) -> None:
+        """Copy the first block to the device, if there is room beside what is computed there."""
+        try:
+            self._runner.send(self._volume, self._blocks[0])
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            logger.info("the first block waits for memory")
+
+    def compute(self) -> None:
+        """Compute all blocks; the result of the last one may still be on the device."""
+        blocks, again, done = self._blocks, False, 0
+        while blocks := _left_of(self._volume, blocks, self._runner):
+            again = (self._runner.done > done or not again) and self._device.startswith("cuda")
+            done = self._runner.done
+            _make_room(blocks[0], self._device, again)
+            if not again:
+                limit = self._needed(blocks[0].box.shape) // 2
+                blocks = halved(blocks, self._cut, self._needed, limit)
+        self._volume = np.empty((0, 0, 0, 0), np.float32)  # the memory is for the next tile
+
+    def result(self) -> np.ndarray:
+        """Probabilities of the core, (outputs, z, y, x) float32, once they are computed."""
+        self._runner.fetch()
+        return self._result
 
 
 def _runner(
@@ -133,27 +194,26 @@ def _runner(
     precision: str,
     threads: int,
     flip_axes: tuple[int, ...],
-    volume: np.ndarray,
     result: np.ndarray,
     core: Box,
 ) -> Runner:
-    """What evaluates blocks of `volume` on the device, and puts their cores into `result`."""
+    """What evaluates blocks on the device, and puts their cores into `result`."""
     if device.startswith("cuda"):
         there = GpuDevice(backend, network, device, precision, flip_axes)
-        return DeviceRunner(there, volume, result, core.start)
+        return DeviceRunner(there, result, core.start)
 
     def run(box: np.ndarray) -> np.ndarray:
         return backend.run(network, box, device, precision, threads)
 
     evaluate = partial(over_flips, run, axes=flip_axes) if flip_axes else run
-    return HostRunner(evaluate, volume, result, core.start)
+    return HostRunner(evaluate, result, core.start)
 
 
-def _left_of(blocks: Sequence[Block], runner: Runner) -> list[Block]:
+def _left_of(volume: np.ndarray, blocks: Sequence[Block], runner: Runner) -> list[Block]:
     """Run blocks; returns those that are left when one ran out of memory."""
     before = runner.done
     try:
-        runner.run(blocks)
+        runner.run(volume, blocks)
     except (MemoryError, RuntimeError) as error:
         # torch.OutOfMemoryError on a GPU; on the CPU torch raises a plain RuntimeError.
         if not is_out_of_memory(error):

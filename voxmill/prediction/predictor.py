@@ -3,8 +3,10 @@
 import importlib
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from voxmill.networks.heads import cell_map
 from voxmill.networks.stored import Network
 from voxmill.prediction.box import resolve_device
 from voxmill.prediction.identity import identity
-from voxmill.prediction.memory import predict_in_blocks
+from voxmill.prediction.memory import InBlocks, budget_of
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.jobs import log_rate, logger, overlapped
 from voxmill.runtime.rates import predicted_as, remember
@@ -98,8 +100,8 @@ class Predictor:
             logger.warning("%s: %s", weights_path, sentence)
         shared = identity(self.card, self.grey.statistics, settings, code)
         self._shared = shared | {"array": self.array.digest}
-        self._network: Network | None = None
         self._tiles: TileSource
+        self._loaded: Future[tuple[Network, str, int | None]]
 
     def run(
         self,
@@ -128,9 +130,10 @@ class Predictor:
             filled = [n for n in left if self.grey.tissue.has_tissue(self.plan.tile(n).core)]
             logger.info("%d of the other %d hold no tissue", len(left) - len(filled), len(left))
             for name in (n for n in left if n not in filled):
-                self._write(name, np.zeros(self.plan.tile(name).core.shape, np.float32))
+                self._store(name, np.zeros(self.plan.tile(name).core.shape, np.float32))
             if filled:
-                with claim() as self.settings:
+                with claim() as self.settings, ThreadPoolExecutor(1) as pool:
+                    self._loaded = pool.submit(self._load)  # while the first tile is read
                     overlapped(filled, self._read, self._compute, self._write)
         for name, tile in kept.items():
             tile.write(self.written.path(name))  # of this run, for Snakemake
@@ -154,35 +157,52 @@ class Predictor:
         tile = self.plan.tile(name)
         return {"tile": tile.key, "voxels": self._tiles.crc32(tile), **self._shared}
 
-    def _read(self, name: str) -> np.ndarray:
-        tile = self.plan.tile(name)
-        return self._normalise(self._tiles.read(tile), tile.window.start)
+    def _load(self) -> tuple[Network, str, int | None]:
+        """Network, device, and the memory of an idle GPU, which later tiles find in use."""
+        _, network = models.load_stored(self.weights_path)
+        device = resolve_device(self.settings.device)
+        return network, device, budget_of(device) if device.startswith("cuda") else None
 
-    def _compute(self, name: str, normalised: np.ndarray) -> np.ndarray:
-        if self._network is None:  # here, so that the first tile is read meanwhile
-            _, self._network = models.load_stored(self.weights_path)
-        tile, settings = self.plan.tile(name), self.settings
-        device = resolve_device(settings.device)
-        start = time.perf_counter()
-        core = predict_in_blocks(
-            self._network, normalised[None], tile.core_in_window, self.plan.halo_vox,
-            settings.backend, device, settings.precision, self.threads,
-            flip_axes=settings.flip_axes, origin=tile.window.start,
+    def _read(self, name: str) -> Callable[[], InBlocks]:
+        tile = self.plan.tile(name)
+        normalised = self._normalise(self._tiles.read(tile), tile.window.start)
+        network, device, budget_bytes = self._loaded.result()
+        settings = self.settings
+        planned = partial(
+            InBlocks, network, normalised[None], tile.core_in_window, self.plan.halo_vox,
+            settings.backend, device, settings.precision, self.threads, budget_bytes,
+            settings.flip_axes, tile.window.start,
         )  # fmt: skip
+        if budget_bytes is None:  # what the host has free shows when the last tile is computed
+            return planned
+        sent = planned()
+        sent.send()
+        return lambda: sent
+
+    def _compute(self, name: str, planned: Callable[[], InBlocks]) -> InBlocks:
+        tile, settings = self.plan.tile(name), self.settings
+        start = time.perf_counter()
+        prediction = planned()
+        prediction.compute()
         seconds = time.perf_counter() - start
         logger.info("network %s, %s, %d threads", self.card.name, settings, self.threads)
-        log_rate(f"predicted {tile.name}", normalised.size, seconds)
+        log_rate(f"predicted {tile.name}", tile.window.size, seconds)
+        _, device, _ = self._loaded.result()
         kind = predicted_as(self.card.weights_sha256, asdict(settings) | {"device": device})
-        remember(kind, normalised.size, seconds)
+        remember(kind, tile.window.size, seconds)
+        return prediction
+
+    def _write(self, name: str, prediction: InBlocks) -> None:
+        core = prediction.result()
         if not np.isfinite(core).all():
             raise VoxmillError(
-                f"{self.weights_path}: the prediction of tile {tile.name} holds NaN or infinite "
-                f"values: try precision float32 (now {settings.precision}), or train the network "
+                f"{self.weights_path}: the prediction of tile {name} holds NaN or infinite values: "
+                f"try precision float32 (now {self.settings.precision}), or train the network "
                 "again."
             )
-        return cell_map(self.card.outputs, core)
+        self._store(name, cell_map(self.card.outputs, core))
 
-    def _write(self, name: str, core: np.ndarray) -> None:
+    def _store(self, name: str, core: np.ndarray) -> None:
         tile = self.plan.tile(name)
         voxels, index = to_stored(core, self.array.dtype), self.array.index_of(tile.core.start)
         stored = self.array.write_shard(index, voxels, before=self._unmake_image)

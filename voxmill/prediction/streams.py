@@ -30,12 +30,24 @@ Evaluate = Callable[[Any], Any]
 
 
 class Runner(Protocol):
-    """Evaluates blocks; `done` counts those whose result is in place."""
+    """Evaluates blocks; `done` counts those that need not be computed again."""
 
     done: int
 
-    def run(self, blocks: Sequence[Block]) -> None:
-        """Put the probabilities of all blocks' cores into the result, in order."""
+    def send(self, volume: np.ndarray, block: Block) -> None:
+        """Have the block that is run first on the device, where there is one."""
+        ...
+
+    def run(self, volume: np.ndarray, blocks: Sequence[Block]) -> None:
+        """Put the probabilities of all blocks' cores into the result, in order.
+
+        The volume is the window, (inputs, z, y, x) float32. What the last block gave may stay on
+        the device until `fetch`.
+        """
+        ...
+
+    def fetch(self) -> None:
+        """Have the whole result in place."""
         ...
 
 
@@ -46,23 +58,25 @@ class HostRunner:
     ----------
     evaluate : callable
         (inputs, z, y, x) float32 array -> (outputs, z, y, x) probabilities.
-    volume : (inputs, z, y, x) float32 array
-        The window.
     result : (outputs, z, y, x) float32 array
         The window's core; `origin` is where it starts in the window.
     """
 
-    def __init__(
-        self, evaluate: Evaluate, volume: np.ndarray, result: np.ndarray, origin: Sequence[int]
-    ) -> None:
-        self.evaluate, self.volume, self.result, self.origin = evaluate, volume, result, origin
+    def __init__(self, evaluate: Evaluate, result: np.ndarray, origin: Sequence[int]) -> None:
+        self.evaluate, self.result, self.origin = evaluate, result, origin
         self.done = 0
 
-    def run(self, blocks: Sequence[Block]) -> None:
+    def send(self, volume: np.ndarray, block: Block) -> None:
+        """See `Runner`; there is nowhere to send to."""
+
+    def fetch(self) -> None:
+        """See `Runner`; `run` leaves nothing elsewhere."""
+
+    def run(self, volume: np.ndarray, blocks: Sequence[Block]) -> None:
         """See `Runner`."""
         for block in blocks:
             found = self.evaluate(
-                np.ascontiguousarray(self.volume[:, *block.box.slices], dtype=np.float32)
+                np.ascontiguousarray(volume[:, *block.box.slices], dtype=np.float32)
             )
             kept = found[:, *block.core.relative_to(block.box.start).slices]
             self.result[:, *block.core.relative_to(self.origin).slices] = kept
@@ -91,24 +105,30 @@ class DeviceRunner:
     Parameters
     ----------
     device : Device
-    volume, result, origin
+    result, origin
         As of `HostRunner`.
     """
 
-    def __init__(
-        self, device: Device, volume: np.ndarray, result: np.ndarray, origin: Sequence[int]
-    ) -> None:
-        self.device, self.volume, self.result, self.origin = device, volume, result, origin
+    def __init__(self, device: Device, result: np.ndarray, origin: Sequence[int]) -> None:
+        self.device, self.result, self.origin = device, result, origin
         self.done = 0
+        self._sent: dict[Block, Any] = {}
+        self._computed: tuple[Block, Any] | None = None
 
-    def run(self, blocks: Sequence[Block]) -> None:
+    def send(self, volume: np.ndarray, block: Block) -> None:
+        """See `Runner`."""
+        self._sent[block] = self.device.upload(volume[:, *block.box.slices])
+
+    def run(self, volume: np.ndarray, blocks: Sequence[Block]) -> None:
         """See `Runner`."""
         with ThreadPoolExecutor(1) as pool:
             # While the first block is on its way; a second run finds the pages there.
             touched = pool.submit(touch, self.result) if not self.done else None
 
             def upload(block: Block) -> Any:
-                return self.device.upload(self.volume[:, *block.box.slices])
+                if block in self._sent:
+                    return self._sent.pop(block)
+                return self.device.upload(volume[:, *block.box.slices])
 
             def compute(block: Block, given: Any) -> Any:
                 core = block.core.relative_to(block.box.start).slices
@@ -117,11 +137,20 @@ class DeviceRunner:
             def download(block: Block, found: Any) -> None:
                 if touched is not None:
                     touched.result()
-                core = block.core.relative_to(self.origin).slices
-                self.device.download(found, self.result[:, *core])
+                self._computed = block, found
+                if block is not blocks[-1]:
+                    self.fetch()
                 self.done += 1
 
             overlapped(blocks, upload, compute, download)
+
+    def fetch(self) -> None:
+        """See `Runner`."""
+        if self._computed is not None:
+            block, found = self._computed
+            core = block.core.relative_to(self.origin).slices
+            self.device.download(found, self.result[:, *core])
+            self._computed = None
 
 
 def touch(array: np.ndarray) -> None:
