@@ -12,6 +12,7 @@ import tifffile
 import zarr
 
 from voxmill.config.settings import check
+from voxmill.denoising import scans
 from voxmill.denoising.write_derivatives import description
 from voxmill.evaluation.check_ground_truth import check_ground_truth
 from voxmill.evaluation.ground_truth import read_truth
@@ -198,3 +199,24 @@ def test_the_raw_data_set_is_linked_as_it_was_given(tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     assert description("my study", folder)["DatasetLinks"]["raw"] == "../../../../my%20study"
     assert description(raw, folder)["SourceDatasets"] == [{"URL": raw.as_uri()}]
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"path": "scan.nii.gz"}, "scans.s.path: scan.nii.gz .* it is a folder"),
+        ({"bids": "text"}, "scans.s.bids: text: expected a BIDS folder, found a file"),
+        ({"bids": "study"}, "scans.s.bids: study: 1 of 1 scans .* it is a folder"),
+    ],
+    ids=["path", "data set", "scan of a data set"],
+)
+def test_scans_that_are_folders_and_data_sets_that_are_files_are_refused(
+    tmp_path, monkeypatch, entry, message
+):
+    monkeypatch.chdir(tmp_path)
+    Path("scan.nii.gz").mkdir()
+    Path("text").touch()
+    Path("study/sub-01/anat/sub-01_T1w.nii.gz").mkdir(parents=True)
+    Path("study/dataset_description.json").write_text("{}")
+    with pytest.raises(VoxmillError, match=message):
+        scans.load({"scans": {"s": entry}})
