@@ -11,6 +11,7 @@ import pytest
 import tifffile
 import zarr
 
+from voxmill.config.normalisation import Normalisation
 from voxmill.config.settings import check
 from voxmill.denoising import scans
 from voxmill.denoising.write_derivatives import description
@@ -220,3 +221,16 @@ def test_scans_that_are_folders_and_data_sets_that_are_files_are_refused(
     Path("study/dataset_description.json").write_text("{}")
     with pytest.raises(VoxmillError, match=message):
         scans.load({"scans": {"s": entry}})
+
+
+@pytest.mark.parametrize(
+    ("normalisation", "message"),
+    [
+        ({"high": 90.0}, "card.normalisation.high: expected one of the percentiles 0.1, .* 90"),
+        ({"low": 99.0, "high": 5.0}, "card.normalisation.low: expected less than high, 5"),
+    ],
+    ids=["not measured", "exchanged"],
+)
+def test_a_card_is_refused_before_any_tile_is_cut(normalisation, message):
+    with pytest.raises(VoxmillError, match=message):
+        Normalisation.from_dict(normalisation, key="card.normalisation")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from voxmill.config.normalisation import PERCENTILES
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.jobs import job, logger, progress
 from voxmill.volumes import (
@@ -20,7 +21,7 @@ from voxmill.volumes import (
 )
 from voxmill.volumes.fingerprints import Content, remember
 from voxmill.volumes.grey_blocks import BlockPass, GreyBlocks, block_edges
-from voxmill.volumes.grey_summaries import PERCENTILES, BlockSample, Histogram, Sample, Unrelated
+from voxmill.volumes.grey_summaries import BlockSample, Histogram, Sample, Unrelated
 from voxmill.volumes.grey_values import GreyValues, write_grey_values
 from voxmill.volumes.header import check_dtype
 from voxmill.volumes.sources import MADE
