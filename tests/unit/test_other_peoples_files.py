@@ -18,7 +18,9 @@ from voxmill.denoising.write_derivatives import description
 from voxmill.evaluation.check_ground_truth import check_ground_truth
 from voxmill.evaluation.ground_truth import read_truth
 from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.files import sha256
 from voxmill.volumes import open_volume, read_header
+from voxmill.volumes.measure_volume import measure_volume
 from voxmill.volumes.plausible import read_configured
 from voxmill.workflow.places import check_places
 
@@ -234,3 +236,24 @@ def test_scans_that_are_folders_and_data_sets_that_are_files_are_refused(
 def test_a_card_is_refused_before_any_tile_is_cut(normalisation, message):
     with pytest.raises(VoxmillError, match=message):
         Normalisation.from_dict(normalisation, key="card.normalisation")
+
+
+def test_a_mask_of_tissue_counts_by_its_content(tmp_path):
+    """Edited under its name, it was taken for the one that the statistics were made with."""
+    planes = np.tile(PLANES, (1, 8, 1))
+    tifffile.imwrite(tmp_path / "v.tif", planes, photometric="minisblack")
+
+    def measured(rows):
+        mask = np.zeros(planes.shape, np.uint8)
+        mask[:, :rows] = 1
+        tifffile.imwrite(tmp_path / "m.tif", mask, photometric="minisblack")
+        measure_volume(
+            volume={"path": str(tmp_path / "v.tif"), "voxel_size_um": [1, 1, 1]},
+            output_path=str(tmp_path / "statistics.json"),
+            blocks_path=str(tmp_path / "grey_blocks.npz"), tissue=str(tmp_path / "m.tif"),
+            tissue_fingerprint=sha256(tmp_path / "m.tif"), code="c",
+        )  # fmt: skip
+        return json.loads((tmp_path / "statistics.json").read_text())["tissue"]["share"]
+
+    assert measured(48) == 1
+    assert measured(16) < 0.5
