@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from voxmill.config.volumes import table_reading
 from voxmill.runtime.digests import source_digest
-from voxmill.volumes import LABEL_DTYPES, fingerprint, read_header, source_choices
+from voxmill.volumes import source_choices
+from voxmill.volumes.fingerprints import path_fingerprint
 from voxmill.workflow.configuration import Config
 from voxmill.workflow.configured_volume import Volume
 from voxmill.workflow.wildcards import Mark, Settings, Wildcards
@@ -95,9 +96,8 @@ class Volumes:
 
     def tissue_fingerprint(self, wildcards: Wildcards) -> str:
         """Fingerprint of the content of the mask of tissue; "" where there is none."""
-        if not (path := self.tissue_file(wildcards)):
-            return ""
-        return fingerprint(read_header(str(path), dtypes=LABEL_DTYPES))
+        tissue = self.tissue(wildcards)
+        return "" if tissue in ("auto", "none") else path_fingerprint(tissue)
 
     def counted_um(self, wildcards: Wildcards) -> list[float] | None:
         """What a voxel counts as in a model's lengths, where that is not its size."""
