@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +88,7 @@ class Cuda:
 
 
 class Lane:
-    """One direction of copies, through two pinned buffers that are used again and again.
+    """One direction of copies, one at a time, through two pinned buffers that are used again.
 
     Parameters
     ----------
@@ -97,6 +98,7 @@ class Lane:
     def __init__(self, cuda: Cuda) -> None:
         self.cuda = cuda
         self._buffers: list[torch.Tensor] = []
+        self._one = threading.Lock()
 
     def _buffer(self, number: int, shape: Sequence[int]) -> torch.Tensor:
         size = int(np.prod(shape))
@@ -108,6 +110,10 @@ class Lane:
 
     def to_device(self, source: np.ndarray) -> torch.Tensor:
         """A float32 array as a tensor on the device."""
+        with self._one:
+            return self._to_device(source)
+
+    def _to_device(self, source: np.ndarray) -> torch.Tensor:
         target = self.cuda.empty(source.shape)
         flying: list[Any] = []
         for number, part in enumerate(pieces(source.shape, BUFFER_NUMBERS)):

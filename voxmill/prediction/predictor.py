@@ -1,7 +1,6 @@
 """Predict tiles: read, normalise, run the network, keep the core, write."""
 
 import importlib
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -13,12 +12,11 @@ import numpy as np
 from voxmill.config.prediction import PredictionSettings
 from voxmill.networks import models
 from voxmill.networks.heads import cell_map
-from voxmill.networks.stored import Network
 from voxmill.prediction.box import resolve_device
 from voxmill.prediction.identity import identity
-from voxmill.prediction.memory import predict_in_blocks
+from voxmill.prediction.memory import BlockedTile, BlockPredictor, Window
 from voxmill.runtime.errors import VoxmillError
-from voxmill.runtime.jobs import log_rate, logger, overlapped
+from voxmill.runtime.jobs import behind, log_rate, logger
 from voxmill.runtime.rates import predicted_as, remember
 from voxmill.tiles.plan import REMAKE, read_plan
 from voxmill.tiles.predicted import (
@@ -64,7 +62,7 @@ class Predictor:
     plan_path, statistics_path, weights_path : path
     written : Written
     settings : PredictionSettings
-        As configured; `run` asks for those with the device that the job holds.
+        As configured; `run` is given those with the device that the job holds.
     code : str
         Digest of the code, kept with each prediction.
     threads : int
@@ -88,7 +86,7 @@ class Predictor:
         self.weights_path = weights_path
         self.plan = read_plan(plan_path)
         self.grey = read_grey_values(statistics_path, self.plan.fingerprint)
-        self.written, self.settings, self.threads = written, settings, threads
+        self.written, self.threads = written, threads
         self.card = models.read_card(weights_path)
         self.array = PlannedImage.planned(written.image_path, self.plan, written.storage).arrays[0]
         self._normalise = self.grey.normaliser(self.card.normalisation)
@@ -98,7 +96,6 @@ class Predictor:
             logger.warning("%s: %s", weights_path, sentence)
         shared = identity(self.card, self.grey.statistics, settings, code)
         self._shared = shared | {"array": self.array.digest}
-        self._network: Network | None = None
         self._tiles: TileSource
 
     def run(
@@ -109,7 +106,8 @@ class Predictor:
     ) -> list[PredictedTile]:
         """Predict tiles, but for those whose prediction is whole and of the same identity.
 
-        A tile is read while the one before it is computed. Tiles without tissue are empty: no
+        A tile is read while the one before it is computed. If one fails, those before it are
+        written, and none after it. Tiles without tissue are empty: no
         device is claimed for them, and no shard is written.
 
         Parameters
@@ -130,8 +128,8 @@ class Predictor:
             for name in (n for n in left if n not in filled):
                 self._write(name, np.zeros(self.plan.tile(name).core.shape, np.float32))
             if filled:
-                with claim() as self.settings:
-                    overlapped(filled, self._read, self._compute, self._write)
+                with claim() as settings:
+                    self._predict(filled, settings)
         for name, tile in kept.items():
             tile.write(self.written.path(name))  # of this run, for Snakemake
         return [read_predicted(self.written.path(name)) for name in names]
@@ -154,33 +152,36 @@ class Predictor:
         tile = self.plan.tile(name)
         return {"tile": tile.key, "voxels": self._tiles.crc32(tile), **self._shared}
 
-    def _read(self, name: str) -> np.ndarray:
+    def _window(self, name: str) -> Window:
         tile = self.plan.tile(name)
-        return self._normalise(self._tiles.read(tile), tile.window.start)
+        voxels = self._normalise(self._tiles.read(tile), tile.window.start)
+        return Window(name, voxels[None], tile.core_in_window, tile.window.start)
 
-    def _compute(self, name: str, normalised: np.ndarray) -> np.ndarray:
-        if self._network is None:  # here, so that the first tile is read meanwhile
-            _, self._network = models.load_stored(self.weights_path)
-        tile, settings = self.plan.tile(name), self.settings
+    def _predict(self, names: Sequence[str], settings: PredictionSettings) -> None:
+        """Read, compute and write tiles: each while the next is read and the last is written."""
+        _, network = models.load_stored(self.weights_path)
         device = resolve_device(settings.device)
-        start = time.perf_counter()
-        core = predict_in_blocks(
-            self._network, normalised[None], tile.core_in_window, self.plan.halo_vox,
-            settings.backend, device, settings.precision, self.threads,
-            flip_axes=settings.flip_axes, origin=tile.window.start,
-        )  # fmt: skip
-        seconds = time.perf_counter() - start
         logger.info("network %s, %s, %d threads", self.card.name, settings, self.threads)
-        log_rate(f"predicted {tile.name}", normalised.size, seconds)
         kind = predicted_as(self.card.weights_sha256, asdict(settings) | {"device": device})
-        remember(kind, normalised.size, seconds)
-        if not np.isfinite(core).all():
-            raise VoxmillError(
-                f"{self.weights_path}: the prediction of tile {tile.name} holds NaN or infinite "
-                f"values: try precision float32 (now {settings.precision}), or train the network "
-                "again."
-            )
-        return cell_map(self.card.outputs, core)
+        predictor = BlockPredictor(
+            network, self.plan.halo_vox, settings.backend, device, settings.precision,
+            self.threads, flip_axes=settings.flip_axes,
+        )  # fmt: skip
+
+        def finish(tile: BlockedTile) -> None:
+            voxels = self.plan.tile(tile.name).window.size
+            log_rate(f"predicted {tile.name}", voxels, tile.seconds)
+            remember(kind, voxels, tile.seconds)
+            if not np.isfinite(tile.result).all():
+                raise VoxmillError(
+                    f"{self.weights_path}: the prediction of tile {tile.name} holds NaN or "
+                    "infinite values: try precision float32 (now "
+                    f"{settings.precision}), or train the network again."
+                )
+            put(tile.name, cell_map(self.card.outputs, tile.result))
+
+        with behind(self._write) as put:
+            predictor.run(map(self._window, names), finish)
 
     def _write(self, name: str, core: np.ndarray) -> None:
         tile = self.plan.tile(name)
