@@ -1,6 +1,7 @@
 """The host's side of a prediction on a GPU, with a made-up device of known speed: no GPU is needed.
 
-    python benchmarks/host_side.py
+    python benchmarks/host_side.py          # one tile of 24 blocks
+    python benchmarks/host_side.py --tiles  # 24 tiles of one block
 
 The device computes a block by waiting as long as one of that speed would take; the copies are real
 (through the same buffers, into the same arrays as with a GPU). Printed are the seconds of computing
@@ -14,6 +15,7 @@ turn).
 import argparse
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from voxmill.engine.transfer import Lane
 from voxmill.geometry import Box
 from voxmill.prediction.blocks import plan_blocks
-from voxmill.prediction.streams import DeviceRunner
+from voxmill.prediction.streams import Tile, stream
 
 
 class HostMemory:
@@ -78,16 +80,28 @@ class MadeUp:
             self.spent["down"] += time.perf_counter() - start
 
 
-def seconds(device, volume, blocks, core, in_turn=False) -> float:
-    """Of all blocks of a fresh result."""
-    runner = DeviceRunner(device, volume, np.empty((1, *core.shape), np.float32), core.start)
-    runner.run(blocks[:1])  # makes the buffers
+def seconds(device, tiles, in_turn=False) -> float:
+    """Of windows with their blocks and cores, into fresh results."""
+
+    def planned():
+        for window, blocks, core in tiles:
+            yield Tile(device, blocks, core, np.empty((1, *core.shape), np.float32)), window
+
+    def compute(tile, block, given):
+        core = block.core.relative_to(block.box.start).slices
+        return [(block.core, tile.device.compute(given, core))]
+
+    window, blocks, core = tiles[0]
+    first = Tile(device, blocks[:1], core, np.empty((1, *core.shape), np.float32))
+    stream([(first, window)], compute, id)  # makes the buffers
     device.spent = dict.fromkeys(device.spent, 0.0)
     start = time.perf_counter()
-    result = np.empty((1, *core.shape), np.float32)
-    runner = DeviceRunner(device, volume, result, core.start)
-    for some in [[block] for block in blocks] if in_turn else [blocks]:
-        runner.run(some)
+    if in_turn:
+        for tile, voxels in planned():
+            for block in tile.blocks:
+                stream([(replace(tile, blocks=[block]), voxels)], compute, id)
+    else:
+        stream(planned(), compute, id)
     return time.perf_counter() - start
 
 
@@ -98,6 +112,9 @@ def main() -> None:
     parser.add_argument("--halo", type=int, default=16)
     parser.add_argument("--blocks", type=int, default=24)
     parser.add_argument("--speeds", type=float, nargs="+", default=(20e6, 100e6, 1e9))
+    parser.add_argument(
+        "--tiles", action="store_true", help="each block is a tile of its own, with its own result"
+    )
     given = parser.parse_args()
     core = Box.from_shape(given.volume)
     volume = np.random.default_rng(0).random((1, *given.volume), dtype=np.float32)
@@ -106,18 +123,22 @@ def main() -> None:
         given.blocks
     ):
         most = int(0.9 * most)
-    print(f"{len(blocks)} blocks of {volume.nbytes / 2**30:.2f} GiB, halo {given.halo} voxels")
+    tiles = [(volume, [block], block.core) for block in blocks]
+    if not given.tiles:
+        tiles = [(volume, blocks, core)]
+    what = "tiles of one block" if given.tiles else "blocks"
+    print(f"{len(blocks)} {what}, {volume.nbytes / 2**30:.2f} GiB, halo {given.halo} voxels")
     print(
         "| device, Mvoxel/s | computing, s | copying, s | both, s | to the larger | at best "
         "| in turn, s |"
     )
     print("|---|---|---|---|---|---|---|")
     for speed in given.speeds:
-        computing = seconds(MadeUp(speed, copies=False), volume, blocks, core)
-        copying = seconds(MadeUp(0.0), volume, blocks, core)
-        both = seconds(MadeUp(speed), volume, blocks, core)
+        computing = seconds(MadeUp(speed, copies=False), tiles)
+        copying = seconds(MadeUp(0.0), tiles)
+        both = seconds(MadeUp(speed), tiles)
         device = MadeUp(speed)
-        turns = seconds(device, volume, blocks, core, in_turn=True)
+        turns = seconds(device, tiles, in_turn=True)
         larger, stages = max(computing, copying), [computing, *device.spent.values()]
         best = (sum(stages) + (len(blocks) - 1) * max(stages)) / len(blocks)
         print(

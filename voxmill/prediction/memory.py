@@ -130,6 +130,7 @@ class BlockPredictor:
     flip_axes: tuple[int, ...] = ()
     # Bytes of a block, once one has run out of memory.
     _limit: int = field(default=2**63, init=False)
+    _chosen: Backend | None = field(default=None, init=False)
 
     @property
     def _on_gpu(self) -> bool:
@@ -141,10 +142,6 @@ class BlockPredictor:
         if self.budget_bytes is not None:
             return self.budget_bytes
         return int(SHARE * free_bytes(self.device))
-
-    @cached_property
-    def _known(self) -> list[Backend]:
-        return []
 
     def run(self, windows: Iterable[Window], finish: Callable[[BlockedTile], object]) -> None:
         """Evaluate tiles in order; while one is computed, the next one is read.
@@ -187,11 +184,9 @@ class BlockPredictor:
 
     def _backend(self, shape: Shape) -> Backend:
         """On a GPU that of the first tile: a choice needs the device for itself."""
-        if not (self._on_gpu and self._known):
-            self._known[:] = [
-                choose(self.backend, self.network, self.device, self.precision, shape)
-            ]
-        return self._known[0]
+        if self._chosen is None or not self._on_gpu:
+            self._chosen = choose(self.backend, self.network, self.device, self.precision, shape)
+        return self._chosen
 
     def _device(self, backend: Backend) -> Device:
         if self._on_gpu:
