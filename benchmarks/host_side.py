@@ -1,7 +1,6 @@
 """The host's side of a prediction on a GPU, with a made-up device of known speed: no GPU is needed.
 
-    python benchmarks/host_side.py          # one tile of 24 blocks
-    python benchmarks/host_side.py --tiles  # 24 tiles of one block
+    python benchmarks/host_side.py
 
 The device computes a block by waiting as long as one of that speed would take; the copies are real
 (through the same buffers, into the same arrays as with a GPU). Printed are the seconds of computing
@@ -15,7 +14,7 @@ turn).
 import argparse
 import sys
 import time
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from voxmill.engine.transfer import Lane
 from voxmill.geometry import Box
 from voxmill.prediction.blocks import plan_blocks
-from voxmill.prediction.streams import Tile, stream
+from voxmill.prediction.streams import DeviceRunner
+from voxmill.runtime.jobs import overlapped
 
 
 class HostMemory:
@@ -80,28 +80,40 @@ class MadeUp:
             self.spent["down"] += time.perf_counter() - start
 
 
-def seconds(device, tiles, in_turn=False) -> float:
-    """Of windows with their blocks and cores, into fresh results."""
-
-    def planned():
-        for window, blocks, core in tiles:
-            yield Tile(device, blocks, core, np.empty((1, *core.shape), np.float32)), window
-
-    def compute(tile, block, given):
-        core = block.core.relative_to(block.box.start).slices
-        return [(block.core, tile.device.compute(given, core))]
-
-    window, blocks, core = tiles[0]
-    first = Tile(device, blocks[:1], core, np.empty((1, *core.shape), np.float32))
-    stream([(first, window)], compute, id)  # makes the buffers
+def seconds(device, volume, blocks, core, in_turn=False) -> float:
+    """Of all blocks of a fresh result."""
+    result = np.empty((1, *core.shape), np.float32)
+    runner = DeviceRunner(device, result, core.start)
+    runner.run(volume, blocks[:1])  # makes the buffers
     device.spent = dict.fromkeys(device.spent, 0.0)
     start = time.perf_counter()
-    if in_turn:
-        for tile, voxels in planned():
-            for block in tile.blocks:
-                stream([(replace(tile, blocks=[block]), voxels)], compute, id)
-    else:
-        stream(planned(), compute, id)
+    result = np.empty((1, *core.shape), np.float32)
+    runner = DeviceRunner(device, result, core.start)
+    for some in [[block] for block in blocks] if in_turn else [blocks]:
+        runner.run(volume, some)
+        runner.fetch()
+    return time.perf_counter() - start
+
+
+def seconds_of_tiles(device, volume, blocks, in_turn=False) -> float:
+    """The same of tiles of one block each, every one with a result of its own."""
+
+    def send(block):
+        result = np.empty((1, *block.core.shape), np.float32)
+        runner = DeviceRunner(device, result, block.core.start)
+        runner.send(volume, block)
+        return runner
+
+    def compute(block, runner):
+        runner.run(volume, [block])
+        return runner
+
+    def fetch(block, runner):
+        runner.fetch()
+
+    start = time.perf_counter()
+    for some in [[block] for block in blocks] if in_turn else [blocks]:
+        overlapped(some, send, compute, fetch)
     return time.perf_counter() - start
 
 
@@ -112,9 +124,6 @@ def main() -> None:
     parser.add_argument("--halo", type=int, default=16)
     parser.add_argument("--blocks", type=int, default=24)
     parser.add_argument("--speeds", type=float, nargs="+", default=(20e6, 100e6, 1e9))
-    parser.add_argument(
-        "--tiles", action="store_true", help="each block is a tile of its own, with its own result"
-    )
     given = parser.parse_args()
     core = Box.from_shape(given.volume)
     volume = np.random.default_rng(0).random((1, *given.volume), dtype=np.float32)
@@ -123,29 +132,29 @@ def main() -> None:
         given.blocks
     ):
         most = int(0.9 * most)
-    tiles = [(volume, [block], block.core) for block in blocks]
-    if not given.tiles:
-        tiles = [(volume, blocks, core)]
-    what = "tiles of one block" if given.tiles else "blocks"
-    print(f"{len(blocks)} {what}, {volume.nbytes / 2**30:.2f} GiB, halo {given.halo} voxels")
-    print(
-        "| device, Mvoxel/s | computing, s | copying, s | both, s | to the larger | at best "
-        "| in turn, s |"
-    )
-    print("|---|---|---|---|---|---|---|")
-    for speed in given.speeds:
-        computing = seconds(MadeUp(speed, copies=False), tiles)
-        copying = seconds(MadeUp(0.0), tiles)
-        both = seconds(MadeUp(speed), tiles)
-        device = MadeUp(speed)
-        turns = seconds(device, tiles, in_turn=True)
-        larger, stages = max(computing, copying), [computing, *device.spent.values()]
-        best = (sum(stages) + (len(blocks) - 1) * max(stages)) / len(blocks)
+    for what, measure in (
+        ("blocks of one tile", partial(seconds, core=core)),
+        ("tiles of one block", seconds_of_tiles),
+    ):
+        print(f"\n{len(blocks)} {what}, {volume.nbytes / 2**30:.2f} GiB in all, halo {given.halo}")
         print(
-            f"| {speed / 1e6:g} | {computing:.2f} | {copying:.2f} | {both:.2f} "
-            f"| {both / larger:.2f} | {best / larger:.2f} | {turns:.2f} |",
-            flush=True,
+            "| device, Mvoxel/s | computing, s | copying, s | both, s | to the larger | at best "
+            "| in turn, s |"
         )
+        print("|---|---|---|---|---|---|---|")
+        for speed in given.speeds:
+            computing = measure(MadeUp(speed, copies=False), volume, blocks)
+            copying = measure(MadeUp(0.0), volume, blocks)
+            both = measure(MadeUp(speed), volume, blocks)
+            device = MadeUp(speed)
+            turns = measure(device, volume, blocks, in_turn=True)
+            larger, stages = max(computing, copying), [computing, *device.spent.values()]
+            best = (sum(stages) + (len(blocks) - 1) * max(stages)) / len(blocks)
+            print(
+                f"| {speed / 1e6:g} | {computing:.2f} | {copying:.2f} | {both:.2f} "
+                f"| {both / larger:.2f} | {best / larger:.2f} | {turns:.2f} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

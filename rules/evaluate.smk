@@ -29,6 +29,7 @@ rule evaluate_cells:
     params:
         settings=W.evaluations.settings,
         pilot=W.predictions.is_pilot,
+        model=W.evaluations.model_if_any,
         code=source_digest("voxmill.evaluation.evaluate_cells"),
     message:
         "Evaluating the cells of {wildcards.method} on {wildcards.volume}"

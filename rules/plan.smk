@@ -25,6 +25,7 @@ rule measure_halo:
         fingerprint=W.volumes.fingerprint,
         settings=W.predictions.halo_settings,
         prediction=W.predictions.settings,
+        model=W.predictions.model,
         code=source_digest("voxmill.prediction.measure_halo"),
     message:
         "Measuring the halo that {wildcards.network} needs on {wildcards.volume}"

@@ -35,6 +35,7 @@ rule predict_tile:
         settings=W.predictions.settings,
         # Stored with predictions, so that those of one rule are whole for the other.
         identity=source_digest("voxmill.prediction.predictor"),
+        model=W.predictions.model,
         code=source_digest("voxmill.prediction.predict_tile"),
     message:
         "Predicting tile {wildcards.tile} of {wildcards.volume} with {wildcards.network}"
@@ -71,6 +72,7 @@ rule predict_batch:
         storage=W.predictions.storage,
         settings=W.predictions.settings,
         identity=source_digest("voxmill.prediction.predictor"),
+        model=W.predictions.model,
         code=source_digest("voxmill.prediction.predict_batch"),
     message:
         "Predicting the tiles from {wildcards.batch} on of {wildcards.volume} with {wildcards.network}"

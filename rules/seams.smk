@@ -33,6 +33,7 @@ rule measure_seams:
         objects=W.objects.settings,
         prediction=W.predictions.settings,
         part=W.volumes.part,
+        model=W.predictions.model,
         code=source_digest("voxmill.evaluation.measure_seams"),
     message:
         "Looking at the seams of {wildcards.network} on {wildcards.volume}"

@@ -21,8 +21,8 @@ from voxmill.geometry import Box
 from voxmill.prediction import streams
 from voxmill.prediction.blocks import Block
 from voxmill.prediction.flips import over_flips
-from voxmill.prediction.memory import BlockPredictor, Window, box_bytes, predict_in_blocks
-from voxmill.prediction.streams import GpuDevice, Tile, stream
+from voxmill.prediction.memory import box_bytes, predict_in_blocks
+from voxmill.prediction.streams import DeviceRunner, GpuDevice
 from voxmill.runtime.errors import VoxmillError
 
 WAIT_S = 60  # of a test that fails; no test waits for time to pass
@@ -121,50 +121,33 @@ class Recorder:
         self.say(("download", number))
 
 
-def row_of_blocks(device, counts, size=4):
-    """Tiles along x, each with its window: block i of all is of value i, its halo is one voxel."""
-    first = 0
-    for count in counts:
-        values = np.arange(first, first + count, dtype=np.float32)
-        cores = [Box((0, 0, i * size + 1), (1, 1, (i + 1) * size)) for i in range(count)]
-        blocks = [Block(c, Box((0, 0, i * size), c.stop)) for i, c in enumerate(cores)]
-        result = np.full((1, 1, 1, count * size), np.nan, np.float32)
-        tile = Tile(device, blocks, Box.from_shape(result.shape[1:]), result)
-        yield tile, np.repeat(values, size)[None, None, None]
-        first += count
+def row_of_blocks(count, size=4):
+    """A window along x whose block i is of value i, and its blocks with a halo of one voxel."""
+    volume = np.repeat(np.arange(count, dtype=np.float32), size)[None, None, None]
+    cores = [Box((0, 0, i * size + 1), (1, 1, (i + 1) * size)) for i in range(count)]
+    return volume, [Block(core, Box((0, 0, i * size), core.stop)) for i, core in enumerate(cores)]
 
 
-def run(device, counts):
-    """What is computed of each tile, in the order in which they are finished."""
-    finished = []
-
-    def compute(tile, block, given):
-        core = block.core.relative_to(block.box.start).slices
-        return [(block.core, tile.device.compute(given, core))]
-
-    stream(row_of_blocks(device, counts), compute, finished.append)
-    return finished
-
-
-@pytest.mark.parametrize("counts", [(5,), (1, 1, 1, 1, 1), (2, 1, 2)])
-def test_the_next_block_arrives_and_the_last_one_leaves_while_one_is_computed(counts):
-    """Each block is computed until its neighbours have been copied: in turn, it would never end.
-
-    They may be of the tiles before and behind it.
-    """
+def test_the_next_block_arrives_and_the_last_one_leaves_while_one_is_computed():
+    """Each block is computed until its neighbours have been copied: in turn, it would never end."""
+    volume, blocks = row_of_blocks(5)
     waits = {i: [("upload", i + 1)] * (i < 4) + [("download", i - 1)] * (i > 0) for i in range(5)}
-    device = Recorder(waits)
-    tiles = run(device, counts)
-    found = [tile.part(block.core) for tile in tiles for block in tile.blocks]
-    assert len(found) == 5 and all((part == 10 * i).all() for i, part in enumerate(found))
+    device, result = Recorder(waits), np.full((1, 1, 1, 20), np.nan, np.float32)
+    runner = DeviceRunner(device, result, (0, 0, 0))
+    runner.run(volume, blocks)
+    assert runner.done == 5
+    assert ("download", 4) not in device.log, "the last one stays until it is fetched"
+    runner.fetch()
+    for number, block in enumerate(blocks):
+        assert (result[:, *block.core.slices] == 10 * number).all()
     for stage in ("upload", "compute", "download"):
         assert [n for name, n in device.log if name == stage] == list(range(5))
 
 
-@pytest.mark.parametrize("counts", [(6,), (1, 1, 1, 1, 1, 1)])
-def test_at_most_two_blocks_are_on_the_device(counts):
+def test_at_most_two_blocks_are_on_the_device():
+    volume, blocks = row_of_blocks(6)
     device = Recorder({})
-    run(device, counts)
+    DeviceRunner(device, np.empty((1, 1, 1, 24), np.float32), (0, 0, 0)).run(volume, blocks)
     for number in range(2, 6):
         sent, begun = ("upload", number), ("compute", number - 2)
         assert device.log.index(sent) > device.log.index(begun)
@@ -173,33 +156,13 @@ def test_at_most_two_blocks_are_on_the_device(counts):
 def test_pages_are_touched_before_results_arrive(monkeypatch):
     log = []
     monkeypatch.setattr(streams, "touch", lambda array: log.append("touch"))
+    volume, blocks = row_of_blocks(2)
     device = Recorder({})
     device.log = log
-    run(device, (2, 1))
+    result = np.empty((1, 1, 1, 8), np.float32)
+    DeviceRunner(device, result, (0, 0, 0)).run(volume, blocks)
     assert log.index("touch") < log.index(("download", 0))
-    assert log.count("touch") == 2
-
-
-@pytest.mark.parametrize("stage", ["upload", "compute", "download"])
-def test_a_tile_that_fails_keeps_those_before_it(monkeypatch, stage):
-    device, finished = Recorder({}), []
-    real = getattr(device, stage)
-
-    def failing(given, *more):
-        number = int(given[0, 0, 0, 0]) if stage == "upload" else given[0]
-        if number == 2:
-            raise ValueError("the third")
-        return real(given, *more)
-
-    monkeypatch.setattr(device, stage, failing)
-    tiles = row_of_blocks(device, (1, 1, 1, 1, 1))
-
-    def compute(tile, block, given):
-        return [(block.core, tile.device.compute(given, (slice(None), slice(None), slice(0, 3))))]
-
-    with pytest.raises(ValueError, match="the third"):
-        stream(tiles, compute, lambda tile: finished.append(tile.part(tile.blocks[0].core).max()))
-    assert finished == [0, 10]
+    assert log.count("touch") == 1
 
 
 def test_touching_writes_to_every_page():
@@ -293,45 +256,6 @@ def test_blocks_that_are_done_are_not_computed_again(gpu, tile, monkeypatch):
     seen = fail_at(monkeypatch, {2})
     predict(tile, 0.5)
     assert len([shape for shape in seen if shape != "emptied"]) == blocks + 1
-
-
-def test_no_memory_for_the_next_block_beside_the_present_one(gpu, tile, monkeypatch):
-    """It then goes to the device when the present one is done."""
-    network, volume, core = tile
-    real, asked = LateCuda.empty, []
-
-    def empty(self, shape):
-        asked.append(shape)
-        if threading.current_thread() is not threading.main_thread():
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
-        return real(self, shape)
-
-    expected = predict(tile)
-    monkeypatch.setattr(LateCuda, "empty", empty)
-    found = []
-    halo = (network.settings.receptive_radius_vox,) * 3
-    predictor = BlockPredictor(network, halo, "torch", "cuda", budget_bytes=2**40)
-    windows = (Window(str(i), volume * (1 - i), core) for i in range(4))
-    predictor.run(windows, lambda tile: found.append(tile.result))
-    assert len(found) == 4 and len(asked) == 8  # once in the thread, once when computed
-    np.testing.assert_array_equal(found[0], expected)
-
-
-def test_tiles_give_what_each_gives_alone(gpu, tile):
-    """Of different sizes, of one block and of several."""
-    network, volume, core = tile
-    needed = box_bytes(BACKENDS["torch"], network.settings, "float32", (20, 18, 12), "cuda")
-    windows = [Window(str(x), volume[..., :x], Box(core.start, (16, 14, x))) for x in (12, 22, 9)]
-    predictor = BlockPredictor(network, (3, 3, 3), "torch", "cuda", budget_bytes=needed)
-    found = {}
-    predictor.run(windows, lambda tile: found.setdefault(tile.name, tile))
-    assert [len(found[w.name].blocks) for w in windows][::2] == [1, 1]
-    assert len(found["22"].blocks) > 1
-    for window in windows:
-        alone = predict_in_blocks(
-            network, window.voxels, window.core, (3, 3, 3), "torch", "cuda", budget_bytes=needed
-        )
-        np.testing.assert_array_equal(found[window.name].result, alone)
 
 
 @pytest.mark.parametrize(

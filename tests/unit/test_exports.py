@@ -66,6 +66,7 @@ def test_brainglobe_reads_the_nearest_voxels_those_of_the_first_plane_too(export
     cells = get_cells(folder / "cells.xml", cells_only=True)
     assert [(c.z, c.y, c.x) for c in cells] == [(0, 11, 21), (4, 0, 79), (39, 59, 0)]
     points = pd.read_csv(folder / "points.csv")
+    assert points.type.tolist() == [2, 2, 2]  # as its cells_to_csv writes them
     np.testing.assert_allclose(points[["z", "y", "x"]], PLACES, atol=1e-4)
 
 

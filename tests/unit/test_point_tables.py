@@ -188,7 +188,7 @@ def test_files_that_are_no_tables(tmp_path):
         (tmp_path, "found a folder"),
         (tmp_path / "a\0.csv", "can't be read"),
         (tmp_path / "no.csv", "does not exist"),
-        ("/dev/null", "no plain file"),
+        ("/dev/null", "a pipe, a socket or a device"),
     ):
         with pytest.raises(VoxmillError, match=match):
             read_truth(path, "points", SHAPE, SIZE)

@@ -4,15 +4,18 @@ import contextlib
 import dataclasses
 import json
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+import torch
 
 from voxmill.config.networks import MSDNetSettings
 from voxmill.config.prediction import PredictionSettings
 from voxmill.networks import build, models
+from voxmill.prediction import memory, streams
 from voxmill.prediction.identity import identity, numerical_class
 from voxmill.prediction.predictor import Predictor, Written
 from voxmill.tiles.plan import Plan, PlannedVolume, write_plan
@@ -170,3 +173,87 @@ def test_windows_of_the_volume_give_what_files_of_tiles_give(volume):
         (volume / f"{name}.json").unlink()
     again, claims = predict(volume, source=source)
     assert (again, claims) == (tiles, 1)
+
+
+@pytest.fixture
+def gpu(volume, monkeypatch):
+    """Two tiles of one block each, and "cuda" that means the host; returns what happens, in order.
+
+    A tile is computed until the other one has been copied to the device, or from it: copies that
+    waited for the tile would never end.
+    """
+    values = measure_grey_values(
+        read_header(volume / "v.tif", voxel_size_um=SIZE_UM), tissue="none"
+    )
+    write_grey_values(values, volume / "s.json", volume / "blocks.npz")
+    log, happened = [], {name: threading.Event() for name in ("sent 2", "fetched 1")}
+    compute, lock = streams.GpuDevice.compute, threading.Lock()
+
+    def say(what):
+        with lock:
+            log.append(f"{what} {1 + sum(word.startswith(what) for word in log)}")
+            if log[-1] in happened:
+                happened[log[-1]].set()
+            return log[-1]
+
+    def upload(self, source):
+        sent = torch.from_numpy(source.copy())
+        say("sent")
+        return sent
+
+    def computed(self, given, core):
+        waits = {"computed 1": "sent 2", "computed 2": "fetched 1"}[say("computed")]
+        assert happened[waits].wait(60), f"not {waits} meanwhile"
+        return compute(self, given, core)
+
+    def download(self, found, target):
+        target[...] = found
+        say("fetched")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(streams, "lanes", lambda device: (None, None))
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 10**9)
+    for name, method in (("upload", upload), ("compute", computed), ("download", download)):
+        monkeypatch.setattr(streams.GpuDevice, name, method)
+    return log
+
+
+CUDA = dataclasses.replace(SETTINGS, device="cuda")
+
+
+def test_tiles_of_one_block_are_copied_while_others_are_computed(volume, gpu):
+    found, _ = predict(volume, CUDA)
+    assert sorted(gpu) == ["computed 1", "computed 2", "fetched 1", "fetched 2", "sent 1", "sent 2"]
+    stored = [tile.stored.sha256 for tile in found]
+    again, claims = predict(volume, SETTINGS, code="on the host")
+    assert claims == 1
+    assert [tile.stored.sha256 for tile in again] == stored
+
+
+def test_a_tile_that_cannot_be_computed_leaves_the_one_before_it_whole(volume, gpu, monkeypatch):
+    working = streams.GpuDevice.compute
+
+    def broken(self, given, core):
+        found = working(self, given, core)
+        if "computed 2" in gpu:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        return found
+
+    monkeypatch.setattr(streams.GpuDevice, "compute", broken)
+    with pytest.raises(RuntimeError, match="illegal"):
+        predict(volume, CUDA)
+    assert (volume / f"{TISSUE}.json").is_file() and not (volume / f"{AIR}.json").is_file()
+
+
+def test_a_first_block_that_finds_no_room_is_sent_when_its_turn_comes(volume, gpu, monkeypatch):
+    working, tries = streams.GpuDevice.upload, []
+
+    def upload(self, source):
+        tries.append(source.shape)
+        if len(tries) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return working(self, source)
+
+    monkeypatch.setattr(streams.GpuDevice, "upload", upload)
+    predict(volume, CUDA)
+    assert len(tries) == 3 and len(gpu) == 6

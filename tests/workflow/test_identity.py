@@ -90,6 +90,18 @@ def test_without_the_records_an_edit_is_seen_still(project):
     assert kept(project) == {"measure_volume", "cut_tiles"}
 
 
+def test_a_model_is_known_by_its_content_and_not_by_its_date(project):
+    """Copied back with its old date, a card of other grey values or ranges is another model."""
+    path = project.folder / "models" / "identity.json"
+    card = json.loads(path.read_text())
+    card["normalisation"]["high"] = 99.0
+    path.write_text(json.dumps(card))
+    os.utime(path, (1_000_000_000,) * 2)
+    jobs = project.jobs()
+    assert jobs["predict_tile"] == 4
+    assert {"measure_seams", "evaluate_cells"} <= set(jobs)
+
+
 def test_dates_of_scripts_count_for_nothing(project):
     """As in a new clone, or after a change of branch and back."""
     scripts = list((ROOT / "scripts").glob("*.py"))

@@ -9,6 +9,9 @@ import roifile
 
 from voxmill.cells.table import PLACE, PLACE_UM
 
+_CELL = 2
+"""cellfinder's type of a cell; 1 is a candidate that was rejected."""
+
 
 def write_napari_points(folder: Path, cells: pd.DataFrame) -> None:
     """Write cells.csv, a points layer of napari: places in micrometres, the rest as properties.
@@ -35,7 +38,8 @@ def write_brainglobe_points(folder: Path, cells: pd.DataFrame) -> None:
     """Write cells.xml, as cellfinder and brainmapper read it, and points.csv.
 
     The XML holds whole voxels: places are rounded to the nearest (half to even), and cells of the
-    first plane are kept. The table holds x, y, z in voxels with their decimals, and the type.
+    first plane are kept. The table holds x, y, z in voxels with their decimals, and the type, as
+    `brainglobe_utils.IO.cells.cells_to_csv` writes them.
 
     Parameters
     ----------
@@ -49,9 +53,8 @@ def write_brainglobe_points(folder: Path, cells: pd.DataFrame) -> None:
     ElementTree.SubElement(image, "Image_Filename").text = "placeholder.tif"
     data = ElementTree.SubElement(root, "Marker_Data")
     ElementTree.SubElement(data, "Current_Type").text = "1"
-    # cellfinder's types: 1 is a candidate that was rejected, 2 is a cell.
     markers = ElementTree.SubElement(data, "Marker_Type")
-    ElementTree.SubElement(markers, "Type").text = "2"
+    ElementTree.SubElement(markers, "Type").text = str(_CELL)
     for place in np.rint(cells[PLACE].to_numpy()).astype(int):
         marker = ElementTree.SubElement(markers, "Marker")
         for axis, value in zip("XYZ", place[::-1], strict=True):
@@ -61,7 +64,7 @@ def write_brainglobe_points(folder: Path, cells: pd.DataFrame) -> None:
         folder / "cells.xml", encoding="UTF-8", xml_declaration=True
     )
     table = cells[PLACE[::-1]].set_axis(["x", "y", "z"], axis=1)
-    table.assign(type="cell").to_csv(folder / "points.csv", index=False, lineterminator="\n")
+    table.assign(type=_CELL).to_csv(folder / "points.csv", index=False, lineterminator="\n")
 
 
 def write_imagej_points(folder: Path, cells: pd.DataFrame) -> None:

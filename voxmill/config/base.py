@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, GetCore
 from pydantic_core import CoreSchema, core_schema
 
 from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.paths import advice
 
 Whole = Annotated[int, Field(strict=True)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
@@ -70,11 +71,13 @@ def _file_path(path: str) -> str:
             f"expected names of at most {_LONGEST_NAME_BYTES} bytes, found {path[:100]}...",
         )
     if match := _BRACES.search(path):
-        raise SettingError(
-            "",
-            f"{path}: Snakemake takes {match.group()} for a wildcard. Rename the file or folder "
-            "without braces, or make a link to it (`ln -s`) and give the link",
+        todo = (
+            "Rename the file or folder without braces, or make a link to it (`ln -s`) and give the "
+            "link"
         )
+        if "${" in path:
+            todo = advice(path).removesuffix(".")
+        raise SettingError("", f"{path}: Snakemake takes {match.group()} for a wildcard. {todo}")
     return path
 
 

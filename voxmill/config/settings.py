@@ -28,12 +28,12 @@ from voxmill.config.volumes import VolumeSection
 from voxmill.runtime.paths import shipped
 
 # Folders of a volume's results beside those of its networks.
-_TAKEN = ("tiles", "baseline")
+_TAKEN = ("tiles", "cut", "batches", "baseline")
 
 
 def _free(name: str) -> str:
-    if name in _TAKEN:
-        raise SettingError("", f"expected another name than {' and '.join(_TAKEN)}, found {name!r}")
+    if name.lower() in _TAKEN:
+        raise SettingError("", f"expected another name than {', '.join(_TAKEN)}, found {name!r}")
     return name
 
 
@@ -110,15 +110,19 @@ class Settings(Section):
 
     def _check_folders(self) -> None:
         """Refuse names of which two become one folder of results."""
-        first: dict[str, str] = {"training": "training"} if self.training else {}
-        for kind, names in (("volumes", self.volumes), ("scans", self.scans)):
+        first = {"results/training": "training"} if self.training else {}
+        for kind, names, folder in (
+            ("volumes", self.volumes, "results/"),
+            ("scans", self.scans, "results/"),
+            ("networks", self.networks, "results/VOLUME/"),
+        ):
             for name in names:
-                other = first.setdefault(name.lower(), f"{kind}.{name}")
-                if other != f"{kind}.{name}":
+                key = f"{kind}.{name}"
+                if (other := first.setdefault(folder + name.lower(), key)) != key:
                     raise SettingError(
-                        f"{kind}.{name}",
+                        key,
                         f"expected a name of its own, found that of {other}: both would write to "
-                        f"one folder, results/{name} (some file systems do not tell capitals "
+                        f"one folder, {folder}{name} (some file systems do not tell capitals "
                         "apart). Rename one",
                     )
 

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import nibabel
 import numpy as np
@@ -69,7 +70,7 @@ def write_derivatives(
         written += [file for file in files if file.exists()]
     # By these a file that is deleted or damaged is missed, though Snakemake knows of one alone.
     write_receipts(written, "write_derivatives", "")
-    write_json(output_path, description(source))
+    write_json(output_path, description(source, root))
 
 
 def sidecar(scan: BidsScan, record_paths: Sequence[str | Path]) -> dict:
@@ -95,16 +96,23 @@ def sidecar(scan: BidsScan, record_paths: Sequence[str | Path]) -> dict:
     }
 
 
-def description(source: str | Path) -> dict:
-    """`dataset_description.json` of the derivatives of a raw data set."""
+def description(source: str | Path, folder: Path) -> dict:
+    """`dataset_description.json` of the derivatives of a raw data set, in a folder.
+
+    A raw data set that is given by a relative path is linked by one, so that both can be moved
+    together; one that is given by its whole path by that.
+    """
+    link = Path(source).resolve().as_uri()
+    if not os.path.isabs(source):
+        link = quote(os.path.relpath(os.path.realpath(source), os.path.realpath(folder)))
     raw = read_json(Path(source) / "dataset_description.json", "BIDS data set description")
     return {
         "Name": f"{raw.get('Name', Path(source).name)}, denoised",
         "BIDSVersion": BIDS_VERSION,
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": "voxmill", "Version": __version__}],
-        "SourceDatasets": [{"URL": Path(source).resolve().as_uri()}],
-        "DatasetLinks": {"raw": Path(source).resolve().as_uri()},
+        "SourceDatasets": [{"URL": link}],
+        "DatasetLinks": {"raw": link},
     }
 
 

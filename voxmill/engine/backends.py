@@ -47,7 +47,12 @@ BACKENDS: dict[str, Backend] = {backend.name: backend for backend in _ALL}
 
 
 def choose(
-    backend: str, network: Network, device: str, precision: str, box_shape: Shape
+    backend: str,
+    network: Network,
+    device: str,
+    precision: str,
+    box_shape: Shape,
+    free: int | None = None,
 ) -> Backend:
     """The backend with a name, or for "auto" the fastest one that can run here.
 
@@ -63,6 +68,8 @@ def choose(
         Of the backend's `precisions`: "float32", "bfloat16", "float16" or "shared16".
     box_shape : (3,) ints
         Voxels of a box, z, y, x.
+    free : int, optional
+        Bytes that there are for a box on a GPU; by default those that are free now.
 
     Raises
     ------
@@ -104,7 +111,7 @@ def choose(
     )
     if len(usable) == 1:
         return usable[0]
-    return fastest(usable, BACKENDS["torch"], network, device, precision, box_shape)
+    return fastest(usable, BACKENDS["torch"], network, device, precision, box_shape, free)
 
 
 def forward(

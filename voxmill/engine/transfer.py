@@ -88,7 +88,7 @@ class Cuda:
 
 
 class Lane:
-    """One direction of copies, one at a time, through two pinned buffers that are used again.
+    """One direction of copies, through two pinned buffers that are used again and again.
 
     Parameters
     ----------
@@ -97,8 +97,8 @@ class Lane:
 
     def __init__(self, cuda: Cuda) -> None:
         self.cuda = cuda
+        self._held = threading.Lock()  # two tiles may be on their way at once
         self._buffers: list[torch.Tensor] = []
-        self._one = threading.Lock()
 
     def _buffer(self, number: int, shape: Sequence[int]) -> torch.Tensor:
         size = int(np.prod(shape))
@@ -110,7 +110,7 @@ class Lane:
 
     def to_device(self, source: np.ndarray) -> torch.Tensor:
         """A float32 array as a tensor on the device."""
-        with self._one:
+        with self._held:
             return self._to_device(source)
 
     def _to_device(self, source: np.ndarray) -> torch.Tensor:
@@ -128,6 +128,10 @@ class Lane:
 
     def to_host(self, source: torch.Tensor, target: np.ndarray) -> None:
         """Copy a contiguous float32 tensor on the device into an array."""
+        with self._held:
+            self._to_host(source, target)
+
+    def _to_host(self, source: torch.Tensor, target: np.ndarray) -> None:
         flying: list[tuple[Any, tuple[slice, ...], torch.Tensor]] = []
 
         def land() -> None:

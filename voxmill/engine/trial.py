@@ -39,6 +39,7 @@ def fastest(
     device: str,
     precision: str,
     box_shape: Shape,
+    free: int | None = None,
 ) -> Backend:
     """The fastest of several backends for boxes of a shape.
 
@@ -53,6 +54,8 @@ def fastest(
     device, precision : str
     box_shape : (3,) ints
         Voxels of the boxes that are to be evaluated, as far as they fit the memory.
+    free : int, optional
+        Bytes of that memory; by default those that are free now.
 
     Returns
     -------
@@ -68,7 +71,7 @@ def fastest(
             trial_file.write(path, found)
         _warn(found, device)
         _outcomes[key] = found
-    return _best(candidates, _outcomes[key], network.settings, device, precision, box_shape)
+    return _best(candidates, _outcomes[key], network.settings, device, precision, box_shape, free)
 
 
 _outcomes: dict[tuple[NetworkSettings, str, str, tuple[str, ...]], Outcome] = {}
@@ -86,9 +89,10 @@ def _best(
     device: str,
     precision: str,
     box_shape: Shape,
+    free: int | None,
 ) -> Backend:
     """The candidate with the least seconds a voxel of the largest block that fits its memory."""
-    free = free_bytes(device)
+    free = free_bytes(device) if free is None else free
     rates: dict[Backend, float] = {}
     for candidate in candidates:
         if (line := outcome.lines.get(candidate.name)) is not None:

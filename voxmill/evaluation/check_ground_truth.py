@@ -47,6 +47,11 @@ def check_ground_truth(
     # A point just inside of the last face must stay inside when it is rounded to four decimals.
     points = np.minimum(points, np.asarray(shape) - 0.5001)
     table = pd.DataFrame(points, columns=PLACE)
+    if twice := int(table.duplicated().sum()):
+        logger.warning(
+            "%s: %d of %d points are at the very place of another one: each counts as a cell. "
+            "Remove rows that stand twice.", truth_path, twice, len(points),
+        )  # fmt: skip
     with writing(output_path) as scratch:
         table.to_csv(scratch, index=False, float_format="%.4f", lineterminator="\n")
     logger.info("%s: %d cells", truth_path, len(points))

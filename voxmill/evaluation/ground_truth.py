@@ -133,7 +133,7 @@ def check_inside(path: str | Path, points: np.ndarray, frame: Box, size: VoxelSi
         hint = "In the order x, y, z all lie inside: correct the names of the columns."
     elif frame.contains(points - 1).all():
         hint = "Counted from 1 all lie inside: set `offset_vox: [-1, -1, -1]` beside the path."
-    elif frame.contains(size.to_vox(points)).all():
+    elif (points > -0.5).all() and frame.contains(size.to_vox(points)).all():
         hint = "As micrometres all lie inside: name the columns z_um,y_um,x_um."
     raise VoxmillError(
         f"{path}: expected points inside the volume of shape {frame.shape} (z, y, x), found "

@@ -4,6 +4,7 @@
 names do not tell is refused with the choices; nothing is guessed from the numbers.
 """
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,6 +62,8 @@ class Choice:
         Where the unit of the points is a column of its own.
     constant : tuple of int
         Columns that must have one value: time points and channels.
+    also : tuple of (int, float)
+        Columns of z, y, x, and micrometres per unit, that tell the same points as lengths.
     """
 
     indices: tuple[int, int, int]
@@ -68,6 +71,7 @@ class Choice:
     slices: bool = False
     unit_column: int | None = None
     constant: tuple[int, ...] = ()
+    also: tuple[tuple[int, float], ...] = ()
 
 
 def choose(origin: str, names: Sequence[str], line: str, reading: TruthReading) -> Choice | None:
@@ -117,7 +121,12 @@ def choose(origin: str, names: Sequence[str], line: str, reading: TruthReading) 
             + ". Choose with `columns: [name of z, of y, of x]` beside the path."
         )
     triple, constant = chosen[0]
-    return _choice(origin, names, triple, constant, best, reading, fiji)
+    choice = _choice(origin, names, triple, constant, best, reading, fiji)
+    lengths = [other for rank, other, _ in found if rank == 3 > best == 0]
+    if len(lengths) != 1:
+        return choice
+    also = tuple((c.index, _scale(origin, names[c.index], c.unit) or 0.0) for c in lengths[0])
+    return dataclasses.replace(choice, also=also)
 
 
 def _refuse_shapes(origin: str, names: Sequence[str]) -> None:

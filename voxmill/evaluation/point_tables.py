@@ -150,7 +150,11 @@ def _no_columns(path: Path, head: list[str], reading: TruthReading) -> VoxmillEr
 
 
 def _likely_fields(path: Path, line: str) -> list[str]:
-    return max((split_line(path, line[:2000], sep) for sep in SEPARATORS), key=len)
+    text = line[:2000]
+    likely = [separator for separator in SEPARATORS if separator in text.strip()] or [","]
+    if likely != [" "]:  # blanks beside another separator are parts of names
+        likely = [separator for separator in likely if separator != " "]
+    return max((split_line(path, text, separator) for separator in likely), key=len)
 
 
 class _Points:
@@ -165,7 +169,7 @@ class _Points:
         self.constants: dict[int, str] = {}
         self.types: set[str] = set()
         self.type_column = names.index("type") if "type" in names else None
-        self.point = self.comma = self.decimal = False
+        self.point = self.comma = self.decimal = self.disagree = False
 
     def read(self, rows: Iterator[Row], size: VoxelSize) -> np.ndarray:
         blocks, block = [np.empty((0, 3))], []
@@ -175,7 +179,7 @@ class _Points:
                     f"{self.path}: expected at most {MAX_POINTS} points, found more. Limit the "
                     "ground truth to a part of the volume."
                 )
-            block.append(self._row(row))
+            block.append(self._row(row, size))
             if len(block) == 1 << 16:
                 blocks.append(np.array(block))
                 block = []
@@ -188,7 +192,7 @@ class _Points:
             )  # fmt: skip
         return self._to_voxels(points, size)
 
-    def _row(self, row: Row) -> list[float]:
+    def _row(self, row: Row, size: VoxelSize) -> list[float]:
         fields = self.counter.fit(row)
         for index in self.choice.constant:
             self._check_constant(index, fields[index], row)
@@ -196,7 +200,21 @@ class _Points:
             self._check_constant(unit, fields[unit], row)
         if self.type_column is not None and len(self.types) < 10:
             self.types.add(fields[self.type_column])
-        return [self._number(fields[index], index, row) for index in self.choice.indices]
+        point = [self._number(fields[index], index, row) for index in self.choice.indices]
+        if self.choice.also and not self.disagree:
+            self._compare(row, fields, point, size)
+        return point
+
+    def _compare(self, row: Row, fields: list[str], point: list[float], size: VoxelSize) -> None:
+        """Warn where lengths beside the voxels tell another place, by more than a voxel."""
+        told = [self._number(fields[i], i, row) * scale for i, scale in self.choice.also]
+        if any(abs(um / edge - vox) > 1 for um, edge, vox in zip(told, size, point, strict=True)):
+            self.disagree = True
+            logger.warning(
+                "%s: in line %d voxels %s and lengths of %s um are another place, with the "
+                "volume's voxels of %s um. The voxels are read; where the lengths are right, name "
+                "their columns with `columns`.", self.path, row.line, point, told, list(size),
+            )  # fmt: skip
 
     def _check_constant(self, index: int, value: str, row: Row) -> None:
         known = self.constants.setdefault(index, value)

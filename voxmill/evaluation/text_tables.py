@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.fetched import why_not_here
 from voxmill.runtime.paths import advice
 
 MAX_BYTES = 512 << 20
@@ -60,15 +61,16 @@ def check_file(path: Path) -> None:
     ------
     VoxmillError
     """
+    if reason := why_not_here(path):
+        raise VoxmillError(f"{str(path)!r}: this ground truth can't be read: {reason}.")
     try:
         status = path.stat()
     except FileNotFoundError:
         raise VoxmillError(f"{path}: this ground truth does not exist. {advice(path)}") from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+    except OSError as error:
         raise VoxmillError(f"{str(path)!r}: this ground truth can't be read ({error}).") from None
-    if not stat.S_ISREG(status.st_mode):
-        found = "a folder" if stat.S_ISDIR(status.st_mode) else "no plain file"
-        raise VoxmillError(f"{path}: expected a table of points, found {found}. {_NO_TABLE}")
+    if stat.S_ISDIR(status.st_mode):
+        raise VoxmillError(f"{path}: expected a table of points, found a folder. {_NO_TABLE}")
     if status.st_size > MAX_BYTES:
         raise VoxmillError(
             f"{path}: expected a table of points of at most {MAX_BYTES >> 20} MiB, found "

@@ -25,6 +25,12 @@ def numerical_class(settings: PredictionSettings) -> str:
     return f"{settings.precision} by {settings.backend}"
 
 
+def card_digest(card: ModelCard, *more: str) -> str:
+    """Digest of what a card says about probabilities, and of more of its fields."""
+    text = json.dumps({name: getattr(card, name) for name in (*_CARD, *more)}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def identity(
     card: ModelCard, statistics: dict[str, Any], settings: PredictionSettings, code: str
 ) -> dict[str, Any]:
@@ -45,11 +51,9 @@ def identity(
     dict
         Of texts and booleans, for JSON.
     """
-    fields = {name: getattr(card, name) for name in _CARD}
-    text = json.dumps(fields, sort_keys=True)
     return {
         "model": card.weights_sha256[:16],
-        "card": hashlib.sha256(text.encode()).hexdigest()[:16],
+        "card": card_digest(card),
         "statistics": json_checksum(statistics)[:16],
         "numbers": numerical_class(settings),
         "flips": settings.flips,

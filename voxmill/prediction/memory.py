@@ -5,11 +5,8 @@ Importing this module does not import torch.
 
 import gc
 import logging
-import time
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,9 +16,8 @@ from voxmill.engine.backends import choose
 from voxmill.geometry import Box, Triple
 from voxmill.prediction.blocks import Block, block_around, gib, halved, plan_blocks
 from voxmill.prediction.flips import over_flips
-from voxmill.prediction.streams import Device, GpuDevice, HostDevice, Tile, stream
+from voxmill.prediction.streams import DeviceRunner, GpuDevice, HostRunner, Runner
 from voxmill.runtime.free_memory import free_bytes, is_out_of_memory
-from voxmill.runtime.jobs import ahead
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +39,11 @@ def _aligned(
     return np.pad(volume, [(0, 0), *pads]), core.shifted_by(front)
 
 
+def budget_of(device: str) -> int:
+    """Bytes that blocks may use on a device, of those that are free now."""
+    return int(SHARE * free_bytes(device))
+
+
 def box_bytes(
     backend: Any, settings: Any, precision: str, box_shape: Shape, device: str = "cpu"
 ) -> int:
@@ -55,170 +56,6 @@ def box_bytes(
     copies = settings.inputs + (settings.outputs if on_gpu else 0)
     needed: int = backend.predict_bytes(settings, box_shape, precision, device)
     return needed + 4 * copies * int(np.prod(box_shape))
-
-
-@dataclass(frozen=True)
-class Window:
-    """A tile with its halo.
-
-    Parameters
-    ----------
-    name : str
-    voxels : (inputs, z, y, x) float32 array
-        Normalised.
-    core : Box
-        The tile's core in `voxels`.
-    origin : (3,) int
-        The first voxel of the window in the whole volume, so that a network that pools puts the
-        same voxels together in every tile.
-    """
-
-    name: str
-    voxels: np.ndarray
-    core: Box
-    origin: Triple = (0, 0, 0)
-
-
-@dataclass
-class BlockedTile(Tile):
-    """A tile whose blocks may be halved.
-
-    Parameters
-    ----------
-    name : str
-    needed : callable
-        Box shape -> bytes.
-    cut : callable
-        Core -> block.
-    seconds : float
-        Of computing.
-    """
-
-    name: str
-    needed: Callable[[Triple], int]
-    cut: Callable[[Box], Block]
-    seconds: float = 0.0
-
-
-@dataclass
-class BlockPredictor:
-    """A network that evaluates tiles, in the largest blocks that fit the memory.
-
-    If a block runs out of memory all the same, it and those after it are halved, and the log warns.
-    A GPU tries once more at the same size first: its memory may only have been in small pieces.
-
-    Parameters
-    ----------
-    network : torch module
-    halo : (3,) int
-        Halo of each block.
-    backend, device, precision, threads
-        See `voxmill.engine.backends.forward`.
-    budget_bytes : int, optional
-        Default: a share of the memory that is free when the first tile has been read.
-    flip_axes : tuple of int
-        Test-time augmentation, see `voxmill.prediction.flips`.
-    """
-
-    network: Any
-    halo: Triple
-    backend: str = "auto"
-    device: str = "cpu"
-    precision: str = "float32"
-    threads: int = 1
-    budget_bytes: int | None = None
-    flip_axes: tuple[int, ...] = ()
-    # Bytes of a block, once one has run out of memory.
-    _limit: int = field(default=2**63, init=False)
-    _chosen: Backend | None = field(default=None, init=False)
-
-    @property
-    def _on_gpu(self) -> bool:
-        return self.device.startswith("cuda")
-
-    @cached_property
-    def _budget(self) -> int:
-        """Asked for once, while nothing is computed yet."""
-        if self.budget_bytes is not None:
-            return self.budget_bytes
-        return int(SHARE * free_bytes(self.device))
-
-    def run(self, windows: Iterable[Window], finish: Callable[[BlockedTile], object]) -> None:
-        """Evaluate tiles in order; while one is computed, the next one is read.
-
-        Parameters
-        ----------
-        windows : iterable of Window
-            A thread takes them; with a GPU, one ahead of the one that is copied there.
-        finish : callable
-            Called with each tile when its result is whole, in a thread.
-
-        Raises
-        ------
-        VoxmillError
-            If no block fits, or as `voxmill.engine.backends.choose`.
-        """
-        with ahead(windows) if self._on_gpu else nullcontext(windows) as taken:
-            stream(map(self._planned, taken), self._compute, finish)
-
-    def _planned(self, window: Window) -> tuple[BlockedTile, np.ndarray]:
-        """A tile in blocks, and its voxels in the blocks' coordinates."""
-        volume, core, multiple = window.voxels, window.core, shape_multiple(self.network)
-        backend = self._backend(volume.shape[1:])
-        needed = partial(
-            box_bytes, backend, self.network.settings, self.precision, device=self.device
-        )
-        if multiple > 1:
-            volume, core = _aligned(volume, core, window.origin, multiple)
-        shape: Triple = volume.shape[1:]
-        blocks = plan_blocks(shape, core, self.halo, needed, self._budget, multiple)
-        largest = max((block.box for block in blocks), key=lambda box: box.size).shape
-        logger.info(
-            "memory: %d block(s) of up to %s voxels, %s of %s",
-            len(blocks), "x".join(map(str, largest)), gib(needed(largest)), gib(self._budget),
-        )  # fmt: skip
-        result = np.empty((self.network.settings.outputs, *core.shape), np.float32)
-        cut = partial(block_around, halo=self.halo, window_shape=shape, multiple=multiple)
-        there = self._device(backend)
-        return BlockedTile(there, blocks, core, result, window.name, needed, cut), volume
-
-    def _backend(self, shape: Shape) -> Backend:
-        """On a GPU that of the first tile: a choice needs the device for itself."""
-        if self._chosen is None or not self._on_gpu:
-            self._chosen = choose(self.backend, self.network, self.device, self.precision, shape)
-        return self._chosen
-
-    def _device(self, backend: Backend) -> Device:
-        if self._on_gpu:
-            return GpuDevice(backend, self.network, self.device, self.precision, self.flip_axes)
-
-        def run(box: np.ndarray) -> np.ndarray:
-            return backend.run(self.network, box, self.device, self.precision, self.threads)
-
-        return HostDevice(partial(over_flips, run, axes=self.flip_axes) if self.flip_axes else run)
-
-    def _compute(self, tile: BlockedTile, block: Block, given: Any) -> list[tuple[Box, Any]]:
-        start = time.perf_counter()
-        size = tile.needed(block.box.shape)
-        parts = self._halves(tile, block) if size > self._limit else [block]
-        found = []
-        while parts:
-            part = parts.pop(0)
-            box, core = part.box.relative_to(block.box.start), part.core.relative_to(part.box.start)
-            for again in (True, False) if self._on_gpu else (False,):
-                kept = _unless_short(tile.device.compute, given[:, *box.slices], core.slices)
-                if kept is not None:
-                    found.append((part.core, kept))
-                    break
-                _make_room(part, self.device, again)
-            else:
-                self._limit = tile.needed(part.box.shape) // 2
-                parts = [half for p in (part, *parts) for half in self._halves(tile, p)]
-        tile.seconds += time.perf_counter() - start
-        return found
-
-    def _halves(self, tile: BlockedTile, block: Block) -> list[Block]:
-        return halved([block], tile.cut, tile.needed, self._limit)
 
 
 def predict_in_blocks(
@@ -234,7 +71,10 @@ def predict_in_blocks(
     flip_axes: tuple[int, ...] = (),
     origin: Triple = (0, 0, 0),
 ) -> np.ndarray:
-    """Probabilities of one tile's core; see `BlockPredictor`, whose errors these are.
+    """Probabilities of a tile's core, in the largest blocks that fit the memory.
+
+    If a block runs out of memory all the same, it and those after it are halved, and the log warns.
+    A GPU tries once more at the same size first: its memory may only have been in small pieces.
 
     Parameters
     ----------
@@ -265,28 +105,122 @@ def predict_in_blocks(
     VoxmillError
         If no block fits, or as `choose`.
     """
-    found: list[np.ndarray] = []
-    predictor = BlockPredictor(
-        network, halo, backend, device, precision, threads, budget_bytes, flip_axes
-    )
-    windows = [Window("box", volume, core, origin)]
-    predictor.run(windows, lambda tile: found.append(tile.result))
-    return found[0]
+    tile = InBlocks(
+        network, volume, core, halo, backend, device, precision, threads, budget_bytes, flip_axes,
+        origin,
+    )  # fmt: skip
+    tile.compute()
+    return tile.result()
 
 
-def _unless_short(
-    compute: Callable[[Any, tuple[slice, ...]], Any], given: Any, core: tuple[slice, ...]
-) -> Any:
-    """What is computed, or None if memory was short."""
+class InBlocks:
+    """A tile in the largest blocks that fit the memory; arguments as of `predict_in_blocks`.
+
+    Sending, computing and fetching may each run beside another part of another tile, so that a
+    device need not wait for the copies of a tile that is one block.
+
+    Raises
+    ------
+    VoxmillError
+        If no block fits, or as `choose`.
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        volume: np.ndarray,
+        core: Box,
+        halo: Triple,
+        backend: str,
+        device: str,
+        precision: str,
+        threads: int,
+        budget_bytes: int | None,
+        flip_axes: tuple[int, ...],
+        origin: Triple,
+    ) -> None:
+        self._device = device
+        chosen = choose(backend, network, device, precision, volume.shape[1:], budget_bytes)
+        self._needed = partial(box_bytes, chosen, network.settings, precision, device=device)
+        budget = budget_of(device) if budget_bytes is None else budget_bytes
+        multiple = shape_multiple(network)
+        if multiple > 1:
+            volume, core = _aligned(volume, core, origin, multiple)
+        window = volume.shape[1:]
+        self._cut = partial(block_around, halo=halo, window_shape=window, multiple=multiple)
+        self._blocks = plan_blocks(window, core, halo, self._needed, budget, multiple)
+        largest = max((block.box for block in self._blocks), key=lambda box: box.size).shape
+        logger.info(
+            "memory: %d block(s) of up to %s voxels, %s of %s",
+            len(self._blocks), "x".join(map(str, largest)), gib(self._needed(largest)), gib(budget),
+        )  # fmt: skip
+        self._volume = volume
+        self._result = np.empty((network.settings.outputs, *core.shape), np.float32)
+        self._runner = _runner(
+            chosen, network, device, precision, threads, flip_axes, self._result, core
+        )
+
+    def send(self) -> None:
+        """Copy the first block to the device, if there is room beside what is computed there."""
+        try:
+            self._runner.send(self._volume, self._blocks[0])
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            logger.info("the first block waits for memory")
+
+    def compute(self) -> None:
+        """Compute all blocks; the result of the last one may still be on the device."""
+        blocks, again, done = self._blocks, False, 0
+        while blocks := _left_of(self._volume, blocks, self._runner):
+            again = (self._runner.done > done or not again) and self._device.startswith("cuda")
+            done = self._runner.done
+            _make_room(blocks[0], self._device, again)
+            if not again:
+                limit = self._needed(blocks[0].box.shape) // 2
+                blocks = halved(blocks, self._cut, self._needed, limit)
+        self._volume = np.empty((0, 0, 0, 0), np.float32)  # the memory is for the next tile
+
+    def result(self) -> np.ndarray:
+        """Probabilities of the core, (outputs, z, y, x) float32, once they are computed."""
+        self._runner.fetch()
+        return self._result
+
+
+def _runner(
+    backend: Backend,
+    network: Any,
+    device: str,
+    precision: str,
+    threads: int,
+    flip_axes: tuple[int, ...],
+    result: np.ndarray,
+    core: Box,
+) -> Runner:
+    """What evaluates blocks on the device, and puts their cores into `result`."""
+    if device.startswith("cuda"):
+        there = GpuDevice(backend, network, device, precision, flip_axes)
+        return DeviceRunner(there, result, core.start)
+
+    def run(box: np.ndarray) -> np.ndarray:
+        return backend.run(network, box, device, precision, threads)
+
+    evaluate = partial(over_flips, run, axes=flip_axes) if flip_axes else run
+    return HostRunner(evaluate, result, core.start)
+
+
+def _left_of(volume: np.ndarray, blocks: Sequence[Block], runner: Runner) -> list[Block]:
+    """Run blocks; returns those that are left when one ran out of memory."""
+    before = runner.done
     try:
-        return compute(given, core)
+        runner.run(volume, blocks)
     except (MemoryError, RuntimeError) as error:
         # torch.OutOfMemoryError on a GPU; on the CPU torch raises a plain RuntimeError.
         if not is_out_of_memory(error):
             raise
         problem = (str(error).strip() or "no details").splitlines()[0]
         logger.warning("out of memory: %s", problem)
-        return None
+    return list(blocks[runner.done - before :])
 
 
 def _make_room(block: Block, device: str, again: bool) -> None:

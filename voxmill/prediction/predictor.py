@@ -1,9 +1,12 @@
 """Predict tiles: read, normalise, run the network, keep the core, write."""
 
 import importlib
+import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +15,12 @@ import numpy as np
 from voxmill.config.prediction import PredictionSettings
 from voxmill.networks import models
 from voxmill.networks.heads import cell_map
+from voxmill.networks.stored import Network
 from voxmill.prediction.box import resolve_device
 from voxmill.prediction.identity import identity
-from voxmill.prediction.memory import BlockedTile, BlockPredictor, Window
+from voxmill.prediction.memory import InBlocks, budget_of
 from voxmill.runtime.errors import VoxmillError
-from voxmill.runtime.jobs import behind, log_rate, logger
+from voxmill.runtime.jobs import log_rate, logger, overlapped
 from voxmill.runtime.rates import predicted_as, remember
 from voxmill.tiles.plan import REMAKE, read_plan
 from voxmill.tiles.predicted import (
@@ -62,7 +66,7 @@ class Predictor:
     plan_path, statistics_path, weights_path : path
     written : Written
     settings : PredictionSettings
-        As configured; `run` is given those with the device that the job holds.
+        As configured; `run` asks for those with the device that the job holds.
     code : str
         Digest of the code, kept with each prediction.
     threads : int
@@ -86,7 +90,7 @@ class Predictor:
         self.weights_path = weights_path
         self.plan = read_plan(plan_path)
         self.grey = read_grey_values(statistics_path, self.plan.fingerprint)
-        self.written, self.threads = written, threads
+        self.written, self.settings, self.threads = written, settings, threads
         self.card = models.read_card(weights_path)
         self.array = PlannedImage.planned(written.image_path, self.plan, written.storage).arrays[0]
         self._normalise = self.grey.normaliser(self.card.normalisation)
@@ -97,6 +101,7 @@ class Predictor:
         shared = identity(self.card, self.grey.statistics, settings, code)
         self._shared = shared | {"array": self.array.digest}
         self._tiles: TileSource
+        self._loaded: Future[tuple[Network, str, int | None]]
 
     def run(
         self,
@@ -106,8 +111,7 @@ class Predictor:
     ) -> list[PredictedTile]:
         """Predict tiles, but for those whose prediction is whole and of the same identity.
 
-        A tile is read while the one before it is computed. If one fails, those before it are
-        written, and none after it. Tiles without tissue are empty: no
+        A tile is read while the one before it is computed. Tiles without tissue are empty: no
         device is claimed for them, and no shard is written.
 
         Parameters
@@ -126,10 +130,11 @@ class Predictor:
             filled = [n for n in left if self.grey.tissue.has_tissue(self.plan.tile(n).core)]
             logger.info("%d of the other %d hold no tissue", len(left) - len(filled), len(left))
             for name in (n for n in left if n not in filled):
-                self._write(name, np.zeros(self.plan.tile(name).core.shape, np.float32))
+                self._store(name, np.zeros(self.plan.tile(name).core.shape, np.float32))
             if filled:
-                with claim() as settings:
-                    self._predict(filled, settings)
+                with claim() as self.settings, ThreadPoolExecutor(1) as pool:
+                    self._loaded = pool.submit(self._load)  # while the first tile is read
+                    overlapped(filled, self._read, self._compute, self._write)
         for name, tile in kept.items():
             tile.write(self.written.path(name))  # of this run, for Snakemake
         return [read_predicted(self.written.path(name)) for name in names]
@@ -152,38 +157,52 @@ class Predictor:
         tile = self.plan.tile(name)
         return {"tile": tile.key, "voxels": self._tiles.crc32(tile), **self._shared}
 
-    def _window(self, name: str) -> Window:
-        tile = self.plan.tile(name)
-        voxels = self._normalise(self._tiles.read(tile), tile.window.start)
-        return Window(name, voxels[None], tile.core_in_window, tile.window.start)
-
-    def _predict(self, names: Sequence[str], settings: PredictionSettings) -> None:
-        """Read, compute and write tiles: each while the next is read and the last is written."""
+    def _load(self) -> tuple[Network, str, int | None]:
+        """Network, device, and the memory of an idle GPU, which later tiles find in use."""
         _, network = models.load_stored(self.weights_path)
-        device = resolve_device(settings.device)
-        logger.info("network %s, %s, %d threads", self.card.name, settings, self.threads)
-        kind = predicted_as(self.card.weights_sha256, asdict(settings) | {"device": device})
-        predictor = BlockPredictor(
-            network, self.plan.halo_vox, settings.backend, device, settings.precision,
-            self.threads, flip_axes=settings.flip_axes,
+        device = resolve_device(self.settings.device)
+        return network, device, budget_of(device) if device.startswith("cuda") else None
+
+    def _read(self, name: str) -> Callable[[], InBlocks]:
+        tile = self.plan.tile(name)
+        normalised = self._normalise(self._tiles.read(tile), tile.window.start)
+        network, device, budget_bytes = self._loaded.result()
+        settings = self.settings
+        planned = partial(
+            InBlocks, network, normalised[None], tile.core_in_window, self.plan.halo_vox,
+            settings.backend, device, settings.precision, self.threads, budget_bytes,
+            settings.flip_axes, tile.window.start,
         )  # fmt: skip
+        if budget_bytes is None:  # what the host has free shows when the last tile is computed
+            return planned
+        sent = planned()
+        sent.send()
+        return lambda: sent
 
-        def finish(tile: BlockedTile) -> None:
-            voxels = self.plan.tile(tile.name).window.size
-            log_rate(f"predicted {tile.name}", voxels, tile.seconds)
-            remember(kind, voxels, tile.seconds)
-            if not np.isfinite(tile.result).all():
-                raise VoxmillError(
-                    f"{self.weights_path}: the prediction of tile {tile.name} holds NaN or "
-                    "infinite values: try precision float32 (now "
-                    f"{settings.precision}), or train the network again."
-                )
-            put(tile.name, cell_map(self.card.outputs, tile.result))
+    def _compute(self, name: str, planned: Callable[[], InBlocks]) -> InBlocks:
+        tile, settings = self.plan.tile(name), self.settings
+        start = time.perf_counter()
+        prediction = planned()
+        prediction.compute()
+        seconds = time.perf_counter() - start
+        logger.info("network %s, %s, %d threads", self.card.name, settings, self.threads)
+        log_rate(f"predicted {tile.name}", tile.window.size, seconds)
+        _, device, _ = self._loaded.result()
+        kind = predicted_as(self.card.weights_sha256, asdict(settings) | {"device": device})
+        remember(kind, tile.window.size, seconds)
+        return prediction
 
-        with behind(self._write) as put:
-            predictor.run(map(self._window, names), finish)
+    def _write(self, name: str, prediction: InBlocks) -> None:
+        core = prediction.result()
+        if not np.isfinite(core).all():
+            raise VoxmillError(
+                f"{self.weights_path}: the prediction of tile {name} holds NaN or infinite values: "
+                f"try precision float32 (now {self.settings.precision}), or train the network "
+                "again."
+            )
+        self._store(name, cell_map(self.card.outputs, core))
 
-    def _write(self, name: str, core: np.ndarray) -> None:
+    def _store(self, name: str, core: np.ndarray) -> None:
         tile = self.plan.tile(name)
         voxels, index = to_stored(core, self.array.dtype), self.array.index_of(tile.core.start)
         stored = self.array.write_shard(index, voxels, before=self._unmake_image)

@@ -1,34 +1,86 @@
-"""Blocks of tiles to a device and back: on a GPU, copies overlap with computing.
+"""Blocks to a device and back: on a GPU, copies overlap with computing.
 
-A GPU computes a block while the next one is copied to it and the last one from it, be they of one
-tile or of two. Only the wanted part of a block's result is copied back, into memory that has been
-touched before: the system hands out fresh pages more slowly than that. Importing this module does
-not import torch.
+A GPU computes a block while the next one is copied to it and the last one from it. Only the wanted
+part of a block's result is copied back, into memory that has been touched before: the system hands
+out fresh pages more slowly than that. Importing this module does not import torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from voxmill.engine.backend import Backend
 from voxmill.engine.gpu import on_device
 from voxmill.engine.transfer import lanes
-from voxmill.geometry import Box
 from voxmill.networks.stored import Network
 from voxmill.prediction.blocks import Block
 from voxmill.prediction.flips import over_flips
-from voxmill.runtime.free_memory import is_out_of_memory
-from voxmill.runtime.jobs import ahead, behind
+from voxmill.runtime.jobs import overlapped
 
 if TYPE_CHECKING:
     import torch
 
 _PAGE_NUMBERS = 1024
+
+Evaluate = Callable[[Any], Any]
+
+
+class Runner(Protocol):
+    """Evaluates blocks; `done` counts those that need not be computed again."""
+
+    done: int
+
+    def send(self, volume: np.ndarray, block: Block) -> None:
+        """Have the block that is run first on the device, where there is one."""
+        ...
+
+    def run(self, volume: np.ndarray, blocks: Sequence[Block]) -> None:
+        """Put the probabilities of all blocks' cores into the result, in order.
+
+        The volume is the window, (inputs, z, y, x) float32. What the last block gave may stay on
+        the device until `fetch`.
+        """
+        ...
+
+    def fetch(self) -> None:
+        """Have the whole result in place."""
+        ...
+
+
+class HostRunner:
+    """Blocks one after another, where the host computes.
+
+    Parameters
+    ----------
+    evaluate : callable
+        (inputs, z, y, x) float32 array -> (outputs, z, y, x) probabilities.
+    result : (outputs, z, y, x) float32 array
+        The window's core; `origin` is where it starts in the window.
+    """
+
+    def __init__(self, evaluate: Evaluate, result: np.ndarray, origin: Sequence[int]) -> None:
+        self.evaluate, self.result, self.origin = evaluate, result, origin
+        self.done = 0
+
+    def send(self, volume: np.ndarray, block: Block) -> None:
+        """See `Runner`; there is nowhere to send to."""
+
+    def fetch(self) -> None:
+        """See `Runner`; `run` leaves nothing elsewhere."""
+
+    def run(self, volume: np.ndarray, blocks: Sequence[Block]) -> None:
+        """See `Runner`."""
+        for block in blocks:
+            found = self.evaluate(
+                np.ascontiguousarray(volume[:, *block.box.slices], dtype=np.float32)
+            )
+            kept = found[:, *block.core.relative_to(block.box.start).slices]
+            self.result[:, *block.core.relative_to(self.origin).slices] = kept
+            self.done += 1
 
 
 class Device(Protocol):
@@ -47,116 +99,63 @@ class Device(Protocol):
         ...
 
 
-@dataclass
-class Tile:
-    """A tile on its way through a device.
+class DeviceRunner:
+    """Blocks on a device: one is computed, while the next goes there and the last comes back.
 
     Parameters
     ----------
     device : Device
-    blocks : sequence of Block
-        In the coordinates of the tile's window.
-    core : Box
-        The tile's core in its window, which the blocks' cores partition.
-    result : (outputs, z, y, x) float32 array
-        Of the core; its content is lost.
+    result, origin
+        As of `HostRunner`.
     """
 
-    device: Device
-    blocks: Sequence[Block]
-    core: Box
-    result: np.ndarray
+    def __init__(self, device: Device, result: np.ndarray, origin: Sequence[int]) -> None:
+        self.device, self.result, self.origin = device, result, origin
+        self.done = 0
+        self._sent: dict[Block, Any] = {}
+        self._computed: tuple[Block, Any] | None = None
 
-    def part(self, core: Box) -> np.ndarray:
-        """Where the probabilities of a block's core belong."""
-        return self.result[:, *core.relative_to(self.core.start).slices]
+    def send(self, volume: np.ndarray, block: Block) -> None:
+        """See `Runner`."""
+        self._sent[block] = self.device.upload(volume[:, *block.box.slices])
 
+    def run(self, volume: np.ndarray, blocks: Sequence[Block]) -> None:
+        """See `Runner`."""
+        with ThreadPoolExecutor(1) as pool:
+            # While the first block is on its way; a second run finds the pages there.
+            touched = pool.submit(touch, self.result) if not self.done else None
 
-AnyTile = TypeVar("AnyTile", bound=Tile)
-Parts = Sequence[tuple[Box, Any]]
+            def upload(block: Block) -> Any:
+                if block in self._sent:
+                    return self._sent.pop(block)
+                return self.device.upload(volume[:, *block.box.slices])
 
+            def compute(block: Block, given: Any) -> Any:
+                core = block.core.relative_to(block.box.start).slices
+                return self.device.compute(given, core)
 
-def stream(
-    tiles: Iterable[tuple[AnyTile, np.ndarray]],
-    compute: Callable[[AnyTile, Block, Any], Parts],
-    finish: Callable[[AnyTile], object],
-) -> None:
-    """Put the probabilities of tiles into their results: one block is computed at a time.
+            def download(block: Block, found: Any) -> None:
+                if touched is not None:
+                    touched.result()
+                self._computed = block, found
+                if block is not blocks[-1]:
+                    self.fetch()
+                self.done += 1
 
-    Meanwhile the next one goes to the device and the last one comes back. At most two boxes are on
-    the device, and the results of two.
+            overlapped(blocks, upload, compute, download)
 
-    Parameters
-    ----------
-    tiles : iterable of (Tile, (inputs, z, y, x) float32 array)
-        With their windows, which are let go when their last block is on the device. A thread takes
-        them, when a tile's turn has come.
-    compute : callable
-        Tile, block and what was uploaded of it -> parts of the block's core, in the coordinates of
-        the window, and their probabilities on the device.
-    finish : callable
-        Called with each tile when its result is whole, in a thread.
-
-    Raises
-    ------
-    Exception
-        The first one of any of these functions. The tiles before are finished.
-    """
-    touched: dict[int, Future[None]] = {}
-
-    def boxes() -> Iterator[tuple[AnyTile, Block, Any]]:
-        for tile, window in tiles:
-            for block in tile.blocks:
-                yield tile, block, tile.device.upload(window[:, *block.box.slices])
-            del window  # before the next one is read
-
-    def bring(tile: AnyTile, block: Block, parts: Parts) -> None:
-        if block is tile.blocks[0]:
-            touched.pop(id(tile)).result()
-        for core, found in parts:
-            tile.device.download(found, tile.part(core))
-        if block is tile.blocks[-1]:
-            finish(tile)
-
-    with ThreadPoolExecutor(1) as toucher, behind(bring) as put, ahead(boxes()) as arrived:
-        for tile, block, given in arrived:
-            if block is tile.blocks[0]:
-                touched[id(tile)] = toucher.submit(touch, tile.result)
-            parts = compute(tile, block, given)
-            del given  # before the next but one is uploaded
-            put(tile, block, parts)
-            del parts
+    def fetch(self) -> None:
+        """See `Runner`."""
+        if self._computed is not None:
+            block, found = self._computed
+            core = block.core.relative_to(self.origin).slices
+            self.device.download(found, self.result[:, *core])
+            self._computed = None
 
 
 def touch(array: np.ndarray) -> None:
     """Let the system provide all pages of a new array; its content is lost."""
     array.reshape(-1)[::_PAGE_NUMBERS] = 0.0
-
-
-class HostDevice:
-    """A network where the host computes; nothing is copied to it.
-
-    Parameters
-    ----------
-    evaluate : callable
-        (inputs, z, y, x) float32 array -> (outputs, z, y, x) probabilities.
-    """
-
-    def __init__(self, evaluate: Callable[[Any], Any]) -> None:
-        self.evaluate = evaluate
-
-    def upload(self, source: np.ndarray) -> np.ndarray:
-        """See `Device`."""
-        return source
-
-    def compute(self, given: np.ndarray, core: tuple[slice, ...]) -> np.ndarray:
-        """See `Device`."""
-        found: np.ndarray = self.evaluate(np.ascontiguousarray(given, dtype=np.float32))
-        return found[:, *core]
-
-    def download(self, found: np.ndarray, target: np.ndarray) -> None:
-        """See `Device`."""
-        target[...] = found
 
 
 class GpuDevice:
@@ -183,21 +182,14 @@ class GpuDevice:
         self.precision, self.flip_axes = precision, flip_axes
         self._up, self._down = lanes(device)
 
-    def upload(self, source: np.ndarray) -> torch.Tensor | np.ndarray:
-        """See `Device`; without memory beside the present block, the box waits on the host."""
-        try:
-            return self._up.to_device(source)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            return source
+    def upload(self, source: np.ndarray) -> torch.Tensor:
+        """See `Device`."""
+        return self._up.to_device(source)
 
-    def compute(self, given: torch.Tensor | np.ndarray, core: tuple[slice, ...]) -> torch.Tensor:
+    def compute(self, given: torch.Tensor, core: tuple[slice, ...]) -> torch.Tensor:
         """See `Device`."""
         import torch
 
-        if isinstance(given, np.ndarray):
-            given = self._up.to_device(given)
         with on_device(str(given.device)):
             probability = (
                 over_flips(self._evaluate, given, self.flip_axes)
@@ -211,9 +203,7 @@ class GpuDevice:
         return kept
 
     def _evaluate(self, volume: torch.Tensor) -> torch.Tensor:
-        # Half of a block that was too large is a view.
-        found = self.backend.logits(self.network, volume.contiguous(), self.precision)
-        return found.sigmoid_()
+        return self.backend.logits(self.network, volume, self.precision).sigmoid_()
 
     def download(self, found: torch.Tensor, target: np.ndarray) -> None:
         """See `Device`."""

@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar, overload
@@ -148,47 +148,18 @@ def overlapped(
     Exception
         The first one of any of the three functions; later items are not processed.
     """
-    with behind(write) as put, ahead((item, read(item)) for item in items) as given:
-        for item, value in given:
-            result = compute(item, value)
-            del value  # before the next but one is read
-            put(item, result)
-
-
-@contextlib.contextmanager
-def ahead(items: Iterable[Item]) -> Iterator[Iterator[Item]]:
-    """Iterate over items: a thread makes the next one while the caller uses the last one."""
-    source = iter(items)
-    end = object()
-
-    def taken(thread: ThreadPoolExecutor) -> Iterator[Item]:
-        following: Future[Any] = thread.submit(next, source, end)
-        while (item := following.result()) is not end:
-            following = thread.submit(next, source, end)
-            yield item
-
-    try:
-        with ThreadPoolExecutor(1) as thread:
-            yield taken(thread)
-    finally:
-        if isinstance(source, Generator):
-            source.close()
-
-
-@contextlib.contextmanager
-def behind(function: Callable[..., object]) -> Iterator[Callable[..., None]]:
-    """Call a function in a thread: each call waits for the end, or the error, of the last one."""
-    last: list[Future[object]] = []
-
-    def put(*arguments: object) -> None:
-        if last:
-            last.pop().result()
-        last.append(thread.submit(function, *arguments))
-
-    with ThreadPoolExecutor(1) as thread:
-        yield put
-        if last:
-            last.pop().result()
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        ahead = [reader.submit(read, item) for item in items[:1]]
+        behind: list[Future[object]] = []
+        for index, item in enumerate(items):
+            given = ahead.pop().result()
+            ahead += [reader.submit(read, item) for item in items[index + 1 : index + 2]]
+            result = compute(item, given)
+            if behind:
+                behind.pop().result()
+            behind = [writer.submit(write, item, result)]
+        if behind:
+            behind.pop().result()
 
 
 def log_rate(what: str, voxels: int, seconds: float) -> None:

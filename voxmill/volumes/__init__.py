@@ -160,9 +160,13 @@ def format_of(path: Path) -> Format:
             return form
     if reason := why_not_here(path):
         raise VoxmillError(f"{path}: expected a volume, but {reason}.")
+    known = "; ".join(form.names for form in FORMATS)
+    if not head:
+        raise VoxmillError(f"{path}: expected {known}, found an empty file. Copy it again.")
     raise VoxmillError(
-        f"{path}: expected {'; '.join(form.names for form in FORMATS)}, found "
-        f"{'an empty file' if not head else f'a file that begins with {head[:8]!r}'}."
+        f"{path}: expected {known}, found a file that begins with {head[:8]!r}. Convert it, for "
+        "example in Fiji with File > Save As > Tiff. Of BigDataViewer give the .h5 that lies "
+        "beside the XML, of a Zarr its folder."
     )
 
 

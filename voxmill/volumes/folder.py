@@ -110,6 +110,8 @@ def _check_planes(path: Path, names: list[str]) -> None:
             layout = tiff.page_layout(page)
             if calibration(file, tif):
                 layout += ", calibrated by ImageJ as signed"
+            if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+                layout += ", 0 is white"
             first = first or layout
             if layout != first:
                 raise VoxmillError(

@@ -276,7 +276,7 @@ def with_voxel_size(header: VolumeHeader, voxel_size_um: Iterable[float] | None)
 def check_voxel_size(origin: str, voxel_size_um: Iterable[float]) -> VoxelSizeUm:
     """Three positive finite numbers (z, y, x), micrometres; `origin` names the key or file."""
     try:
-        size = [float(edge) for edge in voxel_size_um]
+        size = [] if isinstance(voxel_size_um, str) else [float(edge) for edge in voxel_size_um]
     except (TypeError, ValueError):
         size = []
     if len(size) != 3 or not all(math.isfinite(edge) and edge > 0 for edge in size):

@@ -233,7 +233,8 @@ def _parse(path: Path, packed: bool, channel: int | None) -> _Nifti:
         if version is None:
             refuse_relative(path, head)
             raise VoxmillError(
-                f"{path}: expected a NIfTI in one file (n+1 or n+2), found other data."
+                f"{path}: expected a NIfTI in one file (n+1 or n+2), found other data. If it is a "
+                "volume of another format, unpack it with `gunzip`."
             )
         file.seek(0)
         try:

@@ -69,6 +69,15 @@ class Multiscale:
     units: tuple[str | None, ...]
     levels: tuple[Level, ...]
 
+    @property
+    def finer_than_first(self) -> int | None:
+        """A level with smaller voxels than the first one has, which should be the finest."""
+        first = self.levels[0].scale
+        for index, level in enumerate(self.levels):
+            if first and level.scale and _size(level.scale) < 0.99 * _size(first):
+                return index
+        return None
+
     def voxel_size_um(
         self, level: int, zyx: tuple[int, int, int]
     ) -> tuple[VoxelSizeUm | None, VoxelSizeUm | None, str]:
@@ -91,6 +100,10 @@ class Multiscale:
         if not all(math.isfinite(edge) and edge > 0 for edge in size):
             return None, None, f"{name}: a scale of {list(size)}"
         return size, _scaled(found.translation, zyx, factors), f"{name} coordinateTransformations"
+
+
+def _size(scale: Sequence[float]) -> float:
+    return abs(math.prod(scale))
 
 
 def _scaled(values: Sequence[float], zyx: Sequence[int], factors: Sequence[float]) -> VoxelSizeUm:
@@ -131,6 +144,12 @@ def read_multiscale(node: Node) -> Multiscale | None:
     datasets = content.get("datasets")
     if not isinstance(datasets, list) or not datasets:
         raise broken(origin, "multiscales.datasets", "a list of levels", datasets)
+    if "coordinateSystems" in content:
+        raise VoxmillError(
+            f"{origin}: OME-Zarr of version {version}, with coordinateSystems, is not read: "
+            "expected 0.1 to 0.5. Write the image as 0.5, or give the path of its array and "
+            "`voxel_size_um`."
+        )
     letters, units = _axes(origin, content.get("axes"))
     own = _transform(origin, content.get("coordinateTransformations"), len(letters))
     levels = tuple(_level(origin, item, own, len(letters)) for item in datasets)
@@ -166,7 +185,8 @@ def _letter(axis: dict) -> str:
     name = axis["name"].upper()
     if name in "ZYXCT" and len(name) == 1:
         return name
-    return {"channel": "C", "time": "T"}.get(str(axis.get("type")), "?")
+    known = {"DEPTH": "Z", "HEIGHT": "Y", "WIDTH": "X"}.get(name)
+    return known or {"channel": "C", "time": "T"}.get(str(axis.get("type")), "?")
 
 
 def _level(origin: str, item: Any, own: tuple, ndim: int) -> Level:

@@ -5,8 +5,10 @@ Metadata are read here without a library, so that planning imports none. Windows
 says why.
 """
 
+import itertools
 import math
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,9 @@ from voxmill.volumes.zarr_store import METADATA_NAMES, FolderStore, Store, join,
 __all__ = ["matches", "open_windows", "read_header", "update_fingerprint"]
 
 _LARGEST_CHUNK = 1 << 31
+
+_LOOKED_AT = 100
+"""Files of an array whose names are looked at."""
 
 _DEEP = 3
 """Folders that a level's path may have below its image."""
@@ -60,6 +65,7 @@ def read_header(
         axes = image.axes
     dtype = check_dtype(node.name, array.dtype, dtypes)
     _check_chunk(node, dtype)
+    _check_names_of_chunks(node)
     selection = select(node.name, array.shape, axes, channel, time)
     z, y, x = (array.shape[axis] for axis in selection.zyx)
     if image is None or level is None:
@@ -95,6 +101,23 @@ def _check_chunk(node: Node, dtype: str) -> None:
         )
 
 
+def _check_names_of_chunks(node: Node) -> None:
+    """Refuse an array whose files have other names than its metadata say: all would be missing."""
+    if not isinstance(node.store, FolderStore):
+        return
+    wanted = node.array.key((0,) * len(node.array.shape)).split("/")[0]
+    pattern = re.escape(wanted).replace("0", "[0-9]+")
+    with os.scandir(node.store.path / node.key) as entries:
+        names = itertools.islice((e.name for e in entries if e.name[0] not in ".z"), _LOOKED_AT)
+        found = sorted(names)
+    if found and not any(re.fullmatch(pattern, name) for name in found):
+        raise VoxmillError(
+            f"{node.metadata_name}: expected chunks called as {wanted}, as these metadata say, "
+            f"found {', '.join(found[:3])}: every voxel would be missing. Correct the "
+            "dimension_separator (or chunk_key_encoding), or copy the store again."
+        )
+
+
 def _plain_axes(names: tuple[str | None, ...] | None, count: int) -> str:
     """A letter per axis by its name; Q for all where a name says nothing."""
     letters = [(name or "?").upper() for name in names or ["?"]]
@@ -121,6 +144,11 @@ def _find_array(
     image = read_multiscale(node)
     if image is None:
         return _find_array(store, _only_image(node), level)
+    if level is None and (finer := image.finer_than_first) is not None:
+        raise VoxmillError(
+            f"{node.name}: expected levels from the finest on, found that level {finer} is finer "
+            "than level 0. Choose the one to read with `level`."
+        )
     level = check_index(node.name, "level", len(image.levels), level)
     array = read_node(store, join(key, image.levels[level].path))
     if array is None or not array.is_array:

@@ -15,6 +15,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.fetched import why_not_here
 from voxmill.volumes.plane_messages import several_patterns, several_stacks
 from voxmill.volumes.plane_numbers import (
     CHANNEL,
@@ -32,6 +33,8 @@ from voxmill.volumes.plane_numbers import (
 # c100.
 _FEW = 5
 
+_IMAGES = (".png", ".jpg", ".jpeg", ".jp2", ".bmp")
+
 
 def tiff_names(path: Path) -> list[str]:
     """Names of the folder's TIFF files, sorted; hidden files and other types are left out.
@@ -39,16 +42,45 @@ def tiff_names(path: Path) -> list[str]:
     Raises
     ------
     VoxmillError
-        If there is none.
+        If there is none, one is no file (a folder, a pipe, a link to nothing), or planes of the
+        same pattern are images of another type.
     """
-    files = sorted(name for name in os.listdir(path) if not name.startswith("."))
-    names = [name for name in files if name.lower().endswith((".tif", ".tiff"))]
+    with os.scandir(path) as entries:
+        files = {entry.name: entry for entry in entries if not entry.name.startswith(".")}
+    names = sorted(name for name in files if name.lower().endswith((".tif", ".tiff")))
     if not names:
         raise VoxmillError(
             f"{path}: expected a folder of TIFF planes (*.tif, *.tiff), found "
-            f"{', '.join(files[:3]) or 'an empty folder'}."
+            f"{', '.join(sorted(files)[:3]) or 'an empty folder'}."
         )
+    for name in names:
+        if not _is_file(files[name]):
+            reason = why_not_here(path / name) or "it is a folder: move it elsewhere"
+            raise VoxmillError(f"{path / name}: expected a plane, but {reason}.")
+    _check_other_types(path, names, sorted(files.keys() - set(names)))
     return names
+
+
+def _is_file(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # links in a circle
+        return False
+
+
+def _check_other_types(path: Path, names: list[str], others: list[str]) -> None:
+    """Refuse planes that are images of another type: the stack would lose them without a word."""
+    stems = {os.path.splitext(name)[0] for name in names}
+    patterns = {re.sub(r"[0-9]+", "0", stem) for stem in stems}
+    for name in others:
+        stem, suffix = os.path.splitext(name)
+        if suffix.lower() not in _IMAGES or stem in stems:  # beside a plane it is its preview
+            continue
+        if re.sub(r"[0-9]+", "0", stem) in patterns:
+            raise VoxmillError(
+                f"{path}: expected planes of one type, found {names[0]} and {name}. Save all "
+                "planes as TIFF, or move what is no plane elsewhere."
+            )
 
 
 def order_planes(

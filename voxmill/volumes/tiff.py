@@ -242,10 +242,26 @@ def _check_announced(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPa
         )
     elif tif.is_imagej and series.kind != "imagej":
         announced = (tif.imagej_metadata or {}).get("images", 1)
+    elif series.kind == "ome":
+        _check_described(path, tif, series)
     if announced > found:
         raise VoxmillError(
             f"{path}: truncated: its description announces {announced} planes, found {found}. "
             "Copy or write the file again."
+        )
+
+
+def _check_described(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> None:
+    """Refuse planes that the OME-XML leaves out; images of other shapes beside them are fine."""
+    inside = (page for each in tif.series for page in each if page is not None)
+    described = {page.offset for page in inside if page.parent is tif}
+    if len(described) >= len(tif.pages):
+        return
+    left_out = [page.aspage() for page in tif.pages if page.offset not in described]
+    if count := sum(page.shape == series.keyframe.shape for page in left_out):
+        raise VoxmillError(
+            f"{path}: expected that its OME-XML describes all planes, found {count} more planes of "
+            f"{series.keyframe.shape} than it does. Write the file again, for example with Fiji."
         )
 
 

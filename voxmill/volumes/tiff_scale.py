@@ -11,7 +11,7 @@ import numpy as np
 import tifffile
 
 from voxmill.runtime.errors import VoxmillError
-from voxmill.volumes.header import VoxelSizeUm, to_micrometres
+from voxmill.volumes.header import VoxelSizeUm, check_voxel_size, to_micrometres
 
 _ATTRIBUTE = re.compile(r"(\w+)\s*=\s*([\"'])(.*?)\2")
 _STRAIGHT_LINE, _NO_FUNCTION = 0, 20
@@ -45,7 +45,10 @@ def voxel_size(
     metadata = _json(tif.pages.first.description)
     if "voxel_size_um" in metadata:
         size = metadata["voxel_size_um"]
-        return (tuple(size), "voxmill metadata") if size else (None, "voxmill metadata: none")
+        try:
+            return check_voxel_size("", size), "voxmill metadata"
+        except VoxmillError:
+            return None, f"voxmill metadata: voxel_size_um is {size}"
     unit = metadata.get("unit")
     tag = tif.pages.first.tags.valueof(296, 1)
     lateral = _RESOLUTION_UNITS.get(int(tag), unit)

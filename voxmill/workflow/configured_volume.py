@@ -1,6 +1,7 @@
 """A volume of the configuration, with what its header says; no pixel is read."""
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ from voxmill.geometry import Box, Resampling, Triple, VoxelSize
 from voxmill.networks.models import ModelCard
 from voxmill.runtime.digests import source_digest
 from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.fetched import why_not_here
 from voxmill.runtime.paths import advice
 from voxmill.volumes import LABEL_DTYPES, VolumeHeader, fingerprint, read_header
 from voxmill.volumes.fingerprints import path_fingerprint
@@ -181,6 +183,13 @@ def _check_frame(name: str, section: dict[str, Any], header: VolumeHeader, sourc
             f"{source}: volumes.{name}.truth.path: {section['truth']['path']} does not exist. "
             f"{advice(section['truth']['path'])} Or leave the truth out."
         )
+    if "truth" in section:
+        truth = section["truth"]["path"]
+        with naming(f"{source}: volumes.{name}.truth.path"):
+            if reason := why_not_here(truth):
+                raise VoxmillError(f"{truth}: this ground truth can't be read: {reason}.")
+            if os.path.samefile(truth, section["path"]):
+                raise VoxmillError(f"{truth}: this is the volume itself. Give its ground truth.")
     if (tissue := section.get("tissue", "auto")) not in ("auto", "none"):
         with naming(f"{source}: volumes.{name}.tissue"):
             check_mask(read_header(tissue, dtypes=LABEL_DTYPES).shape, header.shape, tissue)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from voxmill.prediction.identity import card_digest
 from voxmill.workflow.configuration import Config
 from voxmill.workflow.wildcards import Settings, Wildcards
 
@@ -49,6 +50,11 @@ class Evaluations:
         """Card of the network that found cells; none of the baseline."""
         weights = self.weights_if_any(wildcards)
         return str(Path(weights).with_suffix(".json")) if isinstance(weights, str) else []
+
+    def model_if_any(self, wildcards: Wildcards) -> str:
+        """What the network's card says about its numbers and about what it has seen."""
+        card = self.config.cards.get(wildcards.method)
+        return card_digest(card, "seen") if card else ""
 
     def max_distance_um(self, wildcards: Wildcards) -> float:
         """Matching distance of one volume."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voxmill.geometry import Triple
+from voxmill.prediction.identity import card_digest
 from voxmill.tiles.batches import MOST_JOBS
 from voxmill.workflow.configuration import Config
 from voxmill.workflow.wildcards import Mark, Settings, Wildcards
@@ -40,6 +41,10 @@ class Predictions:
     def model_digest(self, wildcards: Wildcards) -> str:
         """Short digest of a network's weights, which predictions carry."""
         return self.config.weights_sha256[wildcards.network][:16]
+
+    def model(self, wildcards: Wildcards) -> str:
+        """What weights and card say about a network's numbers: their dates may be older ones."""
+        return card_digest(self.config.cards[wildcards.network])
 
     def halo_vox(self, wildcards: Wildcards) -> Triple | None:
         """The halo z, y, x, or None where it is measured."""

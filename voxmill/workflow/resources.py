@@ -158,11 +158,10 @@ class Resources:
     def _prediction_mb(self, wildcards: Wildcards, window_vox: Triple) -> int:
         settings, card = self.config.settings["prediction"], self._card(wildcards)
         voxels, outputs = math.prod(window_vox), self._outputs(wildcards)
-        # The window as read, normalised and copied once; the result of the window, and those of
-        # two cores: one comes back or is written while the next one is made.
+        # The window as read, normalised and copied once; the result of the window and of the core.
         held = (self._itemsize(wildcards) + 4 + 4 + 4 * outputs) * voxels
         core = min(voxels, math.prod(self.config.tile_shape_vox))
-        held += 2 * 4 * outputs * core
+        held += 4 * outputs * core
         # The core in the type that is stored, and its bytes.
         held += 2 * np.dtype(self.config.settings["stitching"]["dtype"]).itemsize * core
         if settings["flips"]:

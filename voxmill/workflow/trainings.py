@@ -36,8 +36,9 @@ class Trainings:
         """Fingerprints of the content of volumes, ground truths and masks, by path."""
         volumes = self.volumes(wildcards).values()
         read = {volume["path"]: fingerprint(read_configured(volume)[0]) for volume in volumes}
-        others = (path for path in self._paths(wildcards) if path not in read)
-        return read | {path: path_fingerprint(path) for path in others}
+        start = self.start(wildcards)
+        others = [*self._paths(wildcards), *([start] if isinstance(start, str) else [])]
+        return read | {path: path_fingerprint(path) for path in others if path not in read}
 
     def _paths(self, wildcards: Wildcards) -> list[str]:
         volumes = self.volumes(wildcards).values()

@@ -17,6 +17,7 @@ from voxmill.workflow.damaged import set_damaged_aside
 from voxmill.workflow.evaluations import Evaluations
 from voxmill.workflow.lost import set_aside
 from voxmill.workflow.objects import Objects
+from voxmill.workflow.places import check_places
 from voxmill.workflow.predictions import Predictions
 from voxmill.workflow.pyramids import Pyramids
 from voxmill.workflow.resources import Executor, Resources
@@ -118,6 +119,7 @@ class Workflow:
         check_files(files)
         checked = configuration.load(overlaid(config, typed(given or {})))
         scans = Scans(denoising.load(checked.settings), ancient)
+        check_places([*checked.volumes, *scans.denoising.scans, *scans.denoising.datasets])
         volumes = Volumes(checked, ancient)
         cutting = Cutting(checked, volumes, temporary)
         return cls(
