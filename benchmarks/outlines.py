@@ -69,10 +69,10 @@ def cells_and_map(edge: int, cells: int, noise: float, seed: int = 0):
     return truth, values, np.clip(places, 0, edge - 1), VoxelSize.of(base.voxel_size_um)
 
 
-def ours(function, values, places, size, threads=1, **settings):
+def ours(function, values, places, size, threads=1, grey=None, **settings):
     whole = Box.from_shape(values.shape)
     seeds = Seeds(places, np.arange(1, len(places) + 1))
-    extra = {} if function is label_block else {"threads": threads}
+    extra = {} if function is label_block else {"threads": threads, "grey": grey}
     chosen = ObjectSettings(**settings)
     return function(values, (0, 0, 0), whole, whole, seeds, size, chosen, **extra)
 
@@ -229,8 +229,8 @@ def run_foreground(options) -> None:
         volume_line(f"probability of centroids from {threshold}", truth, found)
     for threshold in (0.4, 0.45, 0.5):
         settings = ObjectSettings(foreground="image", threshold=threshold)
-        values = read_foreground(ArrayVolume(volume), whole, size, settings)
-        found = ours(outline_block, values, places, size, threshold=threshold)
+        values, grey = read_foreground(ArrayVolume(volume), whole, size, settings)
+        found = ours(outline_block, values, places, size, grey=grey, threshold=threshold)
         volume_line(f"image from {threshold}", truth, found)
     if options.masks:
         volume_line("learnt masks", truth, ours(outline_block, *found_by[options.masks], size))
