@@ -129,7 +129,7 @@ def outline_block(
     numbers = label_window(window, size, settings, max(1, threshold // 2))
     if grey is not None:
         near = block.grow(object_reach(settings, size), within=whole)
-        wanted = ((window.starts >= near.start) & (window.starts < near.stop)).all(axis=1)
+        wanted = np.all((window.starts >= near.start) & (window.starts < near.stop), axis=1)
         own = own_levels(window.values, grey, numbers, wanted, size, settings)
         window = dataclasses.replace(window, values=own)
     _flow(numbers, window, block, size, settings, threads)
