@@ -9,6 +9,7 @@ if __name__ == "__main__":
         output_path=snakemake.output.statistics,
         blocks_path=snakemake.output.blocks,
         tissue=snakemake.params.tissue,
+        tissue_fingerprint=snakemake.params.tissue_fingerprint,
         counted_um=snakemake.params.counted_um,
         code=snakemake.params.code,
         log_path=snakemake.log[0],

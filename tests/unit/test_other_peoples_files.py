@@ -11,12 +11,16 @@ import pytest
 import tifffile
 import zarr
 
+from voxmill.config.normalisation import Normalisation
 from voxmill.config.settings import check
+from voxmill.denoising import scans
 from voxmill.denoising.write_derivatives import description
 from voxmill.evaluation.check_ground_truth import check_ground_truth
 from voxmill.evaluation.ground_truth import read_truth
 from voxmill.runtime.errors import VoxmillError
+from voxmill.runtime.files import sha256
 from voxmill.volumes import open_volume, read_header
+from voxmill.volumes.measure_volume import measure_volume
 from voxmill.volumes.plausible import read_configured
 from voxmill.workflow.places import check_places
 
@@ -198,3 +202,58 @@ def test_the_raw_data_set_is_linked_as_it_was_given(tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     assert description("my study", folder)["DatasetLinks"]["raw"] == "../../../../my%20study"
     assert description(raw, folder)["SourceDatasets"] == [{"URL": raw.as_uri()}]
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"path": "scan.nii.gz"}, "scans.s.path: scan.nii.gz .* it is a folder"),
+        ({"bids": "text"}, "scans.s.bids: text: expected a BIDS folder, found a file"),
+        ({"bids": "study"}, "scans.s.bids: study: 1 of 1 scans .* it is a folder"),
+    ],
+    ids=["path", "data set", "scan of a data set"],
+)
+def test_scans_that_are_folders_and_data_sets_that_are_files_are_refused(
+    tmp_path, monkeypatch, entry, message
+):
+    monkeypatch.chdir(tmp_path)
+    Path("scan.nii.gz").mkdir()
+    Path("text").touch()
+    Path("study/sub-01/anat/sub-01_T1w.nii.gz").mkdir(parents=True)
+    Path("study/dataset_description.json").write_text("{}")
+    with pytest.raises(VoxmillError, match=message):
+        scans.load({"scans": {"s": entry}})
+
+
+@pytest.mark.parametrize(
+    ("normalisation", "message"),
+    [
+        ({"high": 90.0}, "card.normalisation.high: expected one of the percentiles 0.1, .* 90"),
+        ({"low": 99.0, "high": 5.0}, "card.normalisation.low: expected less than high, 5"),
+    ],
+    ids=["not measured", "exchanged"],
+)
+def test_a_card_is_refused_before_any_tile_is_cut(normalisation, message):
+    with pytest.raises(VoxmillError, match=message):
+        Normalisation.from_dict(normalisation, key="card.normalisation")
+
+
+def test_a_mask_of_tissue_counts_by_its_content(tmp_path):
+    """Edited under its name, it was taken for the one that the statistics were made with."""
+    planes = np.tile(PLANES, (1, 8, 1))
+    tifffile.imwrite(tmp_path / "v.tif", planes, photometric="minisblack")
+
+    def measured(rows):
+        mask = np.zeros(planes.shape, np.uint8)
+        mask[:, :rows] = 1
+        tifffile.imwrite(tmp_path / "m.tif", mask, photometric="minisblack")
+        measure_volume(
+            volume={"path": str(tmp_path / "v.tif"), "voxel_size_um": [1, 1, 1]},
+            output_path=str(tmp_path / "statistics.json"),
+            blocks_path=str(tmp_path / "grey_blocks.npz"), tissue=str(tmp_path / "m.tif"),
+            tissue_fingerprint=sha256(tmp_path / "m.tif"), code="c",
+        )  # fmt: skip
+        return json.loads((tmp_path / "statistics.json").read_text())["tissue"]["share"]
+
+    assert measured(48) == 1
+    assert measured(16) < 0.5

@@ -4,6 +4,9 @@ from typing import Literal
 
 from voxmill.config.base import Number, Positive, Section, SettingError, Share, section, setting
 
+PERCENTILES = (0.1, 1.0, 5.0, 25.0, 50.0, 75.0, 95.0, 99.0, 99.9)
+"""The percentiles of a volume that are measured; a model card names two for its normalisation."""
+
 _GLOBAL = {"low": 5.0, "high": 99.0}
 _LOCAL = {
     "background_um": 16.0,
@@ -53,3 +56,15 @@ class Normalisation(Section):
         for key, value in own.items():
             if getattr(self, key) is None:
                 object.__setattr__(self, key, value)
+        if self.low is None or self.high is None:
+            return
+        for key in ("low", "high"):
+            if getattr(self, key) not in PERCENTILES:
+                known = ", ".join(f"{percentile:g}" for percentile in PERCENTILES)
+                raise SettingError(
+                    key, f"expected one of the percentiles {known}, found {getattr(self, key):g}"
+                )
+        if self.low >= self.high:
+            raise SettingError(
+                "low", f"expected less than high, {self.high:g}, found {self.low:g}: exchange them"
+            )

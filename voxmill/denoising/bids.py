@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voxmill.runtime.errors import VoxmillError
-from voxmill.runtime.fetched import why_not_here
+from voxmill.runtime.fetched import why_no_file
 from voxmill.runtime.files import read_json, visible
 from voxmill.runtime.paths import advice
 
@@ -62,6 +62,8 @@ def find_scans(folder: str | Path, suffixes: Sequence[str] = DEFAULT_SUFFIXES) -
         rules, a scan exists twice or is not fetched, or a suffix has no scan.
     """
     root = Path(folder)
+    if root.is_file():
+        raise VoxmillError(f"{root}: expected a BIDS folder, found a file. Give the folder.")
     if not root.is_dir():
         raise VoxmillError(f"{root}: this BIDS folder does not exist. {advice(root)}")
     read_json(root / "dataset_description.json", "BIDS data set description")
@@ -109,7 +111,7 @@ def _of_suffix(root: Path, suffix: str) -> list[BidsScan]:
 
 def _check_fetched(root: Path, paths: list[Path]) -> None:
     """Refuse links of git-annex whose content is not here, all in one message."""
-    reasons = {path: reason for path in sorted(paths) if (reason := why_not_here(path))}
+    reasons = {path: reason for path in sorted(paths) if (reason := why_no_file(path))}
     if reasons:
         (path, reason), count = next(iter(reasons.items())), len(reasons)
         raise VoxmillError(

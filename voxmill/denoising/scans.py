@@ -12,7 +12,7 @@ from voxmill.config.denoising import DenoisingSection
 from voxmill.config.scans import ScanSection
 from voxmill.denoising import bids
 from voxmill.runtime.errors import VoxmillError
-from voxmill.runtime.fetched import why_not_here
+from voxmill.runtime.fetched import why_no_file
 from voxmill.runtime.paths import advice
 from voxmill.volumes.fingerprints import path_fingerprint
 
@@ -147,7 +147,7 @@ def _scans(name: str, entry: dict, key: str) -> list[Scan]:
 
 
 def _check_file(path: str, key: str) -> None:
-    if reason := why_not_here(path):
+    if reason := why_no_file(path):
         raise VoxmillError(f"{key}: {path} can't be read: {reason}.")
     if not Path(path).exists():
         raise VoxmillError(f"{key}: {path} does not exist. {advice(path)}")

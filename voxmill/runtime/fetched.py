@@ -43,6 +43,13 @@ def why_not_here(path: str | Path) -> str | None:
     return None
 
 
+def why_no_file(path: str | Path) -> str | None:
+    """The same where a folder is none of the things that the path may lead to."""
+    if reason := why_not_here(path):
+        return reason
+    return "it is a folder: give a file, or move it elsewhere" if Path(path).is_dir() else None
+
+
 def is_no_file(path: Path) -> bool:
     """Whether opening a path would wait for another program, or never end: a pipe, a device."""
     try:

@@ -5,13 +5,13 @@ from typing import Any, cast
 
 import numpy as np
 
+from voxmill.config.normalisation import PERCENTILES
 from voxmill.config.training import TrainingSettings
 from voxmill.geometry import Box
 from voxmill.runtime.errors import VoxmillError
 from voxmill.training.targets import balanced_weight
 from voxmill.volumes.blocks import ArrayVolume
 from voxmill.volumes.grey_blocks import measure_blocks
-from voxmill.volumes.grey_summaries import PERCENTILES
 from voxmill.volumes.grey_values import GreyValues
 from voxmill.volumes.plausible import read_configured
 from voxmill.volumes.protocols import ReadableVolume

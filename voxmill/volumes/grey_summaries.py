@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-PERCENTILES = (0.1, 1.0, 5.0, 25.0, 50.0, 75.0, 95.0, 99.0, 99.9)
-"""The percentiles that are measured; a model card names two of them for its normalisation."""
+from voxmill.config.normalisation import PERCENTILES
 
 
 def percentiles_of(values: np.ndarray) -> dict[str, float]:

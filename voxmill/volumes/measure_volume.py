@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from voxmill.config.normalisation import PERCENTILES
 from voxmill.runtime.errors import VoxmillError
 from voxmill.runtime.jobs import job, logger, progress
 from voxmill.volumes import (
@@ -20,10 +21,10 @@ from voxmill.volumes import (
 )
 from voxmill.volumes.fingerprints import Content, remember
 from voxmill.volumes.grey_blocks import BlockPass, GreyBlocks, block_edges
-from voxmill.volumes.grey_summaries import PERCENTILES, BlockSample, Histogram, Sample, Unrelated
+from voxmill.volumes.grey_summaries import BlockSample, Histogram, Sample, Unrelated
 from voxmill.volumes.grey_values import GreyValues, write_grey_values
 from voxmill.volumes.header import check_dtype
-from voxmill.volumes.sources import MADE
+from voxmill.volumes.sources import MADE, check_files
 from voxmill.volumes.tissue import Tissue, find_tissue, read_tissue
 
 __all__ = ["PERCENTILES", "measure", "measure_grey_values", "measure_volume"]
@@ -173,6 +174,7 @@ def measure_volume(
     tissue: str = "auto",
     fingerprint: str | None = None,
     counted_um: Sequence[float] | None = None,
+    tissue_fingerprint: str | None = None,
 ) -> None:
     """Write what is known about the grey values of a volume; see `measure_grey_values`.
 
@@ -187,6 +189,8 @@ def measure_volume(
         Of the volume as the run was planned; kept with the statistics.
     counted_um : (3,) float, optional
         As of `measure_grey_values`.
+    tissue_fingerprint : str, optional
+        Of the mask of tissue as the run was planned; another one is refused.
 
     Raises
     ------
@@ -198,6 +202,8 @@ def measure_volume(
     check_source(header, fingerprint)
     values = measure_grey_values(header, tissue, counted_um=counted_um)
     check_source(header, fingerprint)
+    if tissue_fingerprint:
+        check_files([tissue], [tissue_fingerprint])
     if fingerprint and not fingerprint.startswith(MADE):
         remember(header, values.statistics["content"])
     about = values.statistics | {"fingerprint": fingerprint}

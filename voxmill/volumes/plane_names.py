@@ -15,7 +15,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from voxmill.runtime.errors import VoxmillError
-from voxmill.runtime.fetched import why_not_here
+from voxmill.runtime.fetched import why_no_file
 from voxmill.volumes.plane_messages import several_patterns, several_stacks
 from voxmill.volumes.plane_numbers import (
     CHANNEL,
@@ -55,8 +55,7 @@ def tiff_names(path: Path) -> list[str]:
         )
     for name in names:
         if not _is_file(files[name]):
-            reason = why_not_here(path / name) or "it is a folder: move it elsewhere"
-            raise VoxmillError(f"{path / name}: expected a plane, but {reason}.")
+            raise VoxmillError(f"{path / name}: expected a plane, but {why_no_file(path / name)}.")
     _check_other_types(path, names, sorted(files.keys() - set(names)))
     return names
 

@@ -253,10 +253,10 @@ def _check_announced(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPa
 
 def _check_described(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> None:
     """Refuse planes that the OME-XML leaves out; images of other shapes beside them are fine."""
+    if sum(map(len, tif.series)) >= len(tif.pages):
+        return
     inside = (page for each in tif.series for page in each if page is not None)
     described = {page.offset for page in inside if page.parent is tif}
-    if len(described) >= len(tif.pages):
-        return
     left_out = [page.aspage() for page in tif.pages if page.offset not in described]
     if count := sum(page.shape == series.keyframe.shape for page in left_out):
         raise VoxmillError(
