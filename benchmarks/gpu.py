@@ -11,7 +11,8 @@ time limit, and appended to OUTPUT/rows.jsonl before the next one begins, so tha
 loses nothing; a step that is run again goes on with the rows that are missing. `--rows` and
 `--sizes` select rows. The machine needs a checkout of this repository and torch, triton, numpy,
 scipy, scikit-image, tifffile, pandas, pyyaml, safetensors, tqdm, pytest, pydantic and, for one file
-of tests, hypothesis. `pack` unpacks the last two into benchmarks/.packages for a machine that lacks
+of tests, hypothesis; and a C compiler and Python's headers, with which Triton builds what starts
+its kernels. `pack` unpacks the last two into benchmarks/.packages for a machine that lacks
 them. `--mini` runs all of this in
 miniature on a CPU (Triton's kernels in its interpreter): it shows that the program works.
 """
@@ -68,12 +69,13 @@ MINI = {
 
 
 def rows_of_a(given: argparse.Namespace) -> list[dict]:
-    """Tests of the kernels, then every row at every size, the smallest sizes first."""
+    """Tests of the kernels, every row at every size, the smallest sizes first, other tests."""
     files = [KERNEL_TESTS] if given.mini else files_of_gpu_tests()
     tests = [{"kind": "tests", "file": name} for name in files]
     chosen = given.rows or ROWS
     sized = [_engine("engine", row) | {"edge": edge} for edge in given.sizes for row in chosen]
-    return [*tests, *sized]
+    # The other tests come last: they may take all of the time that is left.
+    return [*tests[:1], *sized, *tests[1:]]
 
 
 def files_of_gpu_tests() -> list[str]:
@@ -177,8 +179,8 @@ def measure(row: dict, setup: dict, limit_s: float) -> dict:
         printed, errors = process.communicate(timeout=limit_s)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)  # with the processes that it started
-        process.communicate()
-        return {"problem": f"not done after {limit_s:.0f} s"}
+        _, errors = process.communicate()
+        return {"problem": f"not done after {limit_s:.0f} s", "errors": errors[-6000:]}
     result = last_line(printed)
     if process.returncode or result is None:
         last = (errors.strip() or printed.strip() or "no output").splitlines()[-1]

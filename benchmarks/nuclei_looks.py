@@ -128,10 +128,11 @@ def shipped_objects(name: str, options) -> tuple[np.ndarray, np.ndarray, np.ndar
     whole = Box.from_shape(joined.shape)
     chosen = ObjectSettings(threshold=card.threshold, largest_radius_um=card.cell_diameter_um)
     grey = source.volume.read_window(*whole)
+    smooth = None
     if options.foreground == "image":
         chosen = dataclasses.replace(chosen, foreground="image", threshold=0.45)
-        joined = of_image(grey, size, chosen)
-    found = outline_block(joined, (0, 0, 0), whole, whole, seeds, size, chosen)
+        joined, smooth = of_image(grey, size, chosen)
+    found = outline_block(joined, (0, 0, 0), whole, whole, seeds, size, chosen, grey=smooth)
     mask = tifffile.imread(folder / f"{name}_mask.tif") > 0
     # Outside of the regions the ground truth is not complete.
     kept = np.zeros(mask.shape, bool)

@@ -108,7 +108,7 @@ def test_volumes_of_large_cells_are_within_a_tenth(phantom, at_once, foreground)
 
 @settings(max_examples=12, deadline=None)
 @given(
-    st.tuples(st.integers(9, 40), st.integers(9, 64), st.integers(9, 72)),
+    st.tuples(st.integers(13, 40), st.integers(13, 64), st.integers(13, 72)),
     st.sampled_from(["probability", "image"]),
 )  # fmt: skip
 def test_no_tile_size_splits_or_merges_a_cell(phantom, at_once, tile, foreground):

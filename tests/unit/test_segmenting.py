@@ -102,9 +102,9 @@ def whole(tmp_path_factory):
 def test_labels_of_tiles_are_those_of_the_volume(whole):
     box, size = Box.from_shape(whole.volume.shape), VoxelSize.of(whole.size)
     checked = ObjectSettings(**SETTINGS)
-    values = read_foreground(ArrayVolume(whole.volume), box, size, checked)
+    values, grey = read_foreground(ArrayVolume(whole.volume), box, size, checked)
     seeds = read_seeds(whole.folder / "cells.csv")
-    expected = outline_block(values, (0, 0, 0), box, box, seeds, size, checked)
+    expected = outline_block(values, (0, 0, 0), box, box, seeds, size, checked, grey=grey)
     np.testing.assert_array_equal(whole.labels(), expected)
     assert len(np.unique(expected)) == len(seeds.ids) + 1 > 10
 

@@ -4,10 +4,12 @@ A model that learned centroids gives a high probability near the middle of a cel
 edge, however large the cell is. The image then says where the edge is: a smoothed voxel belongs to
 a cell as far as it lies above the middle between the darkest and the brightest voxel around it
 (Bernsen, Proc. 8th Int. Conf. Pattern Recognition, 1986), which follows background and brightness
-from place to place. All of it is local: a voxel depends on what lies within `foreground_margin`.
+from place to place. The outlines then use levels of each cell's own (`voxmill.cells.contrast`).
+All of it is local: a voxel depends on what lies within `foreground_margin`.
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -21,6 +23,21 @@ from voxmill.volumes.protocols import ReadableVolume
 # In largest radii (about a cell's diameter), by `python benchmarks/outlines.py foreground`.
 SMOOTHING, AROUND = 1 / 16, 1 / 2
 _TRUNCATE = 3.0
+
+
+class Foreground(NamedTuple):
+    """What says which voxels belong to a cell.
+
+    Parameters
+    ----------
+    levels : (z, y, x) uint8 array
+        In steps of 1/255.
+    grey : (z, y, x) float32 array, optional
+        Smoothed grey values, where the foreground is that of the image.
+    """
+
+    levels: np.ndarray
+    grey: np.ndarray | None = None
 
 
 def _sigma(settings: ObjectSettings, size: VoxelSize) -> np.ndarray:
@@ -44,8 +61,8 @@ def foreground_margin(settings: ObjectSettings, size: VoxelSize) -> Triple:
 
 def read_foreground(
     volume: ReadableVolume, box: Box, size: VoxelSize, settings: ObjectSettings
-) -> np.ndarray:
-    """Foreground of a box, in steps of 1/255.
+) -> Foreground:
+    """Foreground of a box.
 
     Parameters
     ----------
@@ -56,24 +73,23 @@ def read_foreground(
     size : VoxelSize
     settings : ObjectSettings
 
-    Returns
-    -------
-    (z, y, x) uint8 array
-
     Raises
     ------
     VoxmillError
         If a value is no probability, or a grey value is not finite.
     """
     if settings.foreground == "probability":
-        return quantised(volume.read_window(*box))
+        return Foreground(quantised(volume.read_window(*box)))
     whole = Box.from_shape(volume.shape)
     outer = box.grow(foreground_margin(settings, size), within=whole)
-    levels = of_image(volume.read_window(*outer), size, settings)
-    return levels[box.relative_to(outer.start).slices]
+    inner = box.relative_to(outer.start).slices
+    levels, grey = of_image(volume.read_window(*outer), size, settings)
+    return Foreground(levels[inner], grey[inner])
 
 
-def of_image(image: np.ndarray, size: VoxelSize, settings: ObjectSettings) -> np.ndarray:
+def of_image(
+    image: np.ndarray, size: VoxelSize, settings: ObjectSettings
+) -> tuple[np.ndarray, np.ndarray]:
     """Where each voxel lies between the darkest and the brightest around it, 0 to 255.
 
     Parameters
@@ -81,6 +97,12 @@ def of_image(image: np.ndarray, size: VoxelSize, settings: ObjectSettings) -> np
     image : (z, y, x) array
         Grey values; a voxel that is `foreground_margin` away from the array's faces has the value
         that it has in the whole volume.
+
+    Returns
+    -------
+    levels : (z, y, x) uint8 array
+    grey : (z, y, x) float32 array
+        The smoothed grey values.
     """
     values = image.astype(np.float32)
     if not np.isfinite(values).all():
@@ -93,4 +115,4 @@ def of_image(image: np.ndarray, size: VoxelSize, settings: ObjectSettings) -> np
     flat = brightest <= darkest
     share = (values - darkest) / np.where(flat, 1, brightest - darkest)
     levels: np.ndarray = np.rint(np.where(flat, 0, share) * LEVELS).astype(np.uint8)
-    return levels
+    return levels, values

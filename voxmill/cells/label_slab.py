@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from voxmill.cells.foreground import read_foreground
+from voxmill.cells.foreground import Foreground, read_foreground
 from voxmill.cells.labels import label_block, margin
 from voxmill.cells.outlines import outline_block, outline_margin
 from voxmill.cells.seeds import Seeds
@@ -53,7 +53,7 @@ def needed_margin(settings: ObjectSettings, size: VoxelSize) -> Triple:
 
 
 def grown(
-    values: np.ndarray, start: Sequence[int], block: Box, whole: Box, seeds: Seeds,
+    foreground: Foreground, start: Sequence[int], block: Box, whole: Box, seeds: Seeds,
     size: VoxelSize, settings: ObjectSettings,
 ) -> np.ndarray:  # fmt: skip
     """Labels of a block, with smooth outlines where the settings ask for them.
@@ -61,8 +61,8 @@ def grown(
     Parameters and errors are those of `voxmill.cells.labels.label_block`, with `needed_margin`
     around the block.
     """
-    function = outline_block if settings.outlines else label_block
-    return function(values, start, block, whole, seeds, size, settings)
+    given = foreground.levels, start, block, whole, seeds, size, settings
+    return outline_block(*given, grey=foreground.grey) if settings.outlines else label_block(*given)
 
 
 def _shards_are_whole(keywords: dict[str, Any]) -> bool:
@@ -146,8 +146,8 @@ def label_slab(
             near = seeds.near(window)
             labels = np.zeros(core.shape, np.uint32)
             if len(near.ids):
-                values = read_foreground(reader, window, size, checked)
-                labels = grown(values, window.start, core, whole, near, size, checked)
+                foreground = read_foreground(reader, window, size, checked)
+                labels = grown(foreground, window.start, core, whole, near, size, checked)
             return array.write_shard(array.index_of(core.start), labels, before=unmake)
 
         cores = [tile.core for tile in plan.slab(slab, part)]

@@ -2,7 +2,8 @@
 
 1. *Territories.* The labels of `voxmill.cells.labels`, for half of the threshold, so that an
    outline can lie a little outside of the threshold's. Where two territories touch, each voxel goes
-   to the one that has most of a small ball around it, twice: a smooth border.
+   to the one that has most of a small ball around it, twice: a smooth border. Where grey values are
+   given, what follows uses levels of each cell's own (`voxmill.cells.contrast`).
 2. *Growth.* In its territory an object grows from its seed over the voxels that reach the
    threshold, layer by layer; what these enclose on all sides (a dark nucleus) belongs to them.
 3. *Flow.* A voxel at the object's border changes its side if the speed there says so:
@@ -29,11 +30,13 @@ outlines bit for bit.
 """
 
 import ctypes
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
+from voxmill.cells.contrast import own_levels, ring_vox
 from voxmill.cells.labels import (
     Window,
     check_window,
@@ -86,12 +89,14 @@ def outline_margin(settings: ObjectSettings, size: VoxelSize) -> Triple:
     """Voxels beyond a block that its outlines depend on, z, y, x.
 
     A voxel's object has its seed within `object_reach`, and voxels as far beyond; whose these are
-    depends on the balls around them, and on the labels' own margin.
+    depends on the balls around them, and on the labels' own margin. Levels of a cell's own depend
+    on what lies around it.
     """
     reach, small = object_reach(settings, size), curvature_ball(size).reach
     around = margin(settings, size)
-    parts = zip(reach, small, around, strict=True)
-    z, y, x = (2 * a + PASSES * b + c for a, b, c in parts)
+    ring = ring_vox(settings, size) if settings.foreground == "image" else (0, 0, 0)
+    parts = zip(reach, small, around, ring, strict=True)
+    z, y, x = (2 * a + PASSES * b + c + d for a, b, c, d in parts)
     return z, y, x
 
 
@@ -104,11 +109,13 @@ def outline_block(
     voxel_size_um: Sequence[float] | VoxelSize,
     settings: ObjectSettings,
     threads: int = 1,
+    grey: np.ndarray | None = None,
 ) -> np.ndarray:
     """Labels of a block whose outlines are smooth.
 
     Parameters and errors are those of `voxmill.cells.labels.label_block`, with `outline_margin`
-    around the block.
+    around the block, and `grey`, smoothed grey values of the window where the values are those of
+    the image (`voxmill.cells.foreground`).
 
     Returns
     -------
@@ -120,6 +127,11 @@ def outline_block(
     window = make_window(values, start, whole, seeds, size, settings)
     threshold = least_level(settings.threshold)
     numbers = label_window(window, size, settings, max(1, threshold // 2))
+    if grey is not None:
+        near = block.grow(object_reach(settings, size), within=whole)
+        wanted = np.all((window.starts >= near.start) & (window.starts < near.stop), axis=1)
+        own = own_levels(window.values, grey, numbers, wanted, size, settings)
+        window = dataclasses.replace(window, values=own)
     _flow(numbers, window, block, size, settings, threads)
     names = np.concatenate([np.zeros(1, np.uint32), window.ids])
     return names[numbers[block.relative_to(window.box.start).slices]]

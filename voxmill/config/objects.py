@@ -20,8 +20,8 @@ from voxmill.config.base import (
 class _Objects(Section):
     foreground: Literal["probability", "image"] = "probability"
     """What says which voxels belong to a cell. probability: that of the model, for models that
-    learned masks. image: grey values against the darkest and brightest around, for models that
-    learned centroids."""
+    learned masks. image: grey values against the darkest and brightest around and, for the
+    outlines, against the cell's own plateau and surroundings; for models that learned centroids."""
     threshold: Annotated[Number, Field(gt=0, le=1)] = 0.5
     """Foreground (from 0 to 1) from which a voxel belongs to a cell, in steps of 1/255."""
     largest_radius_um: Positive = 12.0
@@ -54,7 +54,8 @@ class SegmentSection(_Objects):
 
     foreground: Literal["model", "probability", "image"] = "model"  # type: ignore[assignment]
     """What says which voxels belong to a cell. probability: that of the model. image: grey values
-    against the darkest and brightest around. model: the probability of models that learned masks,
+    against the darkest and brightest around and, for the outlines, against the cell's own plateau
+    and surroundings. model: the probability of models that learned masks,
     the image for those that learned centroids."""
     threshold: Annotated[Number, Field(gt=0, le=1)] | Literal["model"] = "model"  # type: ignore[assignment]
     """Foreground (from 0 to 1) from which a voxel belongs to a cell, in steps of 1/255. model: the

@@ -15,7 +15,7 @@ from itertools import product
 
 import numpy as np
 
-from voxmill.cells.foreground import read_foreground
+from voxmill.cells.foreground import Foreground, read_foreground
 from voxmill.cells.label_slab import grown
 from voxmill.cells.seeds import Seeds, quantised
 from voxmill.config.cells import CellSettings
@@ -165,9 +165,9 @@ def _labels_of(
         levels = read_foreground(image, around, size, settings) if of_image else None
 
         def label(probability: np.ndarray, places: np.ndarray, ids: np.ndarray) -> np.ndarray:
-            values = quantised(probability) if levels is None else levels
-            whole = Box.from_shape(values.shape)
-            return grown(values, (0, 0, 0), core, whole, Seeds(places, ids), size, settings)
+            foreground = levels or Foreground(quantised(probability))
+            whole = Box.from_shape(foreground.levels.shape)
+            return grown(foreground, (0, 0, 0), core, whole, Seeds(places, ids), size, settings)
 
         return label
 

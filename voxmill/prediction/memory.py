@@ -49,11 +49,11 @@ def box_bytes(
 ) -> int:
     """Peak bytes of a box: what the backend needs for it, and the copies beside it.
 
-    On a CPU these are its voxels; on a GPU those of the next box, which arrives meanwhile, and the
-    result of the last one, which leaves.
+    On a CPU these are its voxels; on a GPU those of the next box and of the next tile's first one,
+    which arrive meanwhile, and the result of the last one, which leaves.
     """
     on_gpu = device.startswith("cuda")
-    copies = settings.inputs + (settings.outputs if on_gpu else 0)
+    copies = 2 * settings.inputs + settings.outputs if on_gpu else settings.inputs
     needed: int = backend.predict_bytes(settings, box_shape, precision, device)
     return needed + 4 * copies * int(np.prod(box_shape))
 

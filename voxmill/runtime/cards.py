@@ -177,6 +177,6 @@ def cudnn_problem(version: int | None) -> str | None:
     return (
         f"cuDNN {number} computes 3D convolutions in half precision slowly, with several times the "
         "memory, and in 9.8 to 9.12 sometimes wrongly. Use precision float32, in "
-        "predictions also the backend gpu-fourier, or install cuDNN 9.15 or newer (for a V100 "
-        "there is none)"
+        "predictions on an A100 or newer also the backend gpu-fourier, or install cuDNN 9.15 or "
+        "newer (for a V100 there is none)"
     )
