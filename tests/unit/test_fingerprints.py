@@ -268,6 +268,23 @@ def test_a_voxel_between_the_pieces_is_seen_though_the_date_is_the_old_one(place
     assert fingerprint(read_header(path, voxel_size_um=(1, 1, 1)), 2, 16) != before
 
 
+def test_a_plane_between_the_pieces_is_seen_where_there_are_no_results(tmp_path, monkeypatch):
+    """64 planes, of which 16 are looked at; each is written again in turn."""
+    monkeypatch.chdir(tmp_path)
+    planes = [tmp_path / "planes" / f"z{z:03d}.tif" for z in range(64)]
+    planes[0].parent.mkdir()
+    rng = np.random.default_rng(0)
+    for plane in planes:
+        tifffile.imwrite(plane, rng.integers(0, 999, (16, 16)).astype(np.uint16))
+    before = mark(planes[0].parent)
+    for plane in planes:
+        old = plane.read_bytes()
+        tifffile.imwrite(plane, rng.integers(0, 999, (16, 16)).astype(np.uint16))
+        assert mark(planes[0].parent) != before, plane.name
+        plane.write_bytes(old)
+    assert not (tmp_path / "results").exists()
+
+
 def test_nothing_is_left_behind_where_there_are_no_results(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_tiff(tmp_path / "v.tif", voxels())

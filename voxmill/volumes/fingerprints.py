@@ -100,7 +100,8 @@ def fingerprint(
         return str(known["fingerprint"])
     read = [entry for entry in alike if entry["content"]]
     if not read:
-        found = _variant(stamp, stamp.mark) if alike else stamp.pieces
+        changed = bool(alike) or _changed_here(header, stamp)
+        found = _variant(stamp, stamp.mark) if changed else stamp.pieces
         _keep(stamp, found, None)
         return found
     logger.warning(
@@ -189,6 +190,18 @@ def path_fingerprint(path: str | Path) -> str:
     if Path(path).is_dir():
         return fingerprint(read_header(path, dtypes=LABEL_DTYPES))
     return file_fingerprint(path)
+
+
+_seen_here: dict[tuple[str, str], str] = {}
+"""The first mark of a path and its pieces, where no notes can be kept."""
+
+
+def _changed_here(header: VolumeHeader, stamp: Stamp) -> bool:
+    """Whether this process has seen a path with the same pieces, but of another date."""
+    if KNOWN.parent.is_dir():
+        return False
+    place = os.path.abspath(header.path), stamp.pieces
+    return _seen_here.setdefault(place, stamp.mark) != stamp.mark
 
 
 def _files(header: VolumeHeader) -> list[Path]:
