@@ -123,34 +123,20 @@ def test_the_same_files_have_the_same_fingerprint(volume):
     assert mark(path) == before
 
 
-def test_two_jobs_that_look_at_once_find_the_same(volume, monkeypatch):
-    """The other one keeps its note between the two looks of this one."""
+@pytest.mark.parametrize(("module", "step"), [(fingerprints, "_alike"), (disk, "replace")])
+def test_two_jobs_that_look_at_once_find_the_same(volume, monkeypatch, module, step):
+    """The other one looks between the two looks of this one, or while its note has no name yet."""
     path, _ = volume
-    listed = fingerprints._alike
+    real = getattr(module, step)
     others = []
 
-    def alike(stamp, shape):
-        monkeypatch.setattr(fingerprints, "_alike", listed)
+    def look_first(*arguments):
+        monkeypatch.setattr(module, step, real)
         others.append(mark(path))
-        return listed(stamp, shape)
+        return real(*arguments)
 
-    monkeypatch.setattr(fingerprints, "_alike", alike)
+    monkeypatch.setattr(module, step, look_first)
     assert [mark(path)] == others
-
-
-def test_a_note_that_another_job_is_writing_counts_as_none(volume, monkeypatch):
-    """This one looks while the other one's note has its content, but not its name yet."""
-    path, _ = volume
-    rename = disk.replace
-    found = []
-
-    def look_first(scratch, note):
-        monkeypatch.setattr(disk, "replace", rename)
-        found.append(mark(path))
-        rename(scratch, note)
-
-    monkeypatch.setattr(disk, "replace", look_first)
-    assert [mark(path)] == found
 
 
 def test_a_touched_volume_keeps_its_fingerprint_once_it_was_read_as_a_whole(volume, caplog):
